@@ -1,0 +1,43 @@
+# Everything runs from the lock file in .venv; `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help setup demo test check lint format types bench lock wire clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:
+	@.ci/setup
+
+demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SERVER=embedded|docker|binary]
+	@exec $(BIN)/shortlist demo $(if $(DATA),--data "$(DATA)") $(if $(SERVER),--server $(SERVER))
+
+test: setup ## all tests
+	$(BIN)/pytest -n 2 --dist loadfile -q
+
+check: setup ## the fast tests, in under two minutes
+	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
+
+lint: setup ## format, lint, import rules, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+lock: setup ## renew the lock files after a change to pyproject.toml
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --all-extras pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    - -o requirements-setup.lock
+
+clean: ## remove what the targets made
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

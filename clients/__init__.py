@@ -1,0 +1,1 @@
+"""Thin REST and gRPC clients for retrieval models on TensorFlow Serving."""

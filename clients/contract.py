@@ -1,0 +1,102 @@
+"""Names and defaults that the exporter, the servers and the clients agree on.
+
+Every signature, tensor, file and default that crosses a package boundary is
+spelled here and nowhere else.
+"""
+
+from typing import Final
+
+__all__ = [
+    "CANDIDATE_ID",
+    "CANDIDATE_IDS",
+    "DEFAULT_GRPC_PORT",
+    "DEFAULT_HOST",
+    "DEFAULT_INDEX",
+    "DEFAULT_K",
+    "DEFAULT_MODEL",
+    "DEFAULT_REST_PORT",
+    "DEFAULT_TIMEOUT",
+    "DEFAULT_TOP_K",
+    "EMBED",
+    "EXCLUDE",
+    "EXCLUDE_SEEN",
+    "FILTER_ALL",
+    "FILTER_ANY",
+    "FILTER_MAX",
+    "FILTER_MIN",
+    "INDEXES",
+    "KNOWN_CANDIDATE",
+    "KNOWN_USER",
+    "MANIFEST_FILE",
+    "PADDING_CANDIDATE_ID",
+    "PADDING_SCORE",
+    "QUERY_EMBEDDING",
+    "RATE",
+    "RATING",
+    "RETRIEVE",
+    "RETRIEVE_BY_EMBEDDING",
+    "SCORES",
+    "SERVABLE_VERSION",
+    "SERVING_DEFAULT",
+    "SIMILAR",
+    "USER_ID",
+    "WARMUP_FILE",
+    "K",
+    "servable_name",
+]
+
+# --- signatures ---------------------------------------------------------------
+SERVING_DEFAULT: Final = "serving_default"  # user_id -> candidates; fixed K; may be batched
+RETRIEVE: Final = "retrieve"  # the same with k, exclusions and filters
+RETRIEVE_BY_EMBEDDING: Final = "retrieve_by_embedding"  # query_embedding -> candidates
+EMBED: Final = "embed"  # user_id -> query_embedding
+SIMILAR: Final = "similar"  # candidate_id -> candidates
+RATE: Final = "rate"  # user_id, candidate_id -> rating
+
+# --- inputs -------------------------------------------------------------------
+USER_ID: Final = "user_id"  # string [batch]
+CANDIDATE_ID: Final = "candidate_id"  # string [batch]
+QUERY_EMBEDDING: Final = "query_embedding"  # float32 [batch, d]; also the output of EMBED
+K: Final = "k"  # int32 scalar
+EXCLUDE: Final = "exclude"  # string [batch, n], padded with ""
+EXCLUDE_SEEN: Final = "exclude_seen"  # bool scalar
+FILTER_ANY: Final = "filter_any"  # string [n] of "attribute=value"; at least one must hold
+FILTER_ALL: Final = "filter_all"  # string [n] of "attribute=value"; every one must hold
+FILTER_MIN: Final = "filter_min"  # string [n] of "attribute=number"; inclusive lower bounds
+FILTER_MAX: Final = "filter_max"  # string [n] of "attribute=number"; inclusive upper bounds
+
+# --- outputs ------------------------------------------------------------------
+CANDIDATE_IDS: Final = "candidate_ids"  # string [batch, k], best first
+SCORES: Final = "scores"  # float32 [batch, k], best first
+KNOWN_USER: Final = "known_user"  # bool [batch]
+KNOWN_CANDIDATE: Final = "known_candidate"  # bool [batch]
+SERVABLE_VERSION: Final = "servable_version"  # int64 [batch]
+RATING: Final = "rating"  # float32 [batch]
+
+# A row with fewer than k answers is padded at its end with these; clients drop them.
+PADDING_CANDIDATE_ID: Final = ""
+PADDING_SCORE: Final = float("-inf")
+
+# --- servables ----------------------------------------------------------------
+INDEXES: Final = ("brute_force", "scann", "ivf")
+DEFAULT_MODEL: Final = "retrieval"
+DEFAULT_INDEX: Final = "brute_force"
+
+
+def servable_name(model: str, index: str) -> str:
+    """Name of the servable that answers for `model` through `index`: `<model>_<index>`."""
+    return f"{model}_{index}"
+
+
+# --- files inside a version's folder -------------------------------------------
+# The server ignores files under assets.extra/ but for the warm-up records.
+WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
+MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
+
+# --- defaults -----------------------------------------------------------------
+DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export
+DEFAULT_K: Final = 10  # answers a client asks for
+DEFAULT_TIMEOUT: Final = 5.0  # seconds, one deadline for a call with its retries
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_GRPC_PORT: Final = 8500
+DEFAULT_REST_PORT: Final = 8501

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's messages under a proto package of our own."""

@@ -1,0 +1,1 @@
+"""Trains two-tower retrieval models and publishes them as versioned SavedModels."""

@@ -1,0 +1,1 @@
+"""Reads interactions and catalogues into one form, whatever they are stored as."""

@@ -1,0 +1,1 @@
+"""Indexes over candidate embeddings, all behind one interface."""

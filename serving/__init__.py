@@ -1,0 +1,1 @@
+"""The model repository and the servers that serve it."""

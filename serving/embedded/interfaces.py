@@ -1,0 +1,130 @@
+"""What the parts of the embedded server know of one another.
+
+The transports (REST, gRPC) ask a `ServableSource` for a `Servable` and run it; they
+know nothing of pollers, versions' lives or configuration. The manager implements
+`ServableSource`; the runtime implements `Servable`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+__all__ = ["Code", "Servable", "ServableSource", "State", "StatusError", "VersionStatus"]
+
+
+class Code(IntEnum):
+    """Canonical status codes, as in gRPC and `tensorflow.error.Code`."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class State(IntEnum):
+    """States of a version, with the numbers of `ModelVersionStatus.State`."""
+
+    UNKNOWN = 0
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+class StatusError(Exception):
+    """A failure with a canonical code; both transports turn it into their own form."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionStatus:
+    """State of one version as `GetModelStatus` reports it; an error only where loading failed."""
+
+    version: int
+    state: State
+    error_code: Code = Code.OK
+    error_message: str = ""
+
+
+class Servable(Protocol):
+    """One loaded version of one model.
+
+    Attributes:
+        name: Model name.
+        version: Version number.
+        signatures: `SignatureDef` messages by signature name.
+    """
+
+    name: str
+    version: int
+    signatures: Mapping[str, Any]
+
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        output_names: Sequence[str],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Runs one signature.
+
+        Args:
+            signature_name: A key of `signatures`.
+            inputs: Arrays by the signature's input names (not tensor names).
+            output_names: Which of the signature's outputs to compute.
+
+        Raises:
+            StatusError: The runtime refused the inputs or an op failed.
+        """
+        ...
+
+
+class ServableSource(Protocol):
+    """Where the transports get servables and their states from."""
+
+    def acquire(
+        self, name: str, *, version: int | None = None, label: str | None = None
+    ) -> AbstractContextManager[Servable]:
+        """A loaded servable, kept from unloading until the context ends.
+
+        Raises:
+            StatusError: No such model, version or label is available.
+        """
+        ...
+
+    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+        """States of a model's versions, newest first as the real server lists them.
+
+        Raises:
+            StatusError: Nothing is known of the model or of the version.
+        """
+        ...
+
+    def reload(self, config: Any) -> None:
+        """Replaces the whole configuration by a `ModelServerConfig` message.
+
+        Raises:
+            StatusError: The configuration was refused, or a new model did not become available.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Starts and stops a TensorFlow Serving container, binary, or the embedded server."""

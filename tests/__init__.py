@@ -1,0 +1,1 @@
+"""Tests of Shortlist; folders mirror the packages."""
