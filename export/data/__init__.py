@@ -1,1 +1,26 @@
 """Reads interactions and catalogues into one form, whatever they are stored as."""
+
+from typing import TYPE_CHECKING, Any
+
+from export.data.config import DataConfig
+from export.data.errors import DataError
+
+if TYPE_CHECKING:
+    from export.data.dataset import Attribute, Dataset
+    from export.data.loading import load
+
+__all__ = ["Attribute", "DataConfig", "DataError", "Dataset", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # The command's parser imports `export.data.options`, also in an installation of the
+    # clients alone; NumPy and pandas come in when data is asked for.
+    if name in {"Attribute", "Dataset"}:
+        from export.data import dataset
+
+        return getattr(dataset, name)
+    if name == "load":
+        from export.data.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

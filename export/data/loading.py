@@ -1,0 +1,51 @@
+"""Dispatches to the reader of each kind of source."""
+
+import logging
+import time
+from pathlib import Path
+
+from export.data.config import MOVIELENS, SAMPLE, DataConfig
+from export.data.dataset import Dataset
+from export.data.errors import DataError
+from export.data.sample import make_sample
+
+__all__ = ["load"]
+
+log = logging.getLogger(__name__)
+
+
+def load(config: DataConfig) -> Dataset:
+    """Data that `config` names, with at least one interaction.
+
+    Users are in natural order (9 before 10), candidates in the catalogue's, interactions
+    by user and then time, so that one release read in two ways gives one dataset.
+
+    Raises:
+        DataError: It cannot be found or read, or does not make sense.
+    """
+    start = time.monotonic()
+    dataset = _load(config)
+    log.info(
+        "read %s: %d interactions of %d users with %d candidates, %.1f s",
+        dataset.name,
+        dataset.num_interactions,
+        len(dataset.user_ids),
+        len(dataset.candidate_ids),
+        time.monotonic() - start,
+    )
+    return dataset
+
+
+def _load(config: DataConfig) -> Dataset:
+    if config.source == SAMPLE:
+        return make_sample(
+            num_users=config.sample_users,
+            num_candidates=config.sample_candidates,
+            num_interactions=config.sample_interactions,
+            seed=config.sample_seed,
+        )
+    path = Path(config.source).expanduser()
+    raise DataError(
+        f"no data at {path}; give {SAMPLE}, one of {', '.join(MOVIELENS)}, "
+        "a folder with a MovieLens release, or a CSV or Parquet file"
+    )
