@@ -25,6 +25,7 @@ lint: setup ## format, lint, import rules, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m clients.wire.generate --check
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -38,6 +39,9 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	    --all-extras pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    - -o requirements-setup.lock
+
+wire: setup ## make the messages' code from clients/wire/*.proto
+	$(BIN)/python -m clients.wire.generate
 
 clean: ## remove what the targets made
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
