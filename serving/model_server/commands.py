@@ -1,0 +1,80 @@
+"""Command lines of the three ways to run a model server.
+
+All three take TensorFlow Serving's own flags; only what stands before them differs.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+
+from clients import contract
+from serving.errors import ModelServerError
+from serving.model_server.options import ServerOptions
+
+__all__ = ["COMMANDS", "SERVER_KINDS", "container_name"]
+
+BINARY = "tensorflow_model_server"
+
+
+def _common_flags(options: ServerOptions, *, grpc_port: int, rest_port: int) -> list[str]:
+    return [
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={options.model_config_file}",
+        # A configuration may carry labels of versions that are not loaded yet: without
+        # this flag a server that restarts with such a file does not come up.
+        "--allow_version_labels_for_unavailable_models=true",
+        *options.flags,
+    ]
+
+
+def _embedded(options: ServerOptions) -> list[str]:
+    flags = _common_flags(options, grpc_port=options.grpc_port, rest_port=options.rest_port)
+    return [sys.executable, "-m", "serving.embedded", *flags]
+
+
+def _binary(options: ServerOptions) -> list[str]:
+    path = shutil.which(BINARY)
+    if path is None:
+        raise ModelServerError(
+            f"there is no {BINARY} on PATH; install TensorFlow Serving, "
+            "or use --server docker or --server embedded"
+        )
+    flags = _common_flags(options, grpc_port=options.grpc_port, rest_port=options.rest_port)
+    return [path, *flags]
+
+
+def _docker(options: ServerOptions) -> list[str]:
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ModelServerError(
+            "there is no docker on PATH; install Docker, or use --server embedded"
+        )
+    # The same paths inside as outside, so that one configuration file serves both.
+    mounts = {
+        options.repository.resolve(): options.repository.resolve(),
+        options.model_config_file.parent.resolve(): options.model_config_file.parent.resolve(),
+    }
+    volumes = [f"--volume={outside}:{inside}:ro" for outside, inside in mounts.items()]
+    publish = [
+        f"--publish={contract.DEFAULT_HOST}:{options.grpc_port}:{contract.DEFAULT_GRPC_PORT}",
+        f"--publish={contract.DEFAULT_HOST}:{options.rest_port}:{contract.DEFAULT_REST_PORT}",
+    ]
+    flags = _common_flags(
+        options, grpc_port=contract.DEFAULT_GRPC_PORT, rest_port=contract.DEFAULT_REST_PORT
+    )
+    name = f"--name={container_name(options)}"
+    return [docker, "run", "--rm", name, *publish, *volumes, options.image, *flags]
+
+
+def container_name(options: ServerOptions) -> str:
+    """Name of the container that listens on these ports; one machine has each port once."""
+    return f"shortlist-{options.grpc_port}-{options.rest_port}"
+
+
+COMMANDS: Mapping[str, Callable[[ServerOptions], list[str]]] = {
+    "embedded": _embedded,
+    "docker": _docker,
+    "binary": _binary,
+}
+SERVER_KINDS = tuple(COMMANDS)

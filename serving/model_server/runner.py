@@ -1,0 +1,174 @@
+"""Runs a model server as a child process: start, wait until it serves, stop."""
+
+import logging
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from serving.errors import ModelServerError
+from serving.model_server.commands import COMMANDS, container_name
+from serving.model_server.options import ServerOptions
+
+__all__ = ["ModelServer"]
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
+LOG_TAIL_LINES = 15
+
+
+class ModelServer:
+    """A running model server: a container, a binary, or the embedded server.
+
+    Use it as a context manager; leaving it stops the server.
+
+    Attributes:
+        kind: `embedded`, `docker` or `binary`.
+        options: What it was started with.
+    """
+
+    def __init__(self, kind: str, options: ServerOptions) -> None:
+        if kind not in COMMANDS:
+            raise ValueError(f"kind must be one of {', '.join(COMMANDS)}, got {kind!r}")
+        self.kind = kind
+        self.options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of the gRPC API."""
+        return self.options.grpc_address
+
+    @property
+    def rest_address(self) -> str:
+        """`host:port` of the REST API."""
+        return self.options.rest_address
+
+    def start(self) -> Self:
+        """Starts the process and returns at once; see `wait_until`.
+
+        Raises:
+            ModelServerError: It runs already, or its program is missing.
+        """
+        if self._process is not None:
+            raise ModelServerError("this model server was started already")
+        command = COMMANDS[self.kind](self.options)
+        log.info("starting %s", " ".join(command))
+        if self.options.log_file is not None:
+            self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self.options.log_file.open("wb")
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log if self._log is not None else None,
+            stderr=subprocess.STDOUT if self._log is not None else None,
+            start_new_session=True,
+        )
+        return self
+
+    def wait_until(
+        self,
+        ready: Callable[[], str | None],
+        *,
+        timeout: float,
+        poll_interval: float = 0.1,
+    ) -> None:
+        """Waits until `ready` returns None; otherwise it returns what is still missing.
+
+        Args:
+            ready: Asks the server; called every `poll_interval` seconds.
+            timeout: Seconds in all.
+            poll_interval: Seconds between two questions.
+
+        Raises:
+            ModelServerError: The server ended, or was not ready in time; the message
+                holds the last state seen and the end of the server's output.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._raise_if_ended()
+            missing = ready()
+            if missing is None:
+                return
+            if time.monotonic() >= deadline:
+                raise ModelServerError(
+                    f"the {self.kind} server was not ready after {timeout:g} s: {missing}"
+                    f"{self._log_tail()}"
+                )
+            time.sleep(poll_interval)
+
+    def wait(self) -> int:
+        """Waits until the server ends by itself; its exit status."""
+        if self._process is None:
+            raise ModelServerError("this model server was not started")
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Stops the server; does nothing if it has ended or was never started."""
+        process, self._process = self._process, None
+        try:
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    log.warning("the %s server did not stop on SIGTERM; killing it", self.kind)
+                    process.kill()
+                    process.wait()
+            if process is not None and self.kind == "docker":
+                self._remove_container()
+        finally:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def __enter__(self) -> Self:
+        """Starts the server if that was not done yet."""
+        return self if self._process is not None else self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stops the server."""
+        self.stop()
+
+    def _raise_if_ended(self) -> None:
+        if self._process is None:
+            raise ModelServerError("this model server was not started")
+        status = self._process.poll()
+        if status is not None:
+            raise ModelServerError(
+                f"the {self.kind} server ended with status {status}{self._log_tail()}"
+            )
+
+    def _log_tail(self) -> str:
+        if self.options.log_file is None:
+            return "; its output is above"
+        lines = tail(self.options.log_file, LOG_TAIL_LINES)
+        return f"; the end of {self.options.log_file}:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def _remove_container(self) -> None:
+        """Removes the container even where the docker client died before it."""
+        docker = shutil.which("docker")
+        if docker is not None:
+            subprocess.run(
+                [docker, "rm", "--force", container_name(self.options)],
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+
+
+def tail(path: Path, count: int) -> Sequence[str]:
+    """The last `count` lines of a text file."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
