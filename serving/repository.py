@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clients import contract
+from serving._files import flush, flush_tree, write_atomically
 from serving._lock import file_lock
 from serving.errors import RepositoryError
 
@@ -144,7 +145,7 @@ class ModelRepository:
                 _remove_leftovers(base_path)
             version = 1 + max(self._last_version(name) for name in names)
             for base_path in base_paths.values():
-                _write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
+                write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
             publisher = Publisher(version=version, base_paths=base_paths)
             try:
                 yield publisher
@@ -211,10 +212,10 @@ class Publisher:
                 raise RepositoryError(f"{targets[name]} exists; versions are never overwritten")
         for staging in self._staged.values():
             _make_readable(staging)
-            _flush_tree(staging)
+            flush_tree(staging)
         for name, staging in list(self._staged.items()):
             os.rename(staging, targets[name])
-            _flush(self.base_paths[name])
+            flush(self.base_paths[name])
             del self._staged[name]
             log.info("published %s", targets[name])
         return targets
@@ -239,32 +240,3 @@ def _make_readable(folder: Path) -> None:
     """Lets every user read: mkdtemp makes mode 0700, and containers run as another user."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-
-
-def _flush_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Replaces a small file so that a reader sees the old text or the new, never a part."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
