@@ -1,22 +1,25 @@
 """The `shortlist` command: one parser, to which each package adds its verbs."""
 
 import argparse
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
+from types import FrameType
 
 from clients.errors import ServingError
+from clients.failures import CommandError
 
-__all__ = ["CommandError", "build_parser", "main"]
+__all__ = ["build_parser", "main"]
+
+log = logging.getLogger(__name__)
 
 COMMANDS_GROUP = "shortlist.commands"
+OUR_LOGGERS = ("clients", "serving", "export")
 
 AddCommands = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
-
-
-class CommandError(Exception):
-    """An expected failure of a command: one line for the user, exit status 1."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"shortlist {version('shortlist')}")
+    parser.add_argument(
+        "--debug", action="store_true", help="log everything, and show tracebacks of failures"
+    )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
     for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
         add_commands: AddCommands = entry.load()
@@ -49,19 +55,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as exc:  # argparse has printed the reason
         return exc.code if isinstance(exc.code, int) else 2
+    _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
+    # Whoever started us may end us by SIGTERM: servers are then stopped and stagings removed.
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except (CommandError, ServingError, ValueError) as exc:
-        print(f"shortlist: error: {exc}", file=sys.stderr)  # noqa: T201
+        log.debug("the command failed", exc_info=True)
+        _say(f"error: {exc}")
         return 1
     except BrokenPipeError:
         # The reader (`| head`) is gone; keep the interpreter's exit from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print("shortlist: interrupted", file=sys.stderr)  # noqa: T201
+        _say("interrupted")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
+    for name in OUR_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"shortlist: {message}\n")
 
 
 if __name__ == "__main__":

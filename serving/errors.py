@@ -1,11 +1,13 @@
 """Errors about model repositories and model servers."""
 
+from clients.failures import CommandError
+
 __all__ = ["ModelServerError", "RepositoryError"]
 
 
-class RepositoryError(ValueError):
+class RepositoryError(CommandError, ValueError):
     """A model repository cannot be read or written as asked."""
 
 
-class ModelServerError(RuntimeError):
+class ModelServerError(CommandError, RuntimeError):
     """A model server could not be started, or ended when it should not."""

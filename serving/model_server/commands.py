@@ -6,12 +6,13 @@ All three take TensorFlow Serving's own flags; only what stands before them diff
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from clients import contract
 from serving.errors import ModelServerError
 from serving.model_server.options import ServerOptions
 
-__all__ = ["COMMANDS", "SERVER_KINDS", "container_name"]
+__all__ = ["COMMANDS", "SERVER_KINDS", "container_name", "program"]
 
 BINARY = "tensorflow_model_server"
 
@@ -28,20 +29,26 @@ def _common_flags(options: ServerOptions, *, grpc_port: int, rest_port: int) -> 
     ]
 
 
-def _embedded(options: ServerOptions) -> list[str]:
-    flags = _common_flags(options, grpc_port=options.grpc_port, rest_port=options.rest_port)
-    return [sys.executable, "-m", "serving.embedded", *flags]
+def program(kind: str) -> list[str]:
+    """What stands before the flags of a server that runs outside containers.
 
-
-def _binary(options: ServerOptions) -> list[str]:
+    Raises:
+        ModelServerError: The program is not installed.
+    """
+    if kind == "embedded":
+        return [sys.executable, "-m", "serving.embedded"]
     path = shutil.which(BINARY)
     if path is None:
         raise ModelServerError(
             f"there is no {BINARY} on PATH; install TensorFlow Serving, "
             "or use --server docker or --server embedded"
         )
+    return [path]
+
+
+def _local(kind: str, options: ServerOptions) -> list[str]:
     flags = _common_flags(options, grpc_port=options.grpc_port, rest_port=options.rest_port)
-    return [path, *flags]
+    return [*program(kind), *flags]
 
 
 def _docker(options: ServerOptions) -> list[str]:
@@ -73,8 +80,8 @@ def container_name(options: ServerOptions) -> str:
 
 
 COMMANDS: Mapping[str, Callable[[ServerOptions], list[str]]] = {
-    "embedded": _embedded,
+    "embedded": partial(_local, "embedded"),
     "docker": _docker,
-    "binary": _binary,
+    "binary": partial(_local, "binary"),
 }
 SERVER_KINDS = tuple(COMMANDS)
