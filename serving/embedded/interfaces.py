@@ -86,6 +86,8 @@ class Servable(Protocol):
         signature_name: str,
         inputs: Mapping[str, npt.NDArray[Any]],
         output_names: Sequence[str],
+        *,
+        timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Runs one signature.
 
@@ -93,10 +95,34 @@ class Servable(Protocol):
             signature_name: A key of `signatures`.
             inputs: Arrays by the signature's input names (not tensor names).
             output_names: Which of the signature's outputs to compute.
+            timeout: Seconds after which the run is cut off.
 
         Raises:
-            StatusError: The runtime refused the inputs or an op failed.
+            StatusError: The runtime refused the inputs, an op failed, or time is up.
         """
+        ...
+
+    def run_tensors(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        fetches: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[npt.NDArray[Any]]:
+        """Runs several signatures at once, by the names of their tensors in the graph.
+
+        Args:
+            feeds: Arrays by tensor name.
+            fetches: Names of the tensors to compute.
+            timeout: Seconds after which the run is cut off.
+
+        Raises:
+            StatusError: As `run`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what the servable holds; nothing may run any more."""
         ...
 
 
