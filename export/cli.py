@@ -1,9 +1,131 @@
-"""Verbs that `export` adds to the `shortlist` command."""
+"""Verbs that `export` adds to the `shortlist` command; nothing heavy is imported to parse."""
 
 import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
+from export.config import ExportConfig, ModelConfig, TrainConfig
+from export.data.options import add_data_arguments, data_config
+
+if TYPE_CHECKING:
+    from export.pipeline import ExportResult
 
 __all__ = ["add_commands"]
+
+_EXAMPLE = "shortlist export --data sample --repository build/models --epochs 3"
 
 
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds this package's verbs; imports nothing heavy."""
+    _add_export(verbs)
+
+
+def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "export",
+        help="train a model, index it, and publish its servables",
+        description="Trains a two-tower model on interactions and publishes one servable per "
+        "index, all with the same new version number.",
+        epilog=f"Example:\n  {_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--repository",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="model repository to publish into; made if missing",
+    )
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="model name; servables are called NAME_<index> (default: %(default)s)",
+    )
+    group.add_argument(
+        "--index",
+        action="append",
+        choices=INDEXES,
+        help="index to publish; give it once per index (default: all)",
+    )
+    group.add_argument(
+        "--top-k",
+        type=int,
+        default=DEFAULT_TOP_K,
+        metavar="K",
+        help="answers per user of serving_default (default: %(default)s)",
+    )
+    for option, default, text in (
+        ("--epochs", TrainConfig.epochs, "passes over the training part"),
+        ("--batch-size", TrainConfig.batch_size, "interactions per step"),
+        ("--embedding-dim", ModelConfig.embedding_dim, "length of an embedding"),
+        ("--seed", TrainConfig.seed, "seed of split, initial values and order"),
+    ):
+        group.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        default=TrainConfig.learning_rate,
+        metavar="RATE",
+        help="of Adagrad (default: %(default)s)",
+    )
+    group.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's event files there"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(args: argparse.Namespace) -> int:
+    config = ExportConfig(
+        model=args.model,
+        indexes=tuple(args.index or INDEXES),
+        top_k=args.top_k,
+        towers=ModelConfig(embedding_dim=args.embedding_dim),
+        train=TrainConfig(
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            seed=args.seed,
+            tensorboard=args.tensorboard,
+        ),
+    )
+    source = data_config(args)
+    # From here on TensorFlow, pandas and the like are wanted.
+    from export.console import ConsoleProgress
+    from export.data import load
+    from export.pipeline import run_export
+
+    with ConsoleProgress(sys.stderr) as progress:
+        result = run_export(load(source), config, args.repository, progress=progress)
+    _write(json.dumps(_as_json(result), indent=2) if args.json else _as_text(result))
+    return 0
+
+
+def _as_json(result: "ExportResult") -> dict[str, Any]:
+    return {
+        "version": result.version,
+        "servables": {name: str(path) for name, path in result.servables.items()},
+        "metrics": result.metrics,
+        "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
+    }
+
+
+def _as_text(result: "ExportResult") -> str:
+    lines = [f"published version {result.version}"]
+    lines += [f"  {name:<24} {path}" for name, path in result.servables.items()]
+    lines += ["", "on the held-out interactions" + " " * 2 + "seen kept  seen excluded"]
+    kept, excluded = result.metrics["seen_kept"], result.metrics["seen_excluded"]
+    lines += [f"  {name:<26} {kept[name]:9.4f} {excluded[name]:14.4f}" for name in kept]
+    return "\n".join(lines)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

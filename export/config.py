@@ -1,0 +1,162 @@
+"""Configuration of an export: checked when made, written into every manifest."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
+
+__all__ = [
+    "BruteForceConfig",
+    "ExportConfig",
+    "IndexConfig",
+    "IvfConfig",
+    "ModelConfig",
+    "ScannConfig",
+    "TrainConfig",
+]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _require_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None:
+            _require(value > 0, f"{name} must be positive, got {value}")
+
+
+def _require_leaves(num_leaves: int | None, num_leaves_to_search: int | None) -> None:
+    if num_leaves is not None and num_leaves_to_search is not None:
+        _require(
+            num_leaves_to_search <= num_leaves,
+            "num_leaves_to_search must be at most num_leaves, got "
+            f"{num_leaves_to_search} > {num_leaves}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of the two towers."""
+
+    embedding_dim: int = 32
+
+    def __post_init__(self) -> None:
+        _require_positive(embedding_dim=self.embedding_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the towers are trained, and what is held out to judge them."""
+
+    epochs: int = 5
+    batch_size: int = 1024  # the other candidates of a batch are its negatives
+    learning_rate: float = 0.1
+    held_out_fraction: float = 0.2
+    seed: int = 42
+    tensorboard: Path | None = None  # folder for TensorBoard's event files
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
+        )
+        _require(
+            0 < self.held_out_fraction < 1,
+            f"held_out_fraction must lie between 0 and 1, got {self.held_out_fraction}",
+        )
+        _require(0 <= self.seed < 2**32, f"seed must lie in 0..2**32-1, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BruteForceConfig:
+    """Brute force has nothing to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScannConfig:
+    """ScaNN's parameters; None leaves a choice to ScaNN's own rules for the corpus size."""
+
+    num_leaves: int | None = None
+    num_leaves_to_search: int | None = None
+    num_reordering_candidates: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            num_leaves=self.num_leaves,
+            num_leaves_to_search=self.num_leaves_to_search,
+            num_reordering_candidates=self.num_reordering_candidates,
+        )
+        _require_leaves(self.num_leaves, self.num_leaves_to_search)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IvfConfig:
+    """The inverted-file index's parameters; None leaves a choice to the corpus size."""
+
+    num_leaves: int | None = None
+    num_leaves_to_search: int | None = None  # per query; more raises recall@k and latency
+    training_iterations: int = 12
+    training_sample: int = 250_000  # candidates that the leaves are trained on
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            num_leaves=self.num_leaves,
+            num_leaves_to_search=self.num_leaves_to_search,
+            training_iterations=self.training_iterations,
+            training_sample=self.training_sample,
+        )
+        _require_leaves(self.num_leaves, self.num_leaves_to_search)
+
+
+IndexConfig = BruteForceConfig | ScannConfig | IvfConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Everything that decides what an export publishes, but for the data.
+
+    Attributes:
+        model: Model name; each index is published as `<model>_<index>`.
+        indexes: Which servables to publish, names from `clients.contract.INDEXES`.
+        top_k: Answers per row of `serving_default`; at most the corpus is returned.
+    """
+
+    model: str = DEFAULT_MODEL
+    indexes: tuple[str, ...] = INDEXES
+    top_k: int = DEFAULT_TOP_K
+    towers: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    brute_force: BruteForceConfig = field(default_factory=BruteForceConfig)
+    scann: ScannConfig = field(default_factory=ScannConfig)
+    ivf: IvfConfig = field(default_factory=IvfConfig)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model), "model must not be empty")
+        _require(bool(self.indexes), f"indexes must name at least one of {', '.join(INDEXES)}")
+        for index in self.indexes:
+            _require(index in INDEXES, f"unknown index {index!r}; choose from {', '.join(INDEXES)}")
+        _require(
+            len(set(self.indexes)) == len(self.indexes),
+            f"indexes must be distinct, got {', '.join(self.indexes)}",
+        )
+        _require_positive(top_k=self.top_k)
+
+    def index_config(self, index: str) -> IndexConfig:
+        """Configuration of one index."""
+        configs: dict[str, IndexConfig] = {
+            "brute_force": self.brute_force,
+            "scann": self.scann,
+            "ivf": self.ivf,
+        }
+        return configs[index]
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration in values that JSON knows."""
+        values = asdict(self)
+        tensorboard = values["train"]["tensorboard"]
+        values["train"]["tensorboard"] = None if tensorboard is None else str(tensorboard)
+        values["indexes"] = list(self.indexes)
+        return values

@@ -1,0 +1,44 @@
+"""Brute force: exact, and fast enough for small corpora."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export._tf import tf, tfrs
+from export.config import BruteForceConfig
+from export.index.base import CandidateIndex, check_candidates
+
+__all__ = ["BruteForceIndex"]
+
+
+class BruteForceIndex(CandidateIndex):
+    """Scores every candidate, by TFRS's layer; the oracle of the other indexes."""
+
+    index_name = "brute_force"
+    exact = True
+
+    def __init__(
+        self,
+        candidate_embeddings: npt.NDArray[np.float32],
+        candidate_ids: Sequence[str],
+        config: BruteForceConfig,
+    ) -> None:
+        super().__init__()
+        check_candidates(candidate_embeddings, candidate_ids)
+        self.num_candidates, self.dimension = candidate_embeddings.shape
+        # Without identifiers the layer answers positions.
+        self._layer = tfrs.layers.factorized_top_k.BruteForce()
+        self._layer.index(tf.constant(candidate_embeddings))
+
+    def search(
+        self, query_embeddings: tf.Tensor, k: int | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `CandidateIndex.search`."""
+        scores, positions = self._layer(query_embeddings, k=k)
+        return scores, positions
+
+    def parameters(self) -> dict[str, Any]:
+        """See `CandidateIndex.parameters`."""
+        return {}

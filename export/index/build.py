@@ -1,0 +1,39 @@
+"""Builds an index by its name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.config import IndexConfig
+from export.index.base import CandidateIndex
+from export.index.brute_force import BruteForceIndex
+from export.index.ivf import IvfIndex
+from export.index.scann import ScannIndex
+
+__all__ = ["build_index"]
+
+_KINDS: dict[str, Callable[[Any, Sequence[str], Any], CandidateIndex]] = {
+    kind.index_name: kind for kind in (BruteForceIndex, ScannIndex, IvfIndex)
+}
+
+
+def build_index(
+    name: str,
+    candidate_embeddings: npt.NDArray[np.float32],
+    candidate_ids: Sequence[str],
+    config: IndexConfig,
+) -> CandidateIndex:
+    """An index over candidates.
+
+    Args:
+        name: One of `clients.contract.INDEXES`.
+        candidate_embeddings: `[n, d]`.
+        candidate_ids: `[n]` distinct ids.
+        config: The configuration class that belongs to the index.
+
+    Raises:
+        ValueError: The candidates do not make an index; see `check_candidates`.
+    """
+    return _KINDS[name](candidate_embeddings, candidate_ids, config)

@@ -1,0 +1,55 @@
+"""The retrieval model: two towers whose inner product says what a user wants."""
+
+import numpy as np
+import numpy.typing as npt
+
+from export._tf import tf, tfrs
+from export.config import ModelConfig
+from export.data.dataset import Dataset
+from export.towers import IdTower
+
+__all__ = ["RetrievalModel"]
+
+_EMBED_BATCH = 65536
+
+
+class RetrievalModel(tfrs.Model):
+    """Query tower and candidate tower under TFRS's in-batch softmax."""
+
+    def __init__(self, dataset: Dataset, config: ModelConfig) -> None:
+        super().__init__()
+        self.query_tower = IdTower(
+            dataset.user_ids, embedding_dim=config.embedding_dim, name="query_tower"
+        )
+        self.candidate_tower = IdTower(
+            dataset.candidate_ids, embedding_dim=config.embedding_dim, name="candidate_tower"
+        )
+        # Metrics over the whole corpus cost most of an epoch; evaluate.py takes them once.
+        self.task = tfrs.tasks.Retrieval()
+        self._num_users = len(dataset.user_ids)
+        self._num_candidates = len(dataset.candidate_ids)
+
+    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Loss of one batch of interactions, given by `user` and `candidate` positions."""
+        return self.task(
+            self.query_tower.embed_positions(features["user"]),
+            self.candidate_tower.embed_positions(features["candidate"]),
+            compute_metrics=False,
+        )
+
+    def query_embeddings(self) -> npt.NDArray[np.float32]:
+        """Float32 `[num_users, d]`, in the data set's order of users."""
+        return _embed_all(self.query_tower, self._num_users)
+
+    def candidate_embeddings(self) -> npt.NDArray[np.float32]:
+        """Float32 `[num_candidates, d]`, in the data set's order of candidates."""
+        return _embed_all(self.candidate_tower, self._num_candidates)
+
+
+def _embed_all(tower: IdTower, count: int) -> npt.NDArray[np.float32]:
+    """Embeddings of positions 0..count-1, in batches so that a deep tower fits in memory."""
+    parts = [
+        tower.embed_positions(tf.range(start, min(start + _EMBED_BATCH, count))).numpy()
+        for start in range(0, count, _EMBED_BATCH)
+    ]
+    return np.concatenate(parts).astype(np.float32, copy=False)

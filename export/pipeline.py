@@ -1,0 +1,182 @@
+"""The whole export: train, evaluate, index, save, publish."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import contract
+from export.config import ExportConfig
+from export.data.dataset import Dataset
+from export.evaluate import hit_rates
+from export.index.base import CandidateIndex
+from export.index.build import build_index
+from export.manifest import build_manifest, write_manifest
+from export.model import RetrievalModel
+from export.progress import Progress, StepTimer
+from export.saved_model import inspect_saved_model, save
+from export.signatures import RetrievalServable
+from export.split import random_split
+from export.train import train
+from export.warmup import write_warmup_records
+from serving.repository import ModelRepository
+
+__all__ = ["ExportResult", "run_export"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What an export published, and how good it is.
+
+    Attributes:
+        version: The number that all its servables got.
+        servables: Folder of the version by servable name.
+        metrics: Hit rates on the held-out part, as in the manifest.
+        seconds: What each step took, in order.
+    """
+
+    version: int
+    servables: Mapping[str, Path]
+    metrics: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """What the indexes are built from."""
+
+    model: RetrievalModel
+    query_embeddings: npt.NDArray[np.float32]
+    candidate_embeddings: npt.NDArray[np.float32]
+    metrics: dict[str, Any]
+
+
+def run_export(
+    dataset: Dataset,
+    config: ExportConfig,
+    repository_root: Path,
+    *,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Trains a model and publishes it through every configured index.
+
+    Nothing is visible to a server before all servables are complete.
+
+    Args:
+        dataset: Interactions and catalogue.
+        config: Everything else that decides the outcome.
+        repository_root: Model repository, made if missing.
+        progress: Told of each step and of the training's batches.
+
+    Raises:
+        RepositoryError: The repository cannot be written, or another export holds it.
+        ValueError: The data are too few, or training diverged.
+    """
+    timer = StepTimer(progress or Progress())
+    trained = _train(dataset, config, timer)
+    indexes: dict[str, CandidateIndex] = {}
+    for index in config.indexes:
+        with timer.step(f"index {index}") as measures:
+            indexes[index] = build_index(
+                index,
+                trained.candidate_embeddings,
+                dataset.candidate_ids,
+                config.index_config(index),
+            )
+            measures.append(f"{len(dataset.candidate_ids)} candidates")
+            measures.extend(_parameters_in_words(indexes[index]))
+    names = [contract.servable_name(config.model, index) for index in config.indexes]
+    with ModelRepository(repository_root).publisher(names) as publisher:
+        for index, name in zip(config.indexes, names, strict=True):
+            with timer.step(f"save {index}") as measures:
+                path = publisher.stage(name)
+                _save(path, publisher.version, dataset, config, trained, indexes[index])
+                measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
+        with timer.step("publish") as measures:
+            servables = publisher.publish()
+            measures.append(f"version {publisher.version} of {', '.join(names)}")
+    return ExportResult(
+        version=publisher.version,
+        servables=servables,
+        metrics=trained.metrics,
+        seconds=timer.seconds,
+    )
+
+
+def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained:
+    split = random_split(
+        dataset, held_out_fraction=config.train.held_out_fraction, seed=config.train.seed
+    )
+    with timer.step("train") as measures:
+        model = train(dataset, split, config.towers, config.train, progress=timer.progress)
+        measures.append(f"{len(split.training)} interactions, {config.train.epochs} epochs")
+    with timer.step("evaluate") as measures:
+        query_embeddings = model.query_embeddings()
+        candidate_embeddings = model.candidate_embeddings()
+        metrics = hit_rates(query_embeddings, candidate_embeddings, dataset, split)
+        measures.append(f"{len(split.held_out)} held-out interactions")
+    return _Trained(
+        model=model,
+        query_embeddings=query_embeddings,
+        candidate_embeddings=candidate_embeddings,
+        metrics=metrics,
+    )
+
+
+def _save(
+    path: Path,
+    version: int,
+    dataset: Dataset,
+    config: ExportConfig,
+    trained: _Trained,
+    index: CandidateIndex,
+) -> None:
+    """Saves one servable with its warm-up records and manifest."""
+    servable = RetrievalServable(
+        query_tower=trained.model.query_tower,
+        index=index,
+        candidate_ids=dataset.candidate_ids,
+        version=version,
+        top_k=config.top_k,
+    )
+    signatures = servable.signatures()
+    save(servable, path, signatures)
+    user, embedding = dataset.user_ids[0], trained.query_embeddings[:1]
+    name = contract.servable_name(config.model, index.index_name)
+    write_warmup_records(
+        path,
+        name,
+        {
+            contract.SERVING_DEFAULT: [{contract.USER_ID: [user]}],
+            contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
+            contract.EMBED: [{contract.USER_ID: [user]}],
+        },
+    )
+    manifest = build_manifest(
+        config=config,
+        dataset=dataset,
+        index=index.index_name,
+        version=version,
+        index_parameters=index.parameters(),
+        exact=index.exact,
+        top_k=servable.top_k,
+        metrics=trained.metrics,
+        signatures=signatures,
+        graph=inspect_saved_model(path),
+    )
+    write_manifest(path, manifest)
+
+
+def _parameters_in_words(index: CandidateIndex) -> list[str]:
+    parameters = index.parameters()
+    return [f"{key} {value}" for key, value in parameters.items() if value is not None]
+
+
+def _size_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,38 @@
+"""A small data set and the servables exported from it, made once per run."""
+
+import pytest
+
+from export.config import ExportConfig, IvfConfig, ModelConfig, TrainConfig
+from export.data import DataConfig, load
+from export.data.dataset import Dataset
+from export.pipeline import ExportResult, run_export
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    return load(
+        DataConfig(
+            source="sample",
+            sample_users=60,
+            sample_candidates=150,
+            sample_interactions=1500,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ExportConfig:
+    return ExportConfig(
+        top_k=20,
+        towers=ModelConfig(embedding_dim=8),
+        train=TrainConfig(epochs=2, batch_size=128),
+        # All leaves, so that every index must agree with brute force.
+        ivf=IvfConfig(num_leaves=12, num_leaves_to_search=12),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_export(
+    small_dataset: Dataset, small_config: ExportConfig, tmp_path_factory: pytest.TempPathFactory
+) -> ExportResult:
+    return run_export(small_dataset, small_config, tmp_path_factory.mktemp("models"))

@@ -1,0 +1,150 @@
+"""Every index against NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from export._tf import tf
+from export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
+from export.index.base import CandidateIndex, best_first
+from export.index.build import build_index
+
+Matrix = npt.NDArray[np.float32]
+
+EXACT = [
+    ("brute_force", BruteForceConfig()),
+    ("scann", ScannConfig()),
+    ("scann", ScannConfig(num_leaves=10, num_leaves_to_search=10)),
+    ("ivf", IvfConfig(num_leaves=10, num_leaves_to_search=10)),
+]
+
+
+def ids(count: int) -> list[str]:
+    return [f"c{i}" for i in range(count)]
+
+
+def build(name: str, candidates: Matrix, config: IndexConfig) -> CandidateIndex:
+    return build_index(name, candidates, ids(len(candidates)), config)
+
+
+def oracle(queries: Matrix, candidates: Matrix, k: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    scores = queries @ candidates.T
+    positions = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, positions, axis=1), positions
+
+
+@pytest.fixture(scope="module")
+def vectors() -> tuple[Matrix, Matrix]:
+    rng = np.random.default_rng(7)
+    return (
+        rng.standard_normal((9, 16)).astype(np.float32),
+        rng.standard_normal((400, 16)).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize(("name", "config"), EXACT)
+@pytest.mark.parametrize("k", [1, 7, 400])
+def test_index_that_searches_everything_equals_numpy(
+    name: str, config: IndexConfig, k: int, vectors: tuple[Matrix, Matrix]
+) -> None:
+    queries, candidates = vectors
+    index = build(name, candidates, config)
+    scores, positions = index.search(tf.constant(queries), k)
+    expected_scores, expected_positions = oracle(queries, candidates, k)
+    assert index.exact
+    np.testing.assert_array_equal(positions.numpy(), expected_positions)
+    np.testing.assert_allclose(scores.numpy(), expected_scores, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "config"), EXACT)
+def test_equal_scores_go_by_position(name: str, config: IndexConfig) -> None:
+    # Small whole numbers multiply without rounding, so equal means equal everywhere.
+    rng = np.random.default_rng(3)
+    candidates = rng.integers(-1, 2, (60, 3)).astype(np.float32)
+    queries = rng.integers(-2, 3, (8, 3)).astype(np.float32)
+    _, positions = build(name, candidates, config).search(tf.constant(queries), 60)
+    np.testing.assert_array_equal(positions.numpy(), oracle(queries, candidates, 60)[1])
+
+
+@pytest.mark.parametrize(("name", "config"), EXACT)
+def test_empty_batch_has_no_rows(
+    name: str, config: IndexConfig, vectors: tuple[Matrix, Matrix]
+) -> None:
+    index = build(name, vectors[1], config)
+    scores, positions = index.search(tf.zeros([0, 16]), 5)
+    assert scores.shape == positions.shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("scann", ScannConfig(num_leaves=40, num_leaves_to_search=1)),
+        ("scann", ScannConfig(num_leaves=40, num_reordering_candidates=5)),
+        ("ivf", IvfConfig(num_leaves=40, num_leaves_to_search=1)),
+    ],
+)
+def test_approximate_answers_hold_no_nan_and_no_candidate_twice(
+    name: str, config: IndexConfig, vectors: tuple[Matrix, Matrix]
+) -> None:
+    queries, candidates = vectors
+    index = build(name, candidates, config)
+    scores, positions = index.search(tf.constant(queries), 300)
+    assert not index.exact
+    assert not np.isnan(scores.numpy()).any()
+    for row_scores, row in zip(scores.numpy(), positions.numpy(), strict=True):
+        found = row[row < 400]
+        assert len(set(found)) == len(found)
+        assert (row[len(found) :] == 400).all()
+        assert np.isneginf(row_scores[len(found) :]).all()
+
+
+def test_ivf_searches_as_many_leaves_as_k_candidates_need(vectors: tuple[Matrix, Matrix]) -> None:
+    queries, candidates = vectors
+    index = build("ivf", candidates, IvfConfig(num_leaves=40, num_leaves_to_search=1))
+    _, positions = index.search(tf.constant(queries), 200)
+    assert (positions.numpy() < 400).all()
+
+
+@pytest.mark.parametrize("name", ["scann", "ivf"])
+def test_approximate_index_finds_most_of_the_best(name: str) -> None:
+    rng = np.random.default_rng(11)
+    centers = rng.standard_normal((30, 16)) * 2
+    candidates = (centers[rng.integers(0, 30, 3000)] + rng.standard_normal((3000, 16))).astype("f4")
+    queries = (centers[rng.integers(0, 30, 50)] + rng.standard_normal((50, 16))).astype("f4")
+    config: IndexConfig = (
+        ScannConfig(num_leaves=50, num_leaves_to_search=15, num_reordering_candidates=100)
+        if name == "scann"
+        else IvfConfig(num_leaves=50, num_leaves_to_search=15)
+    )
+    _, positions = build(name, candidates, config).search(tf.constant(queries), 10)
+    expected = oracle(queries, candidates, 10)[1]
+    found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
+    assert np.mean(found) >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("candidates", "names", "message"),
+    [
+        (np.zeros((0, 2), "f4"), [], "at least one candidate"),
+        (np.zeros((2, 2), "f4"), ["a"], "same length"),
+        (np.zeros((2, 2), "f4"), ["a", "a"], "distinct"),
+        (np.zeros((2, 2), "f4"), ["a", ""], "end of a short answer"),
+        (np.array([[np.nan, 0]], "f4"), ["a"], "finite"),
+        (np.zeros((2, 2), "f8"), ["a", "b"], "float32"),
+    ],
+)
+def test_impossible_candidates_are_refused(
+    candidates: Matrix, names: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_index("brute_force", candidates, names, BruteForceConfig())
+
+
+def test_best_first_orders_any_floats() -> None:
+    scores = tf.constant([[0.0, -0.0, -1.5, np.inf, -np.inf, 2.0, 1e-30, -1e-30, 2.0]])
+    positions = tf.constant([[5, 4, 1, 9, 0, 8, 2, 3, 7]])
+    top_scores, top = best_first(scores, positions, 9)
+    np.testing.assert_array_equal(top.numpy(), [[9, 7, 8, 2, 4, 5, 3, 1, 0]])
+    np.testing.assert_array_equal(
+        top_scores.numpy(), np.array([[np.inf, 2, 2, 1e-30, 0, 0, -1e-30, -1.5, -np.inf]], "f4")
+    )

@@ -1,0 +1,153 @@
+"""The published servables, read as a server would."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients import contract
+from clients.wire.messages import PredictionLog
+from export._tf import tf
+from export.config import ExportConfig
+from export.data.dataset import Dataset
+from export.pipeline import ExportResult, run_export
+from export.saved_model import inspect_saved_model
+
+# A process of its own, with nothing of this project but the ops of ScaNN.
+READER = """
+import json, os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+users = json.loads(sys.argv[1])
+answers = {}
+for path in sys.argv[2:]:
+    loaded = tf.saved_model.load(path)
+    outputs = loaded.signatures["serving_default"](user_id=tf.constant(users))
+    answers[path] = {
+        "candidate_ids": [[id.decode() for id in row] for row in outputs["candidate_ids"].numpy()],
+        "scores": outputs["scores"].numpy().tolist(),
+        "known_user": outputs["known_user"].numpy().tolist(),
+        "servable_version": outputs["servable_version"].numpy().tolist(),
+    }
+print(json.dumps(answers))
+"""
+
+
+DTYPES = {1: tf.float32, 3: tf.int32, 7: tf.string, 10: tf.bool}
+
+
+def load(path: Path) -> Any:
+    return tf.saved_model.load(str(path))
+
+
+@pytest.mark.slow
+def test_servables_answer_alike_in_a_fresh_process(
+    small_export: ExportResult, small_dataset: Dataset
+) -> None:
+    users = [*small_dataset.user_ids[:5], "nobody"]
+    paths = [str(path) for path in small_export.servables.values()]
+    process = subprocess.run(
+        [sys.executable, "-c", READER, json.dumps(users), *paths],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    answers = json.loads(process.stdout)
+    for path in paths:
+        here = load(Path(path)).signatures["serving_default"](user_id=tf.constant(users))
+        answer = answers[path]
+        expected = [[i.decode() for i in row] for row in here["candidate_ids"].numpy()]
+        assert answer["candidate_ids"] == expected
+        assert answer["candidate_ids"] == answers[paths[0]]["candidate_ids"]
+        np.testing.assert_allclose(answer["scores"], here["scores"], rtol=1e-6)
+        assert answer["known_user"] == [True] * 5 + [False]
+        assert answer["servable_version"] == [small_export.version] * 6
+
+
+def test_brute_force_equals_numpy_on_the_exported_embeddings(
+    small_export: ExportResult, small_dataset: Dataset
+) -> None:
+    loaded = load(small_export.servables["retrieval_brute_force"])
+    users = tf.constant(small_dataset.user_ids[:8])
+    queries = loaded.signatures["embed"](user_id=users)["query_embedding"].numpy()
+    checkpoint = tf.train.load_checkpoint(
+        str(small_export.servables["retrieval_brute_force"] / "variables" / "variables")
+    )
+    shapes = checkpoint.get_variable_to_shape_map()
+    rows = [len(small_dataset.candidate_ids), queries.shape[1]]
+    (candidates,) = (checkpoint.get_tensor(name) for name in shapes if shapes[name] == rows)
+    scores = queries @ candidates.T
+    positions = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+    answer = loaded.signatures["serving_default"](user_id=users)
+    expected = np.array(small_dataset.candidate_ids)[positions]
+    np.testing.assert_array_equal(answer["candidate_ids"].numpy().astype(str), expected)
+    np.testing.assert_allclose(
+        answer["scores"].numpy(), np.take_along_axis(scores, positions, 1), rtol=1e-5
+    )
+
+
+def test_serving_default_has_known_names_types_and_shapes(small_export: ExportResult) -> None:
+    for path in small_export.servables.values():
+        signature = load(path).signatures[contract.SERVING_DEFAULT]
+        outputs = signature.structured_outputs
+        assert {name: (spec.dtype.name, list(spec.shape)) for name, spec in outputs.items()} == {
+            "candidate_ids": ("string", [None, 20]),
+            "scores": ("float32", [None, 20]),
+            "known_user": ("bool", [None]),
+            "servable_version": ("int64", [None]),
+        }
+
+
+def test_warmup_records_run(small_export: ExportResult) -> None:
+    for name, path in small_export.servables.items():
+        loaded = load(path)
+        signatures = set()
+        for record in tf.data.TFRecordDataset(str(path / contract.WARMUP_FILE)):
+            request = PredictionLog.FromString(record.numpy()).predict_log.request
+            assert request.model_spec.name == name
+            inputs = {
+                key: tf.io.parse_tensor(tensor.SerializeToString(), DTYPES[tensor.dtype])
+                for key, tensor in request.inputs.items()
+            }
+            loaded.signatures[request.model_spec.signature_name](**inputs)
+            signatures.add(request.model_spec.signature_name)
+        assert signatures == set(loaded.signatures)
+
+
+def test_manifest_records_what_was_done(
+    small_export: ExportResult, small_config: ExportConfig, small_dataset: Dataset
+) -> None:
+    for name, path in small_export.servables.items():
+        manifest = json.loads((path / contract.MANIFEST_FILE).read_text())
+        assert manifest["servable"] == name
+        assert manifest["version"] == small_export.version == int(path.name)
+        assert manifest["config"] == json.loads(json.dumps(small_config.as_json()))
+        assert manifest["metrics"] == small_export.metrics
+        assert manifest["dataset"]["candidates"] == len(small_dataset.candidate_ids)
+        assert manifest["tensorflow_producer"] > 2000
+        assert manifest["ops"] == list(inspect_saved_model(path).ops)
+        foreign = [op for op in manifest["ops"] if ">" in op]
+        expected = ["Scann>ScannSearchBatched", "Scann>TensorsToScann"]
+        assert foreign == (expected if name.endswith("scann") else [])
+
+
+def test_next_export_gets_the_next_version(
+    small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
+) -> None:
+    config = ExportConfig(
+        model="other",
+        indexes=("brute_force",),
+        towers=small_config.towers,
+        train=small_config.train,
+    )
+    versions = [run_export(small_dataset, config, tmp_path).version for _ in range(2)]
+    assert versions == [1, 2]
+    assert sorted(p.name for p in (tmp_path / "other_brute_force").glob("[0-9]*")) == ["1", "2"]
