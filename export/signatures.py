@@ -18,8 +18,8 @@ class QueryTower(Protocol):
     def __call__(self, user_ids: tf.Tensor) -> tf.Tensor:
         """Float32 `[batch, d]` of string `[batch]`."""
 
-    def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Int64 `[batch]` of string `[batch]`: the data set's position of each user, or -1."""
+    def is_known(self, user_ids: tf.Tensor) -> tf.Tensor:
+        """Bool `[batch]` of string `[batch]`."""
 
 
 class RetrievalServable(tf.Module):
@@ -58,7 +58,7 @@ class RetrievalServable(tf.Module):
 
     def _serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = self._retrieve_by_embedding(self._query_tower(user_id))
-        return {**answers, contract.KNOWN_USER: self._query_tower.positions(user_id) >= 0}
+        return {**answers, contract.KNOWN_USER: self._query_tower.is_known(user_id)}
 
     def _retrieve_by_embedding(self, query_embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         scores, positions = self._index.search(query_embedding, self.top_k)
@@ -67,7 +67,7 @@ class RetrievalServable(tf.Module):
     def _embed(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
             contract.QUERY_EMBEDDING: self._query_tower(user_id),
-            contract.KNOWN_USER: self._query_tower.positions(user_id) >= 0,
+            contract.KNOWN_USER: self._query_tower.is_known(user_id),
             contract.SERVABLE_VERSION: self._versions(user_id),
         }
 

@@ -5,7 +5,7 @@ know nothing of pollers, versions' lives or configuration. The manager implement
 `ServableSource`; the runtime implements `Servable`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -147,8 +147,14 @@ class ServableSource(Protocol):
         """
         ...
 
-    def reload(self, config: Any) -> None:
+    def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
         """Replaces the whole configuration by a `ModelServerConfig` message.
+
+        Waits until models that are new have become available or have failed.
+
+        Args:
+            config: The message.
+            wanted: Asked now and then while waiting; False, as when the call is over, gives up.
 
         Raises:
             StatusError: The configuration was refused, or a new model did not become available.

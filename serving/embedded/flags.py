@@ -1,0 +1,288 @@
+"""TensorFlow Serving's command-line flags, parsed as it parses them, and a few of our own.
+
+The real server takes `--name=value` alone: `--name value`, an unknown flag or a positional
+argument gets the usage and a line that names it, and the server starts all the same; a
+value that does not parse gets the usage and an exit.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["Flags", "ParsedFlags", "parse_flags", "usage"]
+
+_CPUS: Final = len(os.sched_getaffinity(0))
+_INT32: Final = 2**31
+_INT64: Final = 2**63
+
+
+def _flag(kind: str, default: Any, help_: str, *, no_effect: str = "", own: bool = False) -> Any:
+    metadata = {"kind": kind, "help": help_, "no_effect": no_effect, "own": own}
+    return field(default=default, metadata=metadata)
+
+
+_NO_TFLITE: Final = "TensorFlow Lite models are not served"
+_NO_XLA: Final = "XLA is what the installed TensorFlow makes of it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Values of all flags; field names are the flags' names."""
+
+    port: int = _flag("int32", 8500, "TCP port of the gRPC API; 0 for none.")
+    grpc_socket_path: str = _flag("string", "", "UNIX socket of the gRPC API as well.")
+    rest_api_port: int = _flag(
+        "int32", 0, "TCP port of the REST API, other than --port; 0 for none."
+    )
+    rest_api_num_threads: int = _flag(
+        "int32", 4 * _CPUS, "Threads that work for the REST API; by default 4 for each CPU."
+    )
+    rest_api_timeout_in_ms: int = _flag("int32", 30000, "Time limit of a REST call.")
+    rest_api_enable_cors_support: bool = _flag("bool", False, "Put CORS headers on REST answers.")
+    enable_batching: bool = _flag("bool", False, "Run waiting requests together.")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        "bool", False, "Let a new label point at a version that is not available yet."
+    )
+    batching_parameters_file: str = _flag(
+        "string", "", "BatchingParameters as protobuf text; only with --enable_batching."
+    )
+    enable_per_model_batching_parameters: bool = _flag(
+        "bool", False, "Take batching parameters from each version's batching_params.pbtxt."
+    )
+    model_config_file: str = _flag(
+        "string",
+        "",
+        "ModelServerConfig as protobuf text: the models to serve. --model_name and "
+        "--model_base_path are then ignored.",
+    )
+    model_config_file_poll_wait_seconds: int = _flag(
+        "int32", 0, "Seconds between two readings of --model_config_file; 0 reads it once."
+    )
+    model_name: str = _flag("string", "default", "Name of the one model to serve.")
+    model_base_path: str = _flag("string", "", "Folder that holds that model's versions.")
+    num_load_threads: int = _flag(
+        "int32", 0, "Versions that load at a time, once the first models are up; 0 is as 1."
+    )
+    num_unload_threads: int = _flag(
+        "int32",
+        0,
+        "Versions that unload at a time.",
+        no_effect="every version unloads by itself as soon as its last request is answered",
+    )
+    max_num_load_retries: int = _flag("int32", 5, "Tries after the first, where a load fails.")
+    load_retry_interval_micros: int = _flag(
+        "int64", 60_000_000, "Microseconds between two tries; negative does not wait."
+    )
+    file_system_poll_wait_seconds: int = _flag(
+        "int32",
+        1,
+        "Seconds between two looks for new versions; 0 looks once, negative values never.",
+    )
+    flush_filesystem_caches: bool = _flag(
+        "bool",
+        True,
+        "Drop files from the page cache after loading.",
+        no_effect="the page cache is left to the operating system",
+    )
+    tensorflow_session_parallelism: int = _flag(
+        "int64", 0, "Threads of a TensorFlow session, of both kinds; 0 for automatic."
+    )
+    tensorflow_session_config_file: str = _flag(
+        "string", "", "TensorFlow's ConfigProto as protobuf text."
+    )
+    tensorflow_intra_op_parallelism: int = _flag(
+        "int64", 0, "Threads within one op; 0 for automatic."
+    )
+    tensorflow_inter_op_parallelism: int = _flag(
+        "int64", 0, "Ops that run at a time; 0 for automatic."
+    )
+    use_alts_credentials: bool = _flag("bool", False, "Google ALTS credentials for gRPC.")
+    ssl_config_file: str = _flag("string", "", "SSLConfig as protobuf text: TLS for gRPC.")
+    platform_config_file: str = _flag(
+        "string", "", "PlatformConfigMap as protobuf text, instead of the TensorFlow platform."
+    )
+    per_process_gpu_memory_fraction: float = _flag(
+        "float", 0.0, "Share of a GPU's memory to take, from 0 to 1; 0 for automatic."
+    )
+    saved_model_tags: str = _flag(
+        "string", "serve", "Tags, separated by commas, of the graph to load from a SavedModel."
+    )
+    grpc_channel_arguments: str = _flag(
+        "string", "", "gRPC server arguments, such as grpc.max_connection_age_ms=2000,..."
+    )
+    grpc_max_threads: int = _flag(
+        "int32", 4 * _CPUS, "Bound on gRPC calls at a time; by default 4 for each CPU."
+    )
+    enable_model_warmup: bool = _flag(
+        "bool", True, "Replay a version's warm-up records before it serves."
+    )
+    num_request_iterations_for_warmup: int = _flag(
+        "int32", 0, "How often each warm-up record is replayed, if more than 0."
+    )
+    version: bool = _flag("bool", False, "Print the version and exit.")
+    monitoring_config_file: str = _flag(
+        "string", "", "MonitoringConfig as protobuf text: the Prometheus page."
+    )
+    remove_unused_fields_from_bundle_metagraph: bool = _flag(
+        "bool",
+        True,
+        "Keep signatures only of a loaded MetaGraphDef.",
+        no_effect="signatures are all that is ever kept",
+    )
+    prefer_tflite_model: bool = _flag(
+        "bool", False, "Serve model.tflite where there is one.", no_effect=_NO_TFLITE
+    )
+    num_tflite_pools: int = _flag(
+        "int32", _CPUS, "TensorFlow Lite interpreter pools.", no_effect=_NO_TFLITE
+    )
+    num_tflite_interpreters_per_pool: int = _flag(
+        "int32", 1, "TensorFlow Lite interpreters in a pool.", no_effect=_NO_TFLITE
+    )
+    enable_signature_method_name_check: bool = _flag(
+        "bool", False, "Insist on the signatures' method names in classify and regress."
+    )
+    xla_cpu_compilation_enabled: bool = _flag("bool", False, "XLA for the CPU.", no_effect=_NO_XLA)
+    xla_gpu_compilation_enabled: bool = _flag(
+        "bool", False, "XLA for CPU and GPU.", no_effect=_NO_XLA
+    )
+    enable_profiler: bool = _flag(
+        "bool", True, "Offer the profiler service.", no_effect="there is no profiler service"
+    )
+    thread_pool_factory_config_file: str = _flag(
+        "string",
+        "",
+        "ThreadPoolFactoryConfig as protobuf text.",
+        no_effect="TensorFlow's own thread pools run all ops",
+    )
+    mixed_precision: str = _flag("string", "", "Run in mixed precision: bfloat16.")
+    skip_initialize_tpu: bool = _flag(
+        "bool", False, "Leave TPUs alone.", no_effect="TPUs are not used"
+    )
+    enable_grpc_healthcheck_service: bool = _flag("bool", False, "Offer gRPC's health service.")
+    enable_serialization_as_tensor_content: bool = _flag(
+        "bool", False, "Answer predict calls with tensor_content instead of typed fields."
+    )
+
+    bind_address: str = _flag(
+        "string",
+        "127.0.0.1",
+        "Address to listen on. There is no authentication: any other than loopback opens the "
+        "models and their configuration to whoever reaches it.",
+        own=True,
+    )
+    enable_scann_ops: bool = _flag("bool", True, "Offer the ScaNN ops to SavedModels.", own=True)
+    drain_seconds: int = _flag(
+        "int32", 10, "Time that calls in flight have to end after SIGTERM.", own=True
+    )
+
+
+_FIELDS: Final = {spec.name: spec for spec in dataclasses.fields(Flags)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedFlags:
+    """What a command line says.
+
+    Attributes:
+        flags: All values.
+        given: Names of the flags on the command line.
+        errors: A line for each value that does not parse; the server must not start.
+        unknown: Arguments that are no flags of the server, in order.
+    """
+
+    flags: Flags
+    given: frozenset[str]
+    errors: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def no_effect(self) -> list[str]:
+        """A line for each given flag that is accepted and has no effect here."""
+        reasons = {name: _FIELDS[name].metadata["no_effect"] for name in sorted(self.given)}
+        return [
+            f"--{name} has no effect in the embedded server: {reason}"
+            for name, reason in reasons.items()
+            if reason
+        ]
+
+
+def _integer(text: str, limit: int) -> int | None:
+    # As scanf's %d: white space and a sign in front, and nothing behind.
+    match = re.fullmatch(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,19})", text, re.ASCII)
+    value = int(match[1]) if match else limit
+    return value if -limit <= value < limit else None
+
+
+def _float(text: str) -> float | None:
+    if "_" in text or text != text.rstrip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _boolean(text: str) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+
+
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
+    "int32": lambda text: _integer(text, _INT32),
+    "int64": lambda text: _integer(text, _INT64),
+    "float": _float,
+    "bool": _boolean,
+    "string": lambda text: text,
+}
+
+
+def parse_flags(argv: Sequence[str]) -> ParsedFlags:
+    """Parses a command line without the program's name; the last of equal flags counts."""
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    unknown: list[str] = []
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            unknown += argv[index:]
+            break
+        name, equals, text = argument.removeprefix("--").partition("=")
+        spec = _FIELDS.get(name) if argument.startswith("--") else None
+        if spec is None or not (equals or spec.metadata["kind"] == "bool"):
+            unknown.append(argument)
+            continue
+        value = _PARSERS[spec.metadata["kind"]](text) if equals else True
+        if value is None:
+            errors.append(f"Couldn't interpret value {text} for flag {name}.")
+        else:
+            values[name] = value
+    return ParsedFlags(
+        flags=Flags(**values),
+        given=frozenset(values),
+        errors=tuple(errors),
+        unknown=tuple(unknown),
+    )
+
+
+def usage(program: str) -> str:
+    """All flags with type, default and meaning, and an example that can be pasted."""
+    lines = [f"usage: {program}", "Flags:"]
+    own = False
+    for spec in _FIELDS.values():
+        if spec.metadata["own"] and not own:
+            own = True
+            lines.append("Flags of the embedded server alone:")
+        default = spec.default
+        shown = f'"{default}"' if isinstance(default, str) else f"{default}".lower()
+        if spec.metadata["kind"] == "float":
+            shown = f"{default:f}"
+        text = spec.metadata["help"]
+        if spec.metadata["no_effect"]:
+            text += f" No effect here: {spec.metadata['no_effect']}."
+        lines.append(f"\t{f'--{spec.name}={shown}':<33}\t{spec.metadata['kind']}\t{text}")
+    lines.append(
+        "Example: python -m serving.embedded --rest_api_port=8501 "
+        "--model_name=retrieval_brute_force --model_base_path=$PWD/models/retrieval_brute_force"
+    )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,100 @@
+"""From flags to settings: everything that can be refused before TensorFlow is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.wire.messages import ModelServerConfig
+from serving.embedded.flags import Flags
+from serving.embedded.interfaces import Code, StatusError
+from serving.embedded.model_config import single_model
+from serving.embedded.text_files import read_text_message
+
+__all__ = ["Settings", "read_model_config", "read_settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the server is started with, read and checked.
+
+    Attributes:
+        flags: The command line.
+        models: The first configuration.
+        session_config: Text of `--tensorflow_session_config_file`, or nothing.
+        intra_op_threads: Threads within one op; 0 for automatic.
+        inter_op_threads: Ops at a time; 0 for automatic.
+    """
+
+    flags: Flags
+    models: ModelServerConfig
+    session_config: str
+    intra_op_threads: int
+    inter_op_threads: int
+
+
+def read_model_config(path: str) -> ModelServerConfig:
+    """The configuration in `--model_config_file`.
+
+    Raises:
+        StatusError: The file cannot be read or does not parse.
+    """
+    return read_text_message(Path(path), ModelServerConfig())
+
+
+def read_settings(flags: Flags) -> Settings:
+    """Reads the files that flags name, and checks what belongs together.
+
+    In the order of the real server, so that of several mistakes the same one is reported.
+
+    Raises:
+        StatusError: Flags contradict one another, or a file cannot be read.
+    """
+    if not flags.port and not flags.grpc_socket_path:
+        raise _refused(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path "
+            "must be set."
+        )
+    if flags.use_alts_credentials and flags.ssl_config_file:
+        raise _refused(
+            "Either use_alts_credentials must be false or ssl_config_file must be empty."
+        )
+    if not flags.model_base_path and not flags.model_config_file:
+        raise _refused(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if flags.model_config_file:
+        models = read_model_config(flags.model_config_file)
+    else:
+        models = single_model(flags.model_name, flags.model_base_path)
+    if flags.batching_parameters_file and not flags.enable_batching:
+        raise _refused(
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true."
+        )
+    intra, inter = _threads(flags)
+    return Settings(
+        flags=flags,
+        models=models,
+        session_config="",
+        intra_op_threads=intra,
+        inter_op_threads=inter,
+    )
+
+
+def _threads(flags: Flags) -> tuple[int, int]:
+    session = flags.tensorflow_session_parallelism
+    intra = flags.tensorflow_intra_op_parallelism
+    inter = flags.tensorflow_inter_op_parallelism
+    if session > 0 and intra > 0 and inter > 0:
+        raise _refused(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. "
+            "You cannot configure all."
+        )
+    if intra > 0 or inter > 0:
+        return intra, inter
+    return session, session
+
+
+def _refused(message: str) -> StatusError:
+    return StatusError(Code.INVALID_ARGUMENT, message)
