@@ -7,7 +7,10 @@ from pathlib import Path
 from export.data.config import MOVIELENS, SAMPLE, DataConfig
 from export.data.dataset import Dataset
 from export.data.errors import DataError
+from export.data.movielens import read_release
 from export.data.sample import make_sample
+from export.data.tabular import read_table
+from export.data.tfds import read_tfds
 
 __all__ = ["load"]
 
@@ -45,6 +48,17 @@ def _load(config: DataConfig) -> Dataset:
             seed=config.sample_seed,
         )
     path = Path(config.source).expanduser()
+    if path.is_dir():
+        return read_release(path, candidate_id=config.candidate_id, strip_year=config.strip_year)
+    if config.source in MOVIELENS:
+        return read_tfds(
+            config.source,
+            data_dir=config.data_dir,
+            candidate_id=config.candidate_id,
+            strip_year=config.strip_year,
+        )
+    if path.is_file() or path.suffix:
+        return read_table(path, config)
     raise DataError(
         f"no data at {path}; give {SAMPLE}, one of {', '.join(MOVIELENS)}, "
         "a folder with a MovieLens release, or a CSV or Parquet file"

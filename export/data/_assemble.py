@@ -1,0 +1,197 @@
+"""From rows as a source has them to a `Dataset`."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from export.data.dataset import Attribute, Dataset
+from export.data.errors import DataError
+
+__all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "natural_order"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Rows as the source has them; every array is `[num_rows]`.
+
+    Attributes:
+        users: Distinct user ids.
+        user_codes: int32, into `users`.
+        keys: Distinct candidate ids of the source.
+        key_codes: int32, into `keys`.
+        ratings: float32, or None.
+        timestamps: int64, seconds since the epoch, or None.
+        where: Where a row stands, for messages: `ratings.csv, line 17`.
+    """
+
+    users: Sequence[str]
+    user_codes: npt.NDArray[np.int32]
+    keys: Sequence[str]
+    key_codes: npt.NDArray[np.int32]
+    ratings: npt.NDArray[np.float32] | None
+    timestamps: npt.NDArray[np.int64] | None
+    where: Callable[[int], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Candidates as the source has them; every sequence is `[num_entries]`.
+
+    Attributes:
+        keys: Ids that interactions use.
+        ids: Ids that servables use; entries with the same one become one candidate.
+        titles: What to show a person.
+        attributes: By name.
+        where: What the catalogue is called in messages.
+    """
+
+    keys: Sequence[str]
+    ids: Sequence[str]
+    titles: Sequence[str]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    where: str
+
+
+def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dataset:
+    """One dataset, in an order that does not depend on that of the rows.
+
+    Entries of the catalogue with one id become one candidate, in the place of the
+    first: it has the interactions of all, the categorical values of all, and the
+    first number that is known.
+
+    Raises:
+        DataError: An interaction refers to nothing in the catalogue; a rating is not
+            finite; there are no interactions.
+    """
+    if not len(interactions.user_codes):
+        raise DataError(f"{name} has no interactions; it needs at least one")
+    position_of: dict[str, int] = {}
+    merged = np.asarray([position_of.setdefault(i, len(position_of)) for i in catalogue.ids])
+    first = np.full(len(position_of), len(merged))
+    np.minimum.at(first, merged, np.arange(len(merged)))
+    if len(first) < len(merged):
+        _log_merge(name, catalogue, merged, len(first))
+    candidates = _positions(interactions, catalogue, merged)
+    if interactions.ratings is not None:
+        _check_ratings(interactions)
+    order, rank = natural_order(interactions.users)
+    users = rank[interactions.user_codes]
+    sort = _row_order(users, interactions.timestamps, candidates)
+    return Dataset(
+        name=name,
+        user_ids=tuple(interactions.users[i] for i in order),
+        candidate_ids=tuple(position_of),
+        user_positions=users[sort],
+        candidate_positions=candidates[sort],
+        ratings=None if interactions.ratings is None else interactions.ratings[sort],
+        timestamps=None if interactions.timestamps is None else interactions.timestamps[sort],
+        titles=tuple(catalogue.titles[i] for i in first),
+        attributes={
+            key: _merge(attribute, merged, first) for key, attribute in catalogue.attributes.items()
+        },
+    )
+
+
+def ids_of(column: pa.ChunkedArray | pa.Array) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Distinct values of a dictionary column, and each row's place among them."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.unify_dictionaries().combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # more than 2 GiB
+        column = pa.concat_arrays(column.chunks)
+    return column.dictionary.to_pylist(), column.indices.to_numpy(zero_copy_only=False).astype(
+        np.int32, copy=False
+    )
+
+
+def natural_order(ids: Sequence[str]) -> tuple[list[int], npt.NDArray[np.int32]]:
+    """Order in which whole numbers ascend by value and come before other ids.
+
+    Returns:
+        Indices into `ids` in that order; and int32 `[len(ids)]`, each one's rank.
+    """
+
+    def key(index: int) -> tuple[bool, int, str, str]:
+        text = ids[index]
+        if text.isascii() and text.isdigit():
+            digits = text.lstrip("0")
+            return False, len(digits), digits, text
+        return True, 0, text, text
+
+    order = sorted(range(len(ids)), key=key)
+    rank = np.empty(len(ids), np.int32)
+    rank[order] = np.arange(len(ids), dtype=np.int32)
+    return order, rank
+
+
+def _row_order(
+    users: npt.NDArray[np.int32],
+    timestamps: npt.NDArray[np.int64] | None,
+    candidates: npt.NDArray[np.int32],
+) -> npt.NDArray[np.intp]:
+    """Rows by user, then time, then candidate."""
+    if timestamps is None:
+        return np.lexsort((candidates, users))
+    return np.lexsort((candidates, timestamps, users))
+
+
+def _positions(
+    interactions: Interactions, catalogue: Catalogue, merged: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    entry_of = {key: entry for entry, key in enumerate(catalogue.keys)}
+    entries = np.asarray([entry_of.get(key, -1) for key in interactions.keys])
+    unknown = np.flatnonzero(entries[interactions.key_codes] < 0)
+    if unknown.size:
+        key = interactions.keys[interactions.key_codes[unknown[0]]]
+        raise DataError(
+            f"{interactions.where(int(unknown[0]))}: candidate {key!r} is not in "
+            f"{catalogue.where}; add it there or remove the row "
+            f"({unknown.size} rows have this fault)"
+        )
+    return merged[entries][interactions.key_codes].astype(np.int32)
+
+
+def _check_ratings(interactions: Interactions) -> None:
+    assert interactions.ratings is not None
+    bad = np.flatnonzero(~np.isfinite(interactions.ratings))
+    if bad.size:
+        raise DataError(
+            f"{interactions.where(int(bad[0]))}: the rating {interactions.ratings[bad[0]]} is not "
+            "a finite number; correct or remove the row"
+        )
+
+
+def _log_merge(
+    name: str, catalogue: Catalogue, merged: npt.NDArray[np.int64], num_candidates: int
+) -> None:
+    twice = catalogue.ids[int(np.flatnonzero(np.bincount(merged)[merged] > 1)[0])]
+    log.info(
+        "%s: %d catalogue entries share %d candidate ids (such as %r) and are merged",
+        name,
+        len(merged),
+        num_candidates,
+        twice,
+    )
+
+
+def _merge(
+    attribute: Attribute, merged: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> Attribute:
+    if len(first) == len(merged):
+        return attribute
+    if attribute.values is not None:
+        united: list[dict[str, None]] = [{} for _ in first]
+        for position, values in zip(merged.tolist(), attribute.values, strict=True):
+            united[position].update(dict.fromkeys(values))
+        return Attribute(values=tuple(tuple(values) for values in united))
+    assert attribute.numbers is not None
+    numbers = np.full(len(first), np.nan)
+    for position, number in zip(merged.tolist(), attribute.numbers.tolist(), strict=True):
+        if np.isnan(numbers[position]):
+            numbers[position] = number
+    return Attribute(numbers=numbers)

@@ -1,0 +1,216 @@
+"""Reads a folder with a MovieLens release, in any of the three layouts GroupLens has used."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
+from export.data._delimited import ID, NUMBER, TIME, Delimited
+from export.data.config import CandidateId
+from export.data.dataset import Attribute, Dataset
+from export.data.errors import DataError
+
+__all__ = ["is_release", "movie_catalogue", "read_release"]
+
+# As TensorFlow Datasets names them, so that both ways to one release agree.
+_GENRES_100K = (
+    *("Unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime"),
+    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
+    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+_ITEM_COLUMNS = ("movie id", "title", "release date", "video release date", "URL", *_GENRES_100K)
+_NO_GENRE = "(no genres listed)"
+_YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
+
+_USER, _MOVIE, _RATING, _TIME = "user id", "movie id", "rating", "timestamp"
+_PLAIN = (_USER, _MOVIE, _RATING, _TIME)
+
+
+def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
+    """Files of the ratings and of the movies, or None where there are no ratings."""
+    if (folder / "ratings.csv").exists():
+        return Delimited(path=folder / "ratings.csv"), Delimited(path=folder / "movies.csv")
+    if (folder / "ratings.dat").exists():
+        return (
+            Delimited(
+                path=folder / "ratings.dat",
+                delimiter="::",
+                names=_PLAIN,
+                encoding="latin-1",
+                quoted=False,
+            ),
+            Delimited(
+                path=folder / "movies.dat",
+                delimiter="::",
+                names=(_MOVIE, "title", "genres"),
+                encoding="latin-1",
+                quoted=False,
+            ),
+        )
+    if (folder / "u.data").exists():
+        return (
+            Delimited(
+                path=folder / "u.data",
+                delimiter="\t",
+                names=_PLAIN,
+                encoding="latin-1",
+                quoted=False,
+            ),
+            Delimited(
+                path=folder / "u.item",
+                delimiter="|",
+                names=_ITEM_COLUMNS,
+                encoding="latin-1",
+                quoted=False,
+            ),
+        )
+    return None
+
+
+def is_release(folder: Path) -> bool:
+    """Whether the folder has ratings in one of the layouts."""
+    return _layout(folder) is not None
+
+
+def read_release(
+    folder: Path, *, name: str | None = None, candidate_id: CandidateId, strip_year: bool
+) -> Dataset:
+    """The release in a folder.
+
+    It holds `u.data` and `u.item`, or `ratings.dat` and `movies.dat` (both latin-1), or
+    `ratings.csv` and `movies.csv` (UTF-8).
+
+    Args:
+        folder: Holds the files.
+        name: Of the dataset; None means the folder's.
+        candidate_id: Whether the title or the movie id identifies a candidate.
+        strip_year: Whether to take the year off the titles.
+
+    Raises:
+        DataError: A file is missing, empty or faulty, or a rating is of an unknown movie.
+    """
+    layout = _layout(folder)
+    if layout is None:
+        raise DataError(_no_release(folder))
+    ratings, movies = layout
+    if not movies.path.exists():
+        raise DataError(
+            f"{folder} has {ratings.path.name} but no {movies.path.name}; "
+            "unpack the whole release there"
+        )
+    catalogue = _read_movies(movies, candidate_id=candidate_id, strip_year=strip_year)
+    return assemble(name or folder.resolve().name, _read_ratings(ratings), catalogue)
+
+
+def movie_catalogue(
+    movie_ids: Sequence[str],
+    titles: Sequence[str],
+    genres: Sequence[tuple[str, ...]],
+    *,
+    candidate_id: CandidateId,
+    strip_year: bool,
+    where: str,
+) -> Catalogue:
+    """Catalogue of movies by id, the year read off the titles; sequences are `[num_movies]`."""
+    # Not as they come: TensorFlow Datasets shuffles.
+    order, _ = natural_order(movie_ids)
+    keys = [movie_ids[i] for i in order]
+    matches = [_YEAR.search(titles[i]) for i in order]
+    shown = [
+        titles[i][: match.start()].strip() if strip_year and match else titles[i].strip()
+        for i, match in zip(order, matches, strict=True)
+    ]
+    years = [float(match[1]) if match else np.nan for match in matches]
+    known = tuple(tuple(g for g in genres[i] if g and g != _NO_GENRE) for i in order)
+    return Catalogue(
+        keys=keys,
+        ids=keys if candidate_id == "movie_id" else shown,
+        titles=shown,
+        attributes={
+            "genres": Attribute(values=known),
+            "year": Attribute(numbers=np.asarray(years, np.float64)),
+        },
+        where=where,
+    )
+
+
+def _read_ratings(file: Delimited) -> Interactions:
+    user, movie, rating, time = (
+        ("userId", "movieId", "rating", "timestamp") if file.names is None else _PLAIN
+    )
+    table = file.read({user: ID, movie: ID, rating: NUMBER, time: TIME})
+    users, user_codes = ids_of(table.column(user))
+    keys, key_codes = ids_of(table.column(movie))
+    return Interactions(
+        users=users,
+        user_codes=user_codes,
+        keys=keys,
+        key_codes=key_codes,
+        ratings=table.column(rating).to_numpy(),
+        timestamps=table.column(time).to_numpy(),
+        where=lambda row: f"{file.path}, line {file.line_of(row)}, column {movie!r}",
+    )
+
+
+def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool) -> Catalogue:
+    """Plain Python: a catalogue is small, and titles hold colons and quotes."""
+    header = file.header()
+    wanted = ("movieId", "title", "genres") if file.names is None else header[:2]
+    for name in wanted:
+        if name not in header:
+            raise DataError(
+                f"{file.path} has no column {name!r}, only {', '.join(header)}; "
+                "unpack the release again"
+            )
+    at_id, at_title = header.index(wanted[0]), header.index("title")
+    ids: dict[str, None] = {}
+    titles, genres = [], []
+    for line, fields in file.rows():
+        if len(fields) != len(header):
+            raise DataError(
+                f"{file.path}, line {line} has {len(fields)} fields instead of {len(header)}; "
+                "correct or remove it"
+            )
+        movie, title = fields[at_id].strip(), fields[at_title].strip()
+        for name, value in ((header[at_id], movie), ("title", title)):
+            if not value:
+                raise DataError(f"{file.path}, line {line}, column {name!r} is empty; fill it in")
+        if movie in ids:
+            raise DataError(
+                f"{file.path}, line {line}, column {header[at_id]!r}: movie {movie!r} is there "
+                "twice; remove one"
+            )
+        ids[movie] = None
+        titles.append(title)
+        genres.append(_genres(dict(zip(header, fields, strict=True))))
+    return movie_catalogue(
+        tuple(ids),
+        titles,
+        genres,
+        candidate_id=candidate_id,
+        strip_year=strip_year,
+        where=str(file.path),
+    )
+
+
+def _genres(fields: dict[str, str]) -> tuple[str, ...]:
+    if "genres" in fields:
+        names = fields["genres"].strip().split("|")
+        # The 1m release says "Children's", the others "Children"; one genre.
+        return tuple("Children" if name == "Children's" else name for name in names)
+    return tuple(name for name in _GENRES_100K if fields[name].strip() == "1")
+
+
+def _no_release(folder: Path) -> str:
+    inner = sorted(child for child in folder.iterdir() if child.is_dir() and is_release(child))
+    if inner:
+        return f"{folder} has no ratings itself, but {inner[0]} has; give that folder"
+    archives = sorted(folder.glob("*.zip"))
+    if archives:
+        return f"{folder} has no ratings, but {archives[0].name}; unzip it and give its folder"
+    return (
+        f"{folder} has none of ratings.csv, ratings.dat and u.data; "
+        "give the folder that holds them, or a CSV or Parquet file"
+    )

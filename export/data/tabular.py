@@ -1,0 +1,260 @@
+"""Reads interactions of one's own, and their catalogue, from CSV or Parquet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
+from export.data._delimited import ID, NUMBER, Delimited, check_file, one_line
+from export.data.config import DataConfig
+from export.data.dataset import Attribute, Dataset
+from export.data.errors import DataError
+
+__all__ = ["read_table"]
+
+_TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
+_PARQUET = {".parquet", ".pq"}
+# 9999-12-31: what lies beyond is in milliseconds or finer.
+_LAST_SECOND = 253_402_300_799
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """Columns of a file, with a way to say where a row (from 0) stands in it."""
+
+    path: Path
+    columns: pa.Table
+    where: Callable[[int], str]
+
+    def fault(self, row: int, column: str, what: str) -> DataError:
+        return DataError(f"{self.where(row)}, column {column!r} {what}")
+
+
+def read_table(path: Path, config: DataConfig) -> Dataset:
+    """Interactions in one file and, if the configuration names one, the catalogue in another.
+
+    Raises:
+        DataError: A file or column is missing, empty or faulty, or an interaction is with
+            a candidate that the catalogue does not have.
+    """
+    names = _header(path)
+    rating = _optional(config.rating_column, "rating", names)
+    timestamp = _optional(config.timestamp_column, "timestamp", names)
+    if config.user_column == config.candidate_column:
+        raise DataError(
+            f"{path}: users and candidates cannot share the column {config.user_column!r}"
+        )
+    types: dict[str, pa.DataType | None] = {config.user_column: ID, config.candidate_column: ID}
+    if rating:
+        types[rating] = NUMBER
+    if timestamp:
+        types[timestamp] = None
+    table = _read(path, types)
+    users, user_codes = ids_of(table.columns.column(config.user_column))
+    keys, key_codes = ids_of(table.columns.column(config.candidate_column))
+    interactions = Interactions(
+        users=users,
+        user_codes=user_codes,
+        keys=keys,
+        key_codes=key_codes,
+        ratings=table.columns.column(rating).to_numpy() if rating else None,
+        timestamps=_seconds(table, timestamp) if timestamp else None,
+        where=table.where,
+    )
+    return assemble(path.name, interactions, _catalogue(config, interactions))
+
+
+def _optional(name: str | None, default: str, header: tuple[str, ...]) -> str | None:
+    if name is not None:
+        return name
+    return default if default in header else None
+
+
+def _catalogue(config: DataConfig, interactions: Interactions) -> Catalogue:
+    if config.candidates_file is None:
+        order, _ = natural_order(interactions.keys)
+        ids = [interactions.keys[i] for i in order]
+        return Catalogue(keys=ids, ids=ids, titles=ids, where="the interactions")
+    path = Path(config.candidates_file).expanduser()
+    header = _header(path)
+    title = _optional(config.title_column, "title", header)
+    types: dict[str, pa.DataType | None] = dict.fromkeys(header)
+    types[config.candidate_column] = ID
+    table = _read(path, types, optional=set(header) - {config.candidate_column, title})
+    distinct, codes = ids_of(table.columns.column(config.candidate_column))
+    ids = [distinct[code] for code in codes.tolist()]
+    attributes = {
+        name: _attribute(table, name)
+        for name in header
+        if name not in (config.candidate_column, title)
+    }
+    titles = _texts(table, title) if title else ids
+    return Catalogue(keys=ids, ids=ids, titles=titles, attributes=attributes, where=str(path))
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    check_file(path)
+    if path.suffix in _PARQUET:
+        try:
+            return tuple(pyarrow.parquet.read_schema(path).names)
+        except pa.ArrowInvalid as exc:
+            raise DataError(
+                f"{path} is not a Parquet file ({one_line(exc)}); was it written to its end?"
+            ) from exc
+    return _delimited(path).header()
+
+
+def _delimited(path: Path) -> Delimited:
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    delimiter = _TEXT.get(plain.suffix.lower())
+    if delimiter is None:
+        raise DataError(
+            f"{path} has none of the endings .csv, .tsv, .csv.gz and .parquet; rename or convert it"
+        )
+    return Delimited(path=path, delimiter=delimiter)
+
+
+def _read(
+    path: Path, types: dict[str, pa.DataType | None], *, optional: set[str] | None = None
+) -> _Table:
+    if path.suffix in _PARQUET:
+        return _read_parquet(path, types, optional or set())
+    file = _delimited(path)
+    return _Table(
+        path=path,
+        columns=file.read(types, optional=optional or set()),
+        where=lambda row: f"{path}, line {file.line_of(row)}",
+    )
+
+
+def _read_parquet(path: Path, types: dict[str, pa.DataType | None], optional: set[str]) -> _Table:
+    header = _header(path)
+    for name in types:
+        if name not in header:
+            raise DataError(
+                f"{path} has no column {name!r}, only {', '.join(header)}; "
+                "rename it or name the right one"
+            )
+    try:
+        columns = pyarrow.parquet.read_table(path, columns=list(types))
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise DataError(f"{path} cannot be read ({one_line(exc)}); write it again") from exc
+    if columns.num_rows == 0:
+        raise DataError(f"{path} has no rows; it needs at least one")
+    table = _Table(path=path, columns=columns, where=lambda row: f"{path}, row {row + 1}")
+    for at, (name, kind) in enumerate(types.items()):
+        column = columns.column(name)
+        if column.null_count and name not in optional:
+            row = pc.index(pc.is_null(column), True).as_py()
+            raise table.fault(row, name, "is empty; fill it in or remove the row")
+        if kind is ID:
+            column = _parquet_ids(table, name, column)
+        elif kind is not None:
+            try:
+                column = column.cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+                raise DataError(
+                    f"{path}, column {name!r} holds no numbers ({one_line(exc)}); convert it"
+                ) from exc
+        columns = columns.set_column(at, name, column)
+    return _Table(path=path, columns=columns, where=table.where)
+
+
+def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (text or pa.types.is_integer(kind)):
+        raise DataError(
+            f"{table.path}, column {name!r} is of type {column.type}; "
+            "ids must be strings or whole numbers: convert it"
+        )
+    column = column.cast(pa.string())
+    empty = pc.index(column, "").as_py()
+    if empty >= 0:
+        raise table.fault(empty, name, "is empty; fill it in or remove the row")
+    return column.dictionary_encode()
+
+
+def _seconds(table: _Table, name: str) -> npt.NDArray[np.int64]:
+    """Times as seconds since the epoch: whole numbers are taken for such, dates converted."""
+    column = table.columns.column(name)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(column.type):
+        return np.asarray(column.cast(pa.timestamp("s"), safe=False).cast(pa.int64()).to_numpy())
+    if pa.types.is_floating(column.type):
+        column = pc.floor(column).cast(pa.int64(), safe=False)
+    if not pa.types.is_integer(column.type):
+        row, value = _first_odd_time(column)
+        raise table.fault(
+            row,
+            name,
+            f"holds {value!r}, which is neither seconds since 1970 nor like 2024-05-31 18:00:00; "
+            "correct or remove the row",
+        )
+    seconds = np.asarray(column.cast(pa.int64()).to_numpy())
+    late = np.flatnonzero(np.abs(seconds) > _LAST_SECOND)
+    if late.size:
+        raise table.fault(
+            int(late[0]),
+            name,
+            f"holds {seconds[late[0]]}, which is after the year 9999 in seconds; "
+            "divide milliseconds by 1000",
+        )
+    return seconds
+
+
+def _first_odd_time(column: pa.ChunkedArray) -> tuple[int, str]:
+    """Row and value that keep a column of text from being times or whole numbers."""
+    values = [str(value) for value in column.to_pylist()]
+    number = values[0].lstrip("-").isdigit()
+    for row, value in enumerate(values):
+        if number:
+            if not value.lstrip("-").isdigit():
+                return row, value
+        else:
+            try:
+                np.datetime64(value.replace("Z", ""))
+            except ValueError:
+                return row, value
+    return 0, values[0]
+
+
+def _texts(table: _Table, name: str) -> list[str]:
+    values = table.columns.column(name).cast(pa.string()).to_pylist()
+    for row, value in enumerate(values):
+        if not value:
+            raise table.fault(row, name, "is empty; fill it in")
+    return values
+
+
+def _attribute(table: _Table, name: str) -> Attribute:
+    """Numbers stay numbers; text is split at `|`; lists are taken as they are."""
+    column = table.columns.column(name)
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = column.cast(pa.float64()).to_numpy().astype(np.float64)
+        return Attribute(numbers=np.where(np.isfinite(numbers), numbers, np.nan))
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+        return Attribute(numbers=seconds.to_pandas().to_numpy(np.float64, na_value=np.nan))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        rows = [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
+    else:
+        try:
+            text = column.cast(pa.string()).to_pylist()
+        except pa.ArrowNotImplementedError as exc:
+            raise DataError(
+                f"{table.path}, column {name!r} is of type {kind}, which no attribute can be; "
+                "remove it or make it text or numbers"
+            ) from exc
+        rows = [(value or "").split("|") for value in text]
+    return Attribute(
+        values=tuple(tuple(dict.fromkeys(v.strip() for v in row if v.strip())) for row in rows)
+    )
