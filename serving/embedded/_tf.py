@@ -10,10 +10,13 @@ asks one of them for a name of the public API gets it initialised then.
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from serving.embedded.interfaces import Code, StatusError
 
 # Both are read when TensorFlow is first imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -62,6 +65,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2  # noqa: E402
 from tensorflow.python.client import pywrap_tf_session, session  # noqa: E402
 from tensorflow.python.framework import errors, importer, load_library, ops  # noqa: E402
+from tensorflow.python.lib.io import _pywrap_record_io  # noqa: E402
 
 __all__ = [
     "RunOptionsBuffer",
@@ -71,6 +75,7 @@ __all__ = [
     "load_scann_ops",
     "meta_graph_pb2",
     "ops",
+    "read_records",
     "run_session",
     "saved_model_pb2",
     "session",
@@ -129,3 +134,15 @@ def run_session(
     return pywrap_tf_session.TF_SessionRun_wrapper(
         target._session, pointer, feeds, fetches, [], None
     )
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file.
+
+    Raises:
+        StatusError: The file is damaged or cannot be read.
+    """
+    try:
+        yield from _pywrap_record_io.RecordIterator(str(path), "")
+    except errors.OpError as exc:
+        raise StatusError(Code(exc.error_code), exc.message) from exc

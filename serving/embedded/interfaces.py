@@ -74,12 +74,15 @@ class Servable(Protocol):
     Attributes:
         name: Model name.
         version: Version number.
-        signatures: `SignatureDef` messages by signature name.
     """
 
     name: str
     version: int
-    signatures: Mapping[str, Any]
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """`SignatureDef` messages by signature name."""
+        ...
 
     def run(
         self,
