@@ -79,6 +79,12 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     group.add_argument(
         "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's event files there"
     )
+    group.add_argument(
+        "--without-seen",
+        action="store_true",
+        help="leave each user's training interactions out of the servables: smaller, but "
+        "requests cannot exclude them",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_export)
 
@@ -88,6 +94,7 @@ def _run_export(args: argparse.Namespace) -> int:
         model=args.model,
         indexes=tuple(args.index or INDEXES),
         top_k=args.top_k,
+        keep_seen=not args.without_seen,
         towers=ModelConfig(embedding_dim=args.embedding_dim),
         train=TrainConfig(
             epochs=args.epochs,

@@ -122,11 +122,13 @@ class ExportConfig:
         model: Model name; each index is published as `<model>_<index>`.
         indexes: Which servables to publish, names from `clients.contract.INDEXES`.
         top_k: Answers per row of `serving_default`; at most the corpus is returned.
+        keep_seen: Whether servables know what each user had in training, for `exclude_seen`.
     """
 
     model: str = DEFAULT_MODEL
     indexes: tuple[str, ...] = INDEXES
     top_k: int = DEFAULT_TOP_K
+    keep_seen: bool = True
     towers: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     brute_force: BruteForceConfig = field(default_factory=BruteForceConfig)

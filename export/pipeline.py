@@ -13,14 +13,16 @@ from clients import contract
 from export.config import ExportConfig
 from export.data.dataset import Dataset
 from export.evaluate import hit_rates
+from export.filters import CandidateFilter
 from export.index.base import CandidateIndex
 from export.index.build import build_index
 from export.manifest import build_manifest, write_manifest
 from export.model import RetrievalModel
 from export.progress import Progress, StepTimer
 from export.saved_model import inspect_saved_model, save
+from export.seen import SeenCandidates
 from export.signatures import RetrievalServable
-from export.split import random_split
+from export.split import Split, random_split
 from export.train import train
 from export.warmup import write_warmup_records
 from serving.repository import ModelRepository
@@ -55,6 +57,7 @@ class _Trained:
     query_embeddings: npt.NDArray[np.float32]
     candidate_embeddings: npt.NDArray[np.float32]
     metrics: dict[str, Any]
+    split: Split
 
 
 def run_export(
@@ -126,6 +129,16 @@ def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained
         query_embeddings=query_embeddings,
         candidate_embeddings=candidate_embeddings,
         metrics=metrics,
+        split=split,
+    )
+
+
+def _seen(dataset: Dataset, split: Split) -> SeenCandidates:
+    return SeenCandidates(
+        dataset.user_positions[split.training],
+        dataset.candidate_positions[split.training],
+        num_users=len(dataset.user_ids),
+        num_candidates=len(dataset.candidate_ids),
     )
 
 
@@ -142,21 +155,17 @@ def _save(
         query_tower=trained.model.query_tower,
         index=index,
         candidate_ids=dataset.candidate_ids,
+        candidate_filter=CandidateFilter(dataset.attributes, len(dataset.candidate_ids)),
+        seen=_seen(dataset, trained.split) if config.keep_seen else None,
         version=version,
         top_k=config.top_k,
     )
     signatures = servable.signatures()
     save(servable, path, signatures)
-    user, embedding = dataset.user_ids[0], trained.query_embeddings[:1]
-    name = contract.servable_name(config.model, index.index_name)
     write_warmup_records(
         path,
-        name,
-        {
-            contract.SERVING_DEFAULT: [{contract.USER_ID: [user]}],
-            contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
-            contract.EMBED: [{contract.USER_ID: [user]}],
-        },
+        contract.servable_name(config.model, index.index_name),
+        servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0]),
     )
     manifest = build_manifest(
         config=config,

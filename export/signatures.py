@@ -7,7 +7,11 @@ import numpy as np
 
 from clients import contract
 from export._tf import tf
+from export.filters import CandidateFilter
 from export.index.base import CandidateIndex
+from export.index.restricted import search_excluding, search_filtered
+from export.lookup import IdLookup
+from export.seen import SeenCandidates
 
 __all__ = ["QueryTower", "RetrievalServable"]
 
@@ -18,12 +22,17 @@ class QueryTower(Protocol):
     def __call__(self, user_ids: tf.Tensor) -> tf.Tensor:
         """Float32 `[batch, d]` of string `[batch]`."""
 
-    def is_known(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Bool `[batch]` of string `[batch]`."""
+    def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
+        """Int64 `[batch]` of string `[batch]`: the data set's position of each user, or -1."""
 
 
 class RetrievalServable(tf.Module):
-    """One version of one model, ready to be saved."""
+    """One version of one model, ready to be saved.
+
+    Attributes:
+        num_candidates: n.
+        top_k: Answers per row of the signatures that take no k; at most n.
+    """
 
     def __init__(
         self,
@@ -31,34 +40,141 @@ class RetrievalServable(tf.Module):
         query_tower: QueryTower,
         index: CandidateIndex,
         candidate_ids: Sequence[str],
+        candidate_filter: CandidateFilter,
+        seen: SeenCandidates | None,
         version: int,
         top_k: int,
     ) -> None:
         super().__init__()
         self._query_tower = query_tower
         self._index = index
+        self._filter = candidate_filter
+        self._seen = seen
         self._version = version
         self.num_candidates = index.num_candidates
         self.top_k = min(top_k, self.num_candidates)
+        self._candidate_positions = IdLookup(candidate_ids)
         # One more than there are candidates: padding's position answers padding's id.
         ids = np.array([*candidate_ids, contract.PADDING_CANDIDATE_ID], dtype=object)
         self._candidate_ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
 
     def signatures(self) -> dict[str, Any]:
         """Concrete functions by signature name."""
-        strings = tf.TensorSpec([None], tf.string, name=contract.USER_ID)
-        embeddings = tf.TensorSpec(
-            [None, self._index.dimension], tf.float32, name=contract.QUERY_EMBEDDING
-        )
+        users = tf.TensorSpec([None], tf.string, name=contract.USER_ID)
+        conditions = [
+            tf.TensorSpec([None], tf.string, name=name)
+            for name in (
+                contract.FILTER_ANY,
+                contract.FILTER_ALL,
+                contract.FILTER_MIN,
+                contract.FILTER_MAX,
+            )
+        ]
         return {
-            contract.SERVING_DEFAULT: _concrete(self._serving_default, strings),
-            contract.RETRIEVE_BY_EMBEDDING: _concrete(self._retrieve_by_embedding, embeddings),
-            contract.EMBED: _concrete(self._embed, strings),
+            contract.SERVING_DEFAULT: _concrete(self._serving_default, users),
+            contract.RETRIEVE: _concrete(
+                self._retrieve,
+                users,
+                tf.TensorSpec([], tf.int32, name=contract.K),
+                tf.TensorSpec([None, None], tf.string, name=contract.EXCLUDE),
+                tf.TensorSpec([], tf.bool, name=contract.EXCLUDE_SEEN),
+                *conditions,
+            ),
+            contract.RETRIEVE_BY_EMBEDDING: _concrete(
+                self._retrieve_by_embedding,
+                tf.TensorSpec(
+                    [None, self._index.dimension], tf.float32, name=contract.QUERY_EMBEDDING
+                ),
+            ),
+            contract.EMBED: _concrete(self._embed, users),
+            contract.SIMILAR: _concrete(
+                self._similar, tf.TensorSpec([None], tf.string, name=contract.CANDIDATE_ID)
+            ),
+        }
+
+    def example_requests(self, user_id: str, candidate_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Inputs that exercise every signature, to warm up a server with.
+
+        Returns:
+            Requests by signature name; a request is NumPy arrays by input name.
+        """
+        user = np.array([user_id], dtype=object)
+        nothing = np.array([], dtype=object)
+        retrieve = {
+            contract.USER_ID: user,
+            contract.K: np.int32(min(contract.DEFAULT_K, self.num_candidates)),
+            contract.EXCLUDE: np.array([[candidate_id]], dtype=object),
+            contract.EXCLUDE_SEEN: np.bool_(self._seen is not None),
+            contract.FILTER_ANY: nothing,
+            contract.FILTER_ALL: nothing,
+            contract.FILTER_MIN: nothing,
+            contract.FILTER_MAX: nothing,
+        }
+        embedding = self._query_tower(tf.constant(user, tf.string)).numpy()
+        return {
+            contract.SERVING_DEFAULT: [{contract.USER_ID: user}],
+            contract.RETRIEVE: [retrieve],
+            contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
+            contract.EMBED: [{contract.USER_ID: user}],
+            contract.SIMILAR: [{contract.CANDIDATE_ID: np.array([candidate_id], dtype=object)}],
         }
 
     def _serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = self._retrieve_by_embedding(self._query_tower(user_id))
-        return {**answers, contract.KNOWN_USER: self._query_tower.is_known(user_id)}
+        answers = self._retrieve_by_embedding(self._queries(user_id))
+        return {**answers, contract.KNOWN_USER: self._user_positions(user_id) >= 0}
+
+    def _retrieve(
+        self,
+        user_id: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        exclude_seen: tf.Tensor,
+        filter_any: tf.Tensor,
+        filter_all: tf.Tensor,
+        filter_min: tf.Tensor,
+        filter_max: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies(
+            [tf.debugging.Assert(k >= 1, ["k must be at least 1, got", k])]
+        ):
+            k = tf.minimum(k, self.num_candidates)
+        user_positions = self._user_positions(user_id)
+        excluded = self._excluded(user_positions, exclude, exclude_seen)
+        queries = self._queries(user_id)
+        conditions = (filter_any, filter_all, filter_min, filter_max)
+        unfiltered = tf.reduce_all(tf.equal(tf.concat(conditions, axis=0), ""))
+        scores, positions = tf.cond(
+            unfiltered,
+            lambda: search_excluding(self._index, queries, k, excluded),
+            lambda: search_filtered(
+                self._index, queries, k, excluded, self._filter.mask(*conditions)
+            ),
+        )
+        answers = self._answers(scores, positions, None)
+        return {**answers, contract.KNOWN_USER: user_positions >= 0}
+
+    def _excluded(
+        self, user_positions: tf.Tensor, exclude: tf.Tensor, exclude_seen: tf.Tensor
+    ) -> tf.Tensor:
+        """Positions int32 `[batch, e]` that each row excludes; n stands for none."""
+        batch, rows = tf.size(user_positions), tf.shape(exclude)[0]
+        check = tf.debugging.Assert(
+            tf.equal(batch, rows),
+            ["exclude must have one row per user_id; users and rows:", batch, rows],
+        )
+        with tf.control_dependencies([check]):
+            named = self._candidate_positions(exclude)
+        if self._seen is None:
+            refuse = tf.debugging.Assert(
+                tf.logical_not(exclude_seen),
+                ["this version keeps no seen candidates; export it without --without-seen"],
+            )
+            with tf.control_dependencies([refuse]):
+                return tf.identity(named)
+        seen = self._seen
+        nothing = tf.zeros([batch, 0], tf.int32)
+        seen_positions = tf.cond(exclude_seen, lambda: seen(user_positions), lambda: nothing)
+        return tf.concat([named, seen_positions], axis=1)
 
     def _retrieve_by_embedding(self, query_embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         scores, positions = self._index.search(query_embedding, self.top_k)
@@ -66,10 +182,22 @@ class RetrievalServable(tf.Module):
 
     def _embed(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
-            contract.QUERY_EMBEDDING: self._query_tower(user_id),
-            contract.KNOWN_USER: self._query_tower.is_known(user_id),
+            contract.QUERY_EMBEDDING: self._queries(user_id),
+            contract.KNOWN_USER: self._user_positions(user_id) >= 0,
             contract.SERVABLE_VERSION: self._versions(user_id),
         }
+
+    def _similar(self, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        own = self._candidate_positions(candidate_id)
+        known = tf.ensure_shape(own < self.num_candidates, [None])
+        queries = self._index.embeddings(tf.where(known, own, 0))
+        scores, positions = search_excluding(
+            self._index, queries, tf.constant(self.top_k), own[:, None]
+        )
+        scores = tf.where(known[:, None], scores, contract.PADDING_SCORE)
+        positions = tf.where(known[:, None], positions, self.num_candidates)
+        answers = self._answers(scores, positions, self.top_k)
+        return {**answers, contract.KNOWN_CANDIDATE: known}
 
     def _answers(
         self, scores: tf.Tensor, positions: tf.Tensor, width: int | None
@@ -81,9 +209,16 @@ class RetrievalServable(tf.Module):
             contract.SERVABLE_VERSION: self._versions(scores),
         }
 
+    def _queries(self, user_id: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(self._query_tower(user_id), [None, self._index.dimension])
+
+    def _user_positions(self, user_id: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(self._query_tower.positions(user_id), [None])
+
     def _versions(self, like: tf.Tensor) -> tf.Tensor:
         """The version once per row, for REST's answers do not name it."""
-        return tf.fill(tf.shape(like)[:1], tf.constant(self._version, tf.int64))
+        versions = tf.fill(tf.shape(like)[:1], tf.constant(self._version, tf.int64))
+        return tf.ensure_shape(versions, [None])
 
 
 def _concrete(function: Callable[..., dict[str, tf.Tensor]], *specs: tf.TensorSpec) -> Any:

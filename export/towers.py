@@ -29,9 +29,9 @@ class IdTower(tf.keras.layers.Layer):
         """Embeddings of ids given by their positions in the vocabulary, as in training."""
         return self.embedding(positions + 1)
 
-    def is_known(self, ids: tf.Tensor) -> tf.Tensor:
-        """Bool `[batch]`: whether the tower has an embedding of its own for each id."""
-        return self.lookup(ids) > 0
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
+        return self.lookup(ids) - 1
 
     def set_unknown_to_mean(self) -> None:
         """Gives unknown ids the mean embedding.

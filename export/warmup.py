@@ -1,8 +1,10 @@
 """Warm-up records: requests that the server runs while it loads a version."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clients import contract
 from clients.wire.messages import ModelSpec, PredictionLog, PredictLog, PredictRequest, TensorProto
@@ -12,7 +14,7 @@ __all__ = ["write_warmup_records"]
 
 
 def write_warmup_records(
-    path: Path, name: str, requests: Mapping[str, list[Mapping[str, Any]]]
+    path: Path, name: str, requests: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> None:
     """Writes the warm-up records of a version.
 
@@ -35,10 +37,17 @@ def write_warmup_records(
 
 def _record(name: str, signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
     tensors = {
-        key: TensorProto.FromString(tf.make_tensor_proto(value).SerializeToString())
+        key: TensorProto.FromString(
+            tf.make_tensor_proto(value, dtype=_dtype(value)).SerializeToString()
+        )
         for key, value in inputs.items()
     }
     request = PredictRequest(
         model_spec=ModelSpec(name=name, signature_name=signature), inputs=tensors
     )
     return PredictionLog(predict_log=PredictLog(request=request))
+
+
+def _dtype(value: Any) -> tf.DType | None:
+    """Strings come as object arrays, of which an empty one does not say what it holds."""
+    return tf.string if np.asarray(value).dtype == object else None

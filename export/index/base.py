@@ -49,6 +49,20 @@ class CandidateIndex(tf.Module, ABC):
         """
 
     @abstractmethod
+    def search_allowed(
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `search`, among the candidates that bool `[n]` `allowed` names.
+
+        A row may be short though more than k are allowed; whoever needs them all
+        asks for `embeddings` and scores them.
+        """
+
+    @abstractmethod
+    def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
+        """Float32 `[m, d]` embeddings of the candidates at int32 positions `[m]`."""
+
+    @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The parameters in effect, for the manifest; values that JSON knows."""
 

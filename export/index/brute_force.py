@@ -1,5 +1,6 @@
 """Brute force: exact, and fast enough for small corpora."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class BruteForceIndex(CandidateIndex):
         # Without identifiers the layer answers positions.
         self._layer = tfrs.layers.factorized_top_k.BruteForce()
         self._layer.index(tf.constant(candidate_embeddings))
+        shape = candidate_embeddings.shape
+        (self._candidates,) = (w for w in self._layer.weights if w.shape == shape)
 
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor
@@ -38,6 +41,18 @@ class BruteForceIndex(CandidateIndex):
         """See `CandidateIndex.search`."""
         scores, positions = self._layer(query_embeddings, k=k)
         return scores, positions
+
+    def search_allowed(
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `CandidateIndex.search_allowed`; never short of what is allowed."""
+        scores = tf.matmul(query_embeddings, self._candidates, transpose_b=True)
+        scores, positions = tf.math.top_k(tf.where(allowed, scores, -math.inf), k=k)
+        return scores, tf.where(tf.math.is_inf(scores), self.num_candidates, positions)
+
+    def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
+        """See `CandidateIndex.embeddings`."""
+        return tf.gather(self._candidates, positions)
 
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""

@@ -57,15 +57,39 @@ class IvfIndex(CandidateIndex):
         )
         self._rows = tf.Variable(candidate_embeddings[order], trainable=False, name="rows")
         self._positions = tf.Variable(order.astype(np.int32), trainable=False, name="positions")
+        self._row_of = tf.Variable(
+            np.argsort(order).astype(np.int32), trainable=False, name="row_of"
+        )
 
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `CandidateIndex.search`."""
         k = tf.convert_to_tensor(k, tf.int32)
+        return self._search(query_embeddings, k, tf.constant(self._num_leaves_to_search), None)
+
+    def search_allowed(
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `CandidateIndex.search_allowed`; searches the more, the fewer are allowed."""
+        factor = self.num_candidates / tf.maximum(tf.math.count_nonzero(allowed), 1)
+        leaves = tf.cast(tf.math.ceil(self._num_leaves_to_search * factor), tf.int32)
+        return self._search(query_embeddings, k, tf.minimum(leaves, self._num_leaves), allowed)
+
+    def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
+        """See `CandidateIndex.embeddings`."""
+        return tf.gather(self._rows, tf.gather(self._row_of, positions))
+
+    def _search(
+        self,
+        query_embeddings: tf.Tensor,
+        k: tf.Tensor,
+        leaves_to_search: tf.Tensor,
+        allowed: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         # Whichever leaves are searched, they hold k candidates.
         needed = tf.searchsorted(self._least, [k])[0] + 1
-        searched = tf.maximum(self._num_leaves_to_search, needed)
+        searched = tf.maximum(leaves_to_search, needed)
         leaf_scores = tf.matmul(query_embeddings, self._centroids, transpose_b=True)
         _, leaves = tf.math.top_k(leaf_scores, k=searched)
 
@@ -74,12 +98,20 @@ class IvfIndex(CandidateIndex):
             rows = tf.ragged.range(tf.gather(self._starts, own), tf.gather(self._starts, own + 1))
             rows = rows.values
             scores = tf.linalg.matvec(tf.gather(self._rows, rows), query)
-            return best_first(scores, tf.gather(self._positions, rows), k)
+            positions = tf.gather(self._positions, rows)
+            if allowed is not None:
+                kept = tf.gather(allowed, positions)
+                scores = tf.where(kept, scores, -math.inf)
+                positions = tf.where(kept, positions, self.num_candidates)
+            return best_first(scores, positions, k)
 
-        scores, positions = tf.map_fn(
-            search_one, (query_embeddings, leaves), fn_output_signature=(tf.float32, tf.int32)
+        return tf.cond(
+            tf.shape(query_embeddings)[0] > 0,
+            lambda: tf.map_fn(
+                search_one, (query_embeddings, leaves), fn_output_signature=(tf.float32, tf.int32)
+            ),
+            lambda: (tf.zeros([0, k]), tf.zeros([0, k], tf.int32)),
         )
-        return tf.reshape(scores, [-1, k]), tf.reshape(positions, [-1, k])
 
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""

@@ -18,6 +18,7 @@ __all__ = ["ScannIndex"]
 # candidates, hashing and reordering below 100,000, partitions from there on.
 _HASH_FROM = 20_000
 _TREE_FROM = 100_000
+_TIE_MARGIN = 8
 
 
 class ScannIndex(CandidateIndex):
@@ -43,6 +44,7 @@ class ScannIndex(CandidateIndex):
             self._parameters["scoring"] == "brute_force"
             and self._parameters["num_leaves"] == self._parameters["num_leaves_to_search"]
         )
+        self._num_leaves = self._parameters["num_leaves"] or 1
         # The resource's name must be one per index: left to TensorFlow, each signature
         # would build a searcher of its own, and two versions might share one.
         self._shared_name = f"scann-{uuid.uuid4()}"
@@ -54,12 +56,60 @@ class ScannIndex(CandidateIndex):
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `CandidateIndex.search`."""
+        k = tf.convert_to_tensor(k, tf.int32)
+        n = self.num_candidates
+
+        def fetch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            scores, positions = self._search(query_embeddings, count, tf.constant(1.0))
+            return count, *best_first(scores, positions, count)
+
+        def cut_in_a_tie(count: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+            """Whether a candidate that was left off may equal the k-th answer."""
+            tied = tf.logical_and(scores[:, k - 1] == scores[:, -1], positions[:, -1] < n)
+            return tf.logical_and(count < n, tf.reduce_any(tied))
+
+        # Of equal scores ScaNN keeps any; a few answers more mostly show the whole tie.
+        results = tf.while_loop(
+            cut_in_a_tie,
+            lambda count, scores, positions: fetch(tf.minimum(4 * count, n)),
+            fetch(tf.minimum(k + _TIE_MARGIN, n)),
+            shape_invariants=(
+                tf.TensorShape([]),
+                tf.TensorShape([None, None]),
+                tf.TensorShape([None, None]),
+            ),
+        )
+        return results[1][:, :k], results[2][:, :k]
+
+    def search_allowed(
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `CandidateIndex.search_allowed`; searches the more, the fewer are allowed."""
+        n = self.num_candidates
+        factor = tf.cast(n / tf.maximum(tf.math.count_nonzero(allowed), 1), tf.float32)
+        fetch = tf.cast(tf.math.ceil(tf.cast(k, tf.float32) * factor * 1.25), tf.int32) + 16
+        fetch = tf.maximum(tf.minimum(fetch, n), k)
+        scores, positions = self._search(query_embeddings, fetch, factor)
+        kept = tf.gather(tf.pad(allowed, [[0, 1]]), positions)
+        scores = tf.where(kept, scores, -math.inf)
+        return best_first(scores, tf.where(kept, positions, n), k)
+
+    def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
+        """See `CandidateIndex.embeddings`; ScaNN keeps them for reordering."""
+        return tf.ensure_shape(tf.gather(self._state.dataset, positions), [None, self.dimension])
+
+    def _search(
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, factor: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Answers in ScaNN's order, padded to k; `factor` times the usual effort."""
+        leaves = self._parameters["num_leaves_to_search"]
+        reordered = self._parameters["num_reordering_candidates"]
         positions, scores = scann_ops.scann_search_batched(
             self._handle(),
             query_embeddings,
             k,
-            tf.maximum(k, self._parameters["num_reordering_candidates"] or -1),
-            self._parameters["num_leaves_to_search"] or -1,
+            -1 if reordered is None else tf.maximum(k, _times(reordered, factor)),
+            -1 if leaves is None else tf.minimum(_times(leaves, factor), self._num_leaves),
             True,
         )
         # ScaNN fills short rows with NaN, and leaves off the columns that no row fills.
@@ -69,7 +119,7 @@ class ScannIndex(CandidateIndex):
         padding = [[0, 0], [0, k - tf.shape(scores)[1]]]
         scores = tf.pad(scores, padding, constant_values=-math.inf)
         positions = tf.pad(positions, padding, constant_values=self.num_candidates)
-        return best_first(scores, positions, k)
+        return scores, positions
 
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""
@@ -89,6 +139,10 @@ class ScannIndex(CandidateIndex):
             state.dp_norms,
             shared_name=self._shared_name,
         )
+
+
+def _times(count: int, factor: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.math.ceil(tf.cast(count, tf.float32) * factor), tf.int32)
 
 
 def _choose(num_candidates: int, config: ScannConfig) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Searches without excluded and filtered-out candidates, exact for any index.
+
+"Exact" is about the restriction: what it rules out never appears, and a row is short
+only where fewer than k candidates remain. Among those that remain an approximate index
+stays approximate.
+"""
+
+import math
+
+from export._tf import tf
+from export.index.base import CandidateIndex, best_first
+
+__all__ = ["search_excluding", "search_filtered"]
+
+# Up to so many remaining candidates are scored one by one: at 64 dimensions that takes
+# a few milliseconds, and an approximate index that meets few of them finds few.
+_SCORE_ALL_UP_TO = 20_000
+
+
+def search_excluding(
+    index: CandidateIndex, query_embeddings: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The best candidates of each query that its row does not exclude.
+
+    Args:
+        index: Any index over n candidates.
+        query_embeddings: Float32 `[batch, d]`.
+        k: In 1..n.
+        excluded: Int32 `[batch, e]` positions; n stands for none.
+
+    Returns:
+        As `CandidateIndex.search`: short rows end in score -inf and position n.
+    """
+    fetch = _over_fetch(index, k, excluded)
+    scores, positions = index.search(query_embeddings, fetch)
+    scores, positions = _drop(index, scores, positions, excluded, k)
+    if index.exact:
+        return scores, positions
+    everything = tf.range(index.num_candidates)
+    return tf.cond(
+        tf.reduce_any(positions == index.num_candidates),
+        lambda: _score_each(index, query_embeddings, k, everything, excluded),
+        lambda: (scores, positions),
+    )
+
+
+def search_filtered(
+    index: CandidateIndex,
+    query_embeddings: tf.Tensor,
+    k: tf.Tensor,
+    excluded: tf.Tensor,
+    allowed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `search_excluding`, among the candidates that a filter allows.
+
+    Args:
+        index: Any index over n candidates.
+        query_embeddings: Float32 `[batch, d]`.
+        k: In 1..n.
+        excluded: Int32 `[batch, e]` positions; n stands for none.
+        allowed: Bool `[n]`, the same for the whole batch.
+    """
+    remaining = tf.cast(tf.where(allowed)[:, 0], tf.int32)
+
+    def each() -> tuple[tf.Tensor, tf.Tensor]:
+        return _score_each(index, query_embeddings, k, remaining, excluded)
+
+    def probe() -> tuple[tf.Tensor, tf.Tensor]:
+        fetch = _over_fetch(index, k, excluded)
+        scores, positions = index.search_allowed(query_embeddings, fetch, allowed)
+        scores, positions = _drop(index, scores, positions, excluded, k)
+        short = tf.reduce_any(positions == index.num_candidates)
+        return tf.cond(short, each, lambda: (scores, positions))
+
+    return tf.cond(tf.size(remaining) <= _SCORE_ALL_UP_TO, each, probe)
+
+
+def _over_fetch(index: CandidateIndex, k: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+    """As many answers as leave k of them whatever the exclusions hit."""
+    excluding = tf.reduce_sum(tf.cast(excluded < index.num_candidates, tf.int32), axis=1)
+    most = tf.reduce_max(tf.concat([[0], excluding], axis=0))
+    return tf.minimum(k + most, index.num_candidates)
+
+
+def _drop(
+    index: CandidateIndex,
+    scores: tf.Tensor,
+    positions: tf.Tensor,
+    excluded: tf.Tensor,
+    k: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes excluded positions out of each row and cuts or pads it to k."""
+    padding = [[0, 0], [0, tf.maximum(k - tf.shape(scores)[1], 0)]]
+    scores = tf.pad(scores, padding, constant_values=-math.inf)
+    positions = tf.pad(positions, padding, constant_values=index.num_candidates)
+    # One column more, so that there is always one to look up; n excludes nobody.
+    ordered = tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=index.num_candidates))
+    found = tf.gather(ordered, tf.searchsorted(ordered, positions), batch_dims=1)
+    gone = tf.logical_or(found == positions, positions == index.num_candidates)
+    scores = tf.where(gone, -math.inf, scores)
+    positions = tf.where(gone, index.num_candidates, positions)
+    return best_first(scores, positions, k)
+
+
+def _score_each(
+    index: CandidateIndex,
+    query_embeddings: tf.Tensor,
+    k: tf.Tensor,
+    remaining: tf.Tensor,
+    excluded: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores all candidates at ascending positions `remaining`, and no other."""
+    rows = index.embeddings(remaining)
+    scores = tf.matmul(query_embeddings, rows, transpose_b=True)
+    fetch = tf.minimum(_over_fetch(index, k, excluded), tf.size(remaining))
+    scores, columns = tf.math.top_k(scores, k=fetch)
+    return _drop(index, scores, tf.gather(remaining, columns), excluded, k)
