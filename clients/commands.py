@@ -1,9 +1,144 @@
 """Verbs that `clients` adds to the `shortlist` command."""
 
 import argparse
+from typing import Any
+
+from clients import contract
 
 __all__ = ["add_commands"]
 
 
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds this package's verbs; imports nothing heavy."""
+    _add_query(verbs)
+    _add_status(verbs)
+
+
+def _parser(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, example: str
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=text[0].lower() + text[1:].rstrip("."),
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_connection_options(parser: argparse.ArgumentParser, transport: str) -> None:
+    group = parser.add_argument_group("connection")
+    group.add_argument("--transport", choices=("rest", "grpc"), default=transport)
+    group.add_argument(
+        "--address",
+        action="append",
+        metavar="HOST:PORT",
+        help="server; may be given several times (default: "
+        f"{contract.DEFAULT_HOST}:{contract.DEFAULT_REST_PORT} for rest, "
+        f":{contract.DEFAULT_GRPC_PORT} for grpc)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=contract.DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="limit of the whole call (default: %(default)s)",
+    )
+    group.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="header or metadata to send along, such as authorization='Bearer ...'",
+    )
+    group.add_argument("--tls", action="store_true", help="use TLS with the usual certificates")
+    group.add_argument("--ca", metavar="FILE", help="certificates to trust (PEM); implies --tls")
+    group.add_argument("--certificate", metavar="FILE", help="own certificate for mutual TLS")
+    group.add_argument("--private-key", metavar="FILE", help="its key")
+
+
+def _add_servable_options(parser: argparse.ArgumentParser, *, label: bool = True) -> None:
+    group = parser.add_argument_group("servable")
+    group.add_argument(
+        "--model",
+        default=contract.DEFAULT_MODEL,
+        help="what the export was called (default: %(default)s)",
+    )
+    group.add_argument("--index", choices=contract.INDEXES, help="index of the model")
+    group.add_argument(
+        "--servable", metavar="NAME", help="full model name, instead of --model and --index"
+    )
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, help="version number (default: the newest)")
+    if label:
+        which.add_argument("--label", help="version label, such as stable")
+
+
+def _add_query(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _parser(
+        verbs,
+        "query",
+        "Ask a running server for the candidates of some users.",
+        "shortlist query 42 -k 5 --transport grpc",
+    )
+    parser.add_argument("users", nargs="+", metavar="USER", help="user id")
+    parser.add_argument(
+        "-k",
+        "--k",
+        type=int,
+        default=contract.DEFAULT_K,
+        help="candidates for each user (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclude", action="append", metavar="CANDIDATE", help="leave this candidate id out"
+    )
+    parser.add_argument(
+        "--exclude-seen", action="store_true", help="leave out what each user has interacted with"
+    )
+    for name, text in (
+        ("any", "at least one of these must hold"),
+        ("all", "every one of these must hold"),
+        ("min", "attribute must be at least NUMBER"),
+        ("max", "attribute must be at most NUMBER"),
+    ):
+        what = "NUMBER" if name in ("min", "max") else "VALUE"
+        parser.add_argument(
+            f"--filter-{name}",
+            action="append",
+            default=[],
+            metavar=f"ATTRIBUTE={what}",
+            help=f"{text}; may be given several times",
+        )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_servable_options(parser)
+    _add_connection_options(parser, "rest")
+    parser.set_defaults(run=_lazily("query"))
+
+
+def _add_status(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _parser(
+        verbs,
+        "status",
+        "Show which versions of which servables a server has.",
+        "shortlist status --address 127.0.0.1:8501",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="wait until the servable is AVAILABLE, at most this long",
+    )
+    _add_servable_options(parser)
+    _add_connection_options(parser, "rest")
+    parser.set_defaults(run=_lazily("status"))
+
+
+def _lazily(name: str) -> Any:
+    def run(args: argparse.Namespace) -> int:
+        from clients import _verbs
+
+        verb: Any = getattr(_verbs, name)
+        return int(verb(args))
+
+    return run

@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_REST_PORT",
     "DEFAULT_TIMEOUT",
     "DEFAULT_TOP_K",
+    "DEFAULT_WAIT_TIMEOUT",
     "EMBED",
     "EXCLUDE",
     "EXCLUDE_SEEN",
@@ -97,6 +98,7 @@ MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export
 DEFAULT_K: Final = 10  # answers a client asks for
 DEFAULT_TIMEOUT: Final = 5.0  # seconds, one deadline for a call with its retries
+DEFAULT_WAIT_TIMEOUT: Final = 60.0  # seconds, for a servable to become AVAILABLE
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_GRPC_PORT: Final = 8500
 DEFAULT_REST_PORT: Final = 8501

@@ -1,7 +1,169 @@
-"""The one tree of errors that the clients raise, over REST and gRPC alike."""
+"""The one tree of errors that the clients raise, over REST and gRPC alike.
 
-__all__ = ["ServingError"]
+The same failure is the same class on every transport, decided by one table of gRPC
+codes and one of HTTP statuses. Wrong arguments are `ValueError`, raised before any
+socket opens.
+"""
+
+# ruff: noqa: N818 - the names say what happened, as those of gRPC and HTTP do.
+
+from typing import ClassVar, Final
+
+__all__ = [
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "LabelNotFound",
+    "LoadFailed",
+    "MissingOp",
+    "Overloaded",
+    "PermissionDenied",
+    "ProtocolError",
+    "ServableNotFound",
+    "ServerError",
+    "ServingError",
+    "SignatureNotFound",
+    "TooManyInFlight",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "error_class_for_code",
+    "error_class_for_http_status",
+]
 
 
 class ServingError(Exception):
-    """Base of every error that a client raises about a call."""
+    """Base of every error that a client raises about a call.
+
+    Attributes:
+        received: What the other side sent, such as `HTTP 404: Servable not found …` or
+            `NOT_FOUND: …`; None where nothing came back.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, received: str | None = None) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class InvalidRequest(ServingError):
+    """The server refused the request; HTTP 400.
+
+    INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE, which HTTP cannot tell apart.
+    """
+
+
+class LabelNotFound(InvalidRequest):
+    """No version of the model carries the label."""
+
+
+class SignatureNotFound(InvalidRequest):
+    """The servable has no signature of that name."""
+
+
+class ServableNotFound(ServingError):
+    """The server has no such model or version: NOT_FOUND; HTTP 404."""
+
+
+class MissingOp(ServableNotFound):
+    """The servable needs an op that the server does not have, such as ScaNN's."""
+
+
+class LoadFailed(ServingError):
+    """The server tried to load the awaited version and gave up."""
+
+
+class Unauthenticated(ServingError):
+    """Credentials are missing or wrong: UNAUTHENTICATED; HTTP 401."""
+
+
+class PermissionDenied(ServingError):
+    """Credentials do not suffice: PERMISSION_DENIED; HTTP 403."""
+
+
+class Unsupported(ServingError):
+    """The server or the transport cannot do this at all: UNIMPLEMENTED; HTTP 501."""
+
+
+class Overloaded(ServingError):
+    """The server has no capacity left: RESOURCE_EXHAUSTED; HTTP 429."""
+
+    retryable = True
+
+
+class TooManyInFlight(Overloaded):
+    """The client's own `max_in_flight` is reached; nothing was sent."""
+
+    retryable = False
+
+
+class Unavailable(ServingError):
+    """No server answered: refused, reset, UNAVAILABLE; HTTP 502 or 503."""
+
+    retryable = True
+
+
+class DeadlineExceeded(ServingError):
+    """Time ran out: the call's own timeout, DEADLINE_EXCEEDED; HTTP 504."""
+
+    retryable = True  # a server or proxy may give up before the call's own deadline
+
+
+class ServerError(ServingError):
+    """The server failed: INTERNAL, UNKNOWN, DATA_LOSS, ABORTED and the like; HTTP 500."""
+
+
+class ProtocolError(ServingError):
+    """The answer is not what TensorFlow Serving sends: not JSON, truncated, of a wrong shape."""
+
+
+_BY_CODE: Final[dict[str, type[ServingError]]] = {
+    "CANCELLED": ServerError,
+    "UNKNOWN": ServerError,
+    "INVALID_ARGUMENT": InvalidRequest,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "NOT_FOUND": ServableNotFound,
+    "ALREADY_EXISTS": ServerError,
+    "PERMISSION_DENIED": PermissionDenied,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "FAILED_PRECONDITION": InvalidRequest,
+    "ABORTED": ServerError,
+    "OUT_OF_RANGE": InvalidRequest,
+    "UNIMPLEMENTED": Unsupported,
+    "INTERNAL": ServerError,
+    "UNAVAILABLE": Unavailable,
+    "DATA_LOSS": ServerError,
+    "UNAUTHENTICATED": Unauthenticated,
+}
+
+_BY_HTTP_STATUS: Final[dict[int, type[ServingError]]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: ServableNotFound,
+    408: DeadlineExceeded,
+    429: Overloaded,
+    501: Unsupported,
+    502: Unavailable,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
+
+
+def error_class_for_code(code: str) -> type[ServingError]:
+    """Class for a gRPC status code's name; `ServerError` for a code yet to be invented."""
+    return _BY_CODE.get(code, ServerError)
+
+
+def error_class_for_http_status(status: int) -> type[ServingError]:
+    """Class for an HTTP status other than 200.
+
+    Other 4xx are `InvalidRequest`, other 5xx `ServerError`; anything else, such as a
+    redirect, is not TensorFlow Serving's and so a `ProtocolError`.
+    """
+    if status in _BY_HTTP_STATUS:
+        return _BY_HTTP_STATUS[status]
+    if 400 <= status < 500:
+        return InvalidRequest
+    if 500 <= status < 600:
+        return ServerError
+    return ProtocolError

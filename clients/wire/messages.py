@@ -85,6 +85,10 @@ from clients.wire.model_pb2 import (
     ModelSpec,
     StatusProto,
 )
+from clients.wire.packed_pb2 import (
+    PackedPredictResponse,
+    PackedTensorProto,
+)
 from clients.wire.signature_pb2 import (
     BoundedTensorSpecProto,
     DictValue,
@@ -158,6 +162,8 @@ __all__ = [
     "NamedTensorProto",
     "NamedTupleValue",
     "NoneValue",
+    "PackedPredictResponse",
+    "PackedTensorProto",
     "PairValue",
     "PerTaskSamplingConfig",
     "PlatformConfig",

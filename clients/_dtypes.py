@@ -1,0 +1,100 @@
+"""Element types of tensors: how each is laid out in a message and in NumPy."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["Dtype", "by_name", "by_number", "by_numpy_name"]
+
+Layout = Literal["fixed", "varint", "bytes", "string"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dtype:
+    """One element type.
+
+    Attributes:
+        name: TensorFlow's name, such as `DT_FLOAT`.
+        number: Its number in the `DataType` enum.
+        field: Field of `TensorProto` that holds its values where `tensor_content` does not.
+        layout: How that field is written: little-endian numbers, varints, bytes or strings.
+        char: Code of the element in `struct` and `memoryview`; of one part for complex
+            types; None where Python has none.
+        numpy: Name of NumPy's type; those of `ml_dtypes` where NumPy has none.
+        kind: What Python calls it: b(ool), i(nteger), f(loat), c(omplex), s(tring), x (other).
+    """
+
+    name: str
+    number: int
+    field: str
+    layout: Layout
+    char: str | None
+    numpy: str
+    kind: str
+
+
+def _int(name: str, number: int, char: str | None, numpy: str) -> Dtype:
+    return Dtype(
+        name=name, number=number, field="int_val", layout="varint", char=char, numpy=numpy, kind="i"
+    )
+
+
+def _row(
+    name: str, number: int, field: str, layout: Layout, char: str | None, numpy: str, kind: str
+) -> Dtype:
+    return Dtype(
+        name=name, number=number, field=field, layout=layout, char=char, numpy=numpy, kind=kind
+    )
+
+
+_ALL: Final = (
+    _row("DT_FLOAT", 1, "float_val", "fixed", "f", "float32", "f"),
+    _row("DT_DOUBLE", 2, "double_val", "fixed", "d", "float64", "f"),
+    _int("DT_INT32", 3, "i", "int32"),
+    _int("DT_UINT8", 4, "B", "uint8"),
+    _int("DT_INT16", 5, "h", "int16"),
+    _int("DT_INT8", 6, "b", "int8"),
+    _row("DT_STRING", 7, "string_val", "string", None, "object", "s"),
+    _row("DT_COMPLEX64", 8, "scomplex_val", "fixed", "f", "complex64", "c"),
+    _row("DT_INT64", 9, "int64_val", "varint", "q", "int64", "i"),
+    _row("DT_BOOL", 10, "bool_val", "varint", "?", "bool", "b"),
+    _int("DT_QINT8", 11, "b", "int8"),
+    _int("DT_QUINT8", 12, "B", "uint8"),
+    _int("DT_QINT32", 13, "i", "int32"),
+    _row("DT_BFLOAT16", 14, "half_val", "varint", None, "bfloat16", "f"),
+    _int("DT_QINT16", 15, "h", "int16"),
+    _int("DT_QUINT16", 16, "H", "uint16"),
+    _int("DT_UINT16", 17, "H", "uint16"),
+    _row("DT_COMPLEX128", 18, "dcomplex_val", "fixed", "d", "complex128", "c"),
+    _row("DT_HALF", 19, "half_val", "varint", "e", "float16", "f"),
+    _row("DT_UINT32", 22, "uint32_val", "varint", "I", "uint32", "i"),
+    _row("DT_UINT64", 23, "uint64_val", "varint", "Q", "uint64", "i"),
+    _row("DT_FLOAT8_E5M2", 24, "float8_val", "bytes", None, "float8_e5m2", "x"),
+    _row("DT_FLOAT8_E4M3FN", 25, "float8_val", "bytes", None, "float8_e4m3fn", "x"),
+    _row("DT_FLOAT8_E4M3FNUZ", 26, "float8_val", "bytes", None, "float8_e4m3fnuz", "x"),
+    _row("DT_FLOAT8_E4M3B11FNUZ", 27, "float8_val", "bytes", None, "float8_e4m3b11fnuz", "x"),
+    _row("DT_FLOAT8_E5M2FNUZ", 28, "float8_val", "bytes", None, "float8_e5m2fnuz", "x"),
+    _int("DT_INT4", 29, "b", "int4"),
+    _int("DT_UINT4", 30, "B", "uint4"),
+    _int("DT_INT2", 31, "b", "int2"),
+    _int("DT_UINT2", 32, "B", "uint2"),
+)
+
+_BY_NAME: Final = {dtype.name: dtype for dtype in _ALL}
+_BY_NUMBER: Final = {dtype.number: dtype for dtype in _ALL}
+# The quantized types share NumPy's names with the plain ones, which come first.
+_BY_NUMPY: Final = {dtype.numpy: dtype for dtype in reversed(_ALL) if "_Q" not in dtype.name}
+
+
+def by_name(name: str) -> Dtype | None:
+    """The type that TensorFlow calls `name`; None for resources, variants and the unknown."""
+    return _BY_NAME.get(name)
+
+
+def by_number(number: int) -> Dtype | None:
+    """The type of that number in the `DataType` enum; None as in `by_name`."""
+    return _BY_NUMBER.get(number)
+
+
+def by_numpy_name(name: str) -> Dtype | None:
+    """The type of NumPy's numbers called `name`; None where TensorFlow has none."""
+    return _BY_NUMPY.get(name)

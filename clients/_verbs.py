@@ -1,0 +1,205 @@
+"""What `shortlist query` and `shortlist status` do."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from clients import contract
+from clients.cli import CommandError
+from clients.connection import Tls
+from clients.errors import ServableNotFound
+from clients.types import Filter, ModelStatus, Retrieval
+
+__all__ = ["query", "status"]
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _table(rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """Columns as wide as their widest cell; `numeric` ones flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
+    found = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise CommandError(f"{option} takes NAME=VALUE, got {text!r}")
+        found.append((name, value))
+    return found
+
+
+def client_of(args: argparse.Namespace) -> Any:
+    """The client that the connection options describe."""
+    tls: Tls | bool = args.tls
+    if args.ca or args.certificate or args.private_key:
+        tls = Tls(ca=args.ca, certificate=args.certificate, private_key=args.private_key)
+    options: dict[str, Any] = {
+        "timeout": args.timeout,
+        "tls": tls,
+        "headers": dict(_pairs(args.header, "--header")) or None,
+    }
+    if args.address:
+        options["address"] = args.address
+    if args.transport == "grpc":
+        from clients.grpc import GrpcClient
+
+        return GrpcClient(**options)
+    from clients.rest import RestClient
+
+    return RestClient(**options)
+
+
+def servable_of(args: argparse.Namespace) -> str:
+    """The one servable that the options name."""
+    if args.servable:
+        return str(args.servable)
+    return contract.servable_name(args.model, args.index or contract.DEFAULT_INDEX)
+
+
+# --- query --------------------------------------------------------------------------
+
+
+def query(args: argparse.Namespace) -> int:
+    """Prints the candidates of some users."""
+    with client_of(args) as client:
+        found: list[Retrieval] = client.retrieve(
+            args.users,
+            k=args.k,
+            exclude=args.exclude,
+            exclude_seen=args.exclude_seen,
+            filter=_filter(args),
+            model=servable_of(args),
+            version=args.version,
+            label=args.label,
+        )
+    if args.json:
+        _write(json.dumps([_as_json(one) for one in found], ensure_ascii=False, indent=2))
+        return 0
+    rows = [["USER", "RANK", "CANDIDATE", "SCORE"]]
+    for one in found:
+        for rank, (candidate_id, score) in enumerate(one, 1):
+            rows.append([one.user_id, str(rank), candidate_id, f"{score:.4f}"])
+    _write(_table(rows, numeric=(1, 3)))
+    for one in found:
+        if one.known_user is False:
+            note = "is not in the training data; strangers all get these candidates"
+            sys.stderr.write(f"note: user {one.user_id!r} {note}\n")
+        if not len(one):
+            sys.stderr.write(f"note: no candidate is left for user {one.user_id!r}\n")
+    return 0
+
+
+def _filter(args: argparse.Namespace) -> Filter | None:
+    def values(name: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for key, value in _pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
+            found.setdefault(key, []).append(value)
+        return found
+
+    def bounds(name: str) -> dict[str, float]:
+        found = {}
+        for key, value in _pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
+            try:
+                found[key] = float(value)
+            except ValueError:
+                raise CommandError(f"--filter-{name} takes NAME=NUMBER, got {value!r}") from None
+        return found
+
+    chosen = Filter(any=values("any"), all=values("all"), min=bounds("min"), max=bounds("max"))
+    return chosen if chosen != Filter() else None
+
+
+def _as_json(one: Retrieval) -> dict[str, Any]:
+    return {
+        "user_id": one.user_id,
+        "known_user": one.known_user,
+        "version": one.version,
+        "candidates": [{"candidate_id": name, "score": score} for name, score in one],
+    }
+
+
+# --- status --------------------------------------------------------------------------
+
+
+def status(args: argparse.Namespace) -> int:
+    """Prints the versions of one servable, or of all that a model has."""
+    if args.servable or args.index:
+        names = [servable_of(args)]
+    else:
+        names = [contract.servable_name(args.model, index) for index in contract.INDEXES]
+    with client_of(args) as client:
+        if args.wait is not None:
+            found = [_waited(client, names, args)]
+        else:
+            found = _statuses(client, names, args)
+    if args.json:
+        _write(json.dumps([_status_json(one) for one in found], ensure_ascii=False, indent=2))
+        return 0
+    rows = [["SERVABLE", "VERSION", "STATE", "ERROR"]]
+    for one in found:
+        for entry in one.versions:
+            error = "" if entry.error_message is None else entry.error_message
+            rows.append(
+                [one.model, str(entry.version), entry.state.name, " ".join(error.split())[:120]]
+            )
+    _write(_table(rows, numeric=(1,)))
+    return 0
+
+
+def _waited(client: Any, names: list[str], args: argparse.Namespace) -> ModelStatus:
+    if len(names) != 1:
+        raise CommandError("--wait needs one servable; name it with --index or --servable")
+    found: ModelStatus = client.wait_until_available(
+        model=names[0], version=args.version, label=args.label, timeout=args.wait
+    )
+    return found
+
+
+def _statuses(client: Any, names: list[str], args: argparse.Namespace) -> list[ModelStatus]:
+    """Statuses of those servables that there are.
+
+    Raises:
+        ServingError: None is there, or the server does not answer.
+    """
+    if args.label is not None:
+        for name in names:  # the server's status ignores labels; metadata resolves them
+            resolved = client.metadata(model=name, label=args.label).version
+            return [client.status(model=name, version=resolved)]
+    found, missing = [], None
+    for name in names:
+        try:
+            found.append(client.status(model=name, version=args.version))
+        except ServableNotFound as error:
+            missing = missing or error
+    if not found and missing is not None:
+        raise missing
+    return found
+
+
+def _status_json(one: ModelStatus) -> dict[str, Any]:
+    return {
+        "servable": one.model,
+        "versions": [
+            {
+                "version": entry.version,
+                "state": entry.state.name,
+                "error_code": entry.error_code,
+                "error_message": entry.error_message,
+            }
+            for entry in one.versions
+        ],
+    }

@@ -1,0 +1,285 @@
+"""Python and NumPy values to and from `TensorProto`, without TensorFlow.
+
+NumPy is imported only where arrays are asked for. Numbers travel as one block of
+memory (`tensor_content`), never element by element.
+"""
+
+import struct
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeGuard
+
+from clients._dtypes import Dtype, by_name, by_number, by_numpy_name
+from clients.wire.packed_pb2 import PackedTensorProto
+from clients.wire.tensor_pb2 import DataType, TensorProto
+
+__all__ = ["from_tensor_proto", "is_array", "string_tensor", "to_tensor_proto"]
+
+_SMALL_INT: Final = range(-(2**31), 2**31)
+
+
+def is_array(value: object) -> TypeGuard[Any]:
+    """Whether `value` is a NumPy array or scalar; does not import NumPy to find out."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+
+
+# --- to messages ----------------------------------------------------------------
+
+
+def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
+    """A tensor from a Python scalar, nested sequences of scalars, or a NumPy array.
+
+    Args:
+        value: What to send. Sequences must be rectangular.
+        dtype: TensorFlow's name of the element type, such as `DT_INT64`. Without it an array
+            keeps its own type, and Python's `int` becomes int32 (int64 where it must),
+            `float` float32, `complex` complex128, as in `tf.make_tensor_proto`.
+
+    Raises:
+        ValueError: The value is ragged, of mixed or unknown types, or does not fit `dtype`.
+    """
+    wanted = None
+    if dtype is not None and (wanted := by_name(dtype)) is None:
+        raise ValueError(f"tensors of type {dtype} cannot be sent; they live inside the server")
+    if is_array(value):
+        return _array_to_tensor_proto(value, wanted)
+    shape, flat = flatten(value)
+    wanted = wanted or _infer(flat)
+    tensor = TensorProto(dtype=wanted.name)
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if wanted.kind == "s":
+        tensor.string_val.extend([_to_bytes(item) for item in flat])
+        return tensor
+    check_kind(flat, wanted)
+    try:
+        content = _pack(flat, wanted)
+    except (struct.error, OverflowError, TypeError) as exc:
+        raise ValueError(f"a value does not fit {wanted.name}: {exc}") from exc
+    _set_content(tensor, content, wanted, len(flat))
+    return tensor
+
+
+def string_tensor(values: Sequence[str]) -> TensorProto:
+    """A `[len(values)]` tensor of strings."""
+    tensor = TensorProto(dtype=DataType.DT_STRING, string_val=[value.encode() for value in values])
+    tensor.tensor_shape.dim.add(size=len(values))
+    return tensor
+
+
+def flatten(value: object) -> tuple[list[int], list[Any]]:
+    """Shape and row-major elements of nested lists or tuples.
+
+    Raises:
+        ValueError: The nesting is ragged.
+    """
+    shape: list[int] = []
+    level: list[Any] = [value]
+    while level and isinstance(level[0], list | tuple):
+        size = len(level[0])
+        for item in level:
+            if not isinstance(item, list | tuple) or len(item) != size:
+                raise ValueError(
+                    f"ragged value: at depth {len(shape)} one entry has {size} elements and "
+                    f"another is {_short(item)}; pad it to a rectangle"
+                )
+        shape.append(size)
+        level = [element for item in level for element in item]
+    for item in level:
+        if isinstance(item, list | tuple):
+            raise ValueError(f"ragged value: {_short(item)} stands beside a scalar; pad it")
+    return shape, level
+
+
+def _short(item: object) -> str:
+    return repr(item) if len(repr(item)) < 60 else repr(item)[:57] + "..."
+
+
+def _infer(flat: list[Any]) -> Dtype:
+    for types, name in (
+        ((str, bytes), "DT_STRING"),
+        ((bool,), "DT_BOOL"),
+        ((int,), "DT_INT32"),
+        ((int, float), "DT_FLOAT"),
+        ((int, float, complex), "DT_COMPLEX128"),
+    ):
+        if all(isinstance(item, types) for item in flat):
+            if name == "DT_INT32" and not all(item in _SMALL_INT for item in flat):
+                name = "DT_INT64"
+            found = by_name(name if flat else "DT_FLOAT")
+            if found is None:
+                raise AssertionError(name)
+            return found
+    kinds = ", ".join(sorted({type(item).__name__ for item in flat}))
+    raise ValueError(f"cannot make one tensor of: {kinds}; use numbers, or str and bytes, alone")
+
+
+_FITS: Final[dict[str, tuple[type, ...]]] = {
+    "b": (bool,),
+    "i": (int,),
+    "f": (int, float),
+    "x": (int, float),
+    "c": (int, float, complex),
+    "s": (str, bytes),
+}
+
+
+def check_kind(flat: Iterable[Any], dtype: Dtype) -> None:
+    """Refuses elements that Python would convert but the server would not, such as 1.5 for an int.
+
+    Raises:
+        ValueError: An element is of the wrong type.
+    """
+    types = _FITS[dtype.kind]
+    for item in flat:
+        if not isinstance(item, types) or (isinstance(item, bool) and dtype.kind != "b"):
+            raise ValueError(f"{item!r} ({type(item).__name__}) does not fit {dtype.name}")
+
+
+def _to_bytes(item: object) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes):
+        return item
+    raise ValueError(f"{item!r} ({type(item).__name__}) does not fit DT_STRING; use str or bytes")
+
+
+def _pack(flat: list[Any], dtype: Dtype) -> bytes:
+    if dtype.kind == "c":
+        parts = [part for item in flat for part in (complex(item).real, complex(item).imag)]
+        return struct.pack(f"<{len(parts)}{dtype.char}", *parts)
+    if dtype.name == "DT_BFLOAT16":
+        return b"".join(_bfloat16(item) for item in flat)
+    if dtype.char is None:
+        return bytes(_with_numpy(flat, dtype).tobytes())
+    return struct.pack(f"<{len(flat)}{dtype.char}", *flat)
+
+
+def _bfloat16(item: float) -> bytes:
+    (bits,) = struct.unpack("<I", struct.pack("<f", item))
+    if item == item:  # round half to even, as TensorFlow does; a NaN would turn into infinity
+        bits += 0x7FFF + ((bits >> 16) & 1)
+    return struct.pack("<H", (bits >> 16) & 0xFFFF)
+
+
+def _set_content(tensor: TensorProto, content: bytes, dtype: Dtype, size: int) -> None:
+    """Puts packed numbers where `tf.make_tensor_proto` puts them: alone in the typed field."""
+    if size > 1:
+        tensor.tensor_content = content
+    elif size == 1 and dtype.layout == "bytes":
+        tensor.float8_val = content
+    elif size == 1:
+        char = "H" if dtype.field == "half_val" else dtype.char or "b"
+        getattr(tensor, dtype.field).extend(
+            struct.unpack(f"<{len(content) // struct.calcsize(char)}{char}", content)
+        )
+
+
+def _array_to_tensor_proto(value: Any, wanted: Dtype | None) -> TensorProto:
+    import numpy as np
+
+    array = np.asarray(value)
+    own = by_name("DT_STRING") if array.dtype.kind in "OSU" else by_numpy_name(array.dtype.name)
+    if own is None:
+        raise ValueError(f"NumPy arrays of type {array.dtype} cannot be sent")
+    dtype = wanted or own
+    tensor = TensorProto(dtype=dtype.name)
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if (dtype.kind == "s") != (own.kind == "s"):
+        raise ValueError(f"an array of type {array.dtype} does not fit {dtype.name}")
+    if dtype.kind == "s":
+        tensor.string_val.extend([_to_bytes(item) for item in array.ravel().tolist()])
+        return tensor
+    array = cast_array(array, dtype)
+    if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and sys.byteorder == "big"):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    _set_content(tensor, array.tobytes(), dtype, array.size)
+    return tensor
+
+
+def cast_array(array: Any, dtype: Dtype) -> Any:
+    """An array of `dtype`'s own NumPy type, if the values survive that.
+
+    Floats may be rounded (float64 to float32), integers must be in range; nothing turns
+    into an integer or a bool.
+
+    Raises:
+        ValueError: The values do not survive.
+    """
+    import numpy as np
+
+    wanted = numpy_dtype(dtype)
+    if array.dtype == wanted:
+        return array
+    if array.dtype.kind in "iu" and wanted.kind in "iu":
+        limits = np.iinfo(wanted)
+        if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
+            raise ValueError(f"a value of the {array.dtype} array does not fit {dtype.name}")
+    elif not np.can_cast(array.dtype, wanted, "same_kind"):
+        raise ValueError(
+            f"an array of type {array.dtype} does not fit {dtype.name}; convert it with "
+            f".astype({wanted.name!r})"
+        )
+    return array.astype(wanted)
+
+
+def numpy_dtype(dtype: Dtype) -> Any:
+    """NumPy's type object, from `ml_dtypes` where NumPy has none.
+
+    Raises:
+        ValueError: `ml_dtypes` is needed and not installed.
+    """
+    import numpy as np
+
+    try:
+        return np.dtype(dtype.numpy)
+    except TypeError:
+        try:
+            import ml_dtypes
+        except ImportError as exc:
+            raise ValueError(f"{dtype.name} needs the package ml_dtypes") from exc
+        return np.dtype(getattr(ml_dtypes, dtype.numpy))
+
+
+def _with_numpy(flat: list[Any], dtype: Dtype) -> Any:
+    import numpy as np
+
+    return np.array(flat, dtype=numpy_dtype(dtype))
+
+
+# --- from messages ----------------------------------------------------------------
+
+
+def from_tensor_proto(tensor: TensorProto, *, arrays: bool = False) -> Any:
+    """The value of a tensor.
+
+    Args:
+        tensor: Any dtype but resources and variants.
+        arrays: Give a NumPy array (read-only where it shares the message's memory;
+            strings as an object array) instead of nested lists or a scalar.
+
+    Returns:
+        Strings as `bytes`, the rest as Python's or NumPy's numbers.
+
+    Raises:
+        ValueError: The message contradicts itself, or its dtype has no value outside a server.
+    """
+    # Imported here: `_tensors` needs this module.
+    from clients._tensors import WireTensor
+
+    view = WireTensor(PackedTensorProto.FromString(tensor.SerializeToString()))
+    return view.array() if arrays else view.value()
+
+
+def dtype_of(number: int) -> Dtype:
+    """The type of that number.
+
+    Raises:
+        ValueError: It has no value outside a server.
+    """
+    dtype = by_number(number)
+    if dtype is None:
+        raise ValueError(f"a tensor of type number {number} has no value outside the server")
+    return dtype

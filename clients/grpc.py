@@ -1,0 +1,210 @@
+"""The client for TensorFlow Serving's gRPC API."""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+
+from clients import contract
+from clients._client import BlockingClient
+from clients._failures import failure, unreachable
+from clients._requests import Request
+from clients._retry import RetryPolicy
+from clients._wire_codec import message_of, method_of, reader_of
+from clients.connection import Headers, Tls, address_list, header_source
+from clients.errors import DeadlineExceeded, ServingError, error_class_for_code
+from clients.hooks import Hook
+
+__all__ = ["GrpcClient", "channel_settings", "credentials", "grpc_failure"]
+
+DEFAULT_ADDRESS: Final = f"{contract.DEFAULT_HOST}:{contract.DEFAULT_GRPC_PORT}"
+
+
+def channel_settings(keepalive: float | None, extra: Sequence[tuple[str, Any]]) -> list[Any]:
+    """Options of every channel; those of `extra` win."""
+    options: dict[str, Any] = {
+        # Python's default of 4 MiB is less than a batch of embeddings.
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
+        # One name may stand for many pods; pick_first would pin them all to one.
+        "grpc.lb_policy_name": "round_robin",
+        # Ours retry, with one deadline and one budget over REST and gRPC alike.
+        "grpc.enable_retries": 0,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.min_reconnect_backoff_ms": 1000,
+        "grpc.max_reconnect_backoff_ms": 5000,
+        # A name's addresses are asked for again this soon after a connection is lost.
+        "grpc.dns_min_time_between_resolutions_ms": 1000,
+    }
+    if keepalive is not None:
+        options["grpc.keepalive_time_ms"] = int(keepalive * 1000)
+        options["grpc.keepalive_timeout_ms"] = 10_000
+    options.update(dict(extra))
+    return list(options.items())
+
+
+def credentials(tls: Tls | bool) -> grpc.ChannelCredentials | None:
+    """Credentials of a channel; None for plain text."""
+    if tls is False:
+        return None
+    chosen = Tls() if tls is True else tls
+
+    def read(path: Any) -> bytes | None:
+        if path is None:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+
+    return grpc.ssl_channel_credentials(
+        root_certificates=read(chosen.ca),
+        private_key=read(chosen.private_key),
+        certificate_chain=read(chosen.certificate),
+    )
+
+
+def grpc_failure(error: Any, request: Request, address: str, timeout: float | None) -> ServingError:
+    """The error of the tree for an `RpcError` (its `code()` and `details()`)."""
+    code = error.code().name
+    details = error.details() or ""
+    if code == "UNAVAILABLE":
+        return unreachable(
+            request=request, address=address, reason=details, received=f"{code}: {details}"
+        )
+    if code == "DEADLINE_EXCEEDED" and timeout is not None:
+        return DeadlineExceeded(
+            f"{request.operation} of {request.target} at {address} did not end within "
+            f"{timeout:.3g} s: {details}; raise timeout, or find out why the server is slow",
+            received=f"{code}: {details}",
+        )
+    return failure(
+        error_class_for_code(code), request=request, address=address, status=code, text=details
+    )
+
+
+class _GrpcTransport:
+    """One channel for each address, made at the first call (again in a forked child)."""
+
+    name = "grpc"
+
+    def __init__(
+        self, addresses: list[str], *, tls: Tls | bool, headers: Headers | None, options: list[Any]
+    ) -> None:
+        self._addresses = addresses
+        self._credentials = credentials(tls)
+        self._headers = header_source(headers)
+        self._options = options
+        self._lock = threading.Lock()
+        self._channels: dict[int, grpc.Channel] = {}
+        self._calls: dict[tuple[int, str], Any] = {}
+        self._pid = os.getpid()
+
+    def addresses(self) -> Sequence[str]:
+        return self._addresses
+
+    def send(self, request: Request, address: int, timeout: float | None) -> Any:
+        method = method_of(request)
+        message = message_of(request)
+        call = self._calls.get((address, method.path)) if self._pid == os.getpid() else None
+        if call is None:
+            call = self._call(address, method)
+        metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        try:
+            reply = call(message, timeout=timeout, metadata=metadata or None)
+        except grpc.RpcError as exc:
+            raise grpc_failure(exc, request, self._addresses[address], timeout) from exc
+        except ValueError as exc:
+            # A channel that another thread closed meanwhile; grpc has no class for it.
+            raise ValueError(f"the client was closed during the call: {exc}") from exc
+        return reader_of(request, reply)
+
+    def close(self) -> None:
+        with self._lock:
+            channels, self._channels, self._calls = self._channels, {}, {}
+        if self._pid == os.getpid():
+            for channel in channels.values():
+                channel.close()
+
+    def _call(self, address: int, method: Any) -> Any:
+        with self._lock:
+            if self._pid != os.getpid():
+                # Channels do not survive a fork. Closing the parent's here could hang.
+                self._channels, self._calls, self._pid = {}, {}, os.getpid()
+            channel = self._channels.get(address)
+            if channel is None:
+                target = self._addresses[address]
+                if self._credentials is None:
+                    channel = grpc.insecure_channel(target, options=self._options)
+                else:
+                    channel = grpc.secure_channel(target, self._credentials, options=self._options)
+                self._channels[address] = channel
+            call = channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            self._calls[address, method.path] = call
+            return call
+
+
+class GrpcClient(BlockingClient):
+    """Client for the gRPC API.
+
+    Connects at the first call and keeps the connection. May be shared between threads.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        model: str = contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        timeout: float = contract.DEFAULT_TIMEOUT,
+        retry: RetryPolicy | None = None,
+        tls: Tls | bool = False,
+        headers: Headers | None = None,
+        hooks: Sequence[Hook] = (),
+        max_in_flight: int | None = None,
+        batch_size: int = 1000,
+        parallel: int = 4,
+        keepalive: float | None = 300.0,
+        channel_options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        """Prepares the client; opens no connection.
+
+        Args:
+            address: `host:port`, any gRPC target such as `dns:///models.example:8500`, or
+                several of them, which take turns.
+            model: Model name that calls use where they name none.
+            timeout: Seconds for a call with its retries, where the call names none.
+            retry: When failed calls are tried again.
+            tls: True for TLS with the usual certificates, or a `Tls`.
+            headers: Metadata to send along, such as `{"authorization": "Bearer …"}`, or a
+                function that gives them for each request.
+            hooks: Called with a `CallEvent` after each request.
+            max_in_flight: Calls at a time; one more fails at once with `TooManyInFlight`.
+            batch_size: Users (or candidates, or pairs) in one request; larger batches are split.
+            parallel: Requests of one split batch at a time.
+            keepalive: Seconds between pings; servers cut clients off that ping
+                more often than every 300 s, unless set up for it. None sends none.
+            channel_options: More options of gRPC's channels; they win over the client's own.
+
+        Raises:
+            ValueError: An argument is wrong.
+        """
+        transport = _GrpcTransport(
+            address_list(address),
+            tls=tls,
+            headers=headers,
+            options=channel_settings(keepalive, channel_options),
+        )
+        super().__init__(
+            transport,
+            model=model,
+            timeout=timeout,
+            retry=retry or RetryPolicy(),
+            hooks=hooks,
+            max_in_flight=max_in_flight,
+            batch_size=batch_size,
+            parallel=parallel,
+        )
