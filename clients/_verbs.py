@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from clients import contract
-from clients.cli import CommandError
 from clients.connection import Tls
 from clients.errors import ServableNotFound
+from clients.failures import CommandError
 from clients.types import Filter, ModelStatus, Retrieval
 
 __all__ = ["query", "status"]
