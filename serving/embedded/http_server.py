@@ -1,0 +1,437 @@
+"""A small HTTP/1.1 server: httptools parses, epoll waits, a few threads do all the rest.
+
+Each worker takes a connection that has something to say, reads it, answers it and gives
+it back to epoll. So a request is never handed from thread to thread, which would cost more
+than most requests do, and connections that are idle, slow or half-way through a body hold
+memory but no thread.
+"""
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+
+__all__ = ["HttpLimits", "HttpRequest", "HttpResponse", "HttpServer", "html_error"]
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES: Final = 256 * 1024
+_READS_PER_TURN: Final = 16  # then others have their turn, however fast this one sends
+_READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
+_POLL_SECONDS: Final = 1.0
+_KEEP_CONNECTIONS_FREE: Final = 64
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpLimits:
+    """What one client may ask for before it harms others.
+
+    Attributes:
+        max_body_bytes: Longer bodies are answered with 413.
+        max_buffered_bytes: All bodies together; beyond it new ones are answered with 503.
+        max_header_bytes: Request line and headers.
+        max_connections: Open connections; the one idle longest gives way to a new one.
+        request_seconds: Time a client has to send a whole request, and to take an answer.
+        idle_seconds: Time a connection may stay open without a request.
+    """
+
+    max_body_bytes: int = 256 * 1024 * 1024
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_connections: int = 1024
+    request_seconds: float = 60.0
+    idle_seconds: float = 300.0
+
+
+@dataclass(kw_only=True)
+class HttpRequest:
+    """One request; header names are in lower case."""
+
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    keep_alive: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpResponse:
+    """One answer.
+
+    Attributes:
+        status: HTTP status code.
+        body: What follows the headers.
+        headers: Besides Content-Length, Date and Connection.
+        close: Whether the connection ends with it.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    close: bool = False
+
+
+Handler = Callable[[HttpRequest], HttpResponse]
+
+
+def html_error(status: int) -> HttpResponse:
+    """An error that arises before any handler is asked, as libevent words it."""
+    reason = _REASONS.get(status, "Error")
+    page = (
+        f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n"
+        f"<H1>{reason}</H1>\n</BODY></HTML>\n"
+    )
+    return HttpResponse(
+        status=status, body=page.encode(), headers=[("Content-Type", "text/html")], close=True
+    )
+
+
+class _Connection:
+    """What is known of one client: the request being read, the answers not yet taken."""
+
+    def __init__(self, sock: socket.socket, server: "HttpServer") -> None:
+        self.sock = sock
+        self.server = server
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self.complete: list[HttpRequest] = []
+        self.unsent = b""
+        self.closing = False
+        self.refusal: int | None = None
+        self.since = time.monotonic()  # when the state that a deadline watches began
+        self.receiving = False
+        self.busy = False
+        self._buffered = 0
+        self.on_message_begin()
+
+    # --- callbacks of the parser ---
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+        self._count_header(len(name) + len(value))
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > self.server.limits.max_header_bytes:
+            self._refuse(431)
+
+    def on_headers_complete(self) -> None:
+        expected = self._headers.get(b"content-length", b"")
+        if expected.isdigit() and int(expected) > self.server.limits.max_body_bytes:
+            self._refuse(413)
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
+            self.unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    def on_body(self, chunk: bytes) -> None:
+        if self.refusal is not None:
+            return
+        self._body_bytes += len(chunk)
+        if self._body_bytes > self.server.limits.max_body_bytes:
+            self._refuse(413)
+        elif not self.server.buffer(len(chunk)):
+            self._refuse(503)
+        else:
+            self._buffered += len(chunk)
+            self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        chunks = self._chunks
+        self.complete.append(
+            HttpRequest(
+                method=self.parser.get_method(),
+                target=self._target,
+                headers=self._headers,
+                body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
+                keep_alive=self.parser.should_keep_alive(),
+            )
+        )
+        self._chunks = []
+        self.receiving = False
+
+    def _refuse(self, status: int) -> None:
+        if self.refusal is None:
+            self.refusal = status
+        self._chunks = []
+
+    # --- for the server ---
+
+    def feed(self, data: bytes) -> None:
+        """Parses what arrived; `complete` and `refusal` hold what came of it."""
+        if not self.receiving:
+            self.receiving = True
+            self.since = time.monotonic()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501)
+        except httptools.HttpParserError as exc:
+            log.debug("unreadable request: %s", exc)
+            self._refuse(400)
+
+    def free_bodies(self) -> None:
+        """Gives back the room that bodies answered by now took."""
+        self.server.unbuffer(self._buffered)
+        self._buffered = 0
+
+
+class HttpServer:
+    """Listens and answers until stopped.
+
+    Attributes:
+        port: The port it listens on.
+        limits: What clients are held to.
+    """
+
+    def __init__(
+        self, handler: Handler, *, host: str, port: int, threads: int, limits: HttpLimits
+    ) -> None:
+        """Opens the port.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
+        self._handler = handler
+        self.limits = limits
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server(
+            (host, port), family=family, backlog=1024, dualstack_ipv6=host == "::"
+        )
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self._epoll = select.epoll()
+        self._epoll.register(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
+        self._connections: dict[int, _Connection] = {}
+        self._lock = threading.Lock()
+        self._buffered = 0
+        self._stopping = False
+        self._ended = False
+        self._swept = time.monotonic()
+        self._date = (0, "")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"rest-{index}", daemon=True)
+            for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Takes no new requests, waits up to `grace` seconds for those in flight."""
+        self._stopping = True
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(self._listener)
+        self._listener.close()
+        deadline = time.monotonic() + (grace or 0.0)
+        while time.monotonic() < deadline and self._in_flight():
+            time.sleep(0.01)
+        self._ended = True
+        for thread in self._threads:
+            thread.join(_POLL_SECONDS + 1.0)
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._epoll.close()
+
+    def _in_flight(self) -> bool:
+        return any(
+            connection.busy or connection.receiving or connection.unsent
+            for connection in list(self._connections.values())
+        )
+
+    def buffer(self, size: int) -> bool:
+        """Takes room for a part of a body, if there is any left."""
+        with self._lock:
+            if self._buffered + size > self.limits.max_buffered_bytes:
+                return False
+            self._buffered += size
+            return True
+
+    def unbuffer(self, size: int) -> None:
+        """Gives room back."""
+        if size:
+            with self._lock:
+                self._buffered -= size
+
+    def _work(self) -> None:
+        listener = self._listener.fileno()
+        while not self._ended:
+            try:
+                events = self._epoll.poll(_POLL_SECONDS, 1)
+            except (OSError, ValueError):  # closed
+                return
+            for descriptor, event in events:
+                if descriptor == listener:
+                    self._accept()
+                    continue
+                connection = self._connections.get(descriptor)
+                if connection is not None:
+                    self._guarded_turn(connection, event)
+            if time.monotonic() - self._swept > _POLL_SECONDS:
+                self._sweep()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            sock = None
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.modify(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
+        if sock is None:
+            return
+        if len(self._connections) >= self.limits.max_connections and not self._evict():
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(sock, self)
+        self._connections[sock.fileno()] = connection
+        self._epoll.register(sock, _READ_EVENTS)
+
+    def _evict(self) -> bool:
+        """Closes the connection that has been idle longest."""
+        idle = [
+            connection
+            for connection in list(self._connections.values())
+            if not (connection.busy or connection.receiving or connection.unsent)
+        ]
+        if not idle:
+            return False
+        self._close(min(idle, key=lambda connection: connection.since))
+        return True
+
+    def _sweep(self) -> None:
+        """Closes connections that are over one of their times."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._swept <= _POLL_SECONDS:
+                return
+            self._swept = now
+        for connection in list(self._connections.values()):
+            waiting = connection.receiving or connection.unsent
+            limit = self.limits.request_seconds if waiting else self.limits.idle_seconds
+            if not connection.busy and now - connection.since > limit:
+                self._close(connection)
+
+    def _guarded_turn(self, connection: _Connection, event: int) -> None:
+        connection.busy = True
+        try:
+            self._turn(connection, event)
+        except OSError:
+            self._close(connection)
+        except Exception:
+            log.exception("a request ended in an internal error")
+            self._close(connection)
+        finally:
+            connection.busy = False
+
+    def _turn(self, connection: _Connection, event: int) -> None:
+        """Serves a connection as far as it goes without waiting."""
+        if connection.unsent and event & select.EPOLLOUT:
+            self._send(connection)
+        elif event & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
+            if not self._read(connection):
+                return
+            self._answer(connection)
+        if connection.sock.fileno() < 0:
+            return
+        if connection.closing and not connection.unsent:
+            self._close(connection)
+            return
+        events = _WRITE_EVENTS if connection.unsent else _READ_EVENTS
+        self._epoll.modify(connection.sock, events)
+
+    def _read(self, connection: _Connection) -> bool:
+        """Reads what is there; False if the connection is over."""
+        for _ in range(_READS_PER_TURN):
+            try:
+                data = connection.sock.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return True
+            if not data:
+                self._close(connection)
+                return False
+            connection.feed(data)
+            if len(data) < _READ_BYTES or connection.complete or connection.refusal:
+                return True
+        return True
+
+    def _answer(self, connection: _Connection) -> None:
+        out = [connection.unsent] if connection.unsent else []
+        for request in connection.complete:
+            try:
+                response = self._handler(request)
+            except Exception:
+                log.exception("answering %r failed", request.target[:200])
+                response = html_error(500)
+            keep = request.keep_alive and not response.close and not self._stopping
+            out.append(self._head(response, keep=keep))
+            if request.method != b"HEAD":
+                out.append(response.body)
+            if not keep:
+                connection.closing = True
+                break
+        if connection.complete:
+            connection.complete = []
+            connection.free_bodies()
+            connection.since = time.monotonic()
+        if connection.refusal is not None and not connection.closing:
+            refused = html_error(connection.refusal)
+            out += (self._head(refused, keep=False), refused.body)
+            connection.closing = True
+            connection.free_bodies()
+        if out:
+            connection.unsent = out[0] if len(out) == 1 else b"".join(out)
+            self._send(connection)
+
+    def _send(self, connection: _Connection) -> None:
+        try:
+            sent = connection.sock.send(connection.unsent)
+        except (BlockingIOError, InterruptedError):
+            return
+        if sent == len(connection.unsent):
+            connection.unsent = b""
+        else:
+            connection.unsent = connection.unsent[sent:]
+        connection.since = time.monotonic()
+
+    def _head(self, response: HttpResponse, *, keep: bool) -> bytes:
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True))
+        headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        return (
+            f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}\r\n"
+            f"{headers}Content-Length: {len(response.body)}\r\nDate: {self._date[1]}\r\n"
+            f"{'' if keep else 'Connection: close' + chr(13) + chr(10)}\r\n"
+        ).encode("latin-1", "replace")
+
+    def _close(self, connection: _Connection) -> None:
+        descriptor = connection.sock.fileno()
+        if descriptor < 0:
+            return
+        self._connections.pop(descriptor, None)
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(connection.sock)
+        connection.sock.close()
+        connection.free_bodies()

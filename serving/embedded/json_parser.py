@@ -1,0 +1,414 @@
+"""A JSON reader that accepts, refuses and words its errors as TensorFlow Serving's does.
+
+The real server parses with RapidJSON 1.1.0 (iterative, NaN and Infinity allowed, stops
+after the document) and shows the offending value in its messages. Plain requests go
+through orjson; what orjson refuses, and what has to be shown, comes here. Text stays
+bytes throughout, for the real server takes strings that are not UTF-8.
+"""
+
+import math
+import re
+from typing import Any, Final
+
+__all__ = ["JsonError", "JsonObject", "debug_string", "json_escape", "parse_json"]
+
+_SPACE: Final = re.compile(rb"[ \t\n\r]*")
+_PLAIN: Final = re.compile(rb'[^"\\\x00-\x1f]*')
+_NUMBER: Final = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_HEX: Final = re.compile(rb"[0-9a-fA-F]{4}")
+_ESCAPES: Final = {
+    0x22: b'"', 0x5C: b"\\", 0x2F: b"/", 0x62: b"\b", 0x66: b"\f", 0x6E: b"\n", 0x72: b"\r",
+    0x74: b"\t",
+}  # fmt: skip
+_LITERALS: Final = {0x6E: (b"null", None), 0x74: (b"true", True), 0x66: (b"false", False)}
+_EXACT_DIGITS: Final = 15
+_EXACT_POWER: Final = 22
+_DEBUG_LIMIT: Final = 256
+_TO_ESCAPE: Final = re.compile(rb'[\x00-\x1f"\\]')
+_SHORT_ESCAPES: Final = {
+    0x08: b"\\b", 0x09: b"\\t", 0x0A: b"\\n", 0x0C: b"\\f", 0x0D: b"\\r", 0x22: b'\\"',
+    0x5C: b"\\\\",
+}  # fmt: skip
+
+
+class JsonError(ValueError):
+    """The text is no JSON; the message is RapidJSON's with the offset in bytes."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(f"{message} at offset: {offset}")
+
+
+class JsonObject(list[tuple[bytes, Any]]):
+    """Members of an object in order, equal keys included."""
+
+    def first(self, key: bytes) -> Any:
+        """Value of the first member with this key.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for name, value in self:
+            if name == key:
+                return value
+        raise KeyError(key)
+
+    def has(self, key: bytes) -> bool:
+        """Whether a member has this key."""
+        return any(name == key for name, _ in self)
+
+
+def parse_json(text: bytes) -> Any:
+    """The first JSON document in `text`; what follows it is ignored.
+
+    Returns:
+        None, bool, int (64 bits), float, bytes, list or `JsonObject`.
+
+    Raises:
+        JsonError: It is malformed.
+    """
+    return _Reader(text).document()
+
+
+class _Reader:
+    """One pass over the text without recursion: a body may nest as deep as it is long."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.at = 0
+        for mark in (b"\xef", b"\xbb", b"\xbf"):
+            if text.startswith(mark, self.at):
+                self.at += 1
+
+    def document(self) -> Any:
+        self._skip()
+        if self._peek() == 0:
+            raise JsonError("The document is empty.", self.at)
+        stack: list[Any] = []
+        keys: list[bytes] = []
+        while True:
+            value = self._value_or_open()
+            if isinstance(value, list) and not self._closes(value):
+                stack.append(value)
+                if isinstance(value, JsonObject):
+                    keys.append(self._key())
+                continue
+            while stack:
+                top = stack[-1]
+                if isinstance(top, JsonObject):
+                    top.append((keys.pop(), value))
+                else:
+                    top.append(value)
+                if self._more(top):
+                    if isinstance(top, JsonObject):
+                        keys.append(self._key())
+                    break
+                value = stack.pop()
+            else:
+                return value
+
+    def _peek(self) -> int:
+        return self.text[self.at] if self.at < len(self.text) else 0
+
+    def _skip(self) -> None:
+        match = _SPACE.match(self.text, self.at)
+        assert match is not None
+        self.at = match.end()
+
+    def _closes(self, value: list[Any]) -> bool:
+        """Whether the container just opened is empty."""
+        self._skip()
+        if self._peek() == (0x7D if isinstance(value, JsonObject) else 0x5D):
+            self.at += 1
+            return True
+        return False
+
+    def _more(self, container: list[Any]) -> bool:
+        """Steps over a comma, or over the container's end."""
+        self._skip()
+        is_object = isinstance(container, JsonObject)
+        character = self._peek()
+        if character == 0x2C:
+            self.at += 1
+            self._skip()
+            return True
+        if character == (0x7D if is_object else 0x5D):
+            self.at += 1
+            return False
+        if is_object:
+            raise JsonError("Missing a comma or } after an object member.", self.at)
+        raise JsonError("Missing a comma or ']' after an array element.", self.at)
+
+    def _key(self) -> bytes:
+        if self._peek() != 0x22:
+            raise JsonError("Missing a name for object member.", self.at)
+        key = self._string()
+        self._skip()
+        if self._peek() != 0x3A:
+            raise JsonError("Missing a colon after a name of object member.", self.at)
+        self.at += 1
+        self._skip()
+        return key
+
+    def _value_or_open(self) -> Any:
+        character = self._peek()
+        if character == 0x22:
+            return self._string()
+        if character == 0x5B:
+            self.at += 1
+            return []
+        if character == 0x7B:
+            self.at += 1
+            return JsonObject()
+        if character in _LITERALS:
+            word, value = _LITERALS[character]
+            if not self._took(word):
+                raise JsonError("Invalid value.", self.at)
+            return value
+        return self._number()
+
+    def _string(self) -> bytes:
+        self.at += 1
+        parts = []
+        while True:
+            match = _PLAIN.match(self.text, self.at)
+            assert match is not None
+            parts.append(match.group())
+            self.at = match.end()
+            character = self._peek()
+            if character == 0x22:
+                self.at += 1
+                return b"".join(parts)
+            if character == 0x5C:
+                parts.append(self._escape())
+            elif character == 0:
+                raise JsonError("Missing a closing quotation mark in string.", self.at)
+            else:
+                raise JsonError("Invalid escape character in string.", self.at)
+
+    def _escape(self) -> bytes:
+        start = self.at
+        self.at += 1
+        character = self._peek()
+        self.at += 1
+        if character in _ESCAPES:
+            return _ESCAPES[character]
+        if character != 0x75:
+            raise JsonError("Invalid escape character in string.", start)
+        code = self._hex(start)
+        if 0xD800 <= code <= 0xDBFF:
+            surrogate = JsonError("The surrogate pair in string is invalid.", start)
+            if self.text[self.at : self.at + 2] != b"\\u":
+                raise surrogate
+            self.at += 2
+            low = self._hex(start)
+            if not 0xDC00 <= low <= 0xDFFF:
+                raise surrogate
+            code = ((code - 0xD800) << 10 | (low - 0xDC00)) + 0x10000
+        return chr(code).encode("utf-8", "surrogatepass")
+
+    def _hex(self, start: int) -> int:
+        match = _HEX.match(self.text, self.at)
+        if match is None:
+            raise JsonError("Incorrect hex digit after \\u escape in string.", start)
+        self.at = match.end()
+        return int(match.group(), 16)
+
+    def _number(self) -> int | float:
+        match = _NUMBER.match(self.text, self.at)
+        if match is None:
+            return self._special()
+        start, (whole, fraction, exponent) = self.at, match.groups(b"")
+        self.at = match.end()
+        if not exponent:
+            # The pattern stops before a point or an exponent without digits.
+            if not fraction and self._peek() == 0x2E:
+                raise JsonError("Miss fraction part in number.", self.at + 1)
+            if self._peek() in (0x65, 0x45):
+                sign = self.at + 1 < len(self.text) and self.text[self.at + 1] in b"+-"
+                raise JsonError("Miss exponent in number.", self.at + (2 if sign else 1))
+        negative = match.group().startswith(b"-")
+        if not fraction and not exponent:
+            value = int(match.group()) if len(whole) <= 20 else None
+            if value is not None and -(2**63) <= value < 2**64:
+                return value
+        power = _clamped(exponent)
+        number = _approximate(whole, fraction[1:], power)
+        if math.isinf(number) or (number and power > 308 + max(0, len(fraction) - 1)):
+            raise JsonError("Number too big to be stored in double.", start)
+        return -number if negative else number
+
+    def _special(self) -> float:
+        """NaN, Inf or Infinity, which are no JSON but accepted."""
+        negative = self._took(b"-")
+        if self._peek() == 0x4E:
+            if self._took(b"NaN"):
+                return math.nan
+        elif (
+            self._peek() == 0x49
+            and self._took(b"Inf")
+            and (self._peek() != 0x69 or self._took(b"inity"))
+        ):
+            return -math.inf if negative else math.inf
+        raise JsonError("Invalid value.", self.at)
+
+    def _took(self, word: bytes) -> bool:
+        """Steps over `word`, or as far as the text agrees with it."""
+        for expected in word:
+            if self._peek() != expected:
+                return False
+            self.at += 1
+        return True
+
+
+def _clamped(exponent: bytes) -> int:
+    if not exponent:
+        return 0
+    digits = exponent[1:].lstrip(b"+-").lstrip(b"0")
+    value = int(digits) if 0 < len(digits) < 7 else (10**7 if digits else 0)
+    return -value if exponent[1:2] == b"-" else value
+
+
+def _approximate(whole: bytes, fraction: bytes, power: int) -> float:
+    """The double that RapidJSON makes of a number, up to three units in the last place off.
+
+    It is not asked for full precision: 17 digits are gathered in a double, which is then
+    scaled once by a power of ten.
+    """
+    digits = whole + fraction
+    if len(digits) <= _EXACT_DIGITS and abs(power - len(fraction)) <= _EXACT_POWER:
+        return float(whole + b"." + (fraction or b"0") + b"e%d" % power)
+    significand, scale, significant = 0.0, power, 0
+    exact = 0
+    for position, digit in enumerate(digits):
+        if position >= len(whole) and significant >= 17:
+            break
+        if significand == 0.0 and exact <= 0x1FFFFFFFFFFFFF:
+            exact = exact * 10 + digit - 0x30
+        else:
+            significand = (significand or float(exact)) * 10.0 + (digit - 0x30)
+        if position >= len(whole):
+            scale -= 1
+        if exact:
+            significant += 1
+    value = significand or float(exact)
+    if scale >= 0:
+        return value * 10.0**scale if scale <= 308 else (math.inf if value else 0.0)
+    if scale < -308:
+        value /= 1e308
+        scale += 308
+        if scale < -308:
+            return 0.0
+    return value / 10.0**-scale
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def json_escape(text: bytes) -> bytes:
+    """`text` as a JSON string; bytes that are no UTF-8 stay as they are."""
+    if _TO_ESCAPE.search(text) is None:
+        return b'"' + text + b'"'
+    return b'"' + _TO_ESCAPE.sub(_escaped, text) + b'"'
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    code = match.group()[0]
+    return _SHORT_ESCAPES.get(code) or b"\\u%04X" % code
+
+
+def debug_string(value: Any) -> str:
+    """`value` as the real server shows it in errors: pretty, cut after some 256 bytes."""
+    writer = _DebugWriter()
+    writer.write(value)
+    return b"".join(writer.parts).decode("utf-8", "surrogateescape")
+
+
+class _DebugWriter:
+    """RapidJSON's pretty writer with single-line arrays, stopped once past the limit."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def _put(self, text: bytes) -> None:
+        self.parts.append(text)
+        self.size += len(text)
+
+    def write(self, value: Any) -> None:
+        # Entries are (container or None for the root, index of its next child).
+        stack: list[list[Any]] = []
+        if not self._start(value, stack):
+            return
+        while stack:
+            container, index = stack[-1]
+            if index == len(container):
+                if self.size >= _DEBUG_LIMIT:
+                    return
+                stack.pop()
+                self._end(container, len(stack))
+                continue
+            stack[-1][1] = index + 1
+            if self.size >= _DEBUG_LIMIT:
+                return
+            child = container[index]
+            if isinstance(container, JsonObject):
+                key, child = child
+                self._put(b"," if index else b"")
+                self._put(b"\n" + b" " * 4 * len(stack) + json_escape(key))
+                if self.size >= _DEBUG_LIMIT:
+                    return
+                self._put(b": ")
+            elif index:
+                self._put(b", ")
+            if not self._start(child, stack):
+                return
+
+    def _start(self, value: Any, stack: list[list[Any]]) -> bool:
+        """Writes a scalar or opens a container; False where the real writer gives up."""
+        if isinstance(value, list):
+            self._put(b"{" if isinstance(value, JsonObject) else b"[")
+            stack.append([value, 0])
+        elif isinstance(value, bytes):
+            self._put(json_escape(value))
+        elif value is None:
+            self._put(b"null")
+        elif isinstance(value, bool):
+            self._put(b"true" if value else b"false")
+        elif isinstance(value, int):
+            self._put(b"%d" % value)
+        elif math.isfinite(value):
+            self._put(_double(value))
+        else:
+            return False
+        return True
+
+    def _end(self, container: list[Any], depth: int) -> None:
+        if isinstance(container, JsonObject):
+            self._put((b"\n" + b" " * 4 * depth if container else b"") + b"}")
+        else:
+            self._put(b"]")
+
+
+def _double(value: float) -> bytes:
+    """A finite double as RapidJSON writes it: 100.0, 1e-7, 1.5e30."""
+    if value == 0:
+        return b"-0.0" if math.copysign(1, value) < 0 else b"0.0"
+    sign = b"-" if value < 0 else b""
+    digits, point = _digits(abs(value))
+    if len(digits) <= point <= 21:
+        return sign + digits + b"0" * (point - len(digits)) + b".0"
+    if 0 < point <= 21:
+        return sign + digits[:point] + b"." + digits[point:]
+    if -6 < point <= 0:
+        return sign + b"0." + b"0" * -point + digits
+    tail = b"." + digits[1:] if len(digits) > 1 else b""
+    return sign + digits[:1] + tail + b"e%d" % (point - 1)
+
+
+def _digits(value: float) -> tuple[bytes, int]:
+    """Shortest digits of a positive double, and how many stand before its decimal point."""
+    mantissa, _, exponent = repr(value).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) - (len(whole + fraction) - len(digits)) + int(exponent or 0)
+    return digits.rstrip("0").encode(), point
