@@ -8,20 +8,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clients._retry import RetryPolicy
+    from clients.aio import AsyncGrpcClient
     from clients.connection import Tls
     from clients.errors import ServingError
     from clients.grpc import GrpcClient
+    from clients.hooks import CallEvent
+    from clients.protocol import RetrievalClient
     from clients.rest import RestClient
-    from clients.types import Filter
+    from clients.split import Split
+    from clients.types import Filter, Retrieval
 
-__all__ = ["Filter", "GrpcClient", "RestClient", "RetryPolicy", "ServingError", "Tls"]
+__all__ = [
+    "AsyncGrpcClient",
+    "CallEvent",
+    "Filter",
+    "GrpcClient",
+    "RestClient",
+    "Retrieval",
+    "RetrievalClient",
+    "RetryPolicy",
+    "ServingError",
+    "Split",
+    "Tls",
+]
 
 _HOMES = {
+    "AsyncGrpcClient": "clients.aio",
+    "CallEvent": "clients.hooks",
     "Filter": "clients.types",
     "GrpcClient": "clients.grpc",
     "RestClient": "clients.rest",
+    "Retrieval": "clients.types",
+    "RetrievalClient": "clients.protocol",
     "RetryPolicy": "clients._retry",
     "ServingError": "clients.errors",
+    "Split": "clients.split",
     "Tls": "clients.connection",
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from clients import _flows, _retrieval, contract
+from clients import _flows, _lookups, contract
 from clients._engine import Engine, Transport, check_limits
 from clients._flows import Flow
 from clients._requests import (
@@ -14,10 +14,11 @@ from clients._requests import (
     StatusRequest,
     Target,
 )
-from clients._retrieval import Exclude, Servables
+from clients._retrieval import Exclude, Servables, retrieve_flow, split_fallback
 from clients._retry import RetryPolicy
 from clients.codec import is_array
 from clients.hooks import Hook
+from clients.split import Split
 from clients.types import (
     Classification,
     Embedding,
@@ -88,7 +89,7 @@ class BlockingClient:
         filter: Filter | None = None,  # noqa: A002 - the word that users look for
         model: str | None = None,
         version: int | None = None,
-        label: str | None = None,
+        label: str | Split | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
         """Candidates for each user, best first.
@@ -105,7 +106,7 @@ class BlockingClient:
             filter: Which candidates may come.
             model: Model name; None means the client's own.
             version: Version number; the newest where neither it nor `label` is given.
-            label: Version label.
+            label: Version label, or a `Split` that gives each user one.
             timeout: See the class.
 
         Returns:
@@ -116,14 +117,15 @@ class BlockingClient:
             LabelNotFound: No version carries the label.
             SignatureNotFound: The servable cannot exclude, filter or give as many as `k`.
         """
-        target = self._target(model, version, label)
-        flow = _retrieval.retrieve(
+        target = self._target(model, version, split_fallback(label))
+        flow = retrieve_flow(
             user_ids,
+            target=target,
+            label=label,
             k=k,
             exclude=exclude,
             exclude_seen=exclude_seen,
             filter=filter,
-            target=target,
             servables=self._servables,
             batch_size=self._batch_size,
         )
@@ -145,7 +147,7 @@ class BlockingClient:
             SignatureNotFound: The servable has no signature `similar`.
         """
         target = self._target(model, version, label)
-        flow = _retrieval.similar(candidate_ids, k=k, target=target, batch_size=self._batch_size)
+        flow = _lookups.similar(candidate_ids, k=k, target=target, batch_size=self._batch_size)
         return self._run(flow, target, timeout)
 
     def embed(
@@ -163,7 +165,7 @@ class BlockingClient:
             SignatureNotFound: The servable has no signature `embed`.
         """
         target = self._target(model, version, label)
-        flow = _retrieval.embed(user_ids, target=target, batch_size=self._batch_size)
+        flow = _lookups.embed(user_ids, target=target, batch_size=self._batch_size)
         return self._run(flow, target, timeout)
 
     def rate(
@@ -181,7 +183,7 @@ class BlockingClient:
             SignatureNotFound: The servable has no signature `rate`.
         """
         target = self._target(model, version, label)
-        flow = _retrieval.rate(pairs, target=target, batch_size=self._batch_size)
+        flow = _lookups.rate(pairs, target=target, batch_size=self._batch_size)
         return self._run(flow, target, timeout)
 
     def predict(

@@ -15,12 +15,12 @@ from clients.errors import DeadlineExceeded, ServingError, TooManyInFlight
 from clients.hooks import CallEvent, Hook, notify
 from clients.types import Metadata
 
-__all__ = ["Engine", "Recorder", "Transport", "check_limits", "deadline_error"]
+__all__ = ["QUIET_TIMEOUT", "Engine", "Recorder", "Transport", "check_limits", "deadline_error"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_QUIET_TIMEOUT = 5.0  # seconds, for one question on the side
+QUIET_TIMEOUT = 5.0  # seconds, for one question on the side
 
 
 class Transport(Protocol):
@@ -179,7 +179,7 @@ class Engine:
         if isinstance(step, Many):
             return self._many(step, deadline)
         if isinstance(step, Quiet):
-            timeout = min(max(deadline.remaining(), 1e-3), _QUIET_TIMEOUT)
+            timeout = min(max(deadline.remaining(), 1e-3), QUIET_TIMEOUT)
             return self._transport.send(step.request, self._next_address(), timeout)
         if isinstance(step, Sleep):
             time.sleep(max(0.0, min(step.seconds, deadline.remaining())))

@@ -7,6 +7,11 @@ from clients.cli import main
 from tests.clients.fake_server import CANDIDATES, STRANGER, FakeServer, ranking
 
 
+@pytest.fixture(params=["rest", "grpc"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def run(transport: str, server: FakeServer, capsys: pytest.CaptureFixture[str]) -> Any:
     def call(verb: str, *arguments: str) -> tuple[int, str, str]:

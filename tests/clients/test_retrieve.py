@@ -9,6 +9,7 @@ from clients.errors import (
     ServableNotFound,
     SignatureNotFound,
 )
+from tests.clients.conftest import make_client
 from tests.clients.fake_server import CANDIDATES, STRANGER, FakeServer, ranking
 
 
@@ -84,10 +85,10 @@ def test_nothing_left_is_an_empty_retrieval(client: Any) -> None:
     assert list(found) == []
 
 
-def test_a_large_batch_is_split_and_comes_back_in_order(client: Any, server: FakeServer) -> None:
-    client._batch_size = 100
+def test_a_large_batch_is_split_and_comes_back_in_order(transport: str, server: FakeServer) -> None:
     users = [f"user-{i}" for i in range(1050)]
-    found = client.retrieve(users, k=2)
+    with make_client(transport, server.address(transport), batch_size=100) as client:
+        found = client.retrieve(users, k=2)
     assert [one.user_id for one in found] == users
     assert all(list(one) == ranking(one.user_id)[:2] for one in found[::97])
     batches = [batch for operation, _, batch in server.backend.calls if operation == "predict"]

@@ -1,0 +1,349 @@
+"""The asyncio client for TensorFlow Serving's gRPC API."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import grpc.aio
+
+from clients import _flows, _lookups, contract
+from clients._async_engine import AsyncEngine
+from clients._engine import check_limits
+from clients._flows import Flow
+from clients._requests import (
+    ClassifyRequest,
+    MetadataRequest,
+    RegressRequest,
+    ReloadRequest,
+    Request,
+    StatusRequest,
+    Target,
+)
+from clients._retrieval import Exclude, Servables, retrieve_flow, split_fallback
+from clients._retry import RetryPolicy
+from clients._wire_codec import message_of, method_of, reader_of, server_config
+from clients.codec import is_array
+from clients.connection import Headers, Tls, address_list, header_source
+from clients.grpc import DEFAULT_ADDRESS, channel_settings, credentials, grpc_failure
+from clients.hooks import Hook
+from clients.split import Split
+from clients.types import (
+    Classification,
+    Embedding,
+    Filter,
+    Metadata,
+    ModelStatus,
+    Prediction,
+    Rating,
+    Retrieval,
+    Similar,
+)
+
+__all__ = ["AsyncGrpcClient"]
+
+T = TypeVar("T")
+
+
+class _AsyncGrpcTransport:
+    """One channel for each address, made at the first call within the running loop."""
+
+    name = "grpc"
+
+    def __init__(
+        self, addresses: list[str], *, tls: Tls | bool, headers: Headers | None, options: list[Any]
+    ) -> None:
+        self._addresses = addresses
+        self._credentials = credentials(tls)
+        self._headers = header_source(headers)
+        self._options = options
+        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._calls: dict[tuple[int, str], Any] = {}
+        self._pid = os.getpid()
+
+    def addresses(self) -> Sequence[str]:
+        return self._addresses
+
+    async def send(self, request: Request, address: int, timeout: float | None) -> Any:
+        method = method_of(request)
+        message = message_of(request)
+        call = self._calls.get((address, method.path)) if self._pid == os.getpid() else None
+        if call is None:
+            call = self._call(address, method)
+        metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        try:
+            reply = await call(message, timeout=timeout, metadata=metadata or None)
+        except grpc.RpcError as exc:
+            raise grpc_failure(exc, request, self._addresses[address], timeout) from exc
+        return reader_of(request, reply)
+
+    async def close(self) -> None:
+        channels, self._channels, self._calls = self._channels, {}, {}
+        if self._pid == os.getpid():
+            for channel in channels.values():
+                await channel.close()
+
+    def _call(self, address: int, method: Any) -> Any:
+        if self._pid != os.getpid():
+            # Channels do not survive a fork.
+            self._channels, self._calls, self._pid = {}, {}, os.getpid()
+        channel = self._channels.get(address)
+        if channel is None:
+            target = self._addresses[address]
+            if self._credentials is None:
+                channel = grpc.aio.insecure_channel(target, options=self._options)
+            else:
+                channel = grpc.aio.secure_channel(target, self._credentials, options=self._options)
+            self._channels[address] = channel
+        call = channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        self._calls[address, method.path] = call
+        return call
+
+
+class AsyncGrpcClient:
+    """`GrpcClient` for asyncio: the same methods, arguments and errors, awaited.
+
+    Belongs to the event loop of its first call. Cancelling a task cancels its call.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        *,
+        model: str = contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        timeout: float = contract.DEFAULT_TIMEOUT,
+        retry: RetryPolicy | None = None,
+        tls: Tls | bool = False,
+        headers: Headers | None = None,
+        hooks: Sequence[Hook] = (),
+        max_in_flight: int | None = None,
+        batch_size: int = 1000,
+        parallel: int = 4,
+        keepalive: float | None = 300.0,
+        channel_options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        """Prepares the client; takes what `GrpcClient` takes.
+
+        Raises:
+            ValueError: An argument is wrong.
+        """
+        check_limits(max_in_flight=max_in_flight, batch_size=batch_size, parallel=parallel)
+        if not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+        self._model = Target(model=model).model
+        self._timeout = timeout
+        self._batch_size = batch_size
+        self._servables = Servables()
+        transport = _AsyncGrpcTransport(
+            address_list(address),
+            tls=tls,
+            headers=headers,
+            options=channel_settings(keepalive, channel_options),
+        )
+        self._engine = AsyncEngine(
+            transport,
+            retry=retry or RetryPolicy(),
+            hooks=hooks,
+            max_in_flight=max_in_flight,
+            parallel=parallel,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See `GrpcClient.close`."""
+        await self._engine.close()
+
+    async def retrieve(
+        self,
+        user_ids: Sequence[str],
+        *,
+        k: int = contract.DEFAULT_K,
+        exclude: Exclude | None = None,
+        exclude_seen: bool = False,
+        filter: Filter | None = None,  # noqa: A002 - the word that users look for
+        model: str | None = None,
+        version: int | None = None,
+        label: str | Split | None = None,
+        timeout: float | None = None,
+    ) -> list[Retrieval]:
+        """See `GrpcClient.retrieve`."""
+        target = self._target(model, version, split_fallback(label))
+        flow = retrieve_flow(
+            user_ids,
+            target=target,
+            label=label,
+            k=k,
+            exclude=exclude,
+            exclude_seen=exclude_seen,
+            filter=filter,
+            servables=self._servables,
+            batch_size=self._batch_size,
+        )
+        return await self._run(flow, target, timeout)
+
+    async def similar(
+        self,
+        candidate_ids: Sequence[str],
+        *,
+        k: int = contract.DEFAULT_K,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Similar]:
+        """See `GrpcClient.similar`."""
+        target = self._target(model, version, label)
+        flow = _lookups.similar(candidate_ids, k=k, target=target, batch_size=self._batch_size)
+        return await self._run(flow, target, timeout)
+
+    async def embed(
+        self,
+        user_ids: Sequence[str],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Embedding]:
+        """See `GrpcClient.embed`."""
+        target = self._target(model, version, label)
+        flow = _lookups.embed(user_ids, target=target, batch_size=self._batch_size)
+        return await self._run(flow, target, timeout)
+
+    async def rate(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Rating]:
+        """See `GrpcClient.rate`."""
+        target = self._target(model, version, label)
+        flow = _lookups.rate(pairs, target=target, batch_size=self._batch_size)
+        return await self._run(flow, target, timeout)
+
+    async def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        signature: str = contract.SERVING_DEFAULT,
+        outputs: Sequence[str] = (),
+        arrays: bool | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """See `GrpcClient.predict`."""
+        target = self._target(model, version, label)
+        if arrays is None:
+            arrays = any(is_array(value) for value in inputs.values())
+        flow = _flows.predict(
+            inputs,
+            target=target,
+            signature=signature,
+            outputs=tuple(outputs),
+            arrays=arrays,
+            cache=self._servables.signatures,
+        )
+        return await self._run(flow, target, timeout)
+
+    async def classify(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        *,
+        context: Mapping[str, Any] | None = None,
+        signature: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Classification]:
+        """See `GrpcClient.classify`."""
+        target = self._target(model, version, label)
+        request = ClassifyRequest(
+            target=target, signature=signature, examples=list(examples), context=context
+        )
+        found: list[Classification] = await self._run(_flows.single(request), target, timeout)
+        return found
+
+    async def regress(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        *,
+        context: Mapping[str, Any] | None = None,
+        signature: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[float]:
+        """See `GrpcClient.regress`."""
+        target = self._target(model, version, label)
+        request = RegressRequest(
+            target=target, signature=signature, examples=list(examples), context=context
+        )
+        found: list[float] = await self._run(_flows.single(request), target, timeout)
+        return found
+
+    async def metadata(
+        self,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Metadata:
+        """See `GrpcClient.metadata`."""
+        target = self._target(model, version, label)
+        found: Metadata = await self._run(
+            _flows.single(MetadataRequest(target=target)), target, timeout
+        )
+        return found
+
+    async def status(
+        self, *, model: str | None = None, version: int | None = None, timeout: float | None = None
+    ) -> ModelStatus:
+        """See `GrpcClient.status`."""
+        target = self._target(model, version, None)
+        found: ModelStatus = await self._run(
+            _flows.single(StatusRequest(target=target)), target, timeout
+        )
+        return found
+
+    async def wait_until_available(
+        self,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = contract.DEFAULT_WAIT_TIMEOUT,
+        poll_interval: float = 0.1,
+    ) -> ModelStatus:
+        """See `GrpcClient.wait_until_available`."""
+        target = self._target(model, version, label)
+        flow = _flows.wait(target, timeout=timeout, poll_interval=poll_interval)
+        return await self._engine.run(flow, timeout + 1.0)
+
+    async def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
+        """See `GrpcClient.reload_config`."""
+        request = ReloadRequest(config=server_config(config))
+        await self._run(_flows.single(request), None, timeout)
+
+    def _target(self, model: str | None, version: int | None, label: str | None) -> Target:
+        return Target(model=self._model if model is None else model, version=version, label=label)
+
+    async def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
+        if target is not None:
+            flow = _flows.explained(flow, target)
+        return await self._engine.run(flow, self._timeout if timeout is None else timeout)

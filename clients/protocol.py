@@ -1,0 +1,158 @@
+"""What every blocking client can do, for code that takes either transport."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from clients import contract
+from clients._retrieval import Exclude
+from clients.split import Split
+from clients.types import (
+    Classification,
+    Embedding,
+    Filter,
+    Metadata,
+    ModelStatus,
+    Prediction,
+    Rating,
+    Retrieval,
+    Similar,
+)
+
+__all__ = ["RetrievalClient"]
+
+
+class RetrievalClient(Protocol):
+    """`RestClient` and `GrpcClient` satisfy it; see `GrpcClient` for what each method does."""
+
+    def retrieve(
+        self,
+        user_ids: Sequence[str],
+        *,
+        k: int = contract.DEFAULT_K,
+        exclude: Exclude | None = None,
+        exclude_seen: bool = False,
+        filter: Filter | None = None,  # noqa: A002
+        model: str | None = None,
+        version: int | None = None,
+        label: str | Split | None = None,
+        timeout: float | None = None,
+    ) -> list[Retrieval]:
+        """Candidates for each user."""
+        ...
+
+    def similar(
+        self,
+        candidate_ids: Sequence[str],
+        *,
+        k: int = contract.DEFAULT_K,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Similar]:
+        """Candidates like each candidate."""
+        ...
+
+    def embed(
+        self,
+        user_ids: Sequence[str],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Embedding]:
+        """Embedding of each user."""
+        ...
+
+    def rate(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Rating]:
+        """Predicted rating of each pair."""
+        ...
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        signature: str = contract.SERVING_DEFAULT,
+        outputs: Sequence[str] = (),
+        arrays: bool | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """Outputs of any signature."""
+        ...
+
+    def classify(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        *,
+        context: Mapping[str, Any] | None = None,
+        signature: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Classification]:
+        """Classes of each example."""
+        ...
+
+    def regress(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        *,
+        context: Mapping[str, Any] | None = None,
+        signature: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> list[float]:
+        """Value of each example."""
+        ...
+
+    def metadata(
+        self,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float | None = None,
+    ) -> Metadata:
+        """Signatures of a servable."""
+        ...
+
+    def status(
+        self, *, model: str | None = None, version: int | None = None, timeout: float | None = None
+    ) -> ModelStatus:
+        """States of a model's versions."""
+        ...
+
+    def wait_until_available(
+        self,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = contract.DEFAULT_WAIT_TIMEOUT,
+        poll_interval: float = 0.1,
+    ) -> ModelStatus:
+        """Status once the servable is AVAILABLE."""
+        ...
+
+    def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
+        """Replaces the server's configuration."""
+        ...
+
+    def close(self) -> None:
+        """Gives back sockets and threads."""
+        ...

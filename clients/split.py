@@ -1,0 +1,64 @@
+"""Sharing users out between version labels, so that a canary needs no proxy."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of users by version label; pass it as `label` to `retrieve`.
+
+    A user id always falls to the same label, on every machine and in every process,
+    and raising one label's share moves no user between the others if the labels keep
+    their order. Users of a label that the server does not have (any more) get
+    `fallback`'s answers.
+
+    Attributes:
+        shares: Label to share; positive, together 1.
+        fallback: Label for users of a label that is gone; one of `shares`.
+        salt: Another salt shares the users out afresh, for the next experiment.
+    """
+
+    shares: Mapping[str, float]
+    fallback: str = "stable"
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", dict(self.shares))
+        if not self.shares:
+            raise ValueError("a Split needs at least one label")
+        for label, share in self.shares.items():
+            if not isinstance(label, str) or not label:
+                raise ValueError(f"labels of a Split are non-empty strings, got {label!r}")
+            if not 0 <= share <= 1:
+                raise ValueError(f"the share of {label!r} must be in [0, 1], got {share!r}")
+        total = math.fsum(self.shares.values())
+        if not math.isclose(total, 1.0, abs_tol=1e-9):
+            raise ValueError(f"the shares of a Split must add up to 1, got {total:g}")
+        if self.fallback not in self.shares:
+            raise ValueError(
+                f"fallback {self.fallback!r} is not one of the labels {sorted(self.shares)}"
+            )
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.shares.items()), self.fallback, self.salt))
+
+    def label_for(self, user_id: str) -> str:
+        """The label whose version answers for this user."""
+        digest = hashlib.blake2b(
+            user_id.encode(), digest_size=8, key=hashlib.sha256(self.salt.encode()).digest()
+        ).digest()
+        point = int.from_bytes(digest, "big") / 2**64
+        reached = 0.0
+        chosen = self.fallback
+        for label, share in self.shares.items():
+            if share > 0:
+                chosen = label
+                reached += share
+                if point < reached:
+                    break
+        return chosen
