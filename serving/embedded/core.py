@@ -13,7 +13,7 @@ from serving.embedded.labels import LabelMap, assign_labels, version_of_label
 from serving.embedded.loading import LoadServable, RetryPolicy
 from serving.embedded.manager import Manager
 from serving.embedded.model_config import (
-    TENSORFLOW,
+    PLATFORMS,
     ModelSettings,
     check_list,
     check_platforms,
@@ -44,7 +44,7 @@ class CoreOptions:
     load_threads: int = 0
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     allow_labels_for_unavailable: bool = False
-    platforms: Sequence[str] = (TENSORFLOW,)
+    platforms: Sequence[str] = PLATFORMS
 
 
 class ServerCore:

@@ -66,7 +66,7 @@ def load_with_retries(
             # The loader's own fault must not take the server down with it.
             log.exception("loading version %d of %s failed unexpectedly", version, name)
             failure = StatusError(Code.INTERNAL, f"{type(exc).__name__}: {exc}")
-        log.error(
+        log.warning(
             "Loading servable: {name: %s version: %d} failed: %s: %s",
             *(name, version, failure.code.name, failure.message),
         )

@@ -16,7 +16,7 @@ from serving.embedded.version_policy import (
 )
 
 __all__ = [
-    "TENSORFLOW",
+    "PLATFORMS",
     "ModelSettings",
     "check_list",
     "check_platforms",
@@ -27,6 +27,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 TENSORFLOW: Final = "tensorflow"
+PLATFORMS: Final = (TENSORFLOW,)
 _SCHEME: Final = re.compile(r"([a-zA-Z][0-9a-zA-Z.]*)://")
 
 

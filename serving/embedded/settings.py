@@ -6,7 +6,7 @@ from pathlib import Path
 from clients.wire.messages import ModelServerConfig
 from serving.embedded.flags import Flags
 from serving.embedded.interfaces import Code, StatusError
-from serving.embedded.model_config import single_model
+from serving.embedded.model_config import PLATFORMS, check_list, models_of, single_model
 from serving.embedded.text_files import read_text_message
 
 __all__ = ["Settings", "read_model_config", "read_settings"]
@@ -71,6 +71,9 @@ def read_settings(flags: Flags) -> Settings:
             "server_options.enable_batching to true."
         )
     intra, inter = _threads(flags)
+    # The core checks all this again, for later configurations; here it costs no TensorFlow.
+    check_list(models)
+    models_of(models, PLATFORMS)
     return Settings(
         flags=flags,
         models=models,

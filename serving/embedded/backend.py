@@ -1,0 +1,169 @@
+"""What the process gets from the runtime and the transports, set up as its flags say."""
+
+import time
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from clients.wire.messages import MonitoringConfig, PredictionLog, SSLConfig
+from serving.embedded import _tf, examples, inference
+from serving.embedded.grpc_server import GrpcOptions, GrpcServer, start_grpc
+from serving.embedded.http_server import HttpServer
+from serving.embedded.inference import Call, InferenceOptions
+from serving.embedded.interfaces import Code, Servable, ServableSource, StatusError
+from serving.embedded.metrics import DEFAULT_PATH, Metrics
+from serving.embedded.rest import RestOptions, start_rest
+from serving.embedded.runtime import RuntimeOptions, load_servable, warm_runtime
+from serving.embedded.settings import Settings
+from serving.embedded.text_files import read_text_message
+from serving.embedded.warmup import replay
+
+__all__ = ["Backend"]
+
+
+class Backend:
+    """Loads servables and opens ports.
+
+    Args:
+        settings: What the server is started with.
+
+    Raises:
+        StatusError: A file that a flag names cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._flags = flags = settings.flags
+        self._metrics = Metrics()
+        self._inference = InferenceOptions(
+            check_method_names=flags.enable_signature_method_name_check,
+            tensor_content=flags.enable_serialization_as_tensor_content,
+        )
+        self._tags = flags.saved_model_tags.split(",")
+        self._runtime = RuntimeOptions(
+            intra_op_threads=settings.intra_op_threads,
+            inter_op_threads=settings.inter_op_threads,
+            session_config=self._session_config(),
+            scann_ops=flags.enable_scann_ops,
+        )
+        self._ssl = (
+            read_text_message(Path(flags.ssl_config_file), SSLConfig())
+            if flags.ssl_config_file
+            else None
+        )
+        warm_runtime(self._runtime)
+
+    def load(self, name: str, version: int, path: str) -> Servable:
+        """Loads one version and replays its warm-up records.
+
+        Raises:
+            StatusError: It cannot be loaded, or a warm-up record failed.
+        """
+        started = time.monotonic()
+        try:
+            servable = load_servable(name, version, path, tags=self._tags, options=self._runtime)
+        except StatusError:
+            self._metrics.load(path, time.monotonic() - started, ok=False)
+            raise
+        self._metrics.load(path, time.monotonic() - started, ok=True)
+        try:
+            if self._flags.enable_model_warmup:
+                self._warm_up(servable, path)
+        except BaseException:
+            servable.close()
+            raise
+        return servable
+
+    def start_grpc(self, source: ServableSource) -> GrpcServer:
+        """Opens the gRPC port, and the socket if there is one.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
+        flags = self._flags
+        return start_grpc(
+            source,
+            host=flags.bind_address,
+            port=flags.port,
+            socket_path=flags.grpc_socket_path,
+            options=GrpcOptions(
+                max_threads=flags.grpc_max_threads,
+                channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
+                ssl=self._ssl,
+                health_service=flags.enable_grpc_healthcheck_service,
+                inference=self._inference,
+            ),
+            metrics=self._metrics,
+        )
+
+    def start_rest(self, source: ServableSource, monitoring: MonitoringConfig) -> HttpServer:
+        """Opens the REST port.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
+        flags = self._flags
+        prometheus = monitoring.prometheus_config
+        return start_rest(
+            source,
+            host=flags.bind_address,
+            port=flags.rest_api_port,
+            options=RestOptions(
+                threads=flags.rest_api_num_threads,
+                timeout=flags.rest_api_timeout_in_ms / 1000,
+                cors=flags.rest_api_enable_cors_support,
+                metrics_path=(prometheus.path or DEFAULT_PATH) if prometheus.enable else None,
+                inference=self._inference,
+            ),
+            metrics=self._metrics,
+        )
+
+    def _warm_up(self, servable: Servable, path: str) -> None:
+        call = Call(options=self._inference, metrics=self._metrics)
+        started = time.monotonic()
+        records = replay(
+            path,
+            lambda entry: _execute(servable, entry, call),
+            read_records=_tf.read_records,
+            iterations=max(self._flags.num_request_iterations_for_warmup, 1),
+        )
+        if records:
+            self._metrics.warmup(path, records, time.monotonic() - started, Code.OK.name)
+
+    def _session_config(self) -> str:
+        config = _tf.config_pb2.ConfigProto()
+        if self._flags.tensorflow_session_config_file:
+            read_text_message(Path(self._flags.tensorflow_session_config_file), config)
+        if self._flags.per_process_gpu_memory_fraction:
+            fraction = self._flags.per_process_gpu_memory_fraction
+            config.gpu_options.per_process_gpu_memory_fraction = fraction
+        if self._flags.mixed_precision == "bfloat16":
+            rewrites = config.graph_options.rewrite_options
+            rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+        return text_format.MessageToString(config)
+
+
+def _execute(servable: Servable, entry: PredictionLog, call: Call) -> None:
+    kind = entry.WhichOneof("log_type")
+    match kind:
+        case "predict_log":
+            inference.predict(servable, entry.predict_log.request, call)
+        case "classify_log":
+            examples.classify(servable, entry.classify_log.request, call)
+        case "regress_log":
+            examples.regress(servable, entry.regress_log.request, call)
+        case "multi_inference_log":
+            examples.multi_inference(servable, entry.multi_inference_log.request, call)
+        case "session_run_log" | "predict_streamed_log":
+            number = entry.DESCRIPTOR.fields_by_name[kind].number
+            raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+
+
+def _channel_arguments(text: str) -> list[tuple[str, str | int]]:
+    arguments: list[tuple[str, str | int]] = []
+    for item in filter(None, text.split(",")):
+        key, _, value = item.partition("=")
+        number = value.removeprefix("-")
+        whole = number.isascii() and number.isdigit()
+        arguments.append((key, int(value) if whole else value))
+    return arguments

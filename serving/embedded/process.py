@@ -1,0 +1,215 @@
+"""The server as a process: command line, start, ports, signals, exit status."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from clients.wire.messages import MonitoringConfig
+from serving.embedded.core import CoreOptions, ServerCore
+from serving.embedded.flags import Flags, parse_flags, usage
+from serving.embedded.interfaces import Code, StatusError
+from serving.embedded.loading import RetryPolicy
+from serving.embedded.server_log import log_to_stderr
+from serving.embedded.settings import Settings, read_model_config, read_settings
+from serving.embedded.text_files import read_text_message
+
+if TYPE_CHECKING:
+    from serving.embedded.backend import Backend
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+PROGRAM: Final = "python -m serving.embedded"
+FAILED: Final = 255  # exit status of the real server, which returns -1 from main
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class _Transport(Protocol):
+    def stop(self, grace: float | None = None) -> None: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the server until it is told to stop.
+
+    Returns:
+        Exit status, where the server did not start; otherwise the process ends by the
+        signal that stopped it.
+    """
+    parsed = parse_flags(sys.argv[1:] if argv is None else argv)
+    log_to_stderr()
+    for error in parsed.errors:
+        log.error("%s", error)
+    if parsed.errors or parsed.unknown[:1] == ("--help",):
+        _say(usage(PROGRAM))
+        return FAILED
+    if parsed.flags.version:
+        _say(f"TensorFlow ModelServer: {version('shortlist')}-embedded\n")
+        _say(f"TensorFlow Library: {version('tensorflow')}\n")
+        return 0
+    if parsed.unknown:
+        _say(f"unknown argument: {parsed.unknown[0]}\n{usage(PROGRAM)}")
+    for line in parsed.no_effect:
+        log.warning("%s", line)
+    return _Server(parsed.flags).run()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _report(error: StatusError) -> None:
+    _say(f"Failed to start server. Error: {error.code.name}: {error.message}\n")
+
+
+class _Server:
+    """One server from start to stop."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self._transports: list[_Transport] = []
+        self._stop = threading.Event()
+        self._signal = signal.SIGTERM
+
+    def run(self) -> int:
+        """Starts, serves, drains; returns only where the start failed."""
+        # Until calls can be in flight, a signal may end the process where it stands.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            settings = read_settings(self._flags)
+            if self._flags.bind_address not in LOOPBACK:
+                log.warning(
+                    "listening on %s without authentication: whoever reaches it can use the "
+                    "models and replace the configuration",
+                    self._flags.bind_address,
+                )
+            backend, core = self._start_core(settings)
+            self._start_grpc(backend, core)
+        except StatusError as exc:
+            _report(exc)
+            return FAILED
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            self._start_rest(backend, core)
+        except StatusError as exc:
+            # The real server reports the mistake and serves on over gRPC.
+            _report(exc)
+        self._poll_configuration(core)
+        self._stop.wait()
+        self._drain(core)
+        # End as the signal would have ended us, for whoever looks at the exit status.
+        signal.signal(self._signal, signal.SIG_DFL)
+        os.kill(os.getpid(), self._signal)
+        return FAILED
+
+    def _start_core(self, settings: Settings) -> tuple["Backend", ServerCore]:
+        from serving.embedded.backend import Backend
+
+        flags = self._flags
+        backend = Backend(settings)
+        core = ServerCore(
+            backend.load,
+            CoreOptions(
+                poll_interval=flags.file_system_poll_wait_seconds,
+                load_threads=flags.num_load_threads,
+                retries=RetryPolicy(
+                    max_retries=flags.max_num_load_retries,
+                    interval=flags.load_retry_interval_micros / 1e6,
+                ),
+                allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+            ),
+        )
+        core.reload(settings.models)
+        return backend, core
+
+    def _start_grpc(self, backend: "Backend", core: ServerCore) -> None:
+        flags = self._flags
+        try:
+            self._transports.append(backend.start_grpc(core))
+        except OSError as exc:
+            log.error("%s", exc)
+            raise StatusError(Code.INVALID_ARGUMENT, "Failed to BuildAndStart gRPC server") from exc
+        if flags.port:
+            log.info("Running gRPC ModelServer at %s:%d ...", flags.bind_address, flags.port)
+        if flags.grpc_socket_path:
+            log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
+
+    def _start_rest(self, backend: "Backend", core: ServerCore) -> None:
+        flags = self._flags
+        if not flags.rest_api_port:
+            return
+        if flags.rest_api_port == flags.port:
+            log.error(
+                "server_options.http_port cannot be same as grpc_port. Please use a different "
+                "port for HTTP/REST API. Skipped exporting HTTP/REST API."
+            )
+            return
+        monitoring = MonitoringConfig()
+        if flags.monitoring_config_file:
+            read_text_message(Path(flags.monitoring_config_file), monitoring)
+        address = f"{flags.bind_address}:{flags.rest_api_port}"
+        try:
+            self._transports.append(backend.start_rest(core, monitoring))
+        except OSError as exc:
+            log.error("Failed to start HTTP Server at %s: %s", address, exc)
+            return
+        log.info("Exporting HTTP/REST API at:%s ...", address)
+
+    def _poll_configuration(self, core: ServerCore) -> None:
+        interval = self._flags.model_config_file_poll_wait_seconds
+        if interval <= 0 or not self._flags.model_config_file:
+            return
+        threading.Thread(
+            target=self._run_polls, args=(core, interval), name="configuration", daemon=True
+        ).start()
+
+    def _run_polls(self, core: ServerCore, interval: float) -> None:
+        complaint = None
+        while True:
+            failure = self._poll_once(core)
+            if failure is not None and failure != complaint:
+                log.error("%s is not applied: %s", self._flags.model_config_file, failure)
+            complaint = failure
+            if self._stop.wait(interval):
+                return
+
+    def _poll_once(self, core: ServerCore) -> str | None:
+        try:
+            config = read_model_config(self._flags.model_config_file)
+            core.reload(config, wanted=lambda: not self._stop.is_set())
+        except StatusError as exc:
+            return exc.message
+        except Exception:
+            log.exception("reloading the configuration failed")
+        return None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number)
+        if self._stop.is_set():
+            # Told twice: whoever tells does not want to wait for calls in flight.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._stop.set()
+
+    def _drain(self, core: ServerCore) -> None:
+        grace = float(max(self._flags.drain_seconds, 0))
+        log.info("stopping: calls in flight have %g s to end", grace)
+        _side_by_side([lambda t=t: t.stop(grace) for t in self._transports])  # type: ignore[misc]
+        core.stop()
+
+
+def _side_by_side(tasks: Sequence[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=task, daemon=True) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

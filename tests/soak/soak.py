@@ -1,0 +1,267 @@
+"""Serves under load while versions are published, rolled back, reloaded and removed.
+
+`python -m tests.soak.soak --minutes 10` (`make soak`) prints one line a cycle and a summary;
+exit status 1 where a request failed or memory grew. The slow tests run it for a minute.
+"""
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf import text_format
+
+from clients.wire import messages, methods
+from serving.model_server.options import claim_port
+from serving.server_config import ModelEntry, render_config, write_config
+from tests.soak.load import Load, Outcome, Target, capacity
+
+__all__ = ["Report", "main", "run_soak"]
+
+MODELS = ("brute_force", "scann")
+SOURCES = 3  # versions that are made once and published again and again under new numbers
+WORKERS = 4
+SHARE_OF_CAPACITY = 0.8
+# The allocator keeps freed memory in its arenas, and where it does is chance.
+MEMORY_SLACK_MIB = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the soak saw.
+
+    Attributes:
+        outcome: All requests.
+        capacity: Requests per second that the server answers at most.
+        rate: Requests per second that it was asked for.
+        cycles: Versions published, rolled back, and removed, for every model.
+        rss_mib: The server's resident memory after each cycle, with one version loaded.
+    """
+
+    outcome: Outcome
+    capacity: float
+    rate: float
+    cycles: int
+    rss_mib: Sequence[float]
+
+    @property
+    def growth_mib(self) -> float:
+        """From the median of the early cycles to that of the last ones."""
+        early, late = sorted(self.rss_mib[1:4]), sorted(self.rss_mib[-3:])
+        return late[len(late) // 2] - early[len(early) // 2]
+
+    def problems(self) -> list[str]:
+        """What was not as it should be."""
+        found = []
+        if self.outcome.failures:
+            shown = "\n  ".join(self.outcome.failures[:10])
+            found.append(f"{len(self.outcome.failures)} requests failed, such as\n  {shown}")
+        if len(self.rss_mib) < 4:
+            found.append(f"only {len(self.rss_mib)} cycles; memory cannot be judged")
+        elif self.growth_mib > MEMORY_SLACK_MIB:
+            found.append(f"memory grew by {self.growth_mib:.0f} MiB: {self.rss_mib}")
+        return found
+
+
+class _Repository:
+    """Folders of the models, and the configuration that goes with them."""
+
+    def __init__(self, root: Path, sources: Path) -> None:
+        self.root = root
+        self._sources = sources
+
+    def publish(self, version: int) -> None:
+        for model in MODELS:
+            staging = self.root / f".staging-{model}"
+            shutil.copytree(self._sources / model / str(version % SOURCES + 1), staging)
+            (self.root / model).mkdir(parents=True, exist_ok=True)
+            staging.rename(self.root / model / str(version))
+
+    def remove(self, version: int) -> None:
+        for model in MODELS:
+            shutil.rmtree(self.root / model / str(version))
+
+    def entries(self, versions: Sequence[int], stable: int) -> list[ModelEntry]:
+        return [
+            ModelEntry(
+                name=model,
+                base_path=self.root / model,
+                versions=tuple(versions),
+                labels={"stable": stable},
+            )
+            for model in MODELS
+        ]
+
+
+Call = Callable[..., bytes]
+
+
+class _Director:
+    """Takes the server from version to version."""
+
+    def __init__(self, repository: _Repository, channel: grpc.Channel) -> None:
+        self._repository = repository
+        self._reload: Call = channel.unary_unary(methods.HANDLE_RELOAD_CONFIG_REQUEST.path)
+        self._status: Call = channel.unary_unary(methods.GET_MODEL_STATUS.path)
+
+    def configure(self, versions: Sequence[int], stable: int) -> None:
+        request = messages.ReloadConfigRequest()
+        text_format.Parse(render_config(self._repository.entries(versions, stable)), request.config)
+        self._reload(request.SerializeToString(), timeout=60)
+
+    def wait(self, version: int, state: messages.ModelVersionStatus.State) -> None:
+        def reached(model: str) -> bool:
+            request = messages.GetModelStatusRequest()
+            request.model_spec.name = model
+            answer = messages.GetModelStatusResponse.FromString(
+                self._status(request.SerializeToString(), timeout=10)
+            )
+            states = {entry.version: entry.state for entry in answer.model_version_status}
+            return states.get(version) == state
+
+        deadline = time.monotonic() + 60
+        while not all(map(reached, MODELS)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"version {version} did not get to state {state} in 60 s")
+            time.sleep(0.1)
+
+    def cycle(self, old: int) -> int:
+        """One rollout with a rollback in between; the new version."""
+        new = old + 1
+        self._repository.publish(new)
+        self.configure([old, new], old)
+        self.wait(new, messages.ModelVersionStatus.AVAILABLE)
+        self.configure([old, new], new)
+        time.sleep(0.3)
+        self.configure([old, new], old)  # the rollback
+        time.sleep(0.3)
+        self.configure([old, new], new)
+        self.configure([new], new)
+        self.wait(old, messages.ModelVersionStatus.END)
+        self._repository.remove(old)
+        return new
+
+
+def make_sources(folder: Path) -> None:
+    """Makes the SavedModels, in a process of its own."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.soak.servables", str(folder), str(SOURCES)],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+
+
+def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Report:
+    """Runs it in the folder `work`, with load for so many seconds after the capacity is known."""
+    sources, root = work / "sources", work / "repository"
+    say("making the servables")
+    make_sources(sources)
+    repository = _Repository(root, sources)
+    repository.publish(1)
+    config_file = root / "models.config"
+    write_config(config_file, repository.entries([1], 1))
+    target = Target(
+        grpc_port=claim_port(0, option="--port"),
+        rest_port=claim_port(0, option="--rest_api_port"),
+        models=MODELS,
+    )
+    with _server(target, config_file, work / "server.log") as server:
+        highest = capacity(lambda: Load(target, workers=WORKERS), min(10.0, seconds / 6))
+        rate = SHARE_OF_CAPACITY * highest
+        say(f"{highest:.0f} requests/s at most; {rate:.0f}/s for {seconds:.0f} s")
+        version, rss = 1, []
+        with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
+            director = _Director(repository, channel)
+            with Load(target, workers=WORKERS, rate=rate) as load:
+                deadline = time.monotonic() + seconds
+                while time.monotonic() < deadline:
+                    version = director.cycle(version)
+                    rss.append(_rss_mib(server.pid))
+                    say(
+                        f"version {version}: {load.outcome.requests} requests, "
+                        f"{len(load.outcome.failures)} failed, {rss[-1]:.0f} MiB"
+                    )
+    return Report(
+        outcome=load.outcome, capacity=highest, rate=rate, cycles=version - 1, rss_mib=rss
+    )
+
+
+@contextmanager
+def _server(target: Target, config_file: Path, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that accepts connections."""
+    command = [
+        *(sys.executable, "-m", "serving.embedded", f"--model_config_file={config_file}"),
+        *(f"--port={target.grpc_port}", f"--rest_api_port={target.rest_port}"),
+        *("--grpc_max_threads=64", "--allow_version_labels_for_unavailable_models=true"),
+    ]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + 60
+            while not all(map(_accepts, (target.grpc_port, target.rest_port))):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"the server does not serve:\n{log_file.read_text()}")
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"process {pid} has no VmRSS")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak.soak",
+        description=__doc__,
+        epilog="Example: python -m tests.soak.soak --minutes 1",
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="length (default: %(default)g)")
+    args = parser.parse_args(argv)
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    with tempfile.TemporaryDirectory(prefix="shortlist-soak-") as work:
+        report = run_soak(Path(work), seconds=60 * args.minutes, say=say)
+    outcome = report.outcome
+    sys.stdout.write(
+        f"{outcome.requests} requests at {report.rate:.0f}/s (capacity {report.capacity:.0f}/s), "
+        f"{len(outcome.failures)} failed, p50 {1e3 * outcome.percentile(0.5):.1f} ms, "
+        f"p99 {1e3 * outcome.percentile(0.99):.1f} ms; {report.cycles} rollouts, memory "
+        f"{report.rss_mib[0]:.0f} -> {report.rss_mib[-1]:.0f} MiB\n"
+    )
+    for problem in report.problems():
+        sys.stderr.write(f"soak: error: {problem}\n")
+    return 1 if report.problems() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
