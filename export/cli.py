@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_EXAMPLE = "shortlist export --data sample --repository build/models --epochs 3"
+_EXAMPLE = "shortlist export --data sample --repository models --epochs 3"
 
 
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds this package's verbs; imports nothing heavy."""
     _add_export(verbs)
+    _add_demo(verbs)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,9 +38,9 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     group.add_argument(
         "--repository",
         type=Path,
-        required=True,
+        default=Path("models"),
         metavar="DIR",
-        help="model repository to publish into; made if missing",
+        help="model repository to publish into; made if missing (default: %(default)s)",
     )
     group.add_argument(
         "--model",
@@ -87,6 +88,50 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_export)
+
+
+def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "demo",
+        help="train, publish, serve and query in one go, on one machine",
+        description="Trains a model, publishes its servables, starts a model server, asks it for "
+        "two users over REST and gRPC, shows the answers beside what the users liked, and stops "
+        "the server again. Where a MovieLens release cannot be downloaded, made data are used.",
+        epilog="example:\n  shortlist demo --data sample --repository demo-output/models",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("demo-output/models"),
+        metavar="DIR",
+        help="model repository to publish into; made if missing (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--server",
+        default="embedded",
+        choices=("embedded", "docker", "binary"),
+        help="what serves: the embedded server, the stock container image, or a "
+        "tensorflow_model_server on PATH (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    source = data_config(args)
+    from export.demo import run_demo
+    from export.demo_text import as_json, as_text
+
+    report = run_demo(
+        source, args.repository, server=args.server, config=ExportConfig(), progress=sys.stderr
+    )
+    if args.json:
+        _write(json.dumps(as_json(report), indent=2))
+    else:
+        _write(as_text(report, args.repository))
+    return 0
 
 
 def _run_export(args: argparse.Namespace) -> int:

@@ -43,7 +43,14 @@ class ConsoleProgress(Progress):
         """Moves the bar."""
         bar = self._bar
         if bar is None:
-            bar = tqdm(total=total, desc="train", unit="batch", file=self._stream, leave=False)
+            bar = tqdm(
+                total=total,
+                desc="train",
+                unit="batch",
+                file=self._stream,
+                leave=False,
+                disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
+            )
             self._bar = bar
         now = time.monotonic()
         if now - self._drawn > 0.2:  # as often as an eye can follow

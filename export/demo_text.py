@@ -1,0 +1,84 @@
+"""What `shortlist demo` prints."""
+
+import shutil
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from export.demo import DemoReport, history
+
+__all__ = ["as_json", "as_text"]
+
+MIN_COLUMN = 18
+
+
+def as_text(report: DemoReport, repository: Path, *, width: int | None = None) -> str:
+    """The demo's outcome for a person: answers beside histories, quality, what to do next."""
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    titles = dict(zip(report.dataset.candidate_ids, report.dataset.titles, strict=True))
+    lines: list[str] = []
+    for user_id, answers in groupby(report.answers, key=lambda answer: answer.user_id):
+        columns = [("liked best", history(report.dataset, user_id))]
+        for answer in answers:
+            shown = [titles[candidate_id] for candidate_id, _ in answer.retrieval]
+            columns.append((answer.servable, shown))
+        lines += ["", f"user {user_id}", *_side_by_side(columns, width)]
+    lines += ["", *_quality(report), "", *_next_steps(report, repository)]
+    return "\n".join(lines)
+
+
+def _side_by_side(columns: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
+    each = max(MIN_COLUMN, (width - 2) // len(columns) - 2)
+    rows = [[head for head, _ in columns], ["-" * min(each, 24)] * len(columns)]
+    depth = max(len(entries) for _, entries in columns)
+    rows += [
+        [entries[row] if row < len(entries) else "" for _, entries in columns]
+        for row in range(depth)
+    ]
+    return ["  " + "  ".join(_fit(cell, each) for cell in row).rstrip() for row in rows]
+
+
+def _fit(text: str, width: int) -> str:
+    return f"{text if len(text) <= width else text[: width - 1] + '…':{width}}"
+
+
+def _quality(report: DemoReport) -> list[str]:
+    kept, excluded = report.export.metrics["seen_kept"], report.export.metrics["seen_excluded"]
+    lines = ["on held-out interactions    seen kept  seen excluded"]
+    lines += [f"  {name:24} {kept[name]:10.3f} {excluded[name]:14.3f}" for name in kept]
+    total = sum(report.seconds.values())
+    lines.append(f"all of it took {total:.0f} s")
+    return lines
+
+
+def _next_steps(report: DemoReport, repository: Path) -> list[str]:
+    user_id = report.answers[0].user_id
+    quoted = f"'{user_id}'" if not user_id.isalnum() else user_id
+    return [
+        "go on with",
+        f"  shortlist serve --repository {repository}",
+        f"  shortlist query {quoted} -k 5 --transport grpc    (in another terminal)",
+        f"  shortlist export --data FILE.csv --repository {repository}    (data of your own)",
+    ]
+
+
+def as_json(report: DemoReport) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "data": report.dataset.name,
+        "server": report.server,
+        "version": report.export.version,
+        "servables": {name: str(path) for name, path in report.export.servables.items()},
+        "metrics": report.export.metrics,
+        "answers": [
+            {
+                "servable": answer.servable,
+                "user_id": answer.user_id,
+                "candidate_ids": list(answer.retrieval.candidate_ids),
+                "scores": list(answer.retrieval.scores),
+            }
+            for answer in report.answers
+        ],
+        "seconds": {step: round(seconds, 3) for step, seconds in report.seconds.items()},
+    }
