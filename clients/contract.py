@@ -25,6 +25,7 @@ __all__ = [
     "FILTER_ANY",
     "FILTER_MAX",
     "FILTER_MIN",
+    "GOLDEN_FILE",
     "INDEXES",
     "KNOWN_CANDIDATE",
     "KNOWN_USER",
@@ -93,6 +94,7 @@ def servable_name(model: str, index: str) -> str:
 # The server ignores files under assets.extra/ but for the warm-up records.
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
+GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and their answers
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export

@@ -19,8 +19,13 @@ POLL_INTERVAL = 0.1
 
 
 @contextmanager
-def file_lock(path: Path, *, timeout: float) -> Iterator[None]:
+def file_lock(path: Path, *, timeout: float, by: str = "publisher") -> Iterator[None]:
     """Holds the lock file `path` exclusively, waiting up to `timeout` seconds.
+
+    Args:
+        path: The file; made if missing, never removed.
+        timeout: Seconds.
+        by: Who holds such locks, for the message.
 
     Raises:
         RepositoryError: Somebody else still holds it; the message names them.
@@ -33,11 +38,11 @@ def file_lock(path: Path, *, timeout: float) -> Iterator[None]:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
             if time.monotonic() >= deadline:
                 raise RepositoryError(
-                    f"{path.parent} is locked by another publisher ({holder or 'unknown'}); "
+                    f"{path.parent} is locked by another {by} ({holder or 'unknown'}); "
                     f"waited {timeout:g} s, try again when it has ended"
                 )
             if not waiting:
-                log.info("waiting for another publisher (%s)", holder)
+                log.info("waiting for another %s (%s)", by, holder)
                 waiting = True
             time.sleep(POLL_INTERVAL)
         os.ftruncate(descriptor, 0)

@@ -2,7 +2,7 @@
 
 from clients.failures import CommandError
 
-__all__ = ["ModelServerError", "RepositoryError"]
+__all__ = ["ModelServerError", "RepositoryError", "RolloutError"]
 
 
 class RepositoryError(CommandError, ValueError):
@@ -11,3 +11,7 @@ class RepositoryError(CommandError, ValueError):
 
 class ModelServerError(CommandError, RuntimeError):
     """A model server could not be started, or ended when it should not."""
+
+
+class RolloutError(CommandError, RuntimeError):
+    """A rollout cannot be planned, or did not reach its goal."""

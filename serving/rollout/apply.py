@@ -1,0 +1,250 @@
+"""Carries out rollouts: observe, plan, do the first step, and again until nothing is left.
+
+Nothing is remembered between two steps but what servers and files hold. So a controller
+that was killed is continued, or turned back, by the next one, on whatever machine.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from serving._lock import file_lock
+from serving.errors import RepositoryError, RolloutError
+from serving.rollout.fleet import Fleet, Observation
+from serving.rollout.goals import goals_for
+from serving.rollout.history import HISTORY_FILE, History, Recorder
+from serving.rollout.plan import Goal, Step, plan, plan_all
+from serving.rollout.state import MANAGED_LABELS, Entry, ServableState
+from serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
+
+__all__ = ["ApplyOptions", "Outcome", "apply", "preview"]
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = ".rollout.lock"
+MAX_ROUNDS = 12  # a goal takes four steps at most; more means that others keep undoing them
+WAYS_BACK = frozenset({"rollback", "abort"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyOptions:
+    """How a rollout is carried out.
+
+    Attributes:
+        step: How one step is carried out.
+        skip_unreachable: Go on without servers that do not answer; the configuration file
+            tells them when they are back. Ways back always do.
+        why: Reason, for the log.
+        details: More for the log, such as the measurements of a judge.
+    """
+
+    step: StepOptions = field(default_factory=StepOptions)
+    skip_unreachable: bool = False
+    why: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a rollout did.
+
+    Attributes:
+        name: Model name.
+        steps: Steps that were carried out, in order; empty where the goal was reached before.
+        state: The state in the end.
+        unreachable: Servers that were left out, with the reason.
+        seconds: What it took.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    state: ServableState
+    unreachable: Mapping[str, str]
+    seconds: float
+
+
+def preview(fleet: Fleet, name: str, action: str, version: int | None = None) -> list[Step]:
+    """Steps that `apply` would take now.
+
+    Raises:
+        RolloutError: The action makes no sense in the present state.
+    """
+    state = fleet.observe(name).state
+    return plan_all(state, goals_for(action, state, version))
+
+
+def apply(
+    fleet: Fleet,
+    name: str,
+    action: str,
+    version: int | None = None,
+    *,
+    options: ApplyOptions | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Outcome:
+    """Carries out one action on one servable, on all servers.
+
+    Args:
+        fleet: Where.
+        name: Model name.
+        action: One of `serving.rollout.goals.ACTIONS`.
+        version: For the actions that take one.
+        options: How.
+        on_step: Told of each step before it is taken.
+
+    Raises:
+        RolloutError: The action makes no sense in the present state, a server is down or
+            refuses, a version does not load or does not answer as it should, somebody else
+            moved a label meanwhile, or another rollout holds the lock. The message says
+            what state that leaves and how to go on.
+    """
+    options = options or ApplyOptions()
+    lock = fleet.config_file.path.parent / LOCK_FILE
+    try:
+        with file_lock(lock, timeout=options.step.lock_timeout, by="rollout"):
+            return _Application(fleet, name, action, options, on_step).run(version)
+    except RepositoryError as exc:
+        raise RolloutError(str(exc)) from exc
+    except OSError as exc:
+        raise RolloutError(f"cannot lock {lock}: {exc.strerror}") from exc
+
+
+class _Application:
+    def __init__(
+        self,
+        fleet: Fleet,
+        name: str,
+        action: str,
+        options: ApplyOptions,
+        on_step: Callable[[Step], None],
+    ) -> None:
+        self.fleet, self.name, self.action = fleet, name, action
+        self.options, self.on_step = options, on_step
+        self.way_back = action in WAYS_BACK
+        self.steps: list[Step] = []
+        self.unreachable: dict[str, str] = {}
+        self.goal_labels: dict[str, set[int]] = {}
+        self.expected: dict[str, Mapping[str, int]] = {}
+        self.recorded: Entry | None = None
+
+    def run(self, version: int | None) -> Outcome:
+        started = time.monotonic()
+        first = self._observe()
+        goals = goals_for(self.action, first, version)
+        planned = plan_all(first, goals)
+        self._remember(first)
+        recorder = Recorder(
+            History(self.fleet.repository.root / HISTORY_FILE),
+            action=self.action,
+            name=self.name,
+            why=self.options.why,
+            servers=[server.address for server in self.fleet.servers],
+        )
+        if planned:
+            self._record(
+                recorder,
+                "begin",
+                version=version,
+                before=_summary(first),
+                goal=[goal.why for goal in goals],
+                **self.options.details,
+            )
+        try:
+            for goal in goals:
+                state = self._reach(goal, recorder)
+        except (RolloutError, KeyboardInterrupt) as exc:
+            reason = str(exc) or "interrupted"
+            self._record(recorder, "failed", error=reason, steps=[str(step) for step in self.steps])
+            raise
+        seconds = time.monotonic() - started
+        if planned:
+            self._record(
+                recorder,
+                "done",
+                after=_summary(state),
+                steps=[str(step) for step in self.steps],
+                seconds=round(seconds, 3),
+                unreachable=dict(self.unreachable),
+            )
+        return Outcome(
+            name=self.name,
+            steps=tuple(self.steps),
+            state=state,
+            unreachable=dict(self.unreachable),
+            seconds=seconds,
+        )
+
+    def _reach(self, goal: Goal, recorder: Recorder) -> ServableState:
+        for label, at in goal.labels.items():
+            self.goal_labels.setdefault(label, set()).add(at)
+        runner = StepRunner(self.fleet, self.options.step, persist=self.way_back)
+        for _ in range(MAX_ROUNDS):
+            state = self._observe()
+            self._refuse_if_moved(state)
+            steps = plan(state, goal)
+            if not steps:
+                return state
+            step = steps[0]
+            self.on_step(step)
+            if runner.run(step, state):
+                self.steps.append(step)
+                self._remember(state.with_entry(step.entry))
+                self._record(recorder, "step", step=str(step))
+        raise RolloutError(
+            f"{self.name!r} did not come to rest after {MAX_ROUNDS} steps: something else keeps "
+            "changing it; see `shortlist rollout status` and `shortlist rollout log`"
+        )
+
+    def _observe(self) -> ServableState:
+        observation: Observation = self.fleet.observe(self.name)
+        if observation.unreachable:
+            if not (self.options.skip_unreachable or self.way_back):
+                address, reason = next(iter(observation.unreachable.items()))
+                raise RolloutError(
+                    f"{len(observation.unreachable)} of {len(self.fleet.servers)} servers do not "
+                    f"answer ({address}: {reason}); nothing is rolled forward past a server that "
+                    "is down. Bring it back, or go on without it: --skip-unreachable"
+                )
+            for address, reason in observation.unreachable.items():
+                if address not in self.unreachable:
+                    log.warning("going on without %s: %s", address, reason)
+            self.unreachable.update(observation.unreachable)
+        return observation.state
+
+    def _remember(self, state: ServableState) -> None:
+        self.expected.update({server.address: dict(server.labels) for server in state.servers})
+        self.recorded = state.recorded
+
+    def _refuse_if_moved(self, state: ServableState) -> None:
+        """Stops where a label is at a version that neither we nor the file put there."""
+        recorded = state.recorded.labels if state.recorded else {}
+        refuse_if_changed(self.fleet, self.name, self.recorded)
+        for server in state.servers:
+            for label in MANAGED_LABELS:
+                at = server.labels.get(label)
+                before = self.expected.get(server.address, {}).get(label)
+                # A server that was restarted has what the file says; one that was down, too.
+                fair = {before, recorded.get(label), *self.goal_labels.get(label, ())}
+                if at is not None and at not in fair:
+                    raise RolloutError(
+                        f"somebody else moved label {label!r} of {self.name!r} to version {at} "
+                        f"on {server.address} during this rollout; nothing more was done. See "
+                        "`shortlist rollout status`, then give the command again"
+                    )
+
+    def _record(self, recorder: Recorder, event: str, **details: object) -> None:
+        try:
+            recorder.record(event, **details)
+        except RolloutError as exc:
+            if event == "begin" and not self.way_back:
+                raise
+            # A full disk must not keep anybody from going back.
+            log.warning("this is missing in the log of rollouts (%s): %s", exc, event)
+
+
+def _summary(state: ServableState) -> dict[str, object]:
+    return {
+        "versions": sorted(state.present()),
+        "labels": {server.address: dict(server.labels) for server in state.servers},
+    }

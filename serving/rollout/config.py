@@ -1,0 +1,122 @@
+"""Edits of the whole server configuration that touch one servable and nothing else."""
+
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from clients.wire.messages import ModelConfig, ModelServerConfig
+from serving._files import write_atomically
+from serving.errors import RepositoryError, RolloutError
+from serving.rollout.state import Entry
+from serving.server_config import read_config
+
+__all__ = ["ConfigFile", "entry_of", "with_entry", "without"]
+
+
+def entry_of(config: ModelServerConfig, name: str) -> Entry | None:
+    """What a configuration says of one servable; None if it does not list it."""
+    model = _find(config, name)
+    if model is None:
+        return None
+    policy = model.model_version_policy
+    versions = None
+    if policy.WhichOneof("policy_choice") == "specific":
+        versions = tuple(sorted(policy.specific.versions))
+    return Entry(versions=versions, labels=dict(model.version_labels))
+
+
+def with_entry(
+    config: ModelServerConfig, name: str, entry: Entry, *, base_path: Path
+) -> ModelServerConfig:
+    """The same configuration with another entry for one servable.
+
+    Args:
+        config: Whole configuration; not changed.
+        name: Model name; added to the list if it is not there.
+        entry: Its versions and labels.
+        base_path: Folder of the model, for a name that is added.
+    """
+    changed = ModelServerConfig()
+    changed.CopyFrom(config)
+    model = _find(changed, name)
+    if model is None:
+        model = changed.model_config_list.config.add()
+        model.name = name
+        model.base_path = str(base_path.resolve())
+        model.model_platform = "tensorflow"
+    if entry.versions is None:
+        model.ClearField("model_version_policy")
+    else:
+        del model.model_version_policy.specific.versions[:]
+        model.model_version_policy.specific.versions.extend(entry.versions)
+    model.ClearField("version_labels")
+    for label, version in entry.labels.items():
+        model.version_labels[label] = version
+    return changed
+
+
+def without(config: ModelServerConfig, name: str) -> ModelServerConfig:
+    """The same configuration without one servable."""
+    changed = ModelServerConfig()
+    changed.model_config_list.SetInParent()
+    for model in config.model_config_list.config:
+        if model.name != name:
+            changed.model_config_list.config.add().CopyFrom(model)
+    return changed
+
+
+def _find(config: ModelServerConfig, name: str) -> ModelConfig | None:
+    for model in config.model_config_list.config:
+        if model.name == name:
+            found: ModelConfig = model
+            return found
+    return None
+
+
+class ConfigFile:
+    """The file that servers start from, or poll: the one place that knows all models.
+
+    Servers cannot be asked for their configuration, and a reload replaces the whole of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> ModelServerConfig:
+        """The whole configuration.
+
+        Raises:
+            RolloutError: There is no such file, or it holds no list of models.
+        """
+        try:
+            config = read_config(self.path)
+        except RepositoryError as exc:
+            raise RolloutError(
+                f"{exc}; a reload replaces the whole configuration, so name the file that the "
+                "servers were started with: --config FILE"
+            ) from exc
+        if config.WhichOneof("config") == "custom_model_config":
+            raise RolloutError(
+                f"{self.path} holds a custom_model_config, which a reload cannot carry; "
+                "use a model_config_list"
+            )
+        return config
+
+    def entry(self, name: str) -> Entry | None:
+        """What the file says of one servable."""
+        return entry_of(self.read(), name)
+
+    def write(self, config: ModelServerConfig) -> None:
+        """Replaces the file; a server that polls it sees the old or the new, whole.
+
+        Raises:
+            RolloutError: The file cannot be written, for instance because the disk is full;
+                the old one is as it was.
+        """
+        try:
+            write_atomically(self.path, text_format.MessageToString(config))
+        except OSError as exc:
+            raise RolloutError(
+                f"cannot write {self.path}: {exc.strerror}; it is unchanged. Make room, "
+                "then give the same command again"
+            ) from exc

@@ -1,0 +1,108 @@
+"""The append-only log of rollouts, beside the repository."""
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serving.errors import RolloutError
+
+__all__ = ["History", "Recorder"]
+
+HISTORY_FILE = ".rollouts.jsonl"  # hidden: no poller and no listing takes it for a model
+
+
+@dataclass(frozen=True)
+class History:
+    """One JSON record a line: who, when, what, from which state to which, why.
+
+    Attributes:
+        path: The file; made by the first record.
+    """
+
+    path: Path
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds one record, whole or not at all.
+
+        Raises:
+            RolloutError: The file cannot be written.
+        """
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                # A record that was cut off by a full disk or a crash ends here.
+                size = os.fstat(descriptor).st_size
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                data = (b"\n" if torn else b"") + line.encode()
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(28, "No space left on device")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise RolloutError(f"cannot write {self.path}: {exc.strerror}") from exc
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole records, oldest first; lines that a crash cut off are left out."""
+        if not self.path.is_file():
+            return []
+        records = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+        return records
+
+    def known_servers(self) -> list[str]:
+        """Addresses of the servers that the last rollout of each servable went to."""
+        latest: dict[str, list[str]] = {}
+        for record in self.read():
+            servers, name = record.get("servers"), record.get("servable")
+            if isinstance(servers, list) and isinstance(name, str):
+                latest[name] = [str(server) for server in servers]
+        return sorted({server for servers in latest.values() for server in servers})
+
+
+class Recorder:
+    """Writes the records of one rollout, which share an id.
+
+    The time is the wall clock's and only told; the order is that of the lines, so that a
+    clock that jumps does no harm.
+    """
+
+    def __init__(
+        self, history: History, *, action: str, name: str, why: str, servers: list[str]
+    ) -> None:
+        self._history = history
+        now = datetime.now(UTC)
+        self.id = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}-{os.urandom(2).hex()}"
+        self._common = {
+            "id": self.id,
+            "who": f"{_user()}@{socket.gethostname()}",
+            "action": action,
+            "servable": name,
+            "why": why,
+            "servers": servers,
+        }
+
+    def record(self, event: str, **details: Any) -> None:
+        """Adds a record of this rollout."""
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._history.append({"when": when, "event": event, **self._common, **details})
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())

@@ -1,0 +1,172 @@
+"""What a server would refuse, or accept and then break, in a configuration."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from clients.wire.messages import ModelConfig, ModelServerConfig
+from serving.repository import parse_version
+
+__all__ = ["Finding", "Severity", "lint"]
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"  # requests fail, a server refuses it, or does not start with it
+    WARNING = "warning"  # it works until something else happens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a configuration.
+
+    Attributes:
+        severity: How bad it is.
+        model: Model name; None for the configuration as a whole.
+        problem: What is wrong and what would happen.
+        remedy: What to do.
+    """
+
+    severity: Severity
+    model: str | None
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.model}: " if self.model is not None else ""
+        return f"{self.severity}: {where}{self.problem}; {self.remedy}"
+
+
+def lint(config: ModelServerConfig, *, current: ModelServerConfig | None = None) -> list[Finding]:
+    """Findings about a configuration, errors first.
+
+    Args:
+        config: What is to be sent or written.
+        current: What the servers have now; None if that is not known.
+    """
+    findings = list(_whole(config, current))
+    for model in config.model_config_list.config:
+        findings += _model(model)
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def _error(model: str | None, problem: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.ERROR, model=model, problem=problem, remedy=remedy)
+
+
+def _warning(model: str | None, problem: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.WARNING, model=model, problem=problem, remedy=remedy)
+
+
+def _whole(config: ModelServerConfig, current: ModelServerConfig | None) -> Iterator[Finding]:
+    if config.WhichOneof("config") == "custom_model_config":
+        yield _error(None, "a reload refuses custom_model_config", "use model_config_list")
+        return
+    names = Counter(model.name for model in config.model_config_list.config)
+    for name, count in names.items():
+        if count > 1:
+            yield _error(name, f"it is listed {count} times; servers refuse that", "keep one")
+    if not names:
+        yield _error(None, "no model is listed; a reload would unload all", "list the models")
+    for model in current.model_config_list.config if current is not None else ():
+        if model.name not in names:
+            yield _warning(
+                model.name,
+                "it is served now and not listed; a reload would unload it",
+                "list it, unless that is meant",
+            )
+
+
+def _model(model: ModelConfig) -> Iterator[Finding]:
+    name = model.name
+    if not name:
+        yield _error(name, "a model has no name", "give it one")
+    if not model.model_platform and not model.model_type:
+        yield _error(
+            name, "model_platform is missing; servers refuse that", 'set it to "tensorflow"'
+        )
+    specific = None
+    if model.model_version_policy.WhichOneof("policy_choice") == "specific":
+        specific = sorted(model.model_version_policy.specific.versions)
+        if not specific:
+            yield _error(name, "the policy names no version; all would go", "name one")
+    yield from _labels(model, specific)
+    if "://" in model.base_path:
+        return  # another file system: the files cannot be looked at from here
+    base_path = Path(model.base_path)
+    if not base_path.is_absolute():
+        yield _error(
+            name,
+            f"the base path {model.base_path!r} is relative; servers refuse that",
+            "make it absolute",
+        )
+        return
+    yield from _files(name, base_path, specific)
+
+
+def _labels(model: ModelConfig, specific: list[int] | None) -> Iterator[Finding]:
+    policy = model.model_version_policy.WhichOneof("policy_choice")
+    for label, version in sorted(model.version_labels.items()):
+        if specific is not None and version not in specific:
+            yield _error(
+                model.name,
+                f"label {label!r} points at version {version}, which is not served: a server "
+                "accepts that, and every request for the label then fails",
+                "serve the version or move the label",
+            )
+        elif specific is None and policy != "all":
+            yield _warning(
+                model.name,
+                f"label {label!r} points at version {version} while the newest version is "
+                "served: with the next publication the label's version goes",
+                "name the versions to serve",
+            )
+
+
+def _files(name: str, base_path: Path, specific: list[int] | None) -> Iterator[Finding]:
+    folders: dict[int, list[Path]] = {}
+    if base_path.is_dir():
+        for entry in sorted(base_path.iterdir()):
+            version = parse_version(entry.name)
+            if version is not None and entry.is_dir():
+                folders.setdefault(version, []).append(entry)
+    if not folders:
+        yield _error(
+            name,
+            f"there is no version in {base_path}: a server that starts waits for ever, its "
+            "ports closed, and a reload blocks until its deadline",
+            "publish one, or take the model out",
+        )
+        return
+    wanted = specific if specific is not None else [max(folders)]
+    for version in wanted:
+        if version not in folders:
+            yield _error(
+                name,
+                f"version {version} is not in {base_path}: it would never be AVAILABLE",
+                f"there are: {', '.join(map(str, sorted(folders)))}",
+            )
+            continue
+        if len(folders[version]) > 1:
+            paths = " and ".join(path.name for path in folders[version])
+            yield _error(name, f"{paths} are both version {version}", "remove one")
+        yield from _one_version(name, folders[version][0])
+
+
+def _one_version(name: str, folder: Path) -> Iterator[Finding]:
+    if not (folder / "saved_model.pb").is_file():
+        yield _error(
+            name,
+            f"{folder} has no saved_model.pb: it fails to load, and as the newest version "
+            "keeps a server from starting",
+            "publish the model anew under a new number",
+        )
+    elif not (folder / "variables" / "variables.index").is_file():
+        yield _warning(
+            name,
+            f"{folder} has no variables: if the model has some, it loads and every request fails",
+            "publish the model anew under a new number",
+        )
