@@ -3,6 +3,7 @@
 import argparse
 
 from clients import contract
+from serving.rollout import cli as rollout_cli
 
 __all__ = ["add_commands"]
 
@@ -11,7 +12,12 @@ RAW_FLAGS = ("--model_config_file", "--model_base_path")
 
 
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `serve`; imports nothing heavy."""
+    """Adds this package's verbs; imports nothing heavy."""
+    _add_serve(verbs)
+    rollout_cli.add_commands(verbs)
+
+
+def _add_serve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = verbs.add_parser(
         "serve",
         help="serve a model repository over REST and gRPC",

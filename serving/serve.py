@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients import GrpcClient
@@ -17,15 +17,14 @@ from serving.model_server.options import ServerOptions, claim_port
 from serving.model_server.runner import ModelServer
 from serving.readiness import all_available
 from serving.repository import ModelRepository
+from serving.rollout.config import rolled_out_entry
+from serving.rollout.state import STABLE
 from serving.selection import Selection, find_servables, select
-from serving.server_config import ModelEntry, write_config
+from serving.server_config import CONFIG_FILE, ModelEntry, write_config
 
 __all__ = ["ServeRequest", "replace_process", "request_from", "running", "serve_until_stopped"]
 
 log = logging.getLogger(__name__)
-
-# Hidden, so that no poller and no listing takes it for a model.
-CONFIG_FILE = Path(".serving/models.config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +88,17 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         log.warning("not serving %s: %s", left_out.name, left_out.reason)
     config_file = repository.root / CONFIG_FILE
     entries = [
-        ModelEntry(name=servable.name, base_path=servable.base_path)
+        rolled_out_entry(config_file, repository, servable.name)
+        or ModelEntry(name=servable.name, base_path=servable.base_path)
         for servable in selection.served
     ]
+    served = [
+        replace(servable, version=entry.labels.get(STABLE, max(entry.versions)))
+        if entry.versions
+        else servable
+        for servable, entry in zip(selection.served, entries, strict=True)
+    ]
+    selection = replace(selection, served=tuple(served))
     try:
         write_config(config_file, entries)
     except OSError as exc:

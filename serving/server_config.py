@@ -10,7 +10,10 @@ from clients.wire.messages import ModelServerConfig
 from serving._files import write_atomically
 from serving.errors import RepositoryError
 
-__all__ = ["ModelEntry", "read_config", "render_config", "write_config"]
+__all__ = ["CONFIG_FILE", "ModelEntry", "read_config", "render_config", "write_config"]
+
+# Below the repository's root; hidden, so that no poller and no listing takes it for a model.
+CONFIG_FILE = Path(".serving/models.config")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ from google.protobuf import text_format
 from clients.wire.messages import ModelConfig, ModelServerConfig
 from serving._files import write_atomically
 from serving.errors import RepositoryError, RolloutError
+from serving.repository import ModelRepository
 from serving.rollout.state import Entry
-from serving.server_config import read_config
+from serving.server_config import ModelEntry, read_config
 
-__all__ = ["ConfigFile", "entry_of", "with_entry", "without"]
+__all__ = ["ConfigFile", "entry_of", "rolled_out_entry", "with_entry", "without"]
 
 
 def entry_of(config: ModelServerConfig, name: str) -> Entry | None:
@@ -71,6 +72,41 @@ def _find(config: ModelServerConfig, name: str) -> ModelConfig | None:
             found: ModelConfig = model
             return found
     return None
+
+
+def rolled_out_entry(path: Path, repository: ModelRepository, name: str) -> ModelEntry | None:
+    """What a rollout left in a configuration file for one model; None if there was none.
+
+    A server that is started anew goes on with the versions and labels of the last rollout
+    rather than with the newest version, which nobody has tried yet.
+
+    Args:
+        path: The configuration file; may be missing.
+        repository: The model repository; versions that it no longer has are left out.
+        name: Model name.
+
+    Raises:
+        RepositoryError: The file cannot be read, or a label's version is not there.
+    """
+    if not path.exists():
+        return None
+    entry = entry_of(read_config(path), name)
+    if entry is None or not entry.versions or not entry.labels:
+        return None
+    published = repository.versions(name)
+    for label, version in sorted(entry.labels.items()):
+        if version not in published:
+            raise RepositoryError(
+                f"label {label!r} of {name!r} points at version {version} in {path}, but the "
+                f"repository holds {', '.join(map(str, published)) or 'none'}; mend the file, or "
+                "delete it to serve the newest"
+            )
+    return ModelEntry(
+        name=name,
+        base_path=repository.base_path(name),
+        versions=tuple(version for version in entry.versions if version in published),
+        labels=entry.labels,
+    )
 
 
 class ConfigFile:
