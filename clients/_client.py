@@ -143,11 +143,19 @@ class BlockingClient:
     ) -> list[Similar]:
         """Candidates like each candidate, best first, in the order of `candidate_ids`.
 
+        Never more than the servable's own K, which the export fixed.
+
         Raises:
             SignatureNotFound: The servable has no signature `similar`.
         """
         target = self._target(model, version, label)
-        flow = _lookups.similar(candidate_ids, k=k, target=target, batch_size=self._batch_size)
+        flow = _lookups.similar(
+            candidate_ids,
+            k=k,
+            target=target,
+            signatures=self._servables.signatures,
+            batch_size=self._batch_size,
+        )
         return self._run(flow, target, timeout)
 
     def embed(

@@ -153,6 +153,24 @@ class SignatureCache:
         self._found[target] = fresh
         return fresh, True
 
+    def inputs(self, name: str, target: Target) -> Generator[Step, Any, frozenset[str]]:
+        """Names of a signature's inputs.
+
+        Raises:
+            SignatureNotFound: The servable does not have it, not even when asked anew.
+        """
+        metadata, fresh = yield from self.get(target)
+        if name not in metadata.signatures and not fresh:
+            self.drop(target)
+            metadata, fresh = yield from self.get(target)
+        if name not in metadata.signatures:
+            self.drop(target)
+            raise errors.SignatureNotFound(
+                f"{target} has no signature {name!r}, which this call needs; export the model "
+                "anew, or ask for less (fewer k, no exclusions, no filter)"
+            )
+        return frozenset(metadata.signatures[name].inputs)
+
     def drop(self, target: Target) -> None:
         """Forgets one: the newest version may have another signature."""
         self._found.pop(target, None)

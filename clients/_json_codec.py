@@ -19,7 +19,7 @@ from clients._requests import (
     Target,
 )
 from clients._tensors import JsonTensor
-from clients.codec import cast_array, check_kind, flatten, is_array
+from clients.codec import cast_array, check_kind, feature_values, flatten, is_array
 from clients.types import (
     Classification,
     Metadata,
@@ -117,10 +117,11 @@ def _jsonable(name: str, value: Any) -> Any:
 
 
 def _example(features: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _jsonable(name, value.tolist() if is_array(value) else value)
-        for name, value in features.items()
-    }
+    found = {}
+    for name, given in features.items():
+        values = feature_values(name, given)
+        found[name] = _jsonable(name, values[0] if len(values) == 1 else values)
+    return found
 
 
 # --- answers --------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""Flows of the calls that need no `k` columns fixed at export: similar, embed and rate."""
+"""Flows of the calls beside retrieval: similar, embed and rate."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from clients import contract, errors
-from clients._flows import Flow
+from clients._flows import Flow, SignatureCache
 from clients._rankings import check_k, ids, matrix, rankings, replies_to, vector, versions
 from clients._requests import Input, Outputs, PredictRequest, Target
 from clients.types import Embedding, Rating, Similar
@@ -28,21 +28,25 @@ def _batched(
 
 
 def similar(
-    candidate_ids: Sequence[str], *, k: int, target: Target, batch_size: int
+    candidate_ids: Sequence[str],
+    *,
+    k: int,
+    target: Target,
+    signatures: SignatureCache,
+    batch_size: int,
 ) -> Flow[list[Similar]]:
     """Candidates like each candidate, in their order."""
     queries = ids("candidate_ids", candidate_ids)
     check_k(k)
+    # Some servables take k here; for the others it was fixed at export.
+    takes_k = contract.K in (yield from signatures.inputs(contract.SIMILAR, target))
 
     def request(batch: slice) -> PredictRequest:
+        inputs = {contract.CANDIDATE_ID: Input(queries[batch], "DT_STRING")}
+        if takes_k:
+            inputs[contract.K] = Input(k, "DT_INT32")
         return PredictRequest(
-            target=target,
-            signature=contract.SIMILAR,
-            inputs={
-                contract.CANDIDATE_ID: Input(queries[batch], "DT_STRING"),
-                contract.K: Input(k, "DT_INT32"),
-            },
-            operation="similar",
+            target=target, signature=contract.SIMILAR, inputs=inputs, operation="similar"
         )
 
     def read(batch: slice, reply: Outputs) -> list[Similar]:

@@ -74,7 +74,11 @@ def vector(reply: Outputs, name: str, size: int) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no candidate id")
+    return value
 
 
 def versions(reply: Outputs, size: int) -> list[int | None]:
@@ -99,10 +103,14 @@ def rankings(
     try:
         for index in range(size):
             row = scores.row(index, k)
+            if not all(isinstance(value, float | int) for value in row):
+                raise TypeError(f"not all numbers: {row}")
             while row and (row[-1] == contract.PADDING_SCORE or math.isnan(row[-1])):
                 row.pop()
-            texts = names.row(index, len(row))
-            found.append((tuple(map(_text, texts)), tuple(row)))
+            texts = tuple(map(_text, names.row(index, len(row))))
+            if len(texts) != len(row):
+                raise ValueError(f"{len(texts)} candidate ids beside {len(row)} scores")
+            found.append((texts, tuple(row)))
     except (ValueError, TypeError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
     return found

@@ -50,7 +50,7 @@ def retrieve(
         servables.widths[target] = width
         if k <= width:
             return _retrievals(users, batches, replies, k, target)
-    inputs = yield from _signature_inputs(contract.RETRIEVE, target, servables)
+    inputs = yield from servables.signatures.inputs(contract.RETRIEVE, target)
     options = _options(k, exclude_seen, filter)
     requests = [
         _retrieve_request(users[batch], excluded and excluded[batch], options, inputs, target)
@@ -177,25 +177,6 @@ def _retrieve_request(
     return PredictRequest(
         target=target, signature=contract.RETRIEVE, inputs=inputs, operation="retrieve"
     )
-
-
-def _signature_inputs(name: str, target: Target, servables: Servables) -> Flow[frozenset[str]]:
-    """Names of a signature's inputs.
-
-    Raises:
-        SignatureNotFound: The servable does not have it, not even when asked anew.
-    """
-    metadata, fresh = yield from servables.signatures.get(target)
-    if name not in metadata.signatures and not fresh:
-        servables.signatures.drop(target)
-        metadata, fresh = yield from servables.signatures.get(target)
-    if name not in metadata.signatures:
-        servables.signatures.drop(target)
-        raise errors.SignatureNotFound(
-            f"{target} has no signature {name!r}, which this call needs; export the model anew, "
-            "or ask for less (fewer k, no exclusions, no filter)"
-        )
-    return frozenset(metadata.signatures[name].inputs)
 
 
 def _retrievals(

@@ -18,7 +18,7 @@ from clients._requests import (
     Target,
 )
 from clients._tensors import WireTensor
-from clients.codec import is_array, string_tensor, to_tensor_proto
+from clients.codec import feature_values, string_tensor, to_tensor_proto
 from clients.types import (
     Classification,
     Metadata,
@@ -151,20 +151,17 @@ def example_of(features: Mapping[str, Any]) -> messages.Example:
     """
     example = messages.Example()
     for name, given in features.items():
-        value = given.tolist() if is_array(given) else given
-        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = feature_values(name, given)
         feature = example.features.feature[name]
-        if all(isinstance(item, str | bytes) for item in values) and values:
+        if not values:
+            feature.SetInParent()
+        elif isinstance(values[0], str | bytes):
             encoded = [item.encode() if isinstance(item, str) else item for item in values]
             feature.bytes_list.value.extend(encoded)
-        elif all(isinstance(item, int) for item in values) and values:
+        elif all(isinstance(item, int) for item in values):
             feature.int64_list.value.extend(map(int, values))
-        elif all(isinstance(item, int | float) for item in values):
-            feature.float_list.value.extend(values)
         else:
-            raise ValueError(
-                f"feature {name!r} must be numbers alone or strings alone, got {given!r}"
-            )
+            feature.float_list.value.extend(values)
     return example
 
 

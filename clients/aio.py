@@ -201,7 +201,13 @@ class AsyncGrpcClient:
     ) -> list[Similar]:
         """See `GrpcClient.similar`."""
         target = self._target(model, version, label)
-        flow = _lookups.similar(candidate_ids, k=k, target=target, batch_size=self._batch_size)
+        flow = _lookups.similar(
+            candidate_ids,
+            k=k,
+            target=target,
+            signatures=self._servables.signatures,
+            batch_size=self._batch_size,
+        )
         return await self._run(flow, target, timeout)
 
     async def embed(

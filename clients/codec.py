@@ -68,6 +68,21 @@ def string_tensor(values: Sequence[str]) -> TensorProto:
     return tensor
 
 
+def feature_values(name: str, value: object) -> list[Any]:
+    """Values of one feature of an example, all strings (or bytes) or all numbers.
+
+    Raises:
+        ValueError: They are mixed, nested or of other types.
+    """
+    plain = value.tolist() if is_array(value) else value
+    values = list(plain) if isinstance(plain, list | tuple) else [plain]
+    if not all(isinstance(item, str | bytes) for item in values) and not all(
+        isinstance(item, int | float) for item in values
+    ):
+        raise ValueError(f"feature {name!r} must be numbers alone or strings alone, got {value!r}")
+    return values
+
+
 def flatten(value: object) -> tuple[list[int], list[Any]]:
     """Shape and row-major elements of nested lists or tuples.
 

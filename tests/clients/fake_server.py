@@ -165,6 +165,11 @@ class Backend:
             )
             for index in ("brute_force", "ivf")
         }
+        # Some servables fix the k of `similar` at export.
+        self.servables["retrieval_ivf"].signatures["similar"] = {
+            **SIGNATURES["similar"],
+            "inputs": {"candidate_id": ("DT_STRING", [-1])},
+        }
         self.faults: deque[tuple[str, str]] = deque()  # (code or HTTP status, text)
         self.calls: list[tuple[str, str, int]] = []  # operation, signature or model, batch
         self.headers: list[dict[str, str]] = []
@@ -220,7 +225,7 @@ class Backend:
             return self._retrieve(signature, inputs, version)
         if signature == "similar":
             rows = [
-                [pair for pair in ranking(one) if pair[0] != one][: inputs["k"]]
+                [pair for pair in ranking(one) if pair[0] != one][: inputs.get("k", TOP_K)]
                 for one in inputs["candidate_id"]
             ]
             known = [one in CANDIDATES for one in inputs["candidate_id"]]
@@ -623,7 +628,7 @@ class _Http(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(grpc_credentials: Any = None) -> Iterator[FakeServer]:
+def running(grpc_credentials: Any = None, ports: tuple[int, int] = (0, 0)) -> Iterator[FakeServer]:
     """Both servers over one backend, on free ports of the loopback."""
     backend = Backend()
     pool = ThreadPoolExecutor(16)
@@ -633,12 +638,12 @@ def running(grpc_credentials: Any = None) -> Iterator[FakeServer]:
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
     )
     if grpc_credentials is None:
-        grpc_port = server.add_insecure_port("127.0.0.1:0")
+        grpc_port = server.add_insecure_port(f"127.0.0.1:{ports[0]}")
     else:
-        grpc_port = server.add_secure_port("127.0.0.1:0", grpc_credentials)
+        grpc_port = server.add_secure_port(f"127.0.0.1:{ports[0]}", grpc_credentials)
     server.start()
     handler = type("Handler", (RestSide,), {"backend": backend})
-    rest = _Http(("127.0.0.1", 0), handler)
+    rest = _Http(("127.0.0.1", ports[1]), handler)
     thread = threading.Thread(
         target=rest.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
     )
