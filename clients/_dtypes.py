@@ -73,10 +73,10 @@ _ALL: Final = (
     _row("DT_FLOAT8_E4M3FNUZ", 26, "float8_val", "bytes", None, "float8_e4m3fnuz", "x"),
     _row("DT_FLOAT8_E4M3B11FNUZ", 27, "float8_val", "bytes", None, "float8_e4m3b11fnuz", "x"),
     _row("DT_FLOAT8_E5M2FNUZ", 28, "float8_val", "bytes", None, "float8_e5m2fnuz", "x"),
-    _int("DT_INT4", 29, "b", "int4"),
-    _int("DT_UINT4", 30, "B", "uint4"),
-    _int("DT_INT2", 31, "b", "int2"),
-    _int("DT_UINT2", 32, "B", "uint2"),
+    _int("DT_INT4", 29, None, "int4"),
+    _int("DT_UINT4", 30, None, "uint4"),
+    _int("DT_INT2", 31, None, "int2"),
+    _int("DT_UINT2", 32, None, "uint2"),
 )
 
 _BY_NAME: Final = {dtype.name: dtype for dtype in _ALL}

@@ -119,7 +119,8 @@ class WireTensor:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _flat(self) -> list[Any]:
-        if self.dtype.kind == "x":  # eight-bit floats are NumPy's business
+        if self.dtype.char is None and self.dtype.kind in "xi":
+            # Floats of eight bits and integers of less are NumPy's business.
             numbers: list[Any] = self.array().ravel().tolist()
         elif self.dtype.kind == "s":
             numbers = list(self._proto.string_val)

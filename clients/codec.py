@@ -47,12 +47,15 @@ def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
     shape, flat = flatten(value)
     wanted = wanted or _infer(flat)
     tensor = TensorProto(dtype=wanted.name)
+    tensor.tensor_shape.SetInParent()  # a scalar's is empty, but there
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     if wanted.kind == "s":
         tensor.string_val.extend([_to_bytes(item) for item in flat])
         return tensor
     check_kind(flat, wanted)
+    if wanted.kind == "i" and wanted.char is None:  # less than a byte; NumPy knows the limits
+        return _array_to_tensor_proto(_with_numpy(flat, wanted).reshape(shape), wanted)
     try:
         content = _pack(flat, wanted)
     except (struct.error, OverflowError, TypeError) as exc:
@@ -200,6 +203,7 @@ def _array_to_tensor_proto(value: Any, wanted: Dtype | None) -> TensorProto:
         raise ValueError(f"NumPy arrays of type {array.dtype} cannot be sent")
     dtype = wanted or own
     tensor = TensorProto(dtype=dtype.name)
+    tensor.tensor_shape.SetInParent()
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
     if (dtype.kind == "s") != (own.kind == "s"):
@@ -208,6 +212,9 @@ def _array_to_tensor_proto(value: Any, wanted: Dtype | None) -> TensorProto:
         tensor.string_val.extend([_to_bytes(item) for item in array.ravel().tolist()])
         return tensor
     array = cast_array(array, dtype)
+    if dtype.kind == "i" and dtype.char is None:
+        tensor.int_val.extend(array.astype(np.int32).ravel().tolist())
+        return tensor
     if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and sys.byteorder == "big"):
         array = array.astype(array.dtype.newbyteorder("<"))
     _set_content(tensor, array.tobytes(), dtype, array.size)
