@@ -1,12 +1,12 @@
 """What `shortlist demo` prints."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from export.demo import DemoReport, history
+from export.demo import Answer, DemoReport, history
 
 __all__ = ["as_json", "as_text"]
 
@@ -20,17 +20,25 @@ def as_text(report: DemoReport, repository: Path, *, width: int | None = None) -
     lines: list[str] = []
     for user_id, answers in groupby(report.answers, key=lambda answer: answer.user_id):
         columns = [("liked best", history(report.dataset, user_id))]
-        for answer in answers:
-            shown = [titles[candidate_id] for candidate_id, _ in answer.retrieval]
-            columns.append((answer.servable, shown))
+        # Servables that agree share a column, which leaves more room for the titles.
+        for candidate_ids, agreeing in _by_answer(answers).items():
+            columns.append((", ".join(agreeing), [titles[found] for found in candidate_ids]))
         lines += ["", f"user {user_id}", *_side_by_side(columns, width)]
     lines += ["", *_quality(report), "", *_next_steps(report, repository)]
     return "\n".join(lines)
 
 
+def _by_answer(answers: Iterable[Answer]) -> dict[tuple[str, ...], list[str]]:
+    """Names of the servables by what they answered."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for answer in answers:
+        found.setdefault(answer.retrieval.candidate_ids, []).append(answer.servable)
+    return found
+
+
 def _side_by_side(columns: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
     each = max(MIN_COLUMN, (width - 2) // len(columns) - 2)
-    rows = [[head for head, _ in columns], ["-" * min(each, 24)] * len(columns)]
+    rows = [[head for head, _ in columns], ["-" * each] * len(columns)]
     depth = max(len(entries) for _, entries in columns)
     rows += [
         [entries[row] if row < len(entries) else "" for _, entries in columns]
