@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
+# In the manifest, but too much for a summary.
+_DETAILS = ("ndcg", "mrr", "coverage", "popularity")
 _EXAMPLE = "shortlist export --data sample --repository models --epochs 3"
 
 
@@ -175,7 +177,11 @@ def _as_text(result: "ExportResult") -> str:
     lines += [f"  {name:<24} {path}" for name, path in result.servables.items()]
     lines += ["", "on the held-out interactions" + " " * 2 + "seen kept  seen excluded"]
     kept, excluded = result.metrics["seen_kept"], result.metrics["seen_excluded"]
-    lines += [f"  {name:<26} {kept[name]:9.4f} {excluded[name]:14.4f}" for name in kept]
+    lines += [
+        f"  {name:<26} {kept[name]:9.4f} {excluded[name]:14.4f}"
+        for name in kept
+        if not name.startswith(_DETAILS)
+    ]
     return "\n".join(lines)
 
 

@@ -1,102 +1,99 @@
-"""Measures a model on the interactions that were held out of training."""
+"""Measures a model, or a rival, on the interactions that were held out of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from export.data.dataset import Dataset
+from export.metrics import ActivityBucket, Interval, activity_buckets, at_k, bootstrap, breadth
+from export.ranking import Scorer, rank_held_out
 from export.split import Split
 
-__all__ = ["KS", "hit_rates"]
+__all__ = ["KS", "PROTOCOLS", "Evaluation", "evaluate"]
 
 KS = (1, 5, 10, 50, 100)
+PROTOCOLS = ("seen_kept", "seen_excluded")
 
-_SCORES_PER_BATCH = 16_000_000  # float32 scores in memory at once, 64 MB
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How good a model is on held-out interactions.
+
+    `seen_kept` ranks the whole corpus, `seen_excluded` leaves out what the user has in
+    the training part.
+
+    Attributes:
+        num_users: Users with held-out interactions.
+        num_held_out: Those interactions.
+        metrics: By protocol and name: hit rate, NDCG and MRR at each k, see
+            `export.metrics.at_k`; coverage and popularity lift, see `breadth`.
+        intervals: 95 % intervals of the first three, by protocol and name; empty where no
+            resamples were asked for.
+        activity: The same metrics for users of similar activity.
+    """
+
+    num_users: int
+    num_held_out: int
+    metrics: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[str, Mapping[str, Interval]]
+    activity: Sequence[ActivityBucket]
+
+    def as_json(self) -> dict[str, Any]:
+        """Metrics by protocol, and the rest, in values that JSON knows."""
+        values: dict[str, Any] = {name: dict(rows) for name, rows in self.metrics.items()}
+        values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
+        values["activity"] = [asdict(bucket) for bucket in self.activity]
+        if self.intervals:
+            values["intervals"] = {
+                protocol: {name: [one.low, one.high] for name, one in rows.items()}
+                for protocol, rows in self.intervals.items()
+            }
+        return values
 
 
-def hit_rates(
-    query_embeddings: npt.NDArray[np.float32],
-    candidate_embeddings: npt.NDArray[np.float32],
+def evaluate(
+    scorer: Scorer,
     dataset: Dataset,
     split: Split,
     *,
     ks: Sequence[int] = KS,
-) -> dict[str, dict[str, float]]:
-    """Exact hit rate@k on the held-out interactions.
-
-    Each held-out interaction is a hit at k when its candidate is among the user's k best
-    of the whole corpus (TFRS calls this top-k categorical accuracy). Equal scores go by
-    position, as in `tf.math.top_k`.
+    resamples: int = 0,
+) -> Evaluation:
+    """Exact metrics on the held-out part, over the whole corpus.
 
     Args:
-        query_embeddings: `[num_users, d]`.
-        candidate_embeddings: `[num_candidates, d]`.
+        scorer: Whose order is judged.
         dataset: The interactions that `split` refers to.
-        split: What was trained on and what was held out.
-        ks: Cut-offs.
+        split: All that it does not hold out counts as seen.
+        ks: Cut-offs; those beyond the corpus are left out.
+        resamples: Of the bootstrap; 0 for no intervals.
 
-    Returns:
-        Hit rates by `hit_rate@k`, twice: under `seen_kept` over all candidates, under
-        `seen_excluded` without those the user already has in the training part.
+    Raises:
+        ValueError: Nothing is held out.
     """
-    users = dataset.user_positions[split.held_out]
-    candidates = dataset.candidate_positions[split.held_out]
-    seen = _SeenCandidates(dataset, split)
-    batch = max(1, _SCORES_PER_BATCH // len(candidate_embeddings))
-    kept = np.empty(len(users), np.int64)
-    excluded = np.empty(len(users), np.int64)
-    for start in range(0, len(users), batch):
-        rows = slice(start, start + batch)
-        scores = query_embeddings[users[rows]] @ candidate_embeddings.T
-        kept[rows] = _ranks(scores, candidates[rows])
-        excluded[rows] = kept[rows] - seen.count_better(scores, users[rows], candidates[rows])
-    return {
-        "seen_kept": {f"hit_rate@{k}": float(np.mean(kept < k)) for k in ks},
-        "seen_excluded": {f"hit_rate@{k}": float(np.mean(excluded < k)) for k in ks},
-    }
-
-
-def _ranks(
-    scores: npt.NDArray[np.float32], candidates: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int64]:
-    """How many candidates come before each row's own one."""
-    own = np.take_along_axis(scores, candidates[:, None].astype(np.int64), axis=1)
-    better = np.count_nonzero(scores > own, axis=1)
-    before = np.arange(scores.shape[1])[None, :] < candidates[:, None]
-    return better + np.count_nonzero((scores == own) & before, axis=1)
-
-
-class _SeenCandidates:
-    """Each user's candidates of the training part, once each."""
-
-    def __init__(self, dataset: Dataset, split: Split) -> None:
-        pairs = np.unique(
-            np.stack(
-                [
-                    dataset.user_positions[split.training],
-                    dataset.candidate_positions[split.training],
-                ],
-                axis=1,
-            ),
-            axis=0,
-        )
-        self._candidates = pairs[:, 1]
-        self._starts = np.searchsorted(pairs[:, 0], np.arange(len(dataset.user_ids) + 1))
-
-    def count_better(
-        self,
-        scores: npt.NDArray[np.float32],
-        users: npt.NDArray[np.int32],
-        candidates: npt.NDArray[np.int32],
-    ) -> npt.NDArray[np.int64]:
-        """How many of each row's seen candidates come before the row's own candidate."""
-        starts, ends = self._starts[users], self._starts[users + 1]
-        counts = ends - starts
-        rows = np.repeat(np.arange(len(users)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        columns = self._candidates[np.repeat(starts, counts) + within]
-        own = candidates[rows]
-        seen_scores, own_scores = scores[rows, columns], scores[rows, own]
-        ahead = (seen_scores > own_scores) | ((seen_scores == own_scores) & (columns < own))
-        return np.bincount(rows[ahead], minlength=len(users))
+    ks = [k for k in ks if k <= len(dataset.candidate_ids)]
+    seen = split.fitted
+    ranking = rank_held_out(scorer, dataset, split, top_k=max(ks), seen=seen)
+    popularity = np.bincount(
+        dataset.candidate_positions[seen], minlength=len(dataset.candidate_ids)
+    )
+    activity = np.bincount(dataset.user_positions[seen], minlength=len(dataset.user_ids))
+    return Evaluation(
+        num_users=len(ranking.users),
+        num_held_out=len(split.held_out),
+        metrics={
+            protocol: {
+                **at_k(ranking.ranks[protocol], ks),
+                **breadth(ranking, protocol, popularity, ks),
+            }
+            for protocol in PROTOCOLS
+        },
+        intervals={
+            protocol: bootstrap(ranking, protocol, ks, resamples=resamples)
+            for protocol in PROTOCOLS
+            if resamples
+        },
+        activity=activity_buckets(ranking, activity, ks),
+    )

@@ -12,13 +12,14 @@ import numpy.typing as npt
 from clients import contract
 from export.config import ExportConfig
 from export.data.dataset import Dataset
-from export.evaluate import hit_rates
+from export.evaluate import evaluate
 from export.filters import CandidateFilter
 from export.index.base import CandidateIndex
 from export.index.build import build_index
 from export.manifest import build_manifest, write_manifest
 from export.model import RetrievalModel
 from export.progress import Progress, StepTimer
+from export.ranking import inner_product_scorer
 from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
 from export.signatures import RetrievalServable
@@ -122,7 +123,8 @@ def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained
     with timer.step("evaluate") as measures:
         query_embeddings = model.query_embeddings()
         candidate_embeddings = model.candidate_embeddings()
-        metrics = hit_rates(query_embeddings, candidate_embeddings, dataset, split)
+        scorer = inner_product_scorer(query_embeddings, candidate_embeddings)
+        metrics = evaluate(scorer, dataset, split).as_json()
         measures.append(f"{len(split.held_out)} held-out interactions")
     return _Trained(
         model=model,

@@ -1,11 +1,14 @@
 """Hit rates against a slow reckoning and against TFRS."""
 
+import json
+
 import numpy as np
 import pytest
 
 from export._tf import tf, tfrs
 from export.data.dataset import Dataset
-from export.evaluate import hit_rates
+from export.evaluate import KS, evaluate
+from export.ranking import inner_product_scorer
 from export.split import Split, random_split
 
 
@@ -36,8 +39,9 @@ def test_hit_rate_with_seen_kept_equals_tfrs(
         tf.constant(queries[users]), tf.constant(candidates[wanted]), tf.constant(wanted)
     )
     expected = [float(value) for value in metric.result()]
-    rates = hit_rates(queries, candidates, small_dataset, split)["seen_kept"]
-    assert list(rates.values()) == pytest.approx(expected, abs=1e-6)
+    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split)
+    rates = [got.metrics["seen_kept"][f"hit_rate@{k}"] for k in KS]
+    assert rates == pytest.approx(expected, abs=1e-6)
 
 
 def test_hit_rate_with_seen_excluded_equals_a_loop(
@@ -48,17 +52,32 @@ def test_hit_rate_with_seen_excluded_equals_a_loop(
     hits = []
     for held_out in split.held_out:
         user, own = users[held_out], wanted[held_out]
-        seen = set(wanted[split.training][users[split.training] == user]) - {own}
+        seen = set(wanted[split.training][users[split.training] == user])
         order = np.argsort(-(candidates @ queries[user]), kind="stable")
         hits.append(own in [c for c in order if c not in seen][:10])
-    rates = hit_rates(queries, candidates, small_dataset, split, ks=[10])
-    assert rates["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
+    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split, ks=[10])
+    assert got.metrics["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
 
 
-def test_split_is_complete_disjoint_and_repeatable(small_dataset: Dataset) -> None:
-    first = random_split(small_dataset, held_out_fraction=0.25, seed=4)
-    again = random_split(small_dataset, held_out_fraction=0.25, seed=4)
-    both = np.concatenate([first.training, first.held_out])
-    assert sorted(both) == list(range(small_dataset.num_interactions))
-    assert len(first.held_out) == round(small_dataset.num_interactions * 0.25)
-    np.testing.assert_array_equal(first.held_out, again.held_out)
+def test_evaluation_is_plain_json_with_intervals_and_activity(
+    small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    got = evaluate(
+        inner_product_scorer(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
+    )
+    values = json.loads(json.dumps(got.as_json(), allow_nan=False))
+    assert values["held_out"]["interactions"] == len(split.held_out)
+    low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
+    assert low <= values["seen_kept"]["hit_rate@10"] <= high
+    assert sum(row["num_held_out"] for row in values["activity"]) == len(split.held_out)
+    # A cut-off beyond the corpus would say nothing.
+    assert "hit_rate@10000" not in values["seen_kept"]
+
+
+def test_validation_counts_as_seen_when_the_held_out_part_judges(
+    small_dataset: Dataset, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    scorer = inner_product_scorer(*embeddings)
+    whole = random_split(small_dataset, held_out_fraction=0.2, seed=1)
+    parted = random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.3)
+    assert evaluate(scorer, small_dataset, whole) == evaluate(scorer, small_dataset, parted)
