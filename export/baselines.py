@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MOST_FOR_EASE = 20_000
 _EASE_LAMBDAS = (50.0, 100.0, 200.0, 500.0, 1000.0)
 # (factors, regularization, alpha): a little tuning, as one would do by hand.
-_IALS_SETTINGS = ((64, 0.1, 5.0), (64, 1.0, 10.0), (128, 1.0, 5.0), (128, 5.0, 10.0))
+_IALS_SETTINGS = ((32, 30.0, 3.0), (64, 10.0, 1.0), (64, 60.0, 5.0), (64, 100.0, 10.0))
 _IALS_ITERATIONS = 15
 
 
