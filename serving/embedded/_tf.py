@@ -64,7 +64,13 @@ _defer("tensorflow.python")
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2  # noqa: E402
 from tensorflow.python.client import pywrap_tf_session, session  # noqa: E402
-from tensorflow.python.framework import errors, importer, load_library, ops  # noqa: E402
+from tensorflow.python.framework import (  # noqa: E402
+    errors,
+    importer,
+    load_library,
+    op_def_registry,
+    ops,
+)
 from tensorflow.python.lib.io import _pywrap_record_io  # noqa: E402
 
 __all__ = [
@@ -74,6 +80,7 @@ __all__ = [
     "importer",
     "load_scann_ops",
     "meta_graph_pb2",
+    "op_def_registry",
     "ops",
     "read_records",
     "run_session",

@@ -84,11 +84,11 @@ def load_servable(
     warm_runtime(options)
     started = time.monotonic()
     meta_graph = read_meta_graph(path, tags)
-    graph = import_graph(meta_graph)
+    graph, refused = import_graph(meta_graph)
     session = _tf.session.Session(graph=graph, config=_session_config(options))
     try:
         initialize(session, meta_graph, path)
-        servable = SavedModelServable(name, version, session, meta_graph)
+        servable = SavedModelServable(name, version, session, meta_graph, refused)
     except BaseException:
         session.close()
         raise
@@ -123,7 +123,15 @@ class _Signature:
 class SavedModelServable:
     """A loaded version: satisfies `serving.embedded.interfaces.Servable`."""
 
-    def __init__(self, name: str, version: int, session: Any, meta_graph: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        session: Any,
+        meta_graph: Any,
+        refused: Mapping[str, StatusError],
+    ) -> None:
+        self._refused = refused
         self.name = name
         self.version = version
         self.signatures: dict[str, messages.SignatureDef] = {
@@ -151,6 +159,9 @@ class SavedModelServable:
         timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Runs one signature; see `interfaces.Servable.run`."""
+        if signature_name in self._refused:
+            refusal = self._refused[signature_name]
+            raise StatusError(refusal.code, refusal.message)
         signature = self._runs[signature_name]
         feeds = {signature.inputs[alias]: value for alias, value in inputs.items()}
         fetches = [signature.outputs[alias] for alias in output_names]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import numpy as np
 
 from serving.embedded import _tf
 from serving.embedded.interfaces import Code, StatusError
+from serving.embedded.missing_ops import needed_by_signatures, set_aside
 
 __all__ = ["import_graph", "initialize", "loops_of", "read_meta_graph"]
 
@@ -95,12 +97,33 @@ def _varint(data: bytes, position: int) -> tuple[int | None, int]:
     return None, position
 
 
-def import_graph(meta_graph: Any) -> Any:
+def import_graph(meta_graph: Any) -> tuple[Any, dict[str, StatusError]]:
     """A graph of its own that holds the model.
 
+    Returns:
+        The graph, and for each signature that cannot run because the runtime lacks an op,
+        the error to answer requests with. `meta_graph` is then changed accordingly.
+
     Raises:
-        StatusError: The runtime does not know an op, or refuses the graph.
+        StatusError: The runtime does not know an op outside of functions, or refuses the graph.
     """
+    try:
+        return _import(meta_graph), {}
+    except StatusError as exc:
+        replaced = set_aside(meta_graph, lambda op: _tf.op_def_registry.get(op) is not None)
+        if not replaced:
+            raise
+        graph = _import(meta_graph)
+        needed = needed_by_signatures(meta_graph, replaced)
+        return graph, {name: _without_op(exc, op) for name, op in needed.items()}
+
+
+def _without_op(error: StatusError, op: str) -> StatusError:
+    """The runtime's words about one missing op, said of another."""
+    return StatusError(error.code, re.sub(r"(?<=Op type not registered ')[^']*", op, error.message))
+
+
+def _import(meta_graph: Any) -> Any:
     graph = _tf.ops.Graph()
     try:
         with graph.as_default():
