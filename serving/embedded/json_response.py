@@ -30,6 +30,9 @@ __all__ = [
 
 _INDENT: Final = b"    "
 _VECTORIZED_FROM: Final = 64  # below, formatting value by value is faster than numpy's calls
+_HALF_STEP: Final = 2.0**-23
+_SMALLEST_FLOAT: Final = 2.0**-126
+_SMALLEST_DOUBLE: Final = 2.0**-1022
 _INTEGERS: Final = frozenset(
     np.dtype(kind) for kind in ("int32", "int16", "int8", "uint8", "int64", "uint32", "uint64")
 )
@@ -206,15 +209,14 @@ def format_float(value: float, *, single: bool) -> str:
     if math.isinf(value):
         return "-Infinity" if value < 0 else "Infinity"
     text = f"{value:g}"
-    if single:
-        back = float(np.float32(text))
-        smallest = 1.1754943508222875e-38
-    else:
-        back = float(text)
-        smallest = 2.2250738585072014e-308
+    back = float(text)
+    # Two doubles further apart than this are never the same float: no need to round.
+    if single and back != value and abs(back - value) <= abs(value) * _HALF_STEP:
+        back = float(np.float32(back))
     if back != value:
         text = f"{value:.9g}" if single else f"{value:.17g}"
-    if abs(value) < smallest:
+    if abs(value) < (_SMALLEST_FLOAT if single else _SMALLEST_DOUBLE):
+        # Denormal numbers are flushed to zero, as in the real server's threads.
         text = "-0" if math.copysign(1.0, value) < 0 else "0"
     if "." not in text and "e" not in text:
         text += ".0"

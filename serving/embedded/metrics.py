@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -44,6 +44,16 @@ class _Family:
             self.collector = kind(inner, name, labels, registry=registry, buckets=buckets)
         else:
             self.collector = kind(inner, name, labels, registry=registry)
+
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def at(self, *labels: str) -> Any:
+        """The counter or histogram with these label values."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self.collector.labels(*labels) if labels else self.collector
+            self._children[labels] = child
+        return child
 
     def lines(self) -> Iterable[str]:
         yield f"# TYPE {self.exposed_name} {self.kind}"
@@ -132,50 +142,38 @@ class Metrics:
 
     def request(self, model: str, code: Code) -> None:
         """Counts an answered request."""
-        self._requests.collector.labels(model, code.name).inc()  # type: ignore[union-attr]
+        self._requests.at(model, code.name).inc()
 
     def request_latency(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
         """Measures a request that went well."""
-        self._latency.collector.labels(model, api, entrypoint).observe(  # type: ignore[union-attr]
-            seconds * 1e6
-        )
+        self._latency.at(model, api, entrypoint).observe(seconds * 1e6)
 
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:
         """Measures the part of a request that the runtime took."""
-        self._runtime.collector.labels(model, api, "TF1").observe(  # type: ignore[union-attr]
-            seconds * 1e6
-        )
+        self._runtime.at(model, api, "TF1").observe(seconds * 1e6)
 
     def examples(self, model: str, count: int) -> None:
         """Counts the examples of one request."""
-        self._examples.collector.labels(model).inc(count)  # type: ignore[union-attr]
-        self._example_counts.collector.labels(model).observe(count)  # type: ignore[union-attr]
+        self._examples.at(model).inc(count)
+        self._example_counts.at(model).observe(count)
 
     def load(self, path: str, seconds: float, *, ok: bool) -> None:
         """Counts an attempt to load a version."""
         status = "success" if ok else "fail"
-        self._load_attempts.collector.labels(path, status).inc()  # type: ignore[union-attr]
+        self._load_attempts.at(path, status).inc()
         if ok:
-            self._load_latency.collector.labels(path).inc(  # type: ignore[union-attr]
-                seconds * 1e6
-            )
+            self._load_latency.at(path).inc(seconds * 1e6)
 
     def warmup(self, path: str, records: int, seconds: float, status: str) -> None:
         """Measures the warm-up of a version; `status` is the one of its last record."""
-        self._warmup_records.collector.labels(path, status).inc(  # type: ignore[union-attr]
-            records
-        )
-        self._warmup_latency.collector.labels(path, status).observe(  # type: ignore[union-attr]
-            seconds * 1e6
-        )
+        self._warmup_records.at(path, status).inc(records)
+        self._warmup_latency.at(path, status).observe(seconds * 1e6)
 
     def batch(self, thread_pool: str, queued_seconds: Iterable[float]) -> None:
         """Counts one run on behalf of the requests that waited this long."""
-        self._wrapped_runs.collector.inc()  # type: ignore[union-attr]
+        self._wrapped_runs.at().inc()
         for seconds in queued_seconds:
-            self._queuing.collector.labels(thread_pool).observe(  # type: ignore[union-attr]
-                seconds * 1e6
-            )
+            self._queuing.at(thread_pool).observe(seconds * 1e6)
 
     def value(self, name: str) -> int:
         """First value of the metric with this TensorFlow name, 0 if there is none."""
