@@ -5,8 +5,9 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from clients.wire.messages import MonitoringConfig, PredictionLog, SSLConfig
+from clients.wire.messages import BatchingParameters, MonitoringConfig, PredictionLog, SSLConfig
 from serving.embedded import _tf, examples, inference
+from serving.embedded.batching import Batching
 from serving.embedded.grpc_server import GrpcOptions, GrpcServer, start_grpc
 from serving.embedded.http_server import HttpServer
 from serving.embedded.inference import Call, InferenceOptions
@@ -51,6 +52,7 @@ class Backend:
             if flags.ssl_config_file
             else None
         )
+        self._batching = self._make_batching()
         warm_runtime(self._runtime)
 
     def load(self, name: str, version: int, path: str) -> Servable:
@@ -69,10 +71,10 @@ class Backend:
         try:
             if self._flags.enable_model_warmup:
                 self._warm_up(servable, path)
+            return self._batching.wrap(servable, path) if self._batching else servable
         except BaseException:
             servable.close()
             raise
-        return servable
 
     def start_grpc(self, source: ServableSource) -> GrpcServer:
         """Opens the gRPC port, and the socket if there is one.
@@ -129,6 +131,19 @@ class Backend:
         )
         if records:
             self._metrics.warmup(path, records, time.monotonic() - started, Code.OK.name)
+
+    def _make_batching(self) -> Batching | None:
+        flags = self._flags
+        if not flags.enable_batching:
+            return None
+        parameters = BatchingParameters()
+        if flags.batching_parameters_file:
+            read_text_message(Path(flags.batching_parameters_file), parameters)
+        return Batching(
+            parameters,
+            per_model=flags.enable_per_model_batching_parameters,
+            metrics=self._metrics,
+        )
 
     def _session_config(self) -> str:
         config = _tf.config_pb2.ConfigProto()

@@ -83,7 +83,7 @@ def predict(servable: Servable, request: messages.PredictRequest, call: Call) ->
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, request.inputs)
     arrays = {}
-    for alias, info in definition.inputs.items():
+    for alias, info in sorted(definition.inputs.items()):
         proto = request.inputs.get(alias) if alias in request.inputs else None
         if proto is None:
             if alias not in definition.defaults:

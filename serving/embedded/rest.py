@@ -161,7 +161,8 @@ class RestHandler:
         self._metrics = metrics
         self._metrics_path = options.metrics_path.encode() if options.metrics_path else None
         self._headers = (_JSON, *(_CORS if options.cors else ()))
-        self._call = Call(options=options.inference, metrics=metrics, timeout=options.timeout)
+        timeout = options.timeout if options.timeout and options.timeout > 0 else None
+        self._call = Call(options=options.inference, metrics=metrics, timeout=timeout)
         self._actions: dict[str, Callable[[_Route, bytes], bytes]] = {
             "predict": self._predict,
             "classify": self._classify,
