@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,12 +123,18 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _run_demo(args: argparse.Namespace) -> int:
+    began = time.monotonic()
     source = data_config(args)
     from export.demo import run_demo
     from export.demo_text import as_json, as_text
 
     report = run_demo(
-        source, args.repository, server=args.server, config=ExportConfig(), progress=sys.stderr
+        source,
+        args.repository,
+        server=args.server,
+        config=ExportConfig(),
+        progress=sys.stderr,
+        began=began,
     )
     if args.json:
         _write(json.dumps(as_json(report), indent=2))

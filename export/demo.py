@@ -47,6 +47,7 @@ class DemoReport:
         export: What it published.
         answers: Per user and servable, in that order.
         seconds: What each step took, in order.
+        total_seconds: All of it, the imports included.
         server: Kind of server that answered.
     """
 
@@ -54,11 +55,18 @@ class DemoReport:
     export: ExportResult
     answers: Sequence[Answer]
     seconds: dict[str, float]
+    total_seconds: float
     server: str
 
 
 def run_demo(
-    source: DataConfig, repository: Path, *, server: str, config: ExportConfig, progress: TextIO
+    source: DataConfig,
+    repository: Path,
+    *,
+    server: str,
+    config: ExportConfig,
+    progress: TextIO,
+    began: float,
 ) -> DemoReport:
     """Trains, publishes, serves and queries; the server is stopped in the end.
 
@@ -69,6 +77,7 @@ def run_demo(
         server: `embedded`, `docker` or `binary`.
         config: Of the export.
         progress: Where the course is shown.
+        began: When the demo began, by the monotonic clock.
 
     Raises:
         CommandError: REST and gRPC disagreed.
@@ -114,7 +123,12 @@ def run_demo(
             "query", f"{2 * len(answers)} queries; REST and gRPC agree", seconds["query"]
         )
     return DemoReport(
-        dataset=dataset, export=result, answers=answers, seconds=seconds, server=server
+        dataset=dataset,
+        export=result,
+        answers=answers,
+        seconds=seconds,
+        total_seconds=time.monotonic() - began,
+        server=server,
     )
 
 

@@ -55,8 +55,7 @@ def _quality(report: DemoReport) -> list[str]:
     kept, excluded = report.export.metrics["seen_kept"], report.export.metrics["seen_excluded"]
     lines = ["on held-out interactions    seen kept  seen excluded"]
     lines += [f"  {name:24} {kept[name]:10.3f} {excluded[name]:14.3f}" for name in kept]
-    total = sum(report.seconds.values())
-    lines.append(f"all of it took {total:.0f} s")
+    lines.append(f"all of it took {report.total_seconds:.0f} s")
     return lines
 
 
@@ -89,4 +88,5 @@ def as_json(report: DemoReport) -> dict[str, Any]:
             for answer in report.answers
         ],
         "seconds": {step: round(seconds, 3) for step, seconds in report.seconds.items()},
+        "total_seconds": round(report.total_seconds, 3),
     }

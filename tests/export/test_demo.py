@@ -40,6 +40,7 @@ def report(data: Dataset) -> DemoReport:
         ),
         answers=[Answer(servable="retrieval_ivf", user_id="7", retrieval=retrieval)],
         seconds={"train": 61.0},
+        total_seconds=70.0,
         server="embedded",
     )
 
@@ -69,7 +70,7 @@ def test_answers_stand_beside_the_history_and_fit_the_terminal() -> None:
     assert lines[2].split() == ["liked", "best", "retrieval_ivf"]
     assert lines[4].split() == ["Alien", "Dune"]
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
-    assert "all of it took 61 s" in lines
+    assert "all of it took 70 s" in lines
 
 
 def test_the_same_for_machines() -> None:
