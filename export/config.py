@@ -17,6 +17,9 @@ __all__ = [
 ]
 
 
+ROW_TYPES = ("float32", "bfloat16", "int8")
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -97,18 +100,26 @@ class IvfConfig:
 
     num_leaves: int | None = None
     num_leaves_to_search: int | None = None  # per query; more raises recall@k and latency
+    prefilter_dimensions: int | None = None  # directions of the first scoring; d for all
+    num_reordering_candidates: int | None = None  # best of the first scoring, scored in full
+    row_type: str = "float32"  # of the first scoring
     training_iterations: int = 12
     training_sample: int = 250_000  # candidates that the leaves are trained on
-    seed: int = 42
 
     def __post_init__(self) -> None:
         _require_positive(
             num_leaves=self.num_leaves,
             num_leaves_to_search=self.num_leaves_to_search,
+            prefilter_dimensions=self.prefilter_dimensions,
+            num_reordering_candidates=self.num_reordering_candidates,
             training_iterations=self.training_iterations,
             training_sample=self.training_sample,
         )
         _require_leaves(self.num_leaves, self.num_leaves_to_search)
+        _require(
+            self.row_type in ROW_TYPES,
+            f"row_type must be one of {', '.join(ROW_TYPES)}, got {self.row_type!r}",
+        )
 
 
 IndexConfig = BruteForceConfig | ScannConfig | IvfConfig

@@ -2,16 +2,28 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from export._tf import tf
 
-__all__ = ["CandidateIndex", "best_first", "check_candidates"]
+__all__ = ["CandidateIndex", "Effort", "best_first", "check_candidates"]
 
 _INT32_MAX = 2**31 - 1
+
+
+class Effort(NamedTuple):
+    """How hard an approximate index tries; None where an index has no such parameter.
+
+    Attributes:
+        num_leaves_to_search: Per query.
+        num_reordering_candidates: Of the best by rough scores, so many are scored exactly.
+    """
+
+    num_leaves_to_search: int | None
+    num_reordering_candidates: int | None
 
 
 class CandidateIndex(tf.Module, ABC):
@@ -20,26 +32,29 @@ class CandidateIndex(tf.Module, ABC):
     Nothing outside an index knows which kind it is, but for `exact`.
 
     Attributes:
-        name: Kind of index, one of `clients.contract.INDEXES`.
+        index_name: Kind of index, one of `clients.contract.INDEXES`.
         exact: Whether the answers are those of brute force.
+        effort: What `search` spends unless told otherwise.
         num_candidates: n.
         dimension: d.
     """
 
     index_name: ClassVar[str]
     exact: bool
+    effort: Effort
     num_candidates: int
     dimension: int
 
     @abstractmethod
     def search(
-        self, query_embeddings: tf.Tensor, k: int | tf.Tensor
+        self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best candidates of each query.
 
         Args:
             query_embeddings: Float32 `[batch, d]`; batch may be 0.
             k: Answers per query, in 1..n; an integer or an int32 scalar.
+            effort: Instead of the index's own; may hold int32 scalars.
 
         Returns:
             Scores float32 `[batch, k]`, best first, and their positions int32
@@ -47,6 +62,14 @@ class CandidateIndex(tf.Module, ABC):
             position. Where fewer than k were found, the row ends in score -inf and
             position n.
         """
+
+    @abstractmethod
+    def set_effort(self, effort: Effort) -> None:
+        """Changes what `search` spends, before it is traced; more than all becomes all."""
+
+    @abstractmethod
+    def efforts(self) -> list[Effort]:
+        """Efforts worth trying, from little to much; one where there is nothing to choose."""
 
     @abstractmethod
     def search_allowed(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export._tf import tf, tfrs
 from export.config import BruteForceConfig
-from export.index.base import CandidateIndex, check_candidates
+from export.index.base import CandidateIndex, Effort, check_candidates
 
 __all__ = ["BruteForceIndex"]
 
@@ -29,14 +29,23 @@ class BruteForceIndex(CandidateIndex):
         super().__init__()
         check_candidates(candidate_embeddings, candidate_ids)
         self.num_candidates, self.dimension = candidate_embeddings.shape
+        self.effort = Effort(num_leaves_to_search=None, num_reordering_candidates=None)
         # Without identifiers the layer answers positions.
         self._layer = tfrs.layers.factorized_top_k.BruteForce()
         self._layer.index(tf.constant(candidate_embeddings))
         shape = candidate_embeddings.shape
         (self._candidates,) = (w for w in self._layer.weights if w.shape == shape)
 
+    def set_effort(self, effort: Effort) -> None:
+        """See `CandidateIndex.set_effort`; there is nothing to choose."""
+        self.effort = Effort(num_leaves_to_search=None, num_reordering_candidates=None)
+
+    def efforts(self) -> list[Effort]:
+        """See `CandidateIndex.efforts`."""
+        return [self.effort]
+
     def search(
-        self, query_embeddings: tf.Tensor, k: int | tf.Tensor
+        self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `CandidateIndex.search`."""
         scores, positions = self._layer(query_embeddings, k=k)
@@ -52,7 +61,8 @@ class BruteForceIndex(CandidateIndex):
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
         """See `CandidateIndex.embeddings`."""
-        return tf.gather(self._candidates, positions)
+        # Read first: gathering from the variable itself would make every later search copy it.
+        return tf.gather(tf.convert_to_tensor(self._candidates), positions)
 
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""

@@ -3,14 +3,16 @@
 import math
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export._native_log import quiet_native_log
 from export._tf import scann_ops, tf
 from export.config import ScannConfig
-from export.index.base import CandidateIndex, best_first, check_candidates
+from export.index.base import CandidateIndex, Effort, best_first, check_candidates
 
 __all__ = ["ScannIndex"]
 
@@ -18,6 +20,8 @@ __all__ = ["ScannIndex"]
 # candidates, hashing and reordering below 100,000, partitions from there on.
 _HASH_FROM = 20_000
 _TREE_FROM = 100_000
+_TRAINING_SAMPLE = 250_000
+_REORDERING_CANDIDATES = 300
 _TIE_MARGIN = 8
 
 
@@ -39,28 +43,58 @@ class ScannIndex(CandidateIndex):
         super().__init__()
         check_candidates(candidate_embeddings, candidate_ids)
         self.num_candidates, self.dimension = candidate_embeddings.shape
-        self._parameters = _choose(self.num_candidates, config)
-        self.exact = (
-            self._parameters["scoring"] == "brute_force"
-            and self._parameters["num_leaves"] == self._parameters["num_leaves_to_search"]
-        )
-        self._num_leaves = self._parameters["num_leaves"] or 1
+        layout = _choose(self.num_candidates, config)
+        self._layout = layout
         # The resource's name must be one per index: left to TensorFlow, each signature
         # would build a searcher of its own, and two versions might share one.
         self._shared_name = f"scann-{uuid.uuid4()}"
-        searcher = _build(candidate_embeddings, self._parameters, f"build-{self._shared_name}")
-        self._state = searcher.serialize_to_module()
+        with quiet_native_log():
+            searcher = _build(candidate_embeddings, layout, f"build-{self._shared_name}")
+            self._state = searcher.serialize_to_module()
         tf.raw_ops.DestroyResourceOp(resource=searcher.searcher_handle, ignore_lookup_error=True)
+        self.set_effort(
+            Effort(
+                num_leaves_to_search=layout.num_leaves_to_search,
+                num_reordering_candidates=layout.num_reordering_candidates,
+            )
+        )
+
+    def set_effort(self, effort: Effort) -> None:
+        """See `CandidateIndex.set_effort`."""
+        leaves, layout = self._layout.num_leaves, self._layout
+        self.effort = Effort(
+            num_leaves_to_search=(
+                None if leaves is None else min(effort.num_leaves_to_search or 1, leaves)
+            ),
+            num_reordering_candidates=(
+                None if layout.scores_exactly else effort.num_reordering_candidates
+            ),
+        )
+        self.exact = layout.scores_exactly and self.effort.num_leaves_to_search == leaves
+
+    def efforts(self) -> list[Effort]:
+        """See `CandidateIndex.efforts`."""
+        num_leaves = self._layout.num_leaves
+        leaves: list[int | None] = [None]
+        if num_leaves is not None:
+            shares = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.4, 1.0)
+            leaves = [*sorted({max(1, round(share * num_leaves)) for share in shares})]
+        reordered = [None] if self._layout.scores_exactly else [50, 100, 200, 400, 800]
+        return [
+            Effort(num_leaves_to_search=count, num_reordering_candidates=candidates)
+            for count in leaves
+            for candidates in reordered
+        ]
 
     def search(
-        self, query_embeddings: tf.Tensor, k: int | tf.Tensor
+        self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `CandidateIndex.search`."""
         k = tf.convert_to_tensor(k, tf.int32)
         n = self.num_candidates
 
         def fetch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            scores, positions = self._search(query_embeddings, count, tf.constant(1.0))
+            scores, positions = self._search(query_embeddings, count, effort or self.effort)
             return count, *best_first(scores, positions, count)
 
         def cut_in_a_tie(count: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
@@ -89,27 +123,41 @@ class ScannIndex(CandidateIndex):
         factor = tf.cast(n / tf.maximum(tf.math.count_nonzero(allowed), 1), tf.float32)
         fetch = tf.cast(tf.math.ceil(tf.cast(k, tf.float32) * factor * 1.25), tf.int32) + 16
         fetch = tf.maximum(tf.minimum(fetch, n), k)
-        scores, positions = self._search(query_embeddings, fetch, factor)
+        leaves, reordered = self.effort
+        effort = Effort(
+            num_leaves_to_search=None if leaves is None else _times(leaves, factor),
+            num_reordering_candidates=None if reordered is None else _times(reordered, factor),
+        )
+        scores, positions = self._search(query_embeddings, fetch, effort)
         kept = tf.gather(tf.pad(allowed, [[0, 1]]), positions)
         scores = tf.where(kept, scores, -math.inf)
         return best_first(scores, tf.where(kept, positions, n), k)
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
         """See `CandidateIndex.embeddings`; ScaNN keeps them for reordering."""
-        return tf.ensure_shape(tf.gather(self._state.dataset, positions), [None, self.dimension])
+        # Read first: gathering from the variable itself would make every later search copy it.
+        rows = tf.gather(self._state.dataset.read_value(), positions)
+        return tf.ensure_shape(rows, [None, self.dimension])
+
+    def parameters(self) -> dict[str, Any]:
+        """See `CandidateIndex.parameters`."""
+        return {
+            "scoring": "brute_force" if self._layout.scores_exactly else "asymmetric_hashing",
+            "num_leaves": self._layout.num_leaves,
+            **self.effort._asdict(),
+        }
 
     def _search(
-        self, query_embeddings: tf.Tensor, k: tf.Tensor, factor: tf.Tensor
+        self, query_embeddings: tf.Tensor, k: tf.Tensor, effort: Effort
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Answers in ScaNN's order, padded to k; `factor` times the usual effort."""
-        leaves = self._parameters["num_leaves_to_search"]
-        reordered = self._parameters["num_reordering_candidates"]
+        """Answers in ScaNN's order, padded to k."""
+        leaves, reordered = effort
         positions, scores = scann_ops.scann_search_batched(
             self._handle(),
             query_embeddings,
             k,
-            -1 if reordered is None else tf.maximum(k, _times(reordered, factor)),
-            -1 if leaves is None else tf.minimum(_times(leaves, factor), self._num_leaves),
+            -1 if reordered is None else tf.maximum(k, reordered),
+            -1 if leaves is None else tf.minimum(leaves, self._layout.num_leaves or 1),
             True,
         )
         # ScaNN fills short rows with NaN, and leaves off the columns that no row fills.
@@ -120,10 +168,6 @@ class ScannIndex(CandidateIndex):
         scores = tf.pad(scores, padding, constant_values=-math.inf)
         positions = tf.pad(positions, padding, constant_values=self.num_candidates)
         return scores, positions
-
-    def parameters(self) -> dict[str, Any]:
-        """See `CandidateIndex.parameters`."""
-        return dict(self._parameters)
 
     def _handle(self) -> tf.Tensor:
         state = self._state
@@ -145,38 +189,45 @@ def _times(count: int, factor: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.math.ceil(tf.cast(count, tf.float32) * factor), tf.int32)
 
 
-def _choose(num_candidates: int, config: ScannConfig) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """What is built; None where it is left out."""
+
+    num_leaves: int | None
+    num_leaves_to_search: int | None
+    num_reordering_candidates: int | None
+
+    @property
+    def scores_exactly(self) -> bool:
+        """Whether candidates are scored by brute force, not by hashing and reordering."""
+        return self.num_reordering_candidates is None
+
+
+def _choose(num_candidates: int, config: ScannConfig) -> _Layout:
     """Parameters for a corpus, those of the configuration first."""
-    tree = config.num_leaves is not None or num_candidates >= _TREE_FROM
-    hashing = config.num_reordering_candidates is not None or num_candidates >= _HASH_FROM
-    leaves = searched = None
-    if tree:
+    leaves = searched = reordered = None
+    if config.num_leaves is not None or num_candidates >= _TREE_FROM:
         leaves = min(config.num_leaves or round(math.sqrt(num_candidates)), num_candidates)
         searched = min(config.num_leaves_to_search or max(1, round(leaves / 10)), leaves)
-    return {
-        "scoring": "asymmetric_hashing" if hashing else "brute_force",
-        "num_leaves": leaves,
-        "num_leaves_to_search": searched,
-        "num_reordering_candidates": (
-            (config.num_reordering_candidates or 300) if hashing else None
-        ),
-    }
+    if config.num_reordering_candidates is not None or num_candidates >= _HASH_FROM:
+        reordered = config.num_reordering_candidates or _REORDERING_CANDIDATES
+    return _Layout(
+        num_leaves=leaves, num_leaves_to_search=searched, num_reordering_candidates=reordered
+    )
 
 
-def _build(
-    candidate_embeddings: npt.NDArray[np.float32], parameters: dict[str, Any], shared_name: str
-) -> Any:
+def _build(candidate_embeddings: npt.NDArray[np.float32], layout: _Layout, shared_name: str) -> Any:
     builder = scann_ops.builder(tf.constant(candidate_embeddings), 100, "dot_product")
-    if parameters["num_leaves"] is not None:
+    if layout.num_leaves is not None:
         builder = builder.tree(
-            num_leaves=parameters["num_leaves"],
-            num_leaves_to_search=parameters["num_leaves_to_search"],
-            training_sample_size=min(len(candidate_embeddings), 250_000),
+            num_leaves=layout.num_leaves,
+            num_leaves_to_search=layout.num_leaves_to_search,
+            training_sample_size=min(len(candidate_embeddings), _TRAINING_SAMPLE),
             min_partition_size=1,
         )
-    if parameters["scoring"] == "brute_force":
+    if layout.scores_exactly:
         builder = builder.score_brute_force()
     else:
         builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
-        builder = builder.reorder(parameters["num_reordering_candidates"])
+        builder = builder.reorder(layout.num_reordering_candidates)
     return builder.build(shared_name=shared_name)

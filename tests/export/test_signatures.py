@@ -1,6 +1,6 @@
 """Every signature of every index against one oracle in NumPy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,17 @@ APPROXIMATE: dict[str, tuple[str, IndexConfig, int]] = {
     "scann probed": ("scann", ScannConfig(num_leaves=9, num_leaves_to_search=1), 0),
     "ivf": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=1), 20_000),
     "ivf probed": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=1), 0),
+    "ivf prefiltered": (
+        "ivf",
+        IvfConfig(
+            num_leaves=9,
+            num_leaves_to_search=2,
+            prefilter_dimensions=2,
+            num_reordering_candidates=5,
+        ),
+        0,
+    ),
+    "ivf int8": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=2, row_type="int8"), 0),
 }
 
 
@@ -108,12 +119,16 @@ def traced(index: str, config: IndexConfig, score_all_up_to: int) -> dict[str, A
         return servable(index, config)
 
 
-@pytest.fixture(scope="module", params=EXACT)
+def cases(names: Iterable[str], *, fast: set[str]) -> list[Any]:
+    return [pytest.param(n, marks=[] if n in fast else [pytest.mark.slow]) for n in names]
+
+
+@pytest.fixture(scope="module", params=cases(EXACT, fast={"brute_force", "ivf all leaves"}))
 def exact(request: pytest.FixtureRequest) -> dict[str, Any]:
     return traced(*EXACT[request.param])
 
 
-@pytest.fixture(scope="module", params=APPROXIMATE)
+@pytest.fixture(scope="module", params=cases(APPROXIMATE, fast={"scann"}))
 def approximate(request: pytest.FixtureRequest) -> dict[str, Any]:
     return traced(*APPROXIMATE[request.param])
 
@@ -212,7 +227,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 
 examples = settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -81,6 +81,8 @@ def test_empty_batch_has_no_rows(
         ("scann", ScannConfig(num_leaves=40, num_leaves_to_search=1)),
         ("scann", ScannConfig(num_leaves=40, num_reordering_candidates=5)),
         ("ivf", IvfConfig(num_leaves=40, num_leaves_to_search=1)),
+        ("ivf", IvfConfig(num_leaves=40, num_leaves_to_search=3, prefilter_dimensions=4)),
+        ("ivf", IvfConfig(num_leaves=40, num_leaves_to_search=3, row_type="bfloat16")),
     ],
 )
 def test_approximate_answers_hold_no_nan_and_no_candidate_twice(
@@ -98,6 +100,30 @@ def test_approximate_answers_hold_no_nan_and_no_candidate_twice(
         assert np.isneginf(row_scores[len(found) :]).all()
 
 
+def test_reordered_scores_are_exact(vectors: tuple[Matrix, Matrix]) -> None:
+    queries, candidates = vectors
+    config = IvfConfig(num_leaves=10, num_leaves_to_search=5, prefilter_dimensions=4)
+    scores, positions = build("ivf", candidates, config).search(tf.constant(queries), 20)
+    expected = np.take_along_axis(queries @ candidates.T, positions.numpy(), axis=1)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "config"), EXACT)
+def test_embeddings_are_not_gathered_from_a_variable(
+    name: str, config: IndexConfig, vectors: tuple[Matrix, Matrix]
+) -> None:
+    """After such a gather TensorFlow copies the whole variable at every later read."""
+    index = build(name, vectors[1], config)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    def embed(positions: tf.Tensor) -> tf.Tensor:
+        return index.embeddings(positions)
+
+    np.testing.assert_array_equal(embed(tf.constant([3, 1])), vectors[1][[3, 1]])
+    operations = embed.get_concrete_function().graph.get_operations()
+    assert "ResourceGather" not in {operation.type for operation in operations}
+
+
 def test_ivf_searches_as_many_leaves_as_k_candidates_need(vectors: tuple[Matrix, Matrix]) -> None:
     queries, candidates = vectors
     index = build("ivf", candidates, IvfConfig(num_leaves=40, num_leaves_to_search=1))
@@ -105,17 +131,24 @@ def test_ivf_searches_as_many_leaves_as_k_candidates_need(vectors: tuple[Matrix,
     assert (positions.numpy() < 400).all()
 
 
-@pytest.mark.parametrize("name", ["scann", "ivf"])
-def test_approximate_index_finds_most_of_the_best(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        (
+            "scann",
+            ScannConfig(num_leaves=50, num_leaves_to_search=15, num_reordering_candidates=100),
+        ),
+        ("ivf", IvfConfig(num_leaves=50, num_leaves_to_search=15)),
+        ("ivf", IvfConfig(num_leaves=50, num_leaves_to_search=15, prefilter_dimensions=12)),
+        ("ivf", IvfConfig(num_leaves=50, num_leaves_to_search=15, row_type="bfloat16")),
+        ("ivf", IvfConfig(num_leaves=50, num_leaves_to_search=15, row_type="int8")),
+    ],
+)
+def test_approximate_index_finds_most_of_the_best(name: str, config: IndexConfig) -> None:
     rng = np.random.default_rng(11)
     centers = rng.standard_normal((30, 16)) * 2
     candidates = (centers[rng.integers(0, 30, 3000)] + rng.standard_normal((3000, 16))).astype("f4")
     queries = (centers[rng.integers(0, 30, 50)] + rng.standard_normal((50, 16))).astype("f4")
-    config: IndexConfig = (
-        ScannConfig(num_leaves=50, num_leaves_to_search=15, num_reordering_candidates=100)
-        if name == "scann"
-        else IvfConfig(num_leaves=50, num_leaves_to_search=15)
-    )
     _, positions = build(name, candidates, config).search(tf.constant(queries), 10)
     expected = oracle(queries, candidates, 10)[1]
     found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
