@@ -82,6 +82,7 @@ __all__ = [
     "meta_graph_pb2",
     "op_def_registry",
     "ops",
+    "public_api",
     "read_records",
     "run_session",
     "saved_model_pb2",
@@ -153,3 +154,10 @@ def read_records(path: Path) -> Iterator[bytes]:
         yield from _pywrap_record_io.RecordIterator(str(path), "")
     except errors.OpError as exc:
         raise StatusError(Code(exc.error_code), exc.message) from exc
+
+
+def public_api() -> Any:
+    """The `tensorflow` package with all of its API, which takes seconds to load."""
+    import tensorflow
+
+    return tensorflow

@@ -1,0 +1,1 @@
+"""Measures model servers: the embedded one, a TensorFlow Serving binary, any address."""
