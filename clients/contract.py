@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "CANDIDATE_ID",
     "CANDIDATE_IDS",
+    "CORPUS_FILE",
     "DEFAULT_GRPC_PORT",
     "DEFAULT_HOST",
     "DEFAULT_INDEX",
@@ -32,6 +33,7 @@ __all__ = [
     "MANIFEST_FILE",
     "PADDING_CANDIDATE_ID",
     "PADDING_SCORE",
+    "PROBE_FILE",
     "QUERY_EMBEDDING",
     "RATE",
     "RATING",
@@ -95,6 +97,8 @@ def servable_name(model: str, index: str) -> str:
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
 GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and their answers
+PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # best candidates and held-out interactions
+CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from export.config import ExportConfig, ModelConfig, TrainConfig
 from export.data.options import add_data_arguments, data_config
+from export.gates import cli as gates_cli
+from export.gates.options import add_gate_arguments, gate_settings
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
@@ -25,6 +27,7 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Adds this package's verbs; imports nothing heavy."""
     _add_export(verbs)
     _add_demo(verbs)
+    gates_cli.add_commands(verbs)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -89,6 +92,7 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="leave each user's training interactions out of the servables: smaller, but "
         "requests cannot exclude them",
     )
+    add_gate_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_export)
 
@@ -162,10 +166,19 @@ def _run_export(args: argparse.Namespace) -> int:
     # From here on TensorFlow, pandas and the like are wanted.
     from export.console import ConsoleProgress
     from export.data import load
+    from export.gates.record import GateError
     from export.pipeline import run_export
 
-    with ConsoleProgress(sys.stderr) as progress:
-        result = run_export(load(source), config, args.repository, progress=progress)
+    settings = gate_settings(args)
+    try:
+        with ConsoleProgress(sys.stderr) as progress:
+            result = run_export(
+                load(source), config, args.repository, progress=progress, gates=settings
+            )
+    except GateError as exc:
+        sys.stderr.write(gates_cli.lines(exc.results))
+        raise
+    sys.stderr.write(gates_cli.lines(result.gates))
     _write(json.dumps(_as_json(result), indent=2) if args.json else _as_text(result))
     return 0
 
@@ -176,6 +189,10 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
         "servables": {name: str(path) for name, path in result.servables.items()},
         "metrics": result.metrics,
         "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
+        "gates": {
+            name: {one.gate: str(one.verdict) for one in found}
+            for name, found in result.gates.items()
+        },
     }
 
 

@@ -1,7 +1,7 @@
 """The whole export: train, evaluate, index, save, publish."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from export.config import ExportConfig
 from export.data.dataset import Dataset
 from export.evaluate import evaluate
 from export.filters import CandidateFilter
+from export.gates.publication import pass_gates, summary
+from export.gates.record import GateResult
+from export.gates.settings import GateSettings
 from export.index.base import CandidateIndex
 from export.index.build import build_index
 from export.manifest import build_manifest, write_manifest
@@ -22,10 +25,12 @@ from export.progress import Progress, StepTimer
 from export.ranking import inner_product_scorer
 from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
+from export.self_test import corpus_facts, write_self_test
 from export.signatures import RetrievalServable
 from export.split import Split, random_split
 from export.train import train
 from export.warmup import write_warmup_records
+from serving.probe import checksums
 from serving.repository import ModelRepository
 
 __all__ = ["ExportResult", "run_export"]
@@ -42,12 +47,14 @@ class ExportResult:
         servables: Folder of the version by servable name.
         metrics: Hit rates on the held-out part, as in the manifest.
         seconds: What each step took, in order.
+        gates: Results of the gates by servable name.
     """
 
     version: int
     servables: Mapping[str, Path]
     metrics: Mapping[str, Any]
     seconds: Mapping[str, float]
+    gates: Mapping[str, Sequence[GateResult]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,7 @@ def run_export(
     repository_root: Path,
     *,
     progress: Progress | None = None,
+    gates: GateSettings | None = None,
 ) -> ExportResult:
     """Trains a model and publishes it through every configured index.
 
@@ -77,8 +85,10 @@ def run_export(
         config: Everything else that decides the outcome.
         repository_root: Model repository, made if missing.
         progress: Told of each step and of the training's batches.
+        gates: What the gates require; None for their defaults.
 
     Raises:
+        GateError: A gate failed; nothing was published.
         RepositoryError: The repository cannot be written, or another export holds it.
         ValueError: The data are too few, or training diverged.
     """
@@ -102,6 +112,14 @@ def run_export(
                 path = publisher.stage(name)
                 _save(path, publisher.version, dataset, config, trained, indexes[index])
                 measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
+        with timer.step("gates") as measures:
+            results = pass_gates(
+                publisher,
+                names,
+                ModelRepository(repository_root),
+                gates or GateSettings(),
+            )
+            measures.append(summary(results))
         with timer.step("publish") as measures:
             servables = publisher.publish()
             measures.append(f"version {publisher.version} of {', '.join(names)}")
@@ -110,6 +128,7 @@ def run_export(
         servables=servables,
         metrics=trained.metrics,
         seconds=timer.seconds,
+        gates=results,
     )
 
 
@@ -164,10 +183,18 @@ def _save(
     )
     signatures = servable.signatures()
     save(servable, path, signatures)
-    write_warmup_records(
+    examples = servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0])
+    name = contract.servable_name(config.model, index.index_name)
+    write_warmup_records(path, name, examples)
+    write_self_test(
         path,
-        contract.servable_name(config.model, index.index_name),
-        servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0]),
+        signatures=signatures,
+        example_requests=examples,
+        query_embeddings=trained.query_embeddings,
+        candidate_embeddings=trained.candidate_embeddings,
+        dataset=dataset,
+        split=trained.split,
+        seed=config.train.seed,
     )
     manifest = build_manifest(
         config=config,
@@ -181,6 +208,8 @@ def _save(
         signatures=signatures,
         graph=inspect_saved_model(path),
     )
+    manifest["corpus"] = corpus_facts(trained.candidate_embeddings)
+    manifest["files"] = dict(checksums(path))
     write_manifest(path, manifest)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from clients import contract
 from serving.errors import RepositoryError
 
-__all__ = ["TOLERANCE", "GoldenQuery", "compare", "read_golden", "write_golden"]
+__all__ = ["TOLERANCE", "GoldenQuery", "compare", "decode", "encode", "read_golden", "write_golden"]
 
 TOLERANCE = 1e-5  # absolute below 1, relative above
 GOLDEN_FORMAT = 1
@@ -43,8 +43,8 @@ def write_golden(version_path: Path, queries: Sequence[GoldenQuery]) -> None:
         "queries": [
             {
                 "signature": query.signature,
-                "inputs": _encode(query.inputs),
-                "outputs": _encode(query.outputs),
+                "inputs": encode(query.inputs),
+                "outputs": encode(query.outputs),
             }
             for query in queries
         ],
@@ -68,8 +68,8 @@ def read_golden(version_path: Path) -> tuple[GoldenQuery, ...]:
         return tuple(
             GoldenQuery(
                 signature=str(query["signature"]),
-                inputs=_decode(query["inputs"]),
-                outputs=_decode(query["outputs"]),
+                inputs=decode(query["inputs"]),
+                outputs=decode(query["outputs"]),
             )
             for query in stored["queries"]
         )
@@ -145,11 +145,12 @@ def _compare_rankings(expected: Any, scores: Any, actual: Any) -> str | None:
     return None
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """A value as JSON knows it: NaN and infinities become objects."""
     if isinstance(value, Mapping):
-        return {key: _encode(one) for key, one in value.items()}
+        return {key: encode(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(one) for one in value]
+        return [encode(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}  # JSON has no NaN and no infinity
     if isinstance(value, bytes):
@@ -157,13 +158,14 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """The value that `encode` made this of."""
     if isinstance(value, dict):
         if set(value) == {"float"} and isinstance(value["float"], str):
             return float(value["float"])
-        return {key: _decode(one) for key, one in value.items()}
+        return {key: decode(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_decode(one) for one in value]
+        return [decode(one) for one in value]
     return value
 
 

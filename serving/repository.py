@@ -114,7 +114,11 @@ class ModelRepository:
 
     @contextmanager
     def publisher(
-        self, names: Sequence[str], *, lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+        self,
+        names: Sequence[str],
+        *,
+        at_least: int = 1,
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
     ) -> Iterator["Publisher"]:
         """One publication, which gives the servables `names` the same new version.
 
@@ -124,6 +128,7 @@ class ModelRepository:
 
         Args:
             names: Models to publish, at least one.
+            at_least: Lowest number to give.
             lock_timeout: Seconds to wait for another publisher.
 
         Raises:
@@ -143,7 +148,7 @@ class ModelRepository:
         with file_lock(self.root / LOCK_FILE, timeout=lock_timeout):
             for base_path in base_paths.values():
                 _remove_leftovers(base_path)
-            version = 1 + max(self._last_version(name) for name in names)
+            version = max(at_least, *(1 + self._last_version(name) for name in names))
             for base_path in base_paths.values():
                 write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
             publisher = Publisher(version=version, base_paths=base_paths)
@@ -191,6 +196,16 @@ class Publisher:
         )
         self._staged[name] = staging
         return staging
+
+    def staged(self, name: str) -> Path:
+        """The folder that `stage` gave out for `name`.
+
+        Raises:
+            ValueError: Nothing was staged under this name.
+        """
+        if name not in self._staged:
+            raise ValueError(f"{name!r} was not staged")
+        return self._staged[name]
 
     def publish(self) -> dict[str, Path]:
         """Makes every staged servable visible to the server, each by one rename.

@@ -83,6 +83,7 @@ __all__ = [
     "op_def_registry",
     "ops",
     "public_api",
+    "pywrap_tf_session",
     "read_records",
     "run_session",
     "saved_model_pb2",

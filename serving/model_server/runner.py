@@ -50,6 +50,11 @@ class ModelServer:
         """`host:port` of the REST API."""
         return self.options.rest_address
 
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs: of the server itself, or of the docker client."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> Self:
         """Starts the process and returns at once; see `wait_until`.
 

@@ -1,0 +1,147 @@
+"""The gates within a publication: between staging and the renames that make it visible."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients import contract
+from export.gates.record import GateResult, Verdict, failed
+from export.gates.run import record_in_manifest, run_gates
+from export.gates.settings import GateSettings
+from export.gates.subject import live_version, read_manifest, subject_of
+from serving.errors import RepositoryError
+from serving.probe import checksums
+from serving.repository import ModelRepository, Publisher, parse_version
+
+__all__ = ["Published", "pass_gates", "publish_saved_model", "summary", "verify_version"]
+
+log = logging.getLogger(__name__)
+
+
+def pass_gates(
+    publisher: Publisher,
+    names: Sequence[str],
+    repository: ModelRepository,
+    settings: GateSettings,
+) -> dict[str, list[GateResult]]:
+    """Puts everything that was staged before the gates and records the results in it.
+
+    Args:
+        publisher: The publication under way.
+        names: The staged servables.
+        repository: Where it is going to be published.
+        settings: What is required.
+
+    Raises:
+        GateError: A gate failed that is not allowed to.
+        RepositoryError: Something that was staged cannot be read.
+    """
+    subjects = [
+        subject_of(
+            name,
+            publisher.version,
+            publisher.staged(name),
+            live=live_version(repository, name, before=publisher.version),
+        )
+        for name in names
+    ]
+    results = run_gates(subjects, settings)
+    for subject in subjects:
+        for result in results[subject.name]:
+            log.info("%s: %s", subject.name, result)
+        record_in_manifest(subject, results[subject.name])
+    error = failed(results)
+    if error is not None:
+        raise error
+    return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was published.
+
+    Attributes:
+        version: Its number.
+        path: Its folder.
+        results: Results of the gates by servable name.
+    """
+
+    version: int
+    path: Path
+    results: Mapping[str, Sequence[GateResult]]
+
+
+def verify_version(path: Path, settings: GateSettings) -> dict[str, list[GateResult]]:
+    """Results of the gates for a version where it lies; changes nothing.
+
+    Args:
+        path: `<repository>/<model>/<version>`.
+        settings: What is required.
+
+    Raises:
+        RepositoryError: The path is no version of a model repository.
+    """
+    path = path.resolve()
+    version = parse_version(path.name)
+    if version is None or not path.is_dir():
+        raise RepositoryError(
+            f"{path} is no version of a model repository; give <repository>/<model>/<version>, "
+            "or publish a SavedModel from elsewhere with `shortlist publish`"
+        )
+    repository, name = ModelRepository(path.parent.parent), path.parent.name
+    live = live_version(repository, name, before=version)
+    return run_gates([subject_of(name, version, path, live=live)], settings)
+
+
+def publish_saved_model(
+    source: Path, name: str, repository_root: Path, settings: GateSettings
+) -> Published:
+    """Publishes a copy of a SavedModel through the gates.
+
+    Its own version number is kept where that is still free, since a servable of
+    `shortlist export` answers with its number.
+
+    Args:
+        source: Folder with `saved_model.pb`.
+        name: Model name.
+        repository_root: Model repository, made if missing.
+        settings: What is required.
+
+    Raises:
+        GateError: A gate failed; nothing was published.
+        RepositoryError: The source is no SavedModel, or the repository cannot be written.
+    """
+    if not (source / "saved_model.pb").is_file():
+        raise RepositoryError(f"{source} holds no saved_model.pb; give the folder of a SavedModel")
+    repository = ModelRepository(repository_root)
+    manifest = read_manifest(source) or {}
+    own = manifest.get("version")
+    wanted = own if isinstance(own, int) and own > 0 else 1
+    with repository.publisher([name], at_least=wanted) as publisher:
+        staging = publisher.stage(name)
+        shutil.copytree(source, staging, dirs_exist_ok=True)
+        if own is not None and own != publisher.version:
+            log.warning(
+                "version %d is taken: the answers of version %d will name %d as theirs",
+                own,
+                publisher.version,
+                own,
+            )
+        manifest.setdefault("files", dict(checksums(staging)))
+        manifest |= {"servable": name, "version": publisher.version}
+        file = staging / contract.MANIFEST_FILE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+        results = pass_gates(publisher, [name], repository, settings)
+        paths = publisher.publish()
+    return Published(version=publisher.version, path=paths[name], results=results)
+
+
+def summary(results: Mapping[str, Sequence[GateResult]]) -> str:
+    """How many gates came out how, such as `21 passed, 3 skipped`."""
+    verdicts = [result.verdict for found in results.values() for result in found]
+    counts = [(verdict, verdicts.count(verdict)) for verdict in Verdict]
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)

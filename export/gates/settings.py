@@ -1,0 +1,62 @@
+"""What the gates require."""
+
+from dataclasses import dataclass
+
+from export.gates.record import GATES
+
+__all__ = ["GateSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """Limits of the gates.
+
+    Attributes:
+        server: What the infrastructure gate starts: `embedded`, `binary` or `docker`. A
+            stock server is not asked to run servables with ops that it lacks; the embedded one is.
+        target_producer: Newest graph format that the target server reads; None for that of
+            the TensorFlow installed here.
+        min_recall: Least recall@10 against brute force.
+        max_hit_rate_drop: How much lower than the live version's the hit rate@10 may be on
+            the same held-out interactions, besides two standard errors of the difference.
+        max_size_change: Largest change of the number of candidates, as a share of the live
+            version's.
+        max_lost: Largest share of the live version's candidates that may be gone.
+        load_timeout: Seconds for the server to have everything AVAILABLE.
+        max_memory_bytes: Largest resident size of the server with everything loaded.
+        max_latency_ratio: Largest p99 of one query as a multiple of the live version's.
+        latency_slack_ms: What p99 may be slower in any case: noise of a shared machine.
+        allow: Gates whose failure is recorded and overridden.
+    """
+
+    server: str = "embedded"
+    target_producer: int | None = None
+    min_recall: float = 0.8
+    max_hit_rate_drop: float = 0.02
+    max_size_change: float = 0.5
+    max_lost: float = 0.2
+    load_timeout: float = 180.0
+    max_memory_bytes: int = 16 * 2**30
+    max_latency_ratio: float = 1.5
+    latency_slack_ms: float = 5.0
+    allow: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.allow - set(GATES))
+        if unknown:
+            raise ValueError(f"unknown gate {unknown[0]!r}; gates are {', '.join(GATES)}")
+        if self.server not in ("embedded", "binary", "docker"):
+            raise ValueError(f"server must be embedded, binary or docker, got {self.server!r}")
+        for name in ("min_recall", "max_lost"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        for name in (
+            "max_hit_rate_drop",
+            "max_size_change",
+            "load_timeout",
+            "max_memory_bytes",
+            "max_latency_ratio",
+            "latency_slack_ms",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
