@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class ExportResult:
     servables: Mapping[str, Path]
     metrics: Mapping[str, Any]
     seconds: Mapping[str, float]
-    gates: Mapping[str, Sequence[GateResult]]
+    gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
