@@ -31,7 +31,10 @@ class BruteForceIndex(CandidateIndex):
         self.num_candidates, self.dimension = candidate_embeddings.shape
         self.effort = Effort(num_leaves_to_search=None, num_reordering_candidates=None)
         # Without identifiers the layer answers positions.
-        self._layer = tfrs.layers.factorized_top_k.BruteForce()
+        self._layer = tfrs.layers.factorized_top_k.BruteForce(
+            # Saving a Keras layer traces it with its own k, which must not exceed the corpus.
+            k=min(10, self.num_candidates)
+        )
         self._layer.index(tf.constant(candidate_embeddings))
         shape = candidate_embeddings.shape
         (self._candidates,) = (w for w in self._layer.weights if w.shape == shape)

@@ -12,7 +12,7 @@ import pytest
 from clients import contract
 from clients.wire.messages import PredictionLog
 from export._tf import tf
-from export.config import ExportConfig
+from export.config import ExportConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.pipeline import ExportResult, run_export
 from export.saved_model import inspect_saved_model
@@ -151,3 +151,21 @@ def test_next_export_gets_the_next_version(
     versions = [run_export(small_dataset, config, tmp_path).version for _ in range(2)]
     assert versions == [1, 2]
     assert sorted(p.name for p in (tmp_path / "other_brute_force").glob("[0-9]*")) == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_a_corpus_of_two_candidates_is_exported_whole(tmp_path: Path) -> None:
+    """Keras traces a layer with its own default k of 10 while it is saved."""
+    dataset = Dataset(
+        name="tiny",
+        user_ids=("1", "2", "3"),
+        candidate_ids=("a", "b"),
+        user_positions=np.array([0, 1, 2], np.int32),
+        candidate_positions=np.array([0, 1, 0], np.int32),
+        titles=("a", "b"),
+    )
+    config = ExportConfig(indexes=("brute_force",), train=TrainConfig(epochs=1))
+    result = run_export(dataset, config, tmp_path)
+    signature = load(result.servables["retrieval_brute_force"]).signatures["serving_default"]
+    answer = signature(user_id=tf.constant(["1"]))["candidate_ids"].numpy()
+    assert sorted(answer[0].tolist()) == [b"a", b"b"]
