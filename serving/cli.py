@@ -3,6 +3,7 @@
 import argparse
 
 from clients import contract
+from serving import repository_cli
 from serving.rollout import cli as rollout_cli
 
 __all__ = ["add_commands"]
@@ -14,6 +15,7 @@ RAW_FLAGS = ("--model_config_file", "--model_base_path")
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds this package's verbs; imports nothing heavy."""
     _add_serve(verbs)
+    repository_cli.add_commands(verbs)
     rollout_cli.add_commands(verbs)
 
 

@@ -144,7 +144,8 @@ def _print_outcomes(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
         return
     for outcome in outcomes:
         labels = ", ".join(f"{label} {version}" for label, version in _labels(outcome).items())
-        steps = f"{len(outcome.steps)} steps" if outcome.steps else "nothing to do"
+        count = len(outcome.steps)
+        steps = f"{count} step{'s' if count > 1 else ''}" if count else "nothing to do"
         _write(f"{outcome.name}: {labels} ({steps}, {outcome.seconds:.1f} s)")
         for address, reason in outcome.unreachable.items():
             _write(f"{outcome.name}: left out {address}: {reason}")

@@ -99,9 +99,10 @@ class Fleet:
         """State of one servable in the repository, the configuration, and on every server.
 
         Raises:
-            RolloutError: The configuration file cannot be read.
+            RolloutError: The configuration file is there and cannot be read.
         """
-        recorded = self.config_file.entry(name)
+        # Without a file there is nothing to roll out by, but versions can be looked at.
+        recorded = self.config_file.entry(name) if self.config_file.path.exists() else None
         labels = {*MANAGED_LABELS, *(recorded.labels if recorded else ())}
         states: list[ServerState] = []
         unreachable: dict[str, str] = {}

@@ -70,10 +70,15 @@ def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = N
         name for name in configured if version is None or version in fleet.repository.versions(name)
     ]
     if not found:
-        of = "" if version is None else f" with version {version}"
+        if configured and version is not None:
+            there = {name: fleet.repository.versions(name) for name in configured}
+            raise RolloutError(
+                f"no model that the servers are given has version {version}; there are: "
+                + "; ".join(f"{name} {', '.join(map(str, all_))}" for name, all_ in there.items())
+            )
         raise RolloutError(
-            f"no model{of} of {fleet.repository.root} is in {fleet.config_file.path} "
-            f"({', '.join(configured) or 'which lists none of it'}); name one: --servable NAME"
+            f"{fleet.config_file.path} lists no model of {fleet.repository.root}; name one: "
+            "--servable NAME"
         )
     return found
 
