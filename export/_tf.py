@@ -13,5 +13,11 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from scann.scann_ops.py import scann_ops
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
 
-__all__ = ["saved_model_pb2", "scann_ops", "tf", "tfrs"]
+__all__ = ["is_registered_op", "saved_model_pb2", "scann_ops", "tf", "tfrs"]
+
+
+def is_registered_op(name: str) -> bool:
+    """Whether TensorFlow itself, or a library loaded into it, registers this op."""
+    return op_def_registry.get(name) is not None

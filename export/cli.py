@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
-from export.config import ExportConfig, ModelConfig, TrainConfig
+from export.config import TARGETS, ExportConfig, ModelConfig, TrainConfig
 from export.data.options import add_data_arguments, data_config
 from export.gates import cli as gates_cli
 from export.gates.options import add_gate_arguments, gate_settings
@@ -66,6 +66,19 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default=DEFAULT_TOP_K,
         metavar="K",
         help="answers per user of serving_default (default: %(default)s)",
+    )
+    group.add_argument(
+        "--recall",
+        type=float,
+        default=ExportConfig.recall,
+        metavar="SHARE",
+        help="share of the exact top 10 that approximate indexes must find; their parameters "
+        "are chosen for it by measuring (default: %(default)s)",
+    )
+    group.add_argument(
+        "--target",
+        choices=TARGETS,
+        help="refuse servables that this server cannot run, before anything is published",
     )
     for option, default, text in (
         ("--epochs", TrainConfig.epochs, "passes over the training part"),
@@ -152,6 +165,8 @@ def _run_export(args: argparse.Namespace) -> int:
         model=args.model,
         indexes=tuple(args.index or INDEXES),
         top_k=args.top_k,
+        recall=args.recall,
+        target=args.target,
         keep_seen=not args.without_seen,
         towers=ModelConfig(embedding_dim=args.embedding_dim),
         train=TrainConfig(

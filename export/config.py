@@ -7,6 +7,7 @@ from typing import Any
 from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
+    "TARGETS",
     "BruteForceConfig",
     "ExportConfig",
     "IndexConfig",
@@ -17,6 +18,8 @@ __all__ = [
 ]
 
 
+# Servers whose ops are known: the stock TensorFlow Serving of this TensorFlow, and our own.
+TARGETS = ("stock-2.20", "embedded")
 ROW_TYPES = ("float32", "bfloat16", "int8")
 
 
@@ -133,12 +136,17 @@ class ExportConfig:
         model: Model name; each index is published as `<model>_<index>`.
         indexes: Which servables to publish, names from `clients.contract.INDEXES`.
         top_k: Answers per row of `serving_default`; at most the corpus is returned.
+        recall: Recall@10 that every approximate index must reach; its effort is chosen for
+            it by measuring. None keeps the effort that its configuration says.
+        target: Server that must be able to run every servable, or None for any.
         keep_seen: Whether servables know what each user had in training, for `exclude_seen`.
     """
 
     model: str = DEFAULT_MODEL
     indexes: tuple[str, ...] = INDEXES
     top_k: int = DEFAULT_TOP_K
+    recall: float | None = 0.95
+    target: str | None = None
     keep_seen: bool = True
     towers: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -156,6 +164,14 @@ class ExportConfig:
             f"indexes must be distinct, got {', '.join(self.indexes)}",
         )
         _require_positive(top_k=self.top_k)
+        _require(
+            self.recall is None or 0 < self.recall <= 1,
+            f"recall must lie between 0 and 1, got {self.recall}",
+        )
+        _require(
+            self.target is None or self.target in TARGETS,
+            f"unknown target {self.target!r}; choose from {', '.join(TARGETS)}",
+        )
 
     def index_config(self, index: str) -> IndexConfig:
         """Configuration of one index."""

@@ -1,7 +1,7 @@
 """The whole export: train, evaluate, index, save, publish."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from export.gates.publication import pass_gates, summary
 from export.gates.record import GateResult
 from export.gates.settings import GateSettings
 from export.index.base import CandidateIndex
-from export.index.build import build_index
+from export.index.build import build_index, custom_ops
+from export.index.tuning import RecallReport, exact_positions, tune
 from export.manifest import build_manifest, write_manifest
 from export.model import RetrievalModel
+from export.plot import recall_latency_svg
 from export.progress import Progress, StepTimer
 from export.ranking import inner_product_scorer
 from export.saved_model import inspect_saved_model, save
@@ -28,14 +30,19 @@ from export.seen import SeenCandidates
 from export.self_test import corpus_facts, write_self_test
 from export.signatures import RetrievalServable
 from export.split import Split, random_split
+from export.targets import check_target
 from export.train import train
 from export.warmup import write_warmup_records
 from serving.probe import checksums
 from serving.repository import ModelRepository
 
-__all__ = ["ExportResult", "run_export"]
+__all__ = ["RECALL_K", "RECALL_PICTURE", "ExportResult", "run_export"]
 
 log = logging.getLogger(__name__)
+
+RECALL_K = 10  # of the recall that indexes are tuned to
+RECALL_PICTURE = "recall_latency.svg"  # beside the manifest
+_RECALL_QUERIES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,27 +97,21 @@ def run_export(
     Raises:
         GateError: A gate failed; nothing was published.
         RepositoryError: The repository cannot be written, or another export holds it.
-        ValueError: The data are too few, or training diverged.
+        ValueError: The data are too few, training diverged, an index misses the recall, or
+            the target server lacks an op.
     """
+    for index in config.indexes:  # before training, where it can be told so early
+        _check_target(config, index, custom_ops(index))
     timer = StepTimer(progress or Progress())
     trained = _train(dataset, config, timer)
-    indexes: dict[str, CandidateIndex] = {}
-    for index in config.indexes:
-        with timer.step(f"index {index}") as measures:
-            indexes[index] = build_index(
-                index,
-                trained.candidate_embeddings,
-                dataset.candidate_ids,
-                config.index_config(index),
-            )
-            measures.append(f"{len(dataset.candidate_ids)} candidates")
-            measures.extend(_parameters_in_words(indexes[index]))
+    indexes = _build_indexes(trained, dataset, config, timer)
     names = [contract.servable_name(config.model, index) for index in config.indexes]
     with ModelRepository(repository_root).publisher(names) as publisher:
         for index, name in zip(config.indexes, names, strict=True):
             with timer.step(f"save {index}") as measures:
                 path = publisher.stage(name)
-                _save(path, publisher.version, dataset, config, trained, indexes[index])
+                index_, recall = indexes[index]
+                _save(path, publisher.version, dataset, config, trained, index_, recall)
                 measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
         with timer.step("gates") as measures:
             results = pass_gates(
@@ -154,6 +155,47 @@ def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained
     )
 
 
+def _build_indexes(
+    trained: _Trained, dataset: Dataset, config: ExportConfig, timer: StepTimer
+) -> dict[str, tuple[CandidateIndex, RecallReport]]:
+    """Builds every index and chooses its effort."""
+    queries = _held_out_queries(trained, dataset, config)
+    exact = exact_positions(queries, trained.candidate_embeddings, RECALL_K)
+    indexes = {}
+    for name in config.indexes:
+        with timer.step(f"index {name}") as measures:
+            index = build_index(
+                name,
+                trained.candidate_embeddings,
+                dataset.candidate_ids,
+                config.index_config(name),
+            )
+            recall = tune(index, queries, exact, target=config.recall)
+            measures.append(f"{len(dataset.candidate_ids)} candidates")
+            measures.append(f"recall@{recall.k} {recall.chosen.recall:.3f}")
+            measures.extend(_parameters_in_words(index))
+        indexes[name] = (index, recall)
+    return indexes
+
+
+def _held_out_queries(
+    trained: _Trained, dataset: Dataset, config: ExportConfig
+) -> npt.NDArray[np.float32]:
+    """Query-tower outputs of some users that have held-out interactions."""
+    users = np.unique(dataset.user_positions[trained.split.held_out])
+    if len(users) > _RECALL_QUERIES:
+        users = np.random.default_rng(config.train.seed).choice(
+            users, _RECALL_QUERIES, replace=False
+        )
+    queries: npt.NDArray[np.float32] = trained.query_embeddings[users]
+    return queries
+
+
+def _check_target(config: ExportConfig, index: str, ops: Collection[str]) -> None:
+    if config.target is not None:
+        check_target(config.target, contract.servable_name(config.model, index), ops)
+
+
 def _seen(dataset: Dataset, split: Split) -> SeenCandidates:
     return SeenCandidates(
         dataset.user_positions[split.training],
@@ -170,6 +212,7 @@ def _save(
     config: ExportConfig,
     trained: _Trained,
     index: CandidateIndex,
+    recall: RecallReport,
 ) -> None:
     """Saves one servable with its warm-up records and manifest."""
     servable = RetrievalServable(
@@ -196,17 +239,22 @@ def _save(
         split=trained.split,
         seed=config.train.seed,
     )
+    graph = inspect_saved_model(path)
+    _check_target(config, index.index_name, graph.ops)
+    curve = {index.index_name: [(point.latency_ms, point.recall) for point in recall.curve]}
+    picture = recall_latency_svg(curve, title=f"{name}, {index.num_candidates} candidates")
+    (path / contract.WARMUP_FILE).with_name(RECALL_PICTURE).write_text(picture, encoding="utf-8")
     manifest = build_manifest(
         config=config,
         dataset=dataset,
         index=index.index_name,
         version=version,
-        index_parameters=index.parameters(),
+        index_parameters={**index.parameters(), "recall": recall.as_json()},
         exact=index.exact,
         top_k=servable.top_k,
         metrics=trained.metrics,
         signatures=signatures,
-        graph=inspect_saved_model(path),
+        graph=graph,
     )
     manifest["corpus"] = corpus_facts(trained.candidate_embeddings)
     manifest["files"] = dict(checksums(path))

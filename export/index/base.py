@@ -33,6 +33,7 @@ class CandidateIndex(tf.Module, ABC):
 
     Attributes:
         index_name: Kind of index, one of `clients.contract.INDEXES`.
+        custom_ops: Ops it uses that TensorFlow itself does not have.
         exact: Whether the answers are those of brute force.
         effort: What `search` spends unless told otherwise.
         num_candidates: n.
@@ -40,6 +41,7 @@ class CandidateIndex(tf.Module, ABC):
     """
 
     index_name: ClassVar[str]
+    custom_ops: ClassVar[tuple[str, ...]] = ()
     exact: bool
     effort: Effort
     num_candidates: int

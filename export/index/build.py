@@ -12,9 +12,9 @@ from export.index.brute_force import BruteForceIndex
 from export.index.ivf import IvfIndex
 from export.index.scann import ScannIndex
 
-__all__ = ["build_index"]
+__all__ = ["build_index", "custom_ops"]
 
-_KINDS: dict[str, Callable[[Any, Sequence[str], Any], CandidateIndex]] = {
+_KINDS: dict[str, type[BruteForceIndex] | type[ScannIndex] | type[IvfIndex]] = {
     kind.index_name: kind for kind in (BruteForceIndex, ScannIndex, IvfIndex)
 }
 
@@ -36,4 +36,10 @@ def build_index(
     Raises:
         ValueError: The candidates do not make an index; see `check_candidates`.
     """
-    return _KINDS[name](candidate_embeddings, candidate_ids, config)
+    kind: Callable[[Any, Sequence[str], Any], CandidateIndex] = _KINDS[name]
+    return kind(candidate_embeddings, candidate_ids, config)
+
+
+def custom_ops(name: str) -> tuple[str, ...]:
+    """Ops that an index uses and TensorFlow itself does not have."""
+    return _KINDS[name].custom_ops

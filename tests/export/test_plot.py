@@ -1,0 +1,20 @@
+"""Pictures are well-formed and show the points that matter."""
+
+import xml.etree.ElementTree as ET
+
+from export.plot import recall_latency_svg
+
+
+def test_picture_holds_each_index_and_leaves_out_beaten_points() -> None:
+    svg = recall_latency_svg(
+        {"ivf": [(1.0, 0.9), (2.0, 0.8), (3.0, 0.95)], "a < b": [(40.0, 1.0)]}, title="10 & more"
+    )
+    root = ET.fromstring(svg)
+    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ivf", "a < b", "10 & more"} <= set(names)
+    tips = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert tips == [
+        "ivf: 1 ms, recall 0.900",
+        "ivf: 3 ms, recall 0.950",
+        "a < b: 40 ms, recall 1.000",
+    ]
