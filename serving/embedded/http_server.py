@@ -29,7 +29,7 @@ _READS_PER_TURN: Final = 16  # then others have their turn, however fast this on
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
 _POLL_SECONDS: Final = 1.0
-_KEEP_CONNECTIONS_FREE: Final = 64
+_LINGER_SECONDS: Final = 5.0
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -107,6 +107,7 @@ class _Connection:
         self.complete: list[HttpRequest] = []
         self.unsent = b""
         self.closing = False
+        self.lingering = False
         self.refusal: int | None = None
         self.since = time.monotonic()  # when the state that a deadline watches began
         self.receiving = False
@@ -156,6 +157,8 @@ class _Connection:
             self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
+        if self.refusal is not None:
+            return
         chunks = self._chunks
         self.complete.append(
             HttpRequest(
@@ -255,7 +258,9 @@ class HttpServer:
 
     def _in_flight(self) -> bool:
         return any(
-            connection.busy or connection.receiving or connection.unsent
+            connection.busy
+            or connection.unsent
+            or (connection.receiving and not connection.lingering)
             for connection in list(self._connections.values())
         )
 
@@ -330,6 +335,8 @@ class HttpServer:
         for connection in list(self._connections.values()):
             waiting = connection.receiving or connection.unsent
             limit = self.limits.request_seconds if waiting else self.limits.idle_seconds
+            if connection.lingering:
+                limit = min(limit, _LINGER_SECONDS)
             if not connection.busy and now - connection.since > limit:
                 self._close(connection)
 
@@ -347,6 +354,9 @@ class HttpServer:
 
     def _turn(self, connection: _Connection, event: int) -> None:
         """Serves a connection as far as it goes without waiting."""
+        if connection.lingering:
+            self._linger(connection)
+            return
         if connection.unsent and event & select.EPOLLOUT:
             self._send(connection)
         elif event & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
@@ -356,10 +366,23 @@ class HttpServer:
         if connection.sock.fileno() < 0:
             return
         if connection.closing and not connection.unsent:
-            self._close(connection)
-            return
+            # Closing while unread data is there would reset the connection, and the client
+            # might never see the answer: so we say that we are done and wait for its end.
+            connection.lingering = connection.receiving = True
+            connection.sock.shutdown(socket.SHUT_WR)
         events = _WRITE_EVENTS if connection.unsent else _READ_EVENTS
         self._epoll.modify(connection.sock, events)
+
+    def _linger(self, connection: _Connection) -> None:
+        """Drops what a client still sends after its last answer."""
+        for _ in range(_READS_PER_TURN):
+            try:
+                if not connection.sock.recv(_READ_BYTES):
+                    self._close(connection)
+                    return
+            except (BlockingIOError, InterruptedError):
+                break
+        self._epoll.modify(connection.sock, _READ_EVENTS)
 
     def _read(self, connection: _Connection) -> bool:
         """Reads what is there; False if the connection is over."""
