@@ -25,6 +25,7 @@ from serving.server_config import ModelEntry, write_config
 __all__ = ["serve_and_ask"]
 
 _FLAGS = ("--max_num_load_retries=0", "--file_system_poll_wait_seconds=1")
+_LATENCY_TRIES = 3
 _LATENCY_ROUNDS = 5
 _LATENCY_QUERIES = 100  # per version and round, in turns
 _WARM_UP_QUERIES = 20
@@ -252,12 +253,16 @@ def _latency(subject: Subject, running: _Running, settings: GateSettings) -> Gat
         return timed
 
     try:
-        new, live = _p99_in_turns(ask(subject.version), ask(subject.live.version))
+        # Twice as slow is so each time; a neighbour on a shared machine is not.
+        for _ in range(_LATENCY_TRIES):
+            new, live = _p99_in_turns(ask(subject.version), ask(subject.live.version))
+            passed = new <= max(live * ratio, live + slack)
+            if passed:
+                break
     except ServingError as exc:
         return GateResult(
             gate="latency", verdict=Verdict.FAILED, measured=str(exc), required=required
         )
-    passed = new <= max(live * ratio, live + slack)
     return GateResult(
         gate="latency",
         verdict=Verdict.PASSED if passed else Verdict.FAILED,
