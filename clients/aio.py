@@ -24,7 +24,14 @@ from clients._retry import RetryPolicy
 from clients._wire_codec import message_of, method_of, reader_of, server_config
 from clients.codec import is_array
 from clients.connection import Headers, Tls, address_list, header_source
-from clients.grpc import DEFAULT_ADDRESS, channel_settings, credentials, grpc_failure
+from clients.grpc import (
+    DEFAULT_ADDRESS,
+    Line,
+    channel_settings,
+    credentials,
+    grpc_failure,
+    is_late,
+)
 from clients.hooks import Hook
 from clients.split import Split
 from clients.types import (
@@ -56,51 +63,57 @@ class _AsyncGrpcTransport:
         self._credentials = credentials(tls)
         self._headers = header_source(headers)
         self._options = options
-        self._channels: dict[int, grpc.aio.Channel] = {}
-        self._calls: dict[tuple[int, str], Any] = {}
+        self._lines: dict[int, Line] = {}
+        self._retired: dict[int, Line] = {}
         self._pid = os.getpid()
 
     def addresses(self) -> Sequence[str]:
         return self._addresses
 
     async def send(self, request: Request, address: int, timeout: float | None) -> Any:
-        method = method_of(request)
         message = message_of(request)
-        call = self._calls.get((address, method.path)) if self._pid == os.getpid() else None
-        if call is None:
-            call = self._call(address, method)
         metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        line = self._lines.get(address)
+        if line is None or self._pid != os.getpid():
+            line = self._open(address)
+        call = line.call(method_of(request))
         try:
             reply = await call(message, timeout=timeout, metadata=metadata or None)
         except grpc.RpcError as exc:
-            raise grpc_failure(exc, request, self._addresses[address], timeout) from exc
+            current = self._lines.get(address) is line
+            if is_late(exc) and line.health.late() and current:
+                await self._retire(address, line)
+            name = self._addresses[address]
+            raise grpc_failure(exc, request, name, timeout, current=current) from exc
+        line.health.good()
         return reader_of(request, reply)
 
     async def close(self) -> None:
-        channels, self._channels, self._calls = self._channels, {}, {}
+        lines = [*self._lines.values(), *self._retired.values()]
+        self._lines, self._retired = {}, {}
         if self._pid == os.getpid():
-            for channel in channels.values():
-                await channel.close()
+            for line in lines:
+                await line.channel.close()
 
-    def _call(self, address: int, method: Any) -> Any:
+    def _open(self, address: int) -> Line:
         if self._pid != os.getpid():
             # Channels do not survive a fork.
-            self._channels, self._calls, self._pid = {}, {}, os.getpid()
-        channel = self._channels.get(address)
-        if channel is None:
-            target = self._addresses[address]
-            if self._credentials is None:
-                channel = grpc.aio.insecure_channel(target, options=self._options)
-            else:
-                channel = grpc.aio.secure_channel(target, self._credentials, options=self._options)
-            self._channels[address] = channel
-        call = channel.unary_unary(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
-        self._calls[address, method.path] = call
-        return call
+            self._lines, self._retired, self._pid = {}, {}, os.getpid()
+        target = self._addresses[address]
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(target, options=self._options)
+        else:
+            channel = grpc.aio.secure_channel(target, self._credentials, options=self._options)
+        line = self._lines[address] = Line(channel)
+        return line
+
+    async def _retire(self, address: int, line: Line) -> None:
+        """Has the next call connect anew; calls still on the old channel keep it for now."""
+        del self._lines[address]
+        before = self._retired.get(address)
+        self._retired[address] = line
+        if before is not None:
+            await before.channel.close()
 
 
 class AsyncGrpcClient:

@@ -16,6 +16,7 @@ from clients.wire.tensor_pb2 import DataType, TensorProto
 __all__ = ["from_tensor_proto", "is_array", "string_tensor", "to_tensor_proto"]
 
 _SMALL_INT: Final = range(-(2**31), 2**31)
+_NIBBLES: Final = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
 
 
 def is_array(value: object) -> TypeGuard[Any]:
@@ -54,7 +55,10 @@ def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
         tensor.string_val.extend([_to_bytes(item) for item in flat])
         return tensor
     check_kind(flat, wanted)
-    if wanted.kind == "i" and wanted.char is None:  # less than a byte; NumPy knows the limits
+    if wanted.kind == "i" and wanted.char is None:
+        low, high = _NIBBLES[wanted.numpy]
+        if not all(low <= item <= high for item in flat):
+            raise ValueError(f"a value does not fit {wanted.name}: {low} to {high}")
         return _array_to_tensor_proto(_with_numpy(flat, wanted).reshape(shape), wanted)
     try:
         content = _pack(flat, wanted)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,7 +18,15 @@ from clients.connection import Headers, Tls, address_list, header_source
 from clients.errors import DeadlineExceeded, ServingError, error_class_for_code
 from clients.hooks import Hook
 
-__all__ = ["GrpcClient", "channel_settings", "credentials", "grpc_failure"]
+__all__ = [
+    "ChannelHealth",
+    "GrpcClient",
+    "Line",
+    "channel_settings",
+    "credentials",
+    "grpc_failure",
+    "is_late",
+]
 
 DEFAULT_ADDRESS: Final = f"{contract.DEFAULT_HOST}:{contract.DEFAULT_GRPC_PORT}"
 
@@ -30,6 +39,8 @@ def channel_settings(keepalive: float | None, extra: Sequence[tuple[str, Any]]) 
         "grpc.max_send_message_length": -1,
         # One name may stand for many pods; pick_first would pin them all to one.
         "grpc.lb_policy_name": "round_robin",
+        # Else a new channel would share the lame connection of the one it replaces.
+        "grpc.use_local_subchannel_pool": 1,
         # Ours retry, with one deadline and one budget over REST and gRPC alike.
         "grpc.enable_retries": 0,
         "grpc.initial_reconnect_backoff_ms": 100,
@@ -64,11 +75,26 @@ def credentials(tls: Tls | bool) -> grpc.ChannelCredentials | None:
     )
 
 
-def grpc_failure(error: Any, request: Request, address: str, timeout: float | None) -> ServingError:
-    """The error of the tree for an `RpcError` (its `code()` and `details()`)."""
+def is_late(error: Any) -> bool:
+    """Whether a call ran out of time."""
+    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def grpc_failure(
+    error: Any, request: Request, address: str, timeout: float | None, *, current: bool
+) -> ServingError:
+    """The error of the tree for an `RpcError` (its `code()` and `details()`).
+
+    Args:
+        error: The `RpcError`.
+        request: What was asked.
+        address: Whom.
+        timeout: Limit of the try.
+        current: Whether the channel was still in use; the end of a lame one cancels its calls.
+    """
     code = error.code().name
     details = error.details() or ""
-    if code == "UNAVAILABLE":
+    if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
         return unreachable(
             request=request, address=address, reason=details, received=f"{code}: {details}"
         )
@@ -81,6 +107,55 @@ def grpc_failure(error: Any, request: Request, address: str, timeout: float | No
     return failure(
         error_class_for_code(code), request=request, address=address, status=code, text=details
     )
+
+
+class ChannelHealth:
+    """Tells when a channel is lame: up, as far as anybody knows, but nothing comes back.
+
+    A connection whose other end is gone without a word (a pod moved, a firewall forgot it)
+    lets every call run into its deadline until TCP gives up, which takes minutes.
+    """
+
+    __slots__ = ("_born", "_late")
+
+    _ALLOWED_LATE = 2  # calls in a row; one may be a slow model
+    _LEAST_AGE = 1.0  # seconds, so that a slow server is not buried in new connections
+
+    def __init__(self) -> None:
+        self._born = time.monotonic()
+        self._late = 0
+
+    def good(self) -> None:
+        """Notes that something came back."""
+        self._late = 0
+
+    def late(self) -> bool:
+        """Notes a call that ran out of time; True if the channel should be replaced."""
+        self._late += 1
+        old = time.monotonic() - self._born >= self._LEAST_AGE
+        return old and self._late >= self._ALLOWED_LATE
+
+
+class Line:
+    """A channel with its calls."""
+
+    __slots__ = ("_calls", "channel", "health")
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.health = ChannelHealth()
+        self._calls: dict[str, Any] = {}
+
+    def call(self, method: Any) -> Any:
+        """The callable of one RPC."""
+        found = self._calls.get(method.path)
+        if found is None:
+            found = self._calls[method.path] = self.channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+        return found
 
 
 class _GrpcTransport:
@@ -96,56 +171,71 @@ class _GrpcTransport:
         self._headers = header_source(headers)
         self._options = options
         self._lock = threading.Lock()
-        self._channels: dict[int, grpc.Channel] = {}
-        self._calls: dict[tuple[int, str], Any] = {}
+        self._lines: dict[int, Line] = {}
+        self._retired: dict[int, Line] = {}
         self._pid = os.getpid()
 
     def addresses(self) -> Sequence[str]:
         return self._addresses
 
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
-        method = method_of(request)
         message = message_of(request)
-        call = self._calls.get((address, method.path)) if self._pid == os.getpid() else None
-        if call is None:
-            call = self._call(address, method)
         metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        line = self._lines.get(address)
+        if line is None or self._pid != os.getpid():
+            line = self._open(address)
+        call = line.call(method_of(request))
         try:
             reply = call(message, timeout=timeout, metadata=metadata or None)
         except grpc.RpcError as exc:
-            raise grpc_failure(exc, request, self._addresses[address], timeout) from exc
+            raise self._failure(exc, line, request, address, timeout) from exc
         except ValueError as exc:
             # A channel that another thread closed meanwhile; grpc has no class for it.
             raise ValueError(f"the client was closed during the call: {exc}") from exc
+        line.health.good()
         return reader_of(request, reply)
 
     def close(self) -> None:
         with self._lock:
-            channels, self._channels, self._calls = self._channels, {}, {}
+            lines = [*self._lines.values(), *self._retired.values()]
+            self._lines, self._retired = {}, {}
         if self._pid == os.getpid():
-            for channel in channels.values():
-                channel.close()
+            for line in lines:
+                line.channel.close()
 
-    def _call(self, address: int, method: Any) -> Any:
+    def _failure(
+        self, exc: Any, line: Line, request: Request, address: int, timeout: float | None
+    ) -> ServingError:
+        current = self._lines.get(address) is line
+        if is_late(exc) and line.health.late() and current:
+            self._retire(address, line)
+        return grpc_failure(exc, request, self._addresses[address], timeout, current=current)
+
+    def _open(self, address: int) -> Line:
         with self._lock:
             if self._pid != os.getpid():
                 # Channels do not survive a fork. Closing the parent's here could hang.
-                self._channels, self._calls, self._pid = {}, {}, os.getpid()
-            channel = self._channels.get(address)
-            if channel is None:
+                self._lines, self._retired, self._pid = {}, {}, os.getpid()
+            line = self._lines.get(address)
+            if line is None:
                 target = self._addresses[address]
                 if self._credentials is None:
                     channel = grpc.insecure_channel(target, options=self._options)
                 else:
                     channel = grpc.secure_channel(target, self._credentials, options=self._options)
-                self._channels[address] = channel
-            call = channel.unary_unary(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.response.FromString,
-            )
-            self._calls[address, method.path] = call
-            return call
+                line = self._lines[address] = Line(channel)
+            return line
+
+    def _retire(self, address: int, line: Line) -> None:
+        """Has the next call connect anew; calls still on the old channel keep it for now."""
+        with self._lock:
+            if self._lines.get(address) is not line:
+                return
+            del self._lines[address]
+            before = self._retired.get(address)
+            self._retired[address] = line
+        if before is not None:
+            before.channel.close()
 
 
 class GrpcClient(BlockingClient):

@@ -132,6 +132,7 @@ def test_python_numbers_get_tensorflows_default_types() -> None:
         ([True, 1], "DT_INT32", "True .bool. does not fit DT_INT32"),
         ([1.5], "DT_INT32", "1.5 .float. does not fit DT_INT32"),
         ([300], "DT_UINT8", "does not fit DT_UINT8"),
+        ([20], "DT_INT4", "does not fit DT_INT4: -8 to 7"),
         ([-1, 1], "DT_UINT64", "does not fit DT_UINT64"),
         ([70000.0, 1.0], "DT_HALF", "does not fit DT_HALF"),
         (["a"], "DT_FLOAT", "'a' .str. does not fit DT_FLOAT"),
