@@ -86,12 +86,16 @@ def embed(user_ids: Sequence[str], *, target: Target, batch_size: int) -> Flow[l
         vectors = matrix(reply, contract.QUERY_EMBEDDING, target)
         if vectors.shape[0] != len(part):
             raise errors.ProtocolError(f"{target} answered {vectors.shape} to {len(part)} users")
+        try:
+            numbers = vectors.numbers(vectors.shape[1])
+        except (ValueError, TypeError) as exc:
+            raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
         known = vector(reply, contract.KNOWN_USER, len(part))
         answered = versions(reply, len(part))
         return [
             Embedding(
                 user_id=user,
-                values=tuple(vectors.row(index, vectors.shape[1])),
+                values=tuple(numbers[index]),
                 known_user=known[index],
                 version=answered[index],
             )

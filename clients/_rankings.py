@@ -73,14 +73,6 @@ def vector(reply: Outputs, name: str, size: int) -> list[Any]:
     return found
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode()
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no candidate id")
-    return value
-
-
 def versions(reply: Outputs, size: int) -> list[int | None]:
     """The version that answered, as the transport tells it or else the servable."""
     if reply.version is not None:
@@ -99,18 +91,13 @@ def rankings(
             f"{target} answered {names.shape} candidate ids and {scores.shape} scores "
             f"to {size} queries"
         )
-    found = []
     try:
-        for index in range(size):
-            row = scores.row(index, k)
-            if not all(isinstance(value, float | int) for value in row):
-                raise TypeError(f"not all numbers: {row}")
-            while row and (row[-1] == contract.PADDING_SCORE or math.isnan(row[-1])):
-                row.pop()
-            texts = tuple(map(_text, names.row(index, len(row))))
-            if len(texts) != len(row):
-                raise ValueError(f"{len(texts)} candidate ids beside {len(row)} scores")
-            found.append((texts, tuple(row)))
+        rows = list(zip(names.texts(k), scores.numbers(k), strict=True))
     except (ValueError, TypeError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
+    found = []
+    for texts, numbers in rows:
+        while numbers and (numbers[-1] == contract.PADDING_SCORE or math.isnan(numbers[-1])):
+            numbers.pop()
+        found.append((tuple(texts[: len(numbers)]), tuple(numbers)))
     return found

@@ -25,8 +25,20 @@ class Tensor(Protocol):
         """Sizes of the dimensions."""
         ...
 
-    def row(self, index: int, limit: int) -> list[Any]:
-        """The first `limit` elements of row `index` of a matrix."""
+    def numbers(self, limit: int) -> list[list[float]]:
+        """The first `limit` numbers of each row of a matrix.
+
+        Raises:
+            ValueError: They are no numbers, or the rows differ.
+        """
+        ...
+
+    def texts(self, limit: int) -> list[list[str]]:
+        """The first `limit` strings of each row of a matrix.
+
+        Raises:
+            ValueError: They are no UTF-8 strings, or the rows differ.
+        """
         ...
 
     def value(self) -> Any:
@@ -51,7 +63,7 @@ def nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
 class WireTensor:
     """A tensor of a gRPC answer."""
 
-    __slots__ = ("_proto", "dtype", "shape", "size")
+    __slots__ = ("_cached", "_proto", "dtype", "shape", "size")
 
     def __init__(self, proto: PackedTensorProto) -> None:
         """Wraps a message.
@@ -61,23 +73,43 @@ class WireTensor:
         """
         self._proto = proto
         self.dtype: Dtype = dtype_of(proto.dtype)
-        self.shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-        if any(size < 0 for size in self.shape):
-            raise ValueError(f"the shape {self.shape} of a tensor is negative")
+        self.shape = tuple([dim.size for dim in proto.tensor_shape.dim])
         self.size = math.prod(self.shape)
+        if self.size < 0 or (self.shape and min(self.shape) < 0):
+            raise ValueError(f"the shape {self.shape} of a tensor is negative")
+        self._cached: bytes | None = None
 
-    def row(self, index: int, limit: int) -> list[Any]:
+    def numbers(self, limit: int) -> list[list[float]]:
         """See `Tensor`."""
         width = self.shape[1]
-        start = index * width
-        stop = start + min(limit, width)
-        if self.dtype.kind == "s" and len(self._proto.string_val) == self.size:
-            return list(self._proto.string_val[start:stop])
+        stop = min(limit, width)
         if self.dtype.name == "DT_FLOAT":
             block = self._block()
             if block is not None and len(block) == 4 * self.size:
-                return memoryview(block)[4 * start : 4 * stop].cast("f").tolist()
-        return self._flat()[start:stop]
+                view: Any = memoryview(block).cast("f")
+                if self.shape[0] == 1:
+                    return [view[:stop].tolist()]
+                rows: list[list[float]] = [
+                    view[i : i + stop].tolist() for i in range(0, self.size, width or 1)
+                ]
+                return rows or [[] for _ in range(self.shape[0])]
+        if self.dtype.kind not in "fix":
+            raise ValueError(f"{self.dtype.name} where numbers should be")
+        return [row[:stop] for row in self.value()]
+
+    def texts(self, limit: int) -> list[list[str]]:
+        """See `Tensor`."""
+        if self.dtype.kind != "s":
+            raise ValueError(f"{self.dtype.name} where strings should be")
+        width = self.shape[1]
+        stop = min(limit, width)
+        values: Any = self._proto.string_val
+        if len(values) != self.size:
+            values = self._flat()
+        return [
+            [text.decode() for text in values[i : i + stop]]
+            for i in range(0, self.size, width or 1)
+        ] or [[] for _ in range(self.shape[0])]
 
     def value(self) -> Any:
         """See `Tensor`."""
@@ -111,12 +143,15 @@ class WireTensor:
 
     def _block(self) -> bytes | None:
         """The numbers as one little-endian block; None where they are varints."""
-        if self._proto.tensor_content:
-            return self._proto.tensor_content
-        if self.dtype.layout == "varint":
-            return None
-        chunks = getattr(self._proto, self.dtype.field)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if self._cached is None:  # protobuf copies the bytes at each look
+            content = self._proto.tensor_content
+            if not content:
+                if self.dtype.layout == "varint":
+                    return None
+                chunks = getattr(self._proto, self.dtype.field)
+                content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._cached = content
+        return self._cached
 
     def _flat(self) -> list[Any]:
         if self.dtype.char is None and self.dtype.kind in "xi":
@@ -186,10 +221,27 @@ class JsonTensor:
             value = value[0]
         self.shape = tuple(sizes)
 
-    def row(self, index: int, limit: int) -> list[Any]:
+    def numbers(self, limit: int) -> list[list[float]]:
         """See `Tensor`."""
-        found: list[Any] = self._value[index][:limit]
-        return found
+        rows: list[list[float]] = self._rows(limit)
+        if not all(type(value) in (float, int) for row in rows for value in row):
+            raise ValueError("something else where numbers should be")
+        return rows
+
+    def texts(self, limit: int) -> list[list[str]]:
+        """See `Tensor`."""
+        rows: list[list[str]] = self._rows(limit)
+        if not all(type(value) is str for row in rows for value in row):
+            raise ValueError("something else where strings should be")
+        return rows
+
+    def _rows(self, limit: int) -> list[Any]:
+        width = self.shape[1]
+        if not all(type(row) is list and len(row) == width for row in self._value):
+            raise ValueError(f"the rows are not all of width {width}")
+        if limit >= width:
+            return list(self._value)
+        return [row[:limit] for row in self._value]
 
     def value(self) -> Any:
         """See `Tensor`."""

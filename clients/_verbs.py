@@ -1,6 +1,7 @@
-"""What `shortlist query` and `shortlist status` do."""
+"""What `shortlist query`, `status` and `predict` do."""
 
 import argparse
+import base64
 import json
 import sys
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from clients.errors import ServableNotFound
 from clients.failures import CommandError
 from clients.types import Filter, ModelStatus, Retrieval
 
-__all__ = ["query", "status"]
+__all__ = ["predict", "query", "status", "table"]
 
 
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _table(rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+def table(rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
     """Columns as wide as their widest cell; `numeric` ones flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -93,7 +94,7 @@ def query(args: argparse.Namespace) -> int:
     for one in found:
         for rank, (candidate_id, score) in enumerate(one, 1):
             rows.append([one.user_id, str(rank), candidate_id, f"{score:.4f}"])
-    _write(_table(rows, numeric=(1, 3)))
+    _write(table(rows, numeric=(1, 3)))
     for one in found:
         if one.known_user is False:
             note = "is not in the training data; strangers all get these candidates"
@@ -156,7 +157,7 @@ def status(args: argparse.Namespace) -> int:
             rows.append(
                 [one.model, str(entry.version), entry.state.name, " ".join(error.split())[:120]]
             )
-    _write(_table(rows, numeric=(1,)))
+    _write(table(rows, numeric=(1,)))
     return 0
 
 
@@ -203,3 +204,78 @@ def _status_json(one: ModelStatus) -> dict[str, Any]:
             for entry in one.versions
         ],
     }
+
+
+# --- predict -------------------------------------------------------------------------
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Runs any signature and prints its outputs."""
+    inputs = _inputs(args)
+    with client_of(args) as client:
+        found = client.predict(
+            inputs,
+            signature=args.signature,
+            outputs=args.output,
+            model=servable_of(args),
+            version=args.version,
+            label=args.label,
+        )
+    outputs = {name: _jsonable(value) for name, value in found.items()}
+    if args.json:
+        whole = {"model": found.model, "version": found.version, "outputs": outputs}
+        _write(json.dumps(whole, ensure_ascii=False))
+        return 0
+    for name, value in outputs.items():
+        _write(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return 0
+
+
+def _inputs(args: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if args.inputs:
+        try:
+            if args.inputs == "-":
+                text = sys.stdin.read()
+            else:
+                with open(args.inputs, encoding="utf-8") as file:
+                    text = file.read()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise CommandError(f"--inputs {args.inputs}: {exc}") from exc
+        given = _parsed(text, f"--inputs {args.inputs}")
+        if not isinstance(given, dict):
+            raise CommandError(f"--inputs {args.inputs}: expected a JSON object, by input name")
+        found.update(given)
+    for name, text in _pairs(args.input, "--input"):
+        found[name] = _parsed(text, f"--input {name}")
+    if not found:
+        raise CommandError("give at least one input: --input NAME=JSON or --inputs FILE")
+    return {name: _bytes_of(value) for name, value in found.items()}
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise CommandError(f"{where}: not JSON ({exc}); strings need quotes: '[\"a\"]'") from exc
+
+
+def _bytes_of(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bytes_of(item) for item in value]
+    if isinstance(value, dict) and set(value) == {"b64"}:
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except (ValueError, TypeError) as exc:
+            raise CommandError(f"not base64: {value['b64']!r}") from exc
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    return value

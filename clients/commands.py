@@ -1,17 +1,21 @@
 """Verbs that `clients` adds to the `shortlist` command."""
 
 import argparse
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 from clients import contract
 
-__all__ = ["add_commands"]
+__all__ = ["add_benches", "add_commands"]
 
 
 def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds this package's verbs; imports nothing heavy."""
     _add_query(verbs)
     _add_status(verbs)
+    _add_predict(verbs)
+    _add_bench(verbs)
 
 
 def _parser(
@@ -132,6 +136,84 @@ def _add_status(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _add_servable_options(parser)
     _add_connection_options(parser, "rest")
     parser.set_defaults(run=_lazily("status"))
+
+
+def _add_predict(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _parser(
+        verbs,
+        "predict",
+        "Run any signature of any servable.",
+        "shortlist predict --input 'user_id=[\"42\"]' --output scores --json",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help='one input; nested lists for tensors, {"b64": ...} for bytes',
+    )
+    parser.add_argument(
+        "--inputs", metavar="FILE", help="a JSON object of inputs by name; - reads standard input"
+    )
+    parser.add_argument(
+        "--output", action="append", default=[], metavar="NAME", help="print only this output"
+    )
+    parser.add_argument(
+        "--signature",
+        default=contract.SERVING_DEFAULT,
+        metavar="NAME",
+        help="signature name (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_servable_options(parser)
+    _add_connection_options(parser, "grpc")
+    parser.set_defaults(run=_lazily("predict"))
+
+
+def _add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The verb that the packages share: each adds its own with a function `add_benches`.
+
+    It stands beside the package's `add_commands`, in the module of the same entry point,
+    and imports nothing heavy either.
+    """
+    parser = _parser(
+        verbs, "bench", "Measure parts of Shortlist on this machine.", "shortlist bench client"
+    )
+    benches = parser.add_subparsers(title="benchmarks", metavar="WHAT", dest="bench", required=True)
+    for entry in sorted(entry_points(group="shortlist.commands"), key=lambda found: found.name):
+        hook = getattr(import_module(entry.module), "add_benches", None)
+        if hook is not None:
+            hook(benches)
+
+
+def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench client`."""
+    parser = _parser(
+        benches,
+        "client",
+        "Compare imports and calls of the clients with those of tensorflow-serving-api.",
+        "shortlist bench client --calls 500",
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="calls of each kind for one user (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without-stub",
+        action="store_true",
+        help="leave out tensorflow-serving-api, whose import alone takes many seconds",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(args: argparse.Namespace) -> int:
+        from clients import bench
+
+        return bench.run(args)
+
+    parser.set_defaults(run=run)
 
 
 def _lazily(name: str) -> Any:

@@ -61,6 +61,8 @@ class _Connection:
     def __init__(self, client: socket.socket, port: int, chaos: Chaos, stop: threading.Event):
         self._client = client
         self._server = socket.create_connection(("127.0.0.1", port))
+        for sock in (self._client, self._server):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._chaos = chaos
         self._stop = stop
         self._hole = False
