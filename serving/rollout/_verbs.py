@@ -4,11 +4,12 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from serving.errors import RolloutError
+from serving.judge.options import judge_canary, judge_limits
 from serving.rollout.apply import Outcome, apply, preview
 from serving.rollout.config import ConfigFile
 from serving.rollout.fleet import Fleet, Observation
@@ -37,7 +38,40 @@ def canary(args: argparse.Namespace) -> int:
     """Runs `shortlist canary`."""
     if not 0 <= args.percent <= 100:
         raise ValueError(f"--percent must lie between 0 and 100, got {args.percent:g}")
-    return _act(args, "canary")
+    if args.judge:
+        judge_limits(args)  # refuse what makes no sense before anything moves
+    status = _act(args, "canary")
+    return _judge(args) if args.judge and not args.dry_run else status
+
+
+def _judge(args: argparse.Namespace) -> int:
+    """Judges each canary and acts on the verdict; 1 where one was rolled back."""
+    judgements = {}
+    with opened_fleet(args) as fleet:
+        for name in servables(args, fleet, version=args.version):
+            _progress(f"judging version {args.version} of {name} for {args.duration:g} s")
+            judgement = judge_canary(args, fleet, name, args.version)
+            judgements[name] = judgement.as_json()
+            action = "promote" if judgement.promote else "abort"
+            options = replace(
+                apply_options(args),
+                why=judgement.why,
+                details={"judgement": judgement.as_json()},
+            )
+            apply(fleet, name, action, options=options, on_step=lambda step: _progress(str(step)))
+            _share(args, fleet, name, action)
+    record = json.dumps({"version": args.version, "judgements": judgements}, indent=2)
+    if args.record is not None:
+        try:
+            Path(args.record).write_text(record + "\n", encoding="utf-8")
+        except OSError as exc:
+            raise RolloutError(f"cannot write {args.record}: {exc.strerror}") from exc
+    if args.json:
+        _write(record)
+    else:
+        for name, found in judgements.items():
+            _write(f"{name}: {found['why']}")
+    return 0 if all(found["verdict"] == "promote" for found in judgements.values()) else 1
 
 
 def promote(args: argparse.Namespace) -> int:

@@ -131,9 +131,43 @@ def _add_canary(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="share of requests that applications are to send it, written to split.json beside "
         "the configuration (default: %(default)g)",
     )
+    _add_judge(parser)
     _add_where(parser)
     _add_how(parser)
     parser.set_defaults(run=_lazily("canary"))
+
+
+def _add_judge(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("judge")
+    group.add_argument(
+        "--judge",
+        action="store_true",
+        help="compare the canary with stable, then promote it or roll it back, and say why",
+    )
+    group.add_argument(
+        "--queries",
+        metavar="FILE",
+        help="user ids to ask both for, one a line (default: those that the version lists)",
+    )
+    group.add_argument(
+        "--events",
+        metavar="FILE",
+        help="judge real traffic instead: what applications append with clients.event_log.EventLog",
+    )
+    group.add_argument("--record", metavar="FILE", help="write the judgement there as JSON")
+    for option, default, text in (
+        ("--duration", 120.0, "seconds to compare for"),
+        ("--rate", 20.0, "pairs of requests per second"),
+        ("--request-timeout", 5.0, "seconds for one request"),
+        ("--max-errors-more", 0.01, "share of requests by which it may fail more often"),
+        ("--max-slow-more", 0.25, "share of requests by which it may be the slower one more often"),
+        ("--slow-ratio", 1.25, "how many times as long counts as slower"),
+        ("--min-overlap", 0.05, "least share of stable's top 10 that it returns too"),
+        ("--alpha", 0.01, "probability of a wrong verdict"),
+    ):
+        group.add_argument(
+            option, type=float, default=default, metavar="NUMBER", help=f"{text} ({default:g})"
+        )
 
 
 def _add_way(
