@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: soak help setup demo test check lint format types bench lock wire clean
+.PHONY: soak help setup demo test check lint format types bench lock wire clean conformance
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,9 +21,12 @@ test: setup ## all tests
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
 
-soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: make soak [SERVER=embedded|binary]
+conformance: setup ## replay what a real TensorFlow Serving answered (SHORTLIST_CONFORMANCE)
+	$(BIN)/pytest -q -rs tests/conformance
+
+soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: make soak [SERVER=embedded|binary] [MINUTES=10]
 	$(BIN)/python -m tests.soak.rollouts $(if $(SERVER),--server $(SERVER))
-	$(BIN)/python -m tests.soak.soak
+	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),10)
 
 lint: setup ## format, lint, import rules, generated code
 	$(BIN)/ruff format --check .

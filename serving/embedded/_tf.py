@@ -1,8 +1,8 @@
 """The one module of the embedded server that imports TensorFlow: its runtime, not its API.
 
 `import tensorflow` spends most of its seconds on Keras, datasets and the public API,
-none of which serving needs: measured on 2 cores, 8 s against 1.5 s for the session,
-the graph importer and the kernels alone. So the two packages on the way down
+none of which serving needs: measured on 2 cores, 8 s against less than 1 s for the
+kernels and the C interface of the session alone. So the two packages on the way down
 (`tensorflow`, `tensorflow.python`) are entered without running their `__init__`; whoever
 asks one of them for a name of the public API gets it initialised then.
 """
@@ -63,31 +63,21 @@ _defer("tensorflow.python")
 
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2  # noqa: E402
-from tensorflow.python.client import pywrap_tf_session, session  # noqa: E402
-from tensorflow.python.framework import (  # noqa: E402
-    errors,
-    importer,
-    load_library,
-    op_def_registry,
-    ops,
-)
+from tensorflow.python.client import pywrap_tf_session  # noqa: E402
+from tensorflow.python.framework import dtypes, errors, op_def_registry  # noqa: E402
 from tensorflow.python.lib.io import _pywrap_record_io  # noqa: E402
 
 __all__ = [
-    "RunOptionsBuffer",
     "config_pb2",
+    "dtypes",
     "errors",
-    "importer",
     "load_scann_ops",
     "meta_graph_pb2",
     "op_def_registry",
-    "ops",
     "public_api",
     "pywrap_tf_session",
     "read_records",
-    "run_session",
     "saved_model_pb2",
-    "session",
     "tensor_pb2",
     "types_pb2",
 ]
@@ -106,43 +96,9 @@ def load_scann_ops() -> None:
         )
     library = Path(next(iter(spec.submodule_search_locations)), "scann_ops", "cc", "_scann_ops.so")
     try:
-        load_library.load_op_library(str(library))
-    except errors.NotFoundError as exc:
+        pywrap_tf_session.TF_LoadLibrary(str(library))
+    except errors.OpError as exc:
         raise ImportError(f"the ScaNN ops in {library} cannot be loaded: {exc}") from exc
-
-
-class RunOptionsBuffer:
-    """Serialised `RunOptions` in the runtime's own memory, freed with this object."""
-
-    def __init__(self, options: Any) -> None:
-        self.pointer = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
-
-    def __del__(self) -> None:
-        if pywrap_tf_session is not None:  # None while the interpreter shuts down
-            pywrap_tf_session.TF_DeleteBuffer(self.pointer)
-
-
-def run_session(
-    target: Any, options: RunOptionsBuffer | None, feeds: dict[Any, Any], fetches: list[Any]
-) -> list[Any]:
-    """Runs a session whose graph is complete, below the checks of `Session.run`.
-
-    These cost ten times what a small model does, and they would word errors otherwise than
-    the server does, which calls the same function of the runtime.
-
-    Args:
-        target: A `session.Session`.
-        options: How to run, or None.
-        feeds: Arrays by `TF_Output`.
-        fetches: `TF_Output`s.
-
-    Raises:
-        errors.OpError: As the runtime words it.
-    """
-    pointer = None if options is None else options.pointer
-    return pywrap_tf_session.TF_SessionRun_wrapper(
-        target._session, pointer, feeds, fetches, [], None
-    )
 
 
 def read_records(path: Path) -> Iterator[bytes]:

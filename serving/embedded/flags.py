@@ -102,7 +102,10 @@ class Flags:
     use_alts_credentials: bool = _flag("bool", False, "Google ALTS credentials for gRPC.")
     ssl_config_file: str = _flag("string", "", "SSLConfig as protobuf text: TLS for gRPC.")
     platform_config_file: str = _flag(
-        "string", "", "PlatformConfigMap as protobuf text, instead of the TensorFlow platform."
+        "string",
+        "",
+        "PlatformConfigMap as protobuf text, instead of the TensorFlow platform.",
+        no_effect="sessions, batching and warm-up follow the flags for them",
     )
     per_process_gpu_memory_fraction: float = _flag(
         "float", 0.0, "Share of a GPU's memory to take, from 0 to 1; 0 for automatic."

@@ -19,7 +19,8 @@ from clients.wire import messages
 from serving.embedded import _tf
 from serving.embedded.dtypes import numpy_name
 from serving.embedded.interfaces import Code, StatusError
-from serving.embedded.saved_model import import_graph, initialize, loops_of, read_meta_graph
+from serving.embedded.saved_model import initialize, loops_of, open_session, read_meta_graph
+from serving.embedded.session import RunOptions, Session
 
 __all__ = ["RuntimeOptions", "SavedModelServable", "load_servable", "warm_runtime"]
 
@@ -84,8 +85,7 @@ def load_servable(
     warm_runtime(options)
     started = time.monotonic()
     meta_graph = read_meta_graph(path, tags)
-    graph, refused = import_graph(meta_graph)
-    session = _tf.session.Session(graph=graph, config=_session_config(options))
+    session, refused = open_session(meta_graph, _session_config(options))
     try:
         initialize(session, meta_graph, path)
         servable = SavedModelServable(name, version, session, meta_graph, refused)
@@ -127,7 +127,7 @@ class SavedModelServable:
         self,
         name: str,
         version: int,
-        session: Any,
+        session: Session,
         meta_graph: Any,
         refused: Mapping[str, StatusError],
     ) -> None:
@@ -145,10 +145,9 @@ class SavedModelServable:
         }
         self._any_loop = any(loops.values())
         self._session = session
-        self._graph = session.graph
         self._tensors: dict[str, Any] = {}
         self._dtypes: dict[str, Any] = {}
-        self._in_caller = _run_options(inter_op_thread_pool=_CALLERS_THREAD)
+        self._in_caller = RunOptions(inter_op_thread_pool=_CALLERS_THREAD)
 
     def run(
         self,
@@ -213,36 +212,26 @@ class SavedModelServable:
                 )
             fed[tensor] = value
         fetched = [self._tensors.get(name) or self._lookup(name) for name in fetches]
-        options: _tf.RunOptionsBuffer | None
+        options: RunOptions | None
         if inline:
             options = self._in_caller
         elif timeout is not None:
-            options = _run_options(timeout_in_ms=max(1, int(timeout * 1000)))
+            options = RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
         else:
             options = None
-        try:
-            arrays = _tf.run_session(self._session, options, fed, fetched)
-        except _tf.errors.OpError as exc:
-            raise StatusError(Code(exc.error_code), exc.message) from None
-        return [_as_array(array) for array in arrays]
+        return [_as_array(array) for array in self._session.run(fed, fetched, options)]
 
     def _lookup(self, name: str) -> Any:
-        full = name if ":" in name else f"{name}:0"
-        try:
-            tensor = self._graph.get_tensor_by_name(full)
-        except (KeyError, ValueError):
+        found = self._session.tensor(name)
+        if found is None:
             raise StatusError(
                 Code.INVALID_ARGUMENT,
                 f"Tensor {name}, specified in either feed_devices or fetch_devices was not "
                 "found in the Graph",
-            ) from None
-        self._dtypes[name] = np.dtype(tensor.dtype.as_numpy_dtype)
-        self._tensors[name] = output = tensor._as_tf_output()
+            )
+        output, self._dtypes[name] = found
+        self._tensors[name] = output
         return output
-
-
-def _run_options(**fields: int) -> _tf.RunOptionsBuffer:
-    return _tf.RunOptionsBuffer(_tf.config_pb2.RunOptions(**fields))
 
 
 def _as_array(value: Any) -> npt.NDArray[Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from serving.embedded import _tf
 from serving.embedded.interfaces import Code, StatusError
 from serving.embedded.missing_ops import needed_by_signatures, set_aside
+from serving.embedded.session import Session
 
-__all__ = ["import_graph", "initialize", "loops_of", "read_meta_graph"]
+__all__ = ["initialize", "loops_of", "open_session", "read_meta_graph"]
 
 log = logging.getLogger(__name__)
 
@@ -97,25 +98,62 @@ def _varint(data: bytes, position: int) -> tuple[int | None, int]:
     return None, position
 
 
-def import_graph(meta_graph: Any) -> tuple[Any, dict[str, StatusError]]:
-    """A graph of its own that holds the model.
+def open_session(meta_graph: Any, config: Any) -> tuple[Session, dict[str, StatusError]]:
+    """A session of its own that holds the model's graph, not yet initialised.
+
+    Args:
+        meta_graph: Its `MetaGraphDef`; changed in place where the runtime lacks an op.
+        config: A `ConfigProto`.
 
     Returns:
-        The graph, and for each signature that cannot run because the runtime lacks an op,
-        the error to answer requests with. `meta_graph` is then changed accordingly.
+        The session, and for each signature that cannot run because the runtime lacks an op,
+        the error to answer requests with.
 
     Raises:
         StatusError: The runtime does not know an op outside of functions, or refuses the graph.
     """
+    _remove_new_defaults(meta_graph)
     try:
-        return _import(meta_graph), {}
+        return _open(meta_graph, config), {}
     except StatusError as exc:
         replaced = set_aside(meta_graph, lambda op: _tf.op_def_registry.get(op) is not None)
         if not replaced:
             raise
-        graph = _import(meta_graph)
+        session = _open(meta_graph, config)
         needed = needed_by_signatures(meta_graph, replaced)
-        return graph, {name: _without_op(exc, op) for name, op in needed.items()}
+        return session, {name: _without_op(exc, op) for name, op in needed.items()}
+
+
+def _open(meta_graph: Any, config: Any) -> Session:
+    signatures = meta_graph.signature_def.values()
+    tensors = [
+        info.name
+        for signature in signatures
+        for side in (signature.inputs, signature.outputs)
+        for info in side.values()
+    ]
+    tensors += [meta_graph.saver_def.filename_tensor_name, *_asset_feeds(meta_graph, "")]
+    operations = [meta_graph.saver_def.restore_op_name, *map(_operation, _init_ops(meta_graph))]
+    return Session(meta_graph.graph_def, tensors=tensors, operations=operations, config=config)
+
+
+def _remove_new_defaults(meta_graph: Any) -> None:
+    """Takes out attributes that this runtime's ops do not have yet, where they say nothing new.
+
+    That is what lets a SavedModel of a newer TensorFlow load: its ops are described in
+    `stripped_op_list`, and an attribute with its default value can be left away.
+    """
+    produced = {op.name: op for op in meta_graph.meta_info_def.stripped_op_list.op}
+    functions = meta_graph.graph_def.library.function
+    for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
+        for node in nodes:
+            ours, theirs = _tf.op_def_registry.get(node.op), produced.get(node.op)
+            if ours is None or theirs is None or len(ours.attr) == len(theirs.attr):
+                continue
+            defaults = {attr.name: attr.default_value for attr in theirs.attr}
+            for name in node.attr.keys() - {attr.name for attr in ours.attr}:
+                if name in defaults and node.attr[name] == defaults[name]:
+                    del node.attr[name]
 
 
 def _without_op(error: StatusError, op: str) -> StatusError:
@@ -123,23 +161,7 @@ def _without_op(error: StatusError, op: str) -> StatusError:
     return StatusError(error.code, re.sub(r"(?<=Op type not registered ')[^']*", op, error.message))
 
 
-def _import(meta_graph: Any) -> Any:
-    graph = _tf.ops.Graph()
-    try:
-        with graph.as_default():
-            _tf.importer.import_graph_def(
-                meta_graph.graph_def,
-                name="",
-                producer_op_list=meta_graph.meta_info_def.stripped_op_list,
-            )
-    except _tf.errors.OpError as exc:
-        raise StatusError(Code(exc.error_code), exc.message) from exc
-    except (ValueError, TypeError, KeyError) as exc:
-        raise StatusError(Code.INVALID_ARGUMENT, str(exc)) from exc
-    return graph
-
-
-def initialize(session: Any, meta_graph: Any, path: str) -> None:
+def initialize(session: Session, meta_graph: Any, path: str) -> None:
     """Restores the variables and runs the model's own initialisation.
 
     A SavedModel without variables is not an error here, as in TensorFlow Serving: only
@@ -148,7 +170,6 @@ def initialize(session: Any, meta_graph: Any, path: str) -> None:
     Raises:
         StatusError: Reading a checkpoint or initialising failed.
     """
-    session._extend_graph()
     assets = _asset_feeds(meta_graph, path)
     prefix = os.path.join(path, "variables", "variables")
     saver = meta_graph.saver_def
@@ -187,16 +208,13 @@ def _init_ops(meta_graph: Any) -> list[str]:
     return []
 
 
-def _run_target(session: Any, op_name: str, feeds: dict[str, str]) -> None:
-    try:
-        session.run(
-            session.graph.get_operation_by_name(op_name.partition(":")[0]),
-            {tensor: np.array(value.encode(), object) for tensor, value in feeds.items()},
-        )
-    except _tf.errors.OpError as exc:
-        raise StatusError(Code(exc.error_code), exc.message) from exc
-    except KeyError as exc:
-        raise StatusError(Code.NOT_FOUND, str(exc)) from exc
+def _operation(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _run_target(session: Session, op_name: str, feeds: dict[str, str]) -> None:
+    arrays = {tensor: np.array(value.encode(), object) for tensor, value in feeds.items()}
+    session.run_operation(_operation(op_name), arrays)
 
 
 def loops_of(meta_graph: Any) -> dict[str, bool]:

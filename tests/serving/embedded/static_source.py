@@ -1,6 +1,6 @@
 """A `ServableSource` of servables that were loaded beforehand, without a manager."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,5 +53,5 @@ class StaticSource:
             if version in (None, number)
         ]
 
-    def reload(self, config: Any) -> None:
+    def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
         self.reloads.append(config)

@@ -1,0 +1,67 @@
+"""Replays what a real TensorFlow Serving 2.20 answered against the embedded server.
+
+`docs/conformance.md` lists the cases that are meant to differ, each with its reason; any
+other difference fails, and so does a listed case that agrees after all.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = Path(os.environ.get("SHORTLIST_CONFORMANCE", ROOT.parent / "shared" / "conformance"))
+DOCUMENT = ROOT / "docs" / "conformance.md"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.conformance,
+    pytest.mark.skipif(
+        not (CORPUS / "replay.py").exists(),
+        reason=f"no recorded answers at {CORPUS}; set SHORTLIST_CONFORMANCE to their folder",
+    ),
+]
+
+
+def deliberate() -> set[str]:
+    """Cases listed in the document's tables: `suite/name` between backticks, first column."""
+    rows = re.findall(r"^\| `((?:rest|grpc|scenarios)/\S+)` \|", DOCUMENT.read_text(), re.MULTILINE)
+    return set(rows)
+
+
+def replay(suite: str, work: Path) -> dict[str, list[list[str]]]:
+    """Differences by case, output lines not counted."""
+    report = work / "report.json"
+    server = f"{sys.executable} -m serving.embedded --enable_scann_ops={{scann}} {{flags}}"
+    done = subprocess.run(
+        [
+            *(sys.executable, CORPUS / "replay.py", "--server", server, "--suite", suite),
+            *("--ignore", "output", "--json", report, "--work", work, "--jobs", "3", "--quiet"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    cases = json.loads(report.read_text())["cases"]
+    assert cases, "the corpus holds no cases of this suite"
+    return {f"{suite}/{case['name']}": case["differences"] for case in cases}
+
+
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("suite", ["rest", "grpc", "scenarios"])
+def test_answers_are_those_of_the_real_server(suite: str, tmp_path: Path) -> None:
+    differences = replay(suite, tmp_path)
+    expected = {name for name in deliberate() if name.startswith(f"{suite}/")}
+    disagreeing = {name for name, found in differences.items() if found}
+    unexpected = {name: differences[name] for name in sorted(disagreeing - expected)}
+    assert not unexpected, json.dumps(unexpected, indent=1)
+    stale = sorted((expected & differences.keys()) - disagreeing)
+    assert not stale, f"listed in {DOCUMENT.name} as different, and are not: {stale}"
+    assert expected <= differences.keys(), f"{DOCUMENT.name} lists cases that do not exist"
