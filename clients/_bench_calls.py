@@ -1,7 +1,7 @@
 """Times calls of our clients in turn with bare ones; a process of its own for `bench client`.
 
-`python -m clients._bench_calls GRPC_PORT REST_PORT CALLS [stub]` prints JSON: seconds of
-the median call by case and caller.
+`python -m clients._bench_calls GRPC_ADDRESS REST_ADDRESS MODEL CALLS [stub]` prints JSON:
+seconds of the median call by case and caller.
 """
 
 import importlib
@@ -41,18 +41,19 @@ def _median_in_turn(calls: Mapping[str, Call], repeats: int) -> dict[str, float]
 class _Stub:
     """What one writes by hand with `tensorflow-serving-api`."""
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, address: str, model: str) -> None:
+        self._model = model
         # By name, as neither this package nor its users depend on it.
         self._tf: Any = importlib.import_module("tensorflow")
         self._predict: Any = importlib.import_module("tensorflow_serving.apis.predict_pb2")
         stubs: Any = importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
         unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=unlimited)
+        self._channel = grpc.insecure_channel(address, options=unlimited)
         self._stub = stubs.PredictionServiceStub(self._channel)
 
     def retrieve(self, users: list[str], k: int) -> list[Any]:
         request = self._predict.PredictRequest()
-        request.model_spec.name = MODEL
+        request.model_spec.name = self._model
         request.model_spec.signature_name = contract.SERVING_DEFAULT
         tensor = request.inputs[contract.USER_ID]
         tensor.dtype = 7  # DT_STRING
@@ -72,16 +73,16 @@ class _Stub:
 
     def array(self, x: Any) -> Any:
         request = self._predict.PredictRequest()
-        request.model_spec.name = MODEL
+        request.model_spec.name = self._model
         request.model_spec.signature_name = "array"
         request.inputs["x"].CopyFrom(self._tf.make_tensor_proto(x))
         response = self._stub.Predict(request, timeout=30.0)
         return self._tf.make_ndarray(response.outputs["y"])
 
 
-def _bare_rest(port: str) -> Callable[[list[str]], object]:
+def _bare_rest(address: str, model: str) -> Callable[[list[str]], object]:
     session = requests.Session()
-    url = f"http://127.0.0.1:{port}/v1/models/{MODEL}:predict"
+    url = f"http://{address}/v1/models/{model}:predict"
 
     def call(users: list[str]) -> object:
         return session.post(url, json={"inputs": {contract.USER_ID: users}}, timeout=5).json()
@@ -91,37 +92,35 @@ def _bare_rest(port: str) -> Callable[[list[str]], object]:
 
 def main(argv: list[str]) -> int:
     """Prints the medians."""
-    grpc_port, rest_port, calls = argv[0], argv[1], int(argv[2])
-    stub = _Stub(grpc_port) if argv[3:] == ["stub"] else None
-    ours = GrpcClient(f"127.0.0.1:{grpc_port}", model=MODEL, timeout=30)
-    ours_rest = RestClient(f"127.0.0.1:{rest_port}", model=MODEL, timeout=30)
-    bare_rest = _bare_rest(rest_port)
+    grpc_address, rest_address, model, calls = argv[0], argv[1], argv[2], int(argv[3])
+    stub = _Stub(grpc_address, model) if argv[4:] == ["stub"] else None
     found = {}
-    for batch in BATCHES:
-        users = [f"user {i}" for i in range(batch)]
-        repeats = calls if batch == 1 else max(10, calls // 40)
-        case: dict[str, Call] = {"GrpcClient": partial(ours.retrieve, users, k=10)}
-        if stub is not None:
-            case["stub"] = partial(stub.retrieve, users, 10)
-        found[f"grpc, {batch} user{'s' if batch > 1 else ''}, k=10"] = _median_in_turn(
-            case, repeats
-        )
-        case = {
-            "RestClient": partial(ours_rest.retrieve, users, k=10),
-            "requests": partial(bare_rest, users),
-        }
-        found[f"rest, {batch} user{'s' if batch > 1 else ''}, k=10"] = _median_in_turn(
-            case, repeats
-        )
-    numpy: Any = importlib.import_module("numpy")
-    x = numpy.ones(ARRAY_SIZE, numpy.float32)
-    case = {"GrpcClient": lambda: ours.predict({"x": x}, signature="array")}
-    if stub is not None:
-        case["stub"] = lambda: stub.array(x)
-    found[f"grpc, {ARRAY_SIZE:,} float32 in and out"] = _median_in_turn(case, 20)
+    with (
+        GrpcClient(grpc_address, model=model, timeout=30) as ours,
+        RestClient(rest_address, model=model, timeout=30) as ours_rest,
+    ):
+        bare_rest = _bare_rest(rest_address, model)
+        for batch in BATCHES:
+            users = [f"user {i}" for i in range(batch)]
+            repeats = calls if batch == 1 else max(10, calls // 40)
+            name = f"{batch} user{'s' if batch > 1 else ''}, k=10"
+            case: dict[str, Call] = {"GrpcClient": partial(ours.retrieve, users, k=10)}
+            if stub is not None:
+                case["stub"] = partial(stub.retrieve, users, 10)
+            found[f"grpc, {name}"] = _median_in_turn(case, repeats)
+            case = {
+                "RestClient": partial(ours_rest.retrieve, users, k=10),
+                "requests": partial(bare_rest, users),
+            }
+            found[f"rest, {name}"] = _median_in_turn(case, repeats)
+        if model == MODEL:
+            numpy: Any = importlib.import_module("numpy")
+            x = numpy.ones(ARRAY_SIZE, numpy.float32)
+            case = {"GrpcClient": partial(ours.predict, {"x": x}, signature="array")}
+            if stub is not None:
+                case["stub"] = partial(stub.array, x)
+            found[f"grpc, {ARRAY_SIZE:,} float32 in and out"] = _median_in_turn(case, 20)
     sys.stdout.write(json.dumps(found) + "\n")
-    ours.close()
-    ours_rest.close()
     return 0
 
 

@@ -60,7 +60,7 @@ class BlockingClient:
         check_limits(max_in_flight=max_in_flight, batch_size=batch_size, parallel=parallel)
         if not timeout > 0:
             raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self._model = Target(model=model).model
+        self._default = Target(model=model)
         self._timeout = timeout
         self._batch_size = batch_size
         self._servables = Servables()
@@ -357,7 +357,10 @@ class BlockingClient:
         self._run(_flows.single(request), None, timeout)
 
     def _target(self, model: str | None, version: int | None, label: str | None) -> Target:
-        return Target(model=self._model if model is None else model, version=version, label=label)
+        if model is None and version is None and label is None:
+            return self._default
+        name = self._default.model if model is None else model
+        return Target(model=name, version=version, label=label)
 
     def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
         if target is not None:

@@ -1,7 +1,6 @@
 """Carries out flows with threads: deadlines, retries, hooks and parallel parts."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from clients._flows import Flow, Many, Quiet, Sleep
+from clients._forks import generation
 from clients._requests import Outputs, Request
 from clients._retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from clients.errors import DeadlineExceeded, ServingError, TooManyInFlight
@@ -123,7 +123,7 @@ class Engine:
         self._max_in_flight = max_in_flight
         self._parallel = parallel
         self._pool: ThreadPoolExecutor | None = None
-        self._pool_pid = 0
+        self._pool_born_in = 0
         self._lock = threading.Lock()
         self._turn = 0
         self.closed = False
@@ -155,7 +155,7 @@ class Engine:
         self.closed = True
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
+        if pool is not None and self._pool_born_in == generation():
             pool.shutdown(wait=True, cancel_futures=True)
         self._transport.close()
 
@@ -227,7 +227,7 @@ class Engine:
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
             # Threads do not survive a fork; the child makes its own.
-            if self._pool is None or self._pool_pid != os.getpid():
+            if self._pool is None or self._pool_born_in != generation():
                 self._pool = ThreadPoolExecutor(self._parallel, "shortlist-client")
-                self._pool_pid = os.getpid()
+                self._pool_born_in = generation()
             return self._pool

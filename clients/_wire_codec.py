@@ -18,7 +18,7 @@ from clients._requests import (
     Target,
 )
 from clients._tensors import WireTensor
-from clients.codec import feature_values, string_tensor, to_tensor_proto
+from clients.codec import feature_values, to_tensor_proto
 from clients.types import (
     Classification,
     Metadata,
@@ -74,12 +74,19 @@ def server_config(config: Any) -> messages.ModelServerConfig:
 
 
 def _spec(target: Target, signature: str | None = None) -> messages.ModelSpec:
-    spec = messages.ModelSpec(name=target.model, signature_name=signature or "")
+    spec = messages.ModelSpec()
+    _fill_spec(spec, target, signature)
+    return spec
+
+
+def _fill_spec(spec: messages.ModelSpec, target: Target, signature: str | None) -> None:
+    spec.name = target.model
+    if signature:
+        spec.signature_name = signature
     if target.version is not None:
         spec.version.value = target.version
     if target.label is not None:
         spec.version_label = target.label
-    return spec
 
 
 def message_of(request: Request) -> Any:
@@ -110,24 +117,28 @@ def message_of(request: Request) -> Any:
 
 
 def _predict_message(request: PredictRequest) -> messages.PredictRequest:
-    message = messages.PredictRequest(
-        model_spec=_spec(request.target, request.signature), output_filter=request.outputs
-    )
+    message = messages.PredictRequest()
+    _fill_spec(message.model_spec, request.target, request.signature)
+    if request.outputs:
+        message.output_filter.extend(request.outputs)
     for name, given in request.inputs.items():
         value = given.value
         try:
-            if given.dtype == "DT_STRING" and isinstance(value, list) and _all_str(value):
-                tensor = string_tensor(value)
+            if given.dtype == "DT_STRING" and type(value) is list and _all_str(value):
+                # Straight into the request: this is the way of every user id.
+                tensor = message.inputs[name]
+                tensor.dtype = messages.DataType.DT_STRING
+                tensor.tensor_shape.dim.add().size = len(value)
+                tensor.string_val.extend([text.encode() for text in value])
             else:
-                tensor = to_tensor_proto(value, given.dtype)
+                message.inputs[name].CopyFrom(to_tensor_proto(value, given.dtype))
         except ValueError as exc:
             raise ValueError(f"input {name!r}: {exc}") from exc
-        message.inputs[name].CopyFrom(tensor)
     return message
 
 
 def _all_str(values: list[Any]) -> bool:
-    return all(type(value) is str for value in values)
+    return {*map(type, values)} == {str}
 
 
 def _input(

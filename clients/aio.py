@@ -1,6 +1,5 @@
 """The asyncio client for TensorFlow Serving's gRPC API."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -10,6 +9,7 @@ from clients import _flows, _lookups, contract
 from clients._async_engine import AsyncEngine
 from clients._engine import check_limits
 from clients._flows import Flow
+from clients._forks import generation
 from clients._requests import (
     ClassifyRequest,
     MetadataRequest,
@@ -65,7 +65,7 @@ class _AsyncGrpcTransport:
         self._options = options
         self._lines: dict[int, Line] = {}
         self._retired: dict[int, Line] = {}
-        self._pid = os.getpid()
+        self._born_in = generation()
 
     def addresses(self) -> Sequence[str]:
         return self._addresses
@@ -74,7 +74,7 @@ class _AsyncGrpcTransport:
         message = message_of(request)
         metadata = [(name.lower(), value) for name, value in self._headers().items()]
         line = self._lines.get(address)
-        if line is None or self._pid != os.getpid():
+        if line is None or self._born_in != generation():
             line = self._open(address)
         call = line.call(method_of(request))
         try:
@@ -91,14 +91,14 @@ class _AsyncGrpcTransport:
     async def close(self) -> None:
         lines = [*self._lines.values(), *self._retired.values()]
         self._lines, self._retired = {}, {}
-        if self._pid == os.getpid():
+        if self._born_in == generation():
             for line in lines:
                 await line.channel.close()
 
     def _open(self, address: int) -> Line:
-        if self._pid != os.getpid():
+        if self._born_in != generation():
             # Channels do not survive a fork.
-            self._lines, self._retired, self._pid = {}, {}, os.getpid()
+            self._lines, self._retired, self._born_in = {}, {}, generation()
         target = self._addresses[address]
         if self._credentials is None:
             channel = grpc.aio.insecure_channel(target, options=self._options)
@@ -146,7 +146,7 @@ class AsyncGrpcClient:
         check_limits(max_in_flight=max_in_flight, batch_size=batch_size, parallel=parallel)
         if not timeout > 0:
             raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self._model = Target(model=model).model
+        self._default = Target(model=model)
         self._timeout = timeout
         self._batch_size = batch_size
         self._servables = Servables()
@@ -360,7 +360,10 @@ class AsyncGrpcClient:
         await self._run(_flows.single(request), None, timeout)
 
     def _target(self, model: str | None, version: int | None, label: str | None) -> Target:
-        return Target(model=self._model if model is None else model, version=version, label=label)
+        if model is None and version is None and label is None:
+            return self._default
+        name = self._default.model if model is None else model
+        return Target(model=name, version=version, label=label)
 
     async def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
         if target is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from clients._verbs import table
 from clients.failures import CommandError
@@ -26,10 +26,18 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 _ONE_CALL: Final = """
 from clients import {kind}
-client = {kind}("127.0.0.1:{port}", model="bench")
+client = {kind}("{address}", model="{model}")
 client.retrieve(["42"])
 """
 _STUB: Final = "from tensorflow_serving.apis import prediction_service_pb2_grpc"
+
+
+class Server(NamedTuple):
+    """Where calls go."""
+
+    grpc: str
+    rest: str
+    model: str
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if with_stub and find_spec("tensorflow_serving") is None:
         _progress("tensorflow-serving-api is not installed: measuring without it")
         with_stub = False
-    with _server() as (grpc_port, rest_port):
-        imports = _imports(grpc_port, rest_port, with_stub=with_stub)
+    with _server(args) as server:
+        imports = _imports(server, with_stub=with_stub)
         _progress("timing calls in turn" + (" (imports TensorFlow first)" if with_stub else ""))
-        calls = _calls(grpc_port, rest_port, args.calls, with_stub=with_stub)
+        calls = _calls(server, args.calls, with_stub=with_stub)
     if args.json:
         sys.stdout.write(json.dumps({"imports": imports, "calls": calls}) + "\n")
         return 0
@@ -56,7 +64,13 @@ def _progress(text: str) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, str]]:
+def _server(args: argparse.Namespace) -> Iterator[Server]:
+    """The server that the options name, or one that only repeats prepared answers."""
+    if (args.grpc_address is None) != (args.rest_address is None):
+        raise CommandError("give both --grpc-address and --rest-address, or neither")
+    if args.grpc_address is not None:
+        yield Server(args.grpc_address, args.rest_address, args.servable)
+        return
     process = subprocess.Popen(
         [sys.executable, "-m", "clients._bench_server"],
         stdin=subprocess.PIPE,
@@ -68,7 +82,7 @@ def _server() -> Iterator[tuple[str, str]]:
         if not line:
             raise CommandError("the benchmark's own server did not start")
         grpc_port, rest_port = line.split()
-        yield grpc_port, rest_port
+        yield Server(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{rest_port}", "bench")
     finally:
         process.terminate()
         process.wait(10)
@@ -93,14 +107,14 @@ def _python(*arguments: str) -> str:
     return done.stdout
 
 
-def _imports(grpc_port: str, rest_port: str, *, with_stub: bool) -> dict[str, dict[str, float]]:
+def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:
     """Seconds and peak megabytes of fresh interpreters."""
     programs = {
         "nothing": "pass",
         "import clients": "import clients",
         "import grpc": "import grpc",
-        "GrpcClient and one call": _ONE_CALL.format(kind="GrpcClient", port=grpc_port),
-        "RestClient and one call": _ONE_CALL.format(kind="RestClient", port=rest_port),
+        "GrpcClient and one call": _one_call("GrpcClient", server.grpc, server),
+        "RestClient and one call": _one_call("RestClient", server.rest, server),
     }
     if with_stub:
         programs["import tensorflow-serving-api's stub"] = _STUB
@@ -117,11 +131,13 @@ def _imports(grpc_port: str, rest_port: str, *, with_stub: bool) -> dict[str, di
     return found
 
 
-def _calls(
-    grpc_port: str, rest_port: str, calls: int, *, with_stub: bool
-) -> dict[str, dict[str, float]]:
+def _one_call(kind: str, address: str, server: Server) -> str:
+    return _ONE_CALL.format(kind=kind, address=address, model=server.model)
+
+
+def _calls(server: Server, calls: int, *, with_stub: bool) -> dict[str, dict[str, float]]:
     stub = ["stub"] if with_stub else []
-    printed = _python("-m", "clients._bench_calls", grpc_port, rest_port, str(calls), *stub)
+    printed = _python("-m", "clients._bench_calls", *server, str(calls), *stub)
     found: dict[str, dict[str, float]] = json.loads(printed.splitlines()[-1])
     return found
 

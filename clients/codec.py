@@ -6,14 +6,14 @@ memory (`tensor_content`), never element by element.
 
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
 from clients._dtypes import Dtype, by_name, by_number, by_numpy_name
 from clients.wire.packed_pb2 import PackedTensorProto
-from clients.wire.tensor_pb2 import DataType, TensorProto
+from clients.wire.tensor_pb2 import TensorProto
 
-__all__ = ["from_tensor_proto", "is_array", "string_tensor", "to_tensor_proto"]
+__all__ = ["from_tensor_proto", "is_array", "to_tensor_proto"]
 
 _SMALL_INT: Final = range(-(2**31), 2**31)
 _NIBBLES: Final = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
@@ -65,13 +65,6 @@ def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
     except (struct.error, OverflowError, TypeError) as exc:
         raise ValueError(f"a value does not fit {wanted.name}: {exc}") from exc
     _set_content(tensor, content, wanted, len(flat))
-    return tensor
-
-
-def string_tensor(values: Sequence[str]) -> TensorProto:
-    """A `[len(values)]` tensor of strings."""
-    tensor = TensorProto(dtype=DataType.DT_STRING, string_val=[value.encode() for value in values])
-    tensor.tensor_shape.dim.add(size=len(values))
     return tensor
 
 

@@ -206,6 +206,18 @@ def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="leave out tensorflow-serving-api, whose import alone takes many seconds",
     )
+    parser.add_argument(
+        "--grpc-address",
+        metavar="HOST:PORT",
+        help="time calls to this server instead of one that only repeats prepared answers",
+    )
+    parser.add_argument("--rest-address", metavar="HOST:PORT", help="its REST port")
+    parser.add_argument(
+        "--servable",
+        default=contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        metavar="NAME",
+        help="model name to ask there (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,5 @@
 """The client for TensorFlow Serving's gRPC API."""
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import grpc
 from clients import contract
 from clients._client import BlockingClient
 from clients._failures import failure, unreachable
+from clients._forks import generation
 from clients._requests import Request
 from clients._retry import RetryPolicy
 from clients._wire_codec import message_of, method_of, reader_of
@@ -173,7 +173,7 @@ class _GrpcTransport:
         self._lock = threading.Lock()
         self._lines: dict[int, Line] = {}
         self._retired: dict[int, Line] = {}
-        self._pid = os.getpid()
+        self._born_in = generation()
 
     def addresses(self) -> Sequence[str]:
         return self._addresses
@@ -182,7 +182,7 @@ class _GrpcTransport:
         message = message_of(request)
         metadata = [(name.lower(), value) for name, value in self._headers().items()]
         line = self._lines.get(address)
-        if line is None or self._pid != os.getpid():
+        if line is None or self._born_in != generation():
             line = self._open(address)
         call = line.call(method_of(request))
         try:
@@ -199,7 +199,7 @@ class _GrpcTransport:
         with self._lock:
             lines = [*self._lines.values(), *self._retired.values()]
             self._lines, self._retired = {}, {}
-        if self._pid == os.getpid():
+        if self._born_in == generation():
             for line in lines:
                 line.channel.close()
 
@@ -213,9 +213,9 @@ class _GrpcTransport:
 
     def _open(self, address: int) -> Line:
         with self._lock:
-            if self._pid != os.getpid():
+            if self._born_in != generation():
                 # Channels do not survive a fork. Closing the parent's here could hang.
-                self._lines, self._retired, self._pid = {}, {}, os.getpid()
+                self._lines, self._retired, self._born_in = {}, {}, generation()
             line = self._lines.get(address)
             if line is None:
                 target = self._addresses[address]

@@ -1,7 +1,6 @@
 """The client for TensorFlow Serving's REST API."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import requests
 from clients import contract, errors
 from clients._client import BlockingClient
 from clients._failures import failure, unreachable
+from clients._forks import generation
 from clients._json_codec import answer_of, body_of, path_of
 from clients._requests import Request
 from clients._retry import RetryPolicy
@@ -55,7 +55,7 @@ class _RestTransport:
         self._trust_env = trust_env
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
-        self._pid = os.getpid()
+        self._born_in = generation()
 
     def addresses(self) -> Sequence[str]:
         return self._urls
@@ -110,12 +110,12 @@ class _RestTransport:
 
     def _open_session(self) -> requests.Session:
         session = self._session
-        if session is not None and self._pid == os.getpid():
+        if session is not None and self._born_in == generation():
             return session
         with self._lock:
-            if self._session is None or self._pid != os.getpid():
+            if self._session is None or self._born_in != generation():
                 # A child must not talk over its parent's connections.
-                self._session, self._pid = self._new_session(), os.getpid()
+                self._session, self._born_in = self._new_session(), generation()
             return self._session
 
     def _new_session(self) -> requests.Session:
