@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: soak help setup demo test check lint format types bench lock wire clean conformance
+.PHONY: soak help setup demo test check lint format types bench fuzz lock wire clean conformance
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ format: setup ## rewrite the code in the project's format
 
 types: setup ## mypy, strict
 	$(BIN)/mypy
+
+fuzz: setup ## 100,000 mutated requests against the embedded server
+	$(BIN)/python -m tests.serving.embedded.fuzz
 
 lock: setup ## renew the lock files after a change to pyproject.toml
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

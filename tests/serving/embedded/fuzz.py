@@ -1,0 +1,404 @@
+"""Throws mutated requests at the embedded server and looks whether it minds.
+
+Usage: `python -m tests.serving.embedded.fuzz [--count 100000] [--seed N]`. Half of the
+requests are REST, half gRPC. Afterwards the server must be alive, have no more threads,
+have grown no further, and answer a good request; and none of its answers may have been an
+internal error.
+"""
+
+import argparse
+import collections
+import json
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from clients.wire import messages, methods
+from serving.embedded.sample_servables import sample_name
+from tests.serving.embedded.recorded import MODELS, ROOT
+
+CANDIDATES = 300
+WORKERS = 4
+REPLY_SECONDS = 30.0
+# The model's own loop runs as long as it is told to; not what is tested here.
+SKIPPED = ("slow",)
+TOKENS = [
+    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud83c", b"null", b"true"),
+    *(b"NaN", b"-Infinity", b"1e400", b"-0", b"18446744073709551616", b"0.1e-400", b"[[[[[["),
+    *(b'{"b64": "AA=="}', b'"instances"', b'"inputs"', b'"signature_name": "', b'"examples"'),
+    *(b"\x00", b"\xff", b"\xef\xbb\xbf", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", b"\x0a\x00"),
+]
+METHODS = (
+    methods.PREDICT,
+    methods.CLASSIFY,
+    methods.REGRESS,
+    methods.MULTI_INFERENCE,
+    methods.GET_MODEL_METADATA,
+    methods.GET_MODEL_STATUS,
+)
+
+
+@dataclass
+class Found:
+    """Answers by kind, and those that should not have been."""
+
+    kinds: collections.Counter[str] = field(default_factory=collections.Counter)
+    wrong: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, kind: str, wrong: str = "") -> None:
+        with self.lock:
+            self.kinds[kind] += 1
+            if wrong:
+                self.wrong.append(wrong)
+
+
+def mutated(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
+    """`data` with a few random changes."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(out) + 1)
+        end = min(len(out), at + rng.randrange(1, 12))
+        kind = rng.randrange(7)
+        if kind == 0 and out:
+            out[at % len(out)] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del out[at:end]
+        elif kind == 2:
+            out[at:at] = rng.choice(TOKENS)
+        elif kind == 3:
+            out[at:at] = out[at:end] * rng.choice((1, 2, 50))
+        elif kind == 4:
+            out[at:at] = rng.randbytes(rng.randrange(1, 9))
+        elif kind == 5:
+            del out[at:]
+        else:
+            other = rng.choice(others)
+            out[at:end] = other[rng.randrange(len(other) + 1) :]
+    return bytes(out[:20_000])
+
+
+def mutated_predict(data: bytes, rng: random.Random) -> bytes:
+    """A Predict request that still parses, with something else in one of its fields."""
+    request = messages.PredictRequest.FromString(data)
+    sizes = (0, 1, 2, 3, 300, -1, 2**31, 2**40, 2**62)
+    for tensor in list(request.inputs.values()):
+        kind = rng.randrange(6)
+        if kind == 0:
+            tensor.dtype = rng.randrange(0, 33)  # type: ignore[assignment]
+        elif kind == 1:
+            del tensor.tensor_shape.dim[:]
+            for _ in range(rng.choice((0, 1, 2, 3, 300))):
+                tensor.tensor_shape.dim.add(size=rng.choice(sizes))
+        elif kind == 2:
+            tensor.tensor_content = rng.randbytes(rng.randrange(40))
+        elif kind == 3:
+            tensor.float_val.extend([rng.uniform(-1e38, 1e38)] * rng.randrange(1, 5))
+            tensor.int_val.extend([rng.randrange(-(2**31), 2**31)] * rng.randrange(1, 5))
+        elif kind == 4:
+            tensor.string_val.extend(rng.randbytes(rng.randrange(30)) for _ in range(3))
+        else:
+            request.output_filter.append(rng.choice(("y", "nope", "candidate_ids", "")))
+    if rng.randrange(4) == 0:
+        request.model_spec.signature_name = rng.choice(
+            ("string", "int32", "rank2_float", "gather", "two_in", "regress_x_to_y", "é", "")
+        )
+    return request.SerializeToString()
+
+
+# --- what to begin with -------------------------------------------------------------------
+
+
+def rest_seeds() -> list[tuple[str, bytes]]:
+    """Paths and bodies that the server understands."""
+    name = sample_name(CANDIDATES)
+    seeds = [
+        (f"/v1/models/{name}:predict", b'{"instances": ["1", "22", "333"]}'),
+        (f"/v1/models/{name}:predict", b'{"instances": [{"user_id": "7"}, {"user_id": "8"}]}'),
+        (f"/v1/models/{name}:predict", b'{"inputs": {"user_id": ["7", "8"]}}'),
+        (f"/v1/models/{name}/versions/1:predict", b'{"inputs": ["a", {"b64": "YQ=="}]}'),
+        (f"/v1/models/{name}:classify", b'{"examples": [{"x": 1.5}, {"y": ["a", "b"]}]}'),
+    ]
+    for line in recorded_lines("rest"):
+        request = line["request"]
+        if (
+            request.get("body")
+            and request["method"] == "POST"
+            and request["path"].isascii()
+            and not any(skipped in request["body"] for skipped in SKIPPED)
+        ):
+            seeds.append((request["path"], request["body"].encode()))
+    return seeds
+
+
+def grpc_seeds() -> list[tuple[str, bytes]]:
+    """Methods and messages that the server understands."""
+    import base64
+
+    predict = messages.PredictRequest()
+    predict.model_spec.name = sample_name(CANDIDATES)
+    tensor = predict.inputs["user_id"]
+    tensor.dtype = messages.DataType.DT_STRING
+    tensor.string_val.extend([b"1", b"2"])
+    tensor.tensor_shape.dim.add(size=2)
+    classify = messages.ClassificationRequest()
+    classify.model_spec.name = sample_name(CANDIDATES)
+    classify.input.example_list.examples.add().features.feature["x"].float_list.value.append(1)
+    status = messages.GetModelStatusRequest()
+    status.model_spec.name = sample_name(CANDIDATES)
+    seeds = [
+        (methods.PREDICT.path, predict.SerializeToString()),
+        (methods.CLASSIFY.path, classify.SerializeToString()),
+        (methods.GET_MODEL_STATUS.path, status.SerializeToString()),
+    ]
+    known = {method.path for method in METHODS}
+    for line in recorded_lines("grpc"):
+        request = line["request"]
+        if request["method"] in known and request.get("b64"):
+            data = base64.b64decode(request["b64"])
+            if not any(skipped.encode() in data for skipped in SKIPPED):
+                seeds.append((request["method"], data))
+    return seeds
+
+
+def recorded_lines(suite: str) -> Iterator[dict[str, Any]]:
+    for file in sorted((MODELS.parent / suite).glob("*.jsonl")):
+        for text in file.read_text().splitlines():
+            yield json.loads(text)
+
+
+# --- throwing -----------------------------------------------------------------------------
+
+
+class RestThrower:
+    """One connection, opened again whenever the server has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.sock: socket.socket | None = None
+
+    def __call__(self, path: str, body: bytes) -> tuple[str, str]:
+        """The kind of the answer, and what is wrong with it if anything is."""
+        if self.sock is None:
+            self.sock = socket.create_connection(("127.0.0.1", self.port), REPLY_SECONDS)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.sock.sendall(head.encode() + body)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = self.sock.recv(1 << 20)
+            if not chunk:
+                self.close()
+                return "closed", f"connection closed after {path} {body!r}"
+            data += chunk
+        head_bytes, _, answer = data.partition(b"\r\n\r\n")
+        lower = head_bytes.lower()
+        length = int(lower.split(b"content-length:")[1].split(b"\r\n")[0])
+        while len(answer) < length:
+            answer += self.sock.recv(1 << 20)
+        status = lower.split()[1].decode()
+        if b"connection: close" in lower:
+            self.close()
+        wrong = f"{status} for {path} {body!r}" if status == "500" else ""
+        return f"HTTP {status}", wrong
+
+    def close(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+
+class GrpcThrower:
+    """One channel, used with bytes in place of messages."""
+
+    def __init__(self, port: int) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+        self.calls: dict[str, Any] = {}
+
+    def __call__(self, path: str, data: bytes) -> tuple[str, str]:
+        """The kind of the answer, and what is wrong with it if anything is."""
+        call = self.calls.setdefault(path, self.channel.unary_unary(path))
+        try:
+            call(data, timeout=REPLY_SECONDS)
+        except grpc.RpcError as exc:
+            failure: Any = exc
+            code = failure.code().name
+            bad = code in ("UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE")
+            return f"gRPC {code}", f"{code} {failure.details()} for {path} {data!r}" if bad else ""
+        return "gRPC OK", ""
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+Thrower = Callable[[str, bytes], tuple[str, str]]
+
+
+def throw(
+    thrower: Thrower, seeds: Sequence[tuple[str, bytes]], count: int, rng: random.Random,
+    found: Found,
+) -> None:  # fmt: skip
+    """Sends `count` mutations of the seeds."""
+    bodies = [body for _, body in seeds]
+    for _ in range(count):
+        path, body = rng.choice(seeds)
+        if path == methods.PREDICT.path and rng.randrange(2):
+            body = mutated_predict(body, rng)
+        else:
+            body = mutated(body, rng, bodies)
+        if any(skipped.encode() in body for skipped in SKIPPED):
+            continue
+        try:
+            found.add(*thrower(path, body))
+        except OSError as exc:
+            found.add("lost", f"{exc!r} for {path} {body!r}")
+            getattr(thrower, "close")()  # noqa: B009
+
+
+# --- the server ---------------------------------------------------------------------------
+
+
+def model_config(folder: Path) -> str:
+    models = {sample_name(CANDIDATES): folder / sample_name(CANDIDATES)}
+    if MODELS.is_dir():
+        models |= {name: MODELS / name for name in ("half_plus_two", "dtypes")}
+    entries = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
+        for name, path in models.items()
+    )
+    return f"model_config_list {{\n{entries}}}\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[tuple[int, int, int]]:
+    """An embedded server: its pid, REST port and gRPC port."""
+    subprocess.run(
+        [*(sys.executable, "-m", "serving.embedded.sample_servables"), folder, str(CANDIDATES)],
+        check=True, cwd=ROOT, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    config = folder / "models.config"
+    config.write_text(model_config(folder))
+    rest, rpc = free_port(), free_port()
+    log = folder / "server.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "serving.embedded", f"--model_config_file={config}"),
+                *(f"--port={rpc}", f"--rest_api_port={rest}", "--grpc_max_threads=32"),
+                "--drain_seconds=1",
+            ],
+            cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", rest), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"no server:\n{log.read_text()[-2000:]}") from None
+                time.sleep(0.1)
+        yield process.pid, rest, rpc
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended:\n{log.read_text()[-2000:]}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def memory_and_threads(pid: int) -> tuple[float, int]:
+    """Resident megabytes and number of threads of a process."""
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
+
+
+def round_of(count: int, rest: int, rpc: int, seed: int, found: Found) -> None:
+    """Throws `count` requests from several threads."""
+    throwers: list[Any] = [RestThrower(rest) for _ in range(WORKERS)]
+    throwers += [GrpcThrower(rpc) for _ in range(WORKERS)]
+    seeds = [rest_seeds()] * WORKERS + [grpc_seeds()] * WORKERS
+    threads = [
+        threading.Thread(
+            target=throw,
+            args=(thrower, own, -(-count // len(throwers)), random.Random(seed + index), found),
+        )
+        for index, (thrower, own) in enumerate(zip(throwers, seeds, strict=True))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for thrower in throwers:
+        thrower.close()
+
+
+def fuzz(count: int, seed: int) -> list[str]:
+    """Runs it all; returns what is wrong, in sentences."""
+    found = Found()
+    with tempfile.TemporaryDirectory() as name, running_server(Path(name)) as (pid, rest, rpc):
+        # The first part brings thread pools and caches to their size.
+        warm_up = max(count // 5, 200)
+        round_of(warm_up, rest, rpc, seed, found)
+        before = memory_and_threads(pid)
+        started = time.monotonic()
+        round_of(count, rest, rpc, seed + 1000, found)
+        spent = time.monotonic() - started
+        time.sleep(1.5)
+        after = memory_and_threads(pid)
+        good = RestThrower(rest)
+        path, body = rest_seeds()[0]
+        kind, _ = good(path, body)
+        good.close()
+    problems = found.wrong[:20]
+    if kind != "HTTP 200":
+        problems.append(f"a good request got {kind}")
+    if after[1] > before[1] + 2:
+        problems.append(f"{before[1]} threads before, {after[1]} after")
+    if after[0] > before[0] * 1.15 + 40:
+        problems.append(f"{before[0]:.0f} MB before, {after[0]:.0f} MB after")
+    sys.stdout.write(
+        f"{count + warm_up} requests, {count / spent:.0f}/s; {dict(found.kinds.most_common())}; "
+        f"memory {before[0]:.0f} -> {after[0]:.0f} MB, threads {before[1]} -> {after[1]}\n"
+    )
+    return problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    args = parser.parse_args()
+    sys.stdout.write(f"seed {args.seed}\n")
+    problems = fuzz(args.count, args.seed)
+    for problem in problems:
+        sys.stdout.write(f"WRONG: {problem[:600]}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
