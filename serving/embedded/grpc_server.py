@@ -59,7 +59,7 @@ class _Services(grpc.GenericRpcHandler):
         self._source = source
         self._options = options
         self._metrics = metrics
-        self._running = 0
+        self.running = 0
         self._lock = threading.Lock()
         behaviours: dict[methods.Method, Behaviour] = {
             methods.PREDICT: self._predict,
@@ -90,23 +90,26 @@ class _Services(grpc.GenericRpcHandler):
         handler = self._handlers.get(details.method)
         if handler is None:
             return self._unimplemented
-        if self._running >= self._options.max_threads - 1 and not handler.response_streaming:
+        if self.running >= self._options.max_threads - 1 and not handler.response_streaming:
             return self._exhausted
         return handler
 
     def _counted(self, behaviour: Behaviour) -> Behaviour:
         def run(data: bytes, context: grpc.ServicerContext) -> bytes:
             with self._lock:
-                self._running += 1
+                self.running += 1
             try:
                 return behaviour(data, context)
             except StatusError as exc:
                 _abort(context, exc)
             except DecodeError:
                 context.abort(grpc.StatusCode.INTERNAL, "")
+            except Exception:
+                log.exception("a call ended in an internal error")
+                context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
             finally:
                 with self._lock:
-                    self._running -= 1
+                    self.running -= 1
 
         return run
 
@@ -270,6 +273,11 @@ class GrpcServer:
         self._services = services
         self.port = port
 
+    @property
+    def running_calls(self) -> int:
+        """Calls being answered at this moment."""
+        return self._services.running
+
     def stop(self, grace: float | None = None) -> None:
         """Takes no new calls, waits up to `grace` seconds for those in flight."""
         self._services.stopping.set()
@@ -300,15 +308,15 @@ def start_grpc(
     """
     options = options or GrpcOptions()
     services = _Services(source, options, metrics or Metrics())
-    arguments: list[tuple[str, str | int]] = [
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", options.max_request_bytes),
-        ("grpc.max_send_message_length", -1),
-        *options.channel_arguments,
-    ]
+    arguments: dict[str, str | int] = {
+        "grpc.so_reuseport": 0,
+        "grpc.max_receive_message_length": options.max_request_bytes,
+        "grpc.max_send_message_length": -1,
+        **dict(options.channel_arguments),
+    }
     # Refusals and health streams need threads too, besides the calls that may run.
     pool = ThreadPoolExecutor(options.max_threads + _MAX_WATCHERS + 1, thread_name_prefix="grpc")
-    server = grpc.server(pool, handlers=[services], options=arguments)
+    server = grpc.server(pool, handlers=[services], options=list(arguments.items()))
     try:
         bound = _listen(server, f"{_bracketed(host)}:{port}", options.ssl)
         if socket_path:

@@ -19,6 +19,8 @@ def _exponential(scale: float, growth: float, count: int) -> list[float]:
     return [scale * growth**power for power in range(count)]
 
 
+_MAX_CHILDREN: Final = 2000
+_OTHERS: Final = "(others)"
 _LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
 
 
@@ -51,6 +53,9 @@ class _Family:
         """The counter or histogram with these label values."""
         child = self._children.get(labels)
         if child is None:
+            if len(self._children) >= _MAX_CHILDREN:
+                # Names of models come from clients, right or not: there is no end of them.
+                labels = (_OTHERS, *labels[1:])
             child = self.collector.labels(*labels) if labels else self.collector
             self._children[labels] = child
         return child

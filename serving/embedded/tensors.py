@@ -51,7 +51,10 @@ def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
         empty: Any = b"" if dtype.numpy == np.object_ else 0
         filled[len(values) :] = values[-1] if len(values) else empty
         values = filled
-    return values[:size].reshape(shape)
+    try:
+        return values[:size].reshape(shape)
+    except ValueError as exc:  # no elements, but dimensions whose product numpy cannot hold
+        raise TensorParseError(f"no tensor can have shape {list(shape)}") from exc
 
 
 def _values(proto: messages.TensorProto, dtype: Dtype) -> npt.NDArray[Any]:

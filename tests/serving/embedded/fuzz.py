@@ -235,6 +235,7 @@ class GrpcThrower:
             failure: Any = exc
             code = failure.code().name
             bad = code in ("UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE")
+            bad = bad or (code == "INTERNAL" and failure.details() != "")
             return f"gRPC {code}", f"{code} {failure.details()} for {path} {data!r}" if bad else ""
         return "gRPC OK", ""
 

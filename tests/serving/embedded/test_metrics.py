@@ -56,3 +56,13 @@ def test_every_recorded_name_is_there() -> None:
     metrics.batch("", [0.001])
     shown = {line.removeprefix("# TYPE ") for line in lines(metrics) if line.startswith("# TYPE")}
     assert wanted <= shown
+
+
+def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+    metrics = Metrics()
+    for number in range(2500):
+        metrics.request(f"m{number}", Code.NOT_FOUND)
+    counted = [line for line in lines(metrics) if "request_count{" in line]
+    assert len(counted) < 2100
+    others = ':tensorflow:serving:request_count{model_name="(others)",status="NOT_FOUND"} 500'
+    assert others in counted

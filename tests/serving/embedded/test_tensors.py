@@ -94,6 +94,8 @@ def string_content(content: bytes, size: int) -> messages.TensorProto:
         floats([1.0], -1),
         floats([1.0], 2**40),
         floats([1.0], *[1] * 255),
+        floats([1.0], 2**62, 300, 0),
+        floats([1.0], 0, 2**62, 4),
         with_content(floats([], 2), b"123"),
         string_content(b"\x05abc", 1),
         string_content(b"\x01\x01a", 1),
