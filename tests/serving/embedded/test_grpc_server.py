@@ -160,16 +160,14 @@ def test_calls_beyond_the_bound_are_refused_and_harm_no_other() -> None:
     servable.hold.clear()
     with running(servable, max_threads=3) as calls, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(calls, methods.PREDICT, predict_request(1)) for _ in range(2)]
-        refusal = ("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted")
         deadline = time.monotonic() + 10
-        outcome: Any = None
-        while outcome != refusal:
+        while calls.server.running_calls < 2:
             assert time.monotonic() < deadline
-            try:
-                calls(methods.PREDICT, predict_request(1), timeout=0.2)
-            except grpc.RpcError as exc:
-                error: Any = exc
-                outcome = (error.code().name, error.details())
+            time.sleep(0.01)
+        assert calls.failure(methods.PREDICT, predict_request(1)) == (
+            "RESOURCE_EXHAUSTED",
+            "Server Threadpool Exhausted",
+        )
         servable.hold.set()
         assert [future.result(10).outputs["y"].float_val[0] for future in waiting] == [2, 2]
 
