@@ -5,6 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .PHONY: soak help setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: up down logs publish test-containers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +18,9 @@ demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SER
 
 test: setup ## all tests
 	$(BIN)/pytest -n 2 --dist loadfile -q
+
+test-containers: setup ## build the images, run the whole stack in containers and test it
+	@tests/containers/run.sh
 
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
@@ -33,6 +37,7 @@ lint: setup ## format, lint, import rules, generated code
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m clients.wire.generate --check
+	docker/lint.sh
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -49,6 +54,22 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	    --all-extras pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    - -o requirements-setup.lock
+	docker/requirements/lock.sh
+
+STACK = $(BIN)/python -m serving.model_server.stack
+REPOSITORY ?= models
+
+up: setup ## serve in containers: make up [REPOSITORY=models] [PROFILES=scann,monitoring,tls]
+	@$(STACK) up --repository "$(REPOSITORY)" --profiles "$(PROFILES)"
+
+down: setup ## stop and remove those containers
+	@$(STACK) down --repository "$(REPOSITORY)"
+
+logs: setup ## what they wrote, and what they go on writing
+	@$(STACK) logs --follow --repository "$(REPOSITORY)"
+
+publish: setup ## train and publish in a container: make publish [DATA=sample] [REPOSITORY=models] [FLAGS=...]
+	@$(STACK) publish --repository "$(REPOSITORY)" --data "$(or $(DATA),sample)" -- $(FLAGS)
 
 wire: setup ## make the messages' code from clients/wire/*.proto
 	$(BIN)/python -m clients.wire.generate

@@ -10,9 +10,10 @@ from functools import partial
 
 from clients import contract
 from serving.errors import ModelServerError
+from serving.model_server import compose
 from serving.model_server.options import ServerOptions
 
-__all__ = ["COMMANDS", "SERVER_KINDS", "container_name", "program"]
+__all__ = ["COMMANDS", "SERVER_KINDS", "program"]
 
 BINARY = "tensorflow_model_server"
 
@@ -52,31 +53,10 @@ def _local(kind: str, options: ServerOptions) -> list[str]:
 
 
 def _docker(options: ServerOptions) -> list[str]:
-    docker = shutil.which("docker")
-    if docker is None:
-        raise ModelServerError(
-            "there is no docker on PATH; install Docker, or use --server embedded"
-        )
-    # The same paths inside as outside, so that one configuration file serves both.
-    mounts = {
-        options.repository.resolve(): options.repository.resolve(),
-        options.model_config_file.parent.resolve(): options.model_config_file.parent.resolve(),
-    }
-    volumes = [f"--volume={outside}:{inside}:ro" for outside, inside in mounts.items()]
-    publish = [
-        f"--publish={contract.DEFAULT_HOST}:{options.grpc_port}:{contract.DEFAULT_GRPC_PORT}",
-        f"--publish={contract.DEFAULT_HOST}:{options.rest_port}:{contract.DEFAULT_REST_PORT}",
-    ]
     flags = _common_flags(
         options, grpc_port=contract.DEFAULT_GRPC_PORT, rest_port=contract.DEFAULT_REST_PORT
     )
-    name = f"--name={container_name(options)}"
-    return [docker, "run", "--rm", name, *publish, *volumes, options.image, *flags]
-
-
-def container_name(options: ServerOptions) -> str:
-    """Name of the container that listens on these ports; one machine has each port once."""
-    return f"shortlist-{options.grpc_port}-{options.rest_port}"
+    return compose.foreground_command(options, flags)
 
 
 COMMANDS: Mapping[str, Callable[[ServerOptions], list[str]]] = {

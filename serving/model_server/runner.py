@@ -1,7 +1,6 @@
 """Runs a model server as a child process: start, wait until it serves, stop."""
 
 import logging
-import shutil
 import signal
 import subprocess
 import time
@@ -11,7 +10,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from serving.errors import ModelServerError
-from serving.model_server.commands import COMMANDS, container_name
+from serving.model_server import compose
+from serving.model_server.commands import COMMANDS
 from serving.model_server.options import ServerOptions
 
 __all__ = ["ModelServer"]
@@ -19,7 +19,9 @@ __all__ = ["ModelServer"]
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
+REMOVE_TIMEOUT = 60.0  # seconds for Compose to remove what is left
 LOG_TAIL_LINES = 15
+STDERR = 2  # the descriptor; sys.stderr need not have one
 
 
 class ModelServer:
@@ -72,8 +74,9 @@ class ModelServer:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=self._log if self._log is not None else None,
-            stderr=subprocess.STDOUT if self._log is not None else None,
+            # Standard output is for our own results.
+            stdout=self._log if self._log is not None else STDERR,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         return self
@@ -128,7 +131,7 @@ class ModelServer:
                     process.kill()
                     process.wait()
             if process is not None and self.kind == "docker":
-                self._remove_container()
+                self._remove_containers()
         finally:
             if self._log is not None:
                 self._log.close()
@@ -162,16 +165,18 @@ class ModelServer:
         lines = tail(self.options.log_file, LOG_TAIL_LINES)
         return f"; the end of {self.options.log_file}:\n" + "\n".join(f"  {line}" for line in lines)
 
-    def _remove_container(self) -> None:
-        """Removes the container even where the docker client died before it."""
-        docker = shutil.which("docker")
-        if docker is not None:
-            subprocess.run(
-                [docker, "rm", "--force", container_name(self.options)],
-                capture_output=True,
-                check=False,
-                timeout=60,
-            )
+    def _remove_containers(self) -> None:
+        """Removes container and network even where Compose died before them."""
+        done = subprocess.run(
+            compose.remove_command(self.options),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=REMOVE_TIMEOUT,
+        )
+        if done.returncode != 0:
+            log.warning("could not remove the container: %s", done.stderr.strip())
 
 
 def tail(path: Path, count: int) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Starting, waiting for and stopping model servers, with small programs in their place."""
 
+import json
 import os
 import socket
 import stat
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ModelServerError
+from serving.model_server import compose
 from serving.model_server.commands import COMMANDS
 from serving.model_server.options import ServerOptions, claim_port
 from serving.model_server.runner import ModelServer
@@ -17,6 +19,11 @@ def install(folder: Path, program: str, script: str) -> None:
     path = folder / program
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_search_for_compose() -> None:
+    compose.compose_command.cache_clear()
 
 
 @pytest.fixture
@@ -51,15 +58,33 @@ def test_every_kind_is_given_the_same_flags(programs: Path, options: ServerOptio
         assert command[-1] == "--enable_batching=true"
 
 
-def test_docker_publishes_on_loopback_and_mounts_read_only(
-    programs: Path, options: ServerOptions
+def test_docker_runs_the_compose_file_with_these_ports_and_flags(
+    programs: Path, options: ServerOptions, tmp_path: Path
 ) -> None:
     install(programs, "docker", "exit 0")
     command = COMMANDS["docker"](options)
-    assert "--publish=127.0.0.1:18500:8500" in command
-    assert "--publish=127.0.0.1:18501:8501" in command
-    assert f"--volume={options.repository}:{options.repository}:ro" in command
-    assert command[command.index("tensorflow/serving:2.20.0") + 1] == "--port=8500"
+    assert f"--file={compose.compose_file()}" in command
+    assert command[-1] == "serving"
+    config = options.model_config_file.parent
+    variables = (config / "shortlist-18500-18501.env").read_text().splitlines()
+    assert f"SHORTLIST_REPOSITORY={options.repository}" in variables
+    assert "SHORTLIST_GRPC_PORT=18500" in variables
+    assert "SHORTLIST_SERVING_IMAGE=tensorflow/serving:2.20.0" in variables
+    override = json.loads((config / "shortlist-18500-18501.json").read_text())
+    serving = override["services"]["serving"]
+    assert serving["command"][0] == "--port=8500"
+    assert serving["command"][-1] == "--enable_batching=true"
+    # The configuration lies outside the repository here, so it is mounted as well.
+    assert serving["volumes"] == [f"{config}:{config}:ro"]
+
+
+def test_without_any_compose_the_error_names_it(
+    tmp_path: Path, options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "docker", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelServerError, match="docker has no compose here; install"):
+        COMMANDS["docker"](options)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +135,17 @@ def test_stop_lets_the_server_end_in_order_and_may_be_called_again(
     assert log.read_text().splitlines() == ["up", "drained"]
 
 
-def test_stopping_docker_removes_a_container_that_its_client_left(
+def test_stopping_docker_removes_a_container_that_compose_left(
     programs: Path, options: ServerOptions, tmp_path: Path
 ) -> None:
     calls = tmp_path / "calls"
-    install(programs, "docker", f'echo "$@" >> {calls}; [ "$1" = run ] && exec sleep 60; exit 0')
+    script = f'echo "$@" >> {calls}; case "$*" in *" up "*) exec sleep 60 ;; esac; exit 0'
+    install(programs, "docker", script)
     server = ModelServer("docker", options).start()
-    server.wait_until(lambda: None if calls.exists() else "not called", timeout=20)
+    server.wait_until(lambda: None if " up " in calls.read_text() else "not called", timeout=20)
     server.stop()
-    assert calls.read_text().splitlines()[-1] == "rm --force shortlist-18500-18501"
+    last = calls.read_text().splitlines()[-1]
+    assert "--project-name=shortlist-18500-18501 down --volumes" in last
 
 
 def test_unknown_kind_lists_the_known(options: ServerOptions) -> None:

@@ -1,0 +1,128 @@
+"""The whole stack in containers, once for all tests here; `make test-containers` runs them."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clients import GrpcClient, RestClient, Tls
+from serving.model_server.stack import Stack
+
+# Without the images of tests/containers/images.sh there is nothing to test.
+collect_ignore_glob = [] if os.environ.get("SHORTLIST_CONTAINERS") else ["test_*.py"]
+
+PROJECT = "shortlist-test"
+PORTS = (
+    "GRPC_PORT",
+    "REST_PORT",
+    "SCANN_GRPC_PORT",
+    "SCANN_REST_PORT",
+    "PROMETHEUS_PORT",
+    "GRAFANA_PORT",
+    "TLS_REST_PORT",
+    "TLS_GRPC_PORT",
+)
+SMALL = (
+    "--epochs=1",
+    "--sample-users=200",
+    "--sample-candidates=500",
+    "--sample-interactions=9000",
+)
+READY_SECONDS = 240.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The stack of these tests and where it listens."""
+
+    stack: Stack
+    ports: dict[str, int]
+    credentials: Path
+
+    @property
+    def repository(self) -> Path:
+        return self.stack.repository
+
+    @property
+    def config(self) -> Path:
+        return self.repository / ".serving/compose/models.config"
+
+    def address(self, port: str) -> str:
+        return f"127.0.0.1:{self.ports[port]}"
+
+    def client(self, transport: str, model: str) -> "RestClient | GrpcClient":
+        prefix = "SCANN_" if model.endswith("_scann") else ""
+        if transport == "rest":
+            return RestClient(self.address(f"{prefix}REST_PORT"), model=model, timeout=20)
+        return GrpcClient(self.address(f"{prefix}GRPC_PORT"), model=model, timeout=20)
+
+    def container(self, service: str) -> str:
+        """Id of a service's container."""
+        found = docker(
+            "ps",
+            "--all",
+            "--quiet",
+            f"--filter=label=com.docker.compose.project={PROJECT}",
+            f"--filter=label=com.docker.compose.service={service}",
+        ).split()
+        assert len(found) == 1, f"{service}: {found}"
+        return found[0]
+
+    def tls(self) -> Tls:
+        return Tls(ca=self.credentials / "cert.pem")
+
+    def token(self) -> str:
+        return (self.credentials / "tokens.map").read_text().split('"')[1]
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def free_ports(names: tuple[str, ...]) -> dict[str, int]:
+    sockets = {name: socket.socket() for name in names}
+    try:
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in sockets.items()}
+    finally:
+        for each in sockets.values():
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("stack")
+    ports = free_ports(PORTS)
+    credentials = folder / "credentials"
+    environment = {
+        **os.environ,
+        **{f"SHORTLIST_{name}": str(port) for name, port in ports.items()},
+        "SHORTLIST_TLS_DIR": str(credentials),
+        "SHORTLIST_CONFIG_POLL_SECONDS": "1",
+        "SHORTLIST_POLL_SECONDS": "1",
+    }
+    stack = Stack(
+        folder / "models",
+        profiles=("scann", "monitoring", "tls"),
+        project=PROJECT,
+        environment=environment,
+        # No Grafana outside a registry: what it is given is checked, what it draws is not.
+        overrides=(Path(__file__).parent.parent / "standins/without_grafana.yaml",),
+    )
+    try:
+        stack.publish("sample", SMALL)
+        stack.up(timeout=READY_SECONDS)
+        yield Running(stack=stack, ports=ports, credentials=credentials)
+    finally:
+        stack.down(measurements=True)
+        left = docker("ps", "--all", "--quiet", f"--filter=name={PROJECT}")
+        networks = docker("network", "ls", "--quiet", f"--filter=name={PROJECT}")
+        volumes = docker("volume", "ls", "--quiet", f"--filter=name={PROJECT}")
+        assert (left, networks, volumes) == ("", "", "")
