@@ -1,0 +1,178 @@
+"""What `kubectl kustomize` makes of docker/kubernetes: valid for the API, and locked down."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+DOCKER = Path(__file__).parents[2] / "docker"
+FOLDERS = (
+    "variants/pvc",
+    "variants/object-store",
+    "variants/scann",
+    "variants/kserve",
+    "monitoring",
+    "rollout",
+)
+API_VERSIONS = ("1.29", "1.33")  # native sidecars are older than neither
+CUSTOM = {"InferenceService", "PrometheusRule", "ServiceMonitor"}  # schemas live elsewhere
+POD_TEMPLATES = {
+    "Deployment": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+Resource = dict[str, Any]
+
+
+def reason_not_to_render() -> str | None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        return "kubectl is not installed"
+    done = subprocess.run(
+        [kubectl, "version", "--client", "--output=json"], capture_output=True, check=False
+    )
+    found = json.loads(done.stdout or "{}").get("kustomizeVersion", "v0")
+    if int(found.lstrip("v").partition(".")[0]) < 4:
+        return f"this kubectl's kustomize ({found}) is older than 4"
+    return None
+
+
+@cache
+def rendered(folder: str) -> tuple[Resource, ...]:
+    reason = reason_not_to_render()
+    if reason is not None:
+        pytest.skip(reason)
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(DOCKER / "kubernetes" / folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(folder: str, kind: str) -> list[Resource]:
+    return [resource for resource in rendered(folder) if resource["kind"] == kind]
+
+
+def pods(folder: str) -> Iterator[tuple[str, Resource]]:
+    for resource in rendered(folder):
+        if resource["kind"] in POD_TEMPLATES:
+            template = resource
+            for key in POD_TEMPLATES[resource["kind"]]:
+                template = template[key]
+            yield f"{resource['kind']} {resource['metadata']['name']}", template["spec"]
+
+
+def containers(pod: Resource) -> list[Resource]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("version", API_VERSIONS)
+def test_resources_are_valid_for_the_api(folder: str, version: str) -> None:
+    for resource in rendered(folder):
+        if resource["kind"] not in CUSTOM:
+            kubernetes_validate.validate(resource, version, strict=True)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_pods_meet_the_restricted_security_standard(folder: str) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, and a little more."""
+    for name, pod in pods(folder):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] > 0, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
+        assert not any("hostPath" in volume for volume in pod["volumes"]), name
+        for container in containers(pod):
+            of_container = container["securityContext"]
+            assert of_container["allowPrivilegeEscalation"] is False, container["name"]
+            assert of_container["readOnlyRootFilesystem"] is True, container["name"]
+            assert of_container["capabilities"] == {"drop": ["ALL"]}, container["name"]
+            assert "privileged" not in of_container, container["name"]
+            assert "memory" in container["resources"]["limits"], container["name"]
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+@pytest.mark.parametrize("folder", ["variants/pvc", "variants/object-store", "variants/scann"])
+def test_probes_ask_for_models_and_not_for_open_ports(folder: str) -> None:
+    [deployment] = of_kind(folder, "Deployment")
+    [serving] = [
+        each for each in deployment["spec"]["template"]["spec"]["containers"]
+        if each["name"] == "serving"
+    ]  # fmt: skip
+    for probe in ("startupProbe", "readinessProbe"):
+        assert "/etc/shortlist/server/ready" in serving[probe]["exec"]["command"]
+    # Restarting a server whose model is missing would help nobody.
+    assert serving["livenessProbe"]["grpc"] == {"port": 8500}
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > int(serving["lifecycle"]["preStop"]["exec"]["command"][1])
+
+
+@pytest.mark.parametrize("folder", ["variants/pvc", "variants/object-store", "variants/scann"])
+def test_selectors_find_the_servers_and_nothing_dangles(folder: str) -> None:
+    [deployment] = of_kind(folder, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
+    selectors = [each["spec"]["selector"] for each in of_kind(folder, "Service")]
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        selectors += [each["spec"][key]["matchLabels"] for each in of_kind(folder, kind)]
+    assert len(selectors) == 4
+    assert all(selector.items() <= labels for selector in selectors)
+    [scaler] = of_kind(folder, "HorizontalPodAutoscaler")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    made = {each["metadata"]["name"] for each in of_kind(folder, "ConfigMap")}
+    # Made by hand and written by rollouts, so in no variant.
+    made |= {"shortlist-models", "shortlist-models-scann"}
+    used = {
+        volume["configMap"]["name"]
+        for _, pod in pods(folder)
+        for volume in pod["volumes"]
+        if "configMap" in volume
+    }
+    assert used <= made
+
+
+def test_grpc_has_a_headless_service_and_rest_a_cluster_address() -> None:
+    services = {each["metadata"]["name"]: each for each in of_kind("variants/pvc", "Service")}
+    assert services["shortlist-serving-grpc"]["spec"]["clusterIP"] == "None"
+    assert services["shortlist-serving"]["spec"]["type"] == "ClusterIP"
+
+
+def test_servers_only_read_the_repository() -> None:
+    """The export job alone writes it."""
+    for folder in ("variants/pvc", "variants/scann"):
+        [deployment] = of_kind(folder, "Deployment")
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+            assert "repository" not in mounts or mounts["repository"]["readOnly"]
+
+
+def test_the_rollout_may_change_one_configmap_and_nothing_else() -> None:
+    [role] = of_kind("rollout", "Role")
+    assert role["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["shortlist-models"],
+            "verbs": ["get", "patch"],
+        }
+    ]
+
+
+def test_the_operators_rules_are_those_that_promtool_tests() -> None:
+    ours = yaml.safe_load((DOCKER / "monitoring/rules.yaml").read_text())
+    theirs = yaml.safe_load((DOCKER / "kubernetes/monitoring/rules.yaml").read_text())
+    assert theirs["spec"]["groups"] == ours["groups"]
