@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from serving.errors import RepositoryError
@@ -45,8 +45,9 @@ def file_lock(path: Path, *, timeout: float, by: str = "publisher") -> Iterator[
                 log.info("waiting for another %s (%s)", by, holder)
                 waiting = True
             time.sleep(POLL_INTERVAL)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with suppress(OSError):  # only told to others; a full disk must not keep anybody out
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -42,10 +42,10 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     publish.add_argument("--name", required=True, metavar="MODEL", help="model name")
     publish.add_argument(
         "--repository",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="model repository (default: %(default)s)",
+        default="models",
+        metavar="DIR_OR_URL",
+        help="model repository: a folder, or a URL such as gs://bucket/models (default: "
+        "%(default)s)",
     )
     add_gate_arguments(publish)
     publish.add_argument("--json", action="store_true", help="print the outcome as JSON")

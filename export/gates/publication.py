@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from clients import contract
 from export.gates.record import GateResult, Verdict, failed
 from export.gates.run import record_in_manifest, run_gates
 from export.gates.settings import GateSettings
-from export.gates.subject import live_version, read_manifest, subject_of
+from export.gates.subject import Live, live_version, read_manifest, subject_of
 from serving.errors import RepositoryError
 from serving.probe import checksums
 from serving.repository import ModelRepository, Publisher, parse_version
+from serving.store import ObjectStore, is_url
 
 __all__ = ["Published", "pass_gates", "publish_saved_model", "summary", "verify_version"]
 
@@ -65,12 +67,12 @@ class Published:
 
     Attributes:
         version: Its number.
-        path: Its folder.
+        path: Its folder or URL.
         results: Results of the gates by servable name.
     """
 
     version: int
-    path: Path
+    path: str
     results: Mapping[str, Sequence[GateResult]]
 
 
@@ -97,7 +99,7 @@ def verify_version(path: Path, settings: GateSettings) -> dict[str, list[GateRes
 
 
 def publish_saved_model(
-    source: Path, name: str, repository_root: Path, settings: GateSettings
+    source: Path, name: str, repository: str, settings: GateSettings
 ) -> Published:
     """Publishes a copy of a SavedModel through the gates.
 
@@ -107,7 +109,7 @@ def publish_saved_model(
     Args:
         source: Folder with `saved_model.pb`.
         name: Model name.
-        repository_root: Model repository, made if missing.
+        repository: Model repository: a folder, made if missing, or a URL that fsspec knows.
         settings: What is required.
 
     Raises:
@@ -116,28 +118,60 @@ def publish_saved_model(
     """
     if not (source / "saved_model.pb").is_file():
         raise RepositoryError(f"{source} holds no saved_model.pb; give the folder of a SavedModel")
-    repository = ModelRepository(repository_root)
-    manifest = read_manifest(source) or {}
-    own = manifest.get("version")
+    own = (read_manifest(source) or {}).get("version")
     wanted = own if isinstance(own, int) and own > 0 else 1
-    with repository.publisher([name], at_least=wanted) as publisher:
+    if is_url(repository):
+        return _publish_to_store(ObjectStore(repository), source, name, wanted, settings)
+    local = ModelRepository(Path(repository))
+    with local.publisher([name], at_least=wanted) as publisher:
         staging = publisher.stage(name)
-        shutil.copytree(source, staging, dirs_exist_ok=True)
-        if own is not None and own != publisher.version:
-            log.warning(
-                "version %d is taken: the answers of version %d will name %d as theirs",
-                own,
-                publisher.version,
-                own,
-            )
-        manifest.setdefault("files", dict(checksums(staging)))
-        manifest |= {"servable": name, "version": publisher.version}
-        file = staging / contract.MANIFEST_FILE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
-        results = pass_gates(publisher, [name], repository, settings)
+        _copy(source, staging, name, publisher.version)
+        results = pass_gates(publisher, [name], local, settings)
         paths = publisher.publish()
-    return Published(version=publisher.version, path=paths[name], results=results)
+    return Published(version=publisher.version, path=str(paths[name]), results=results)
+
+
+def _publish_to_store(
+    store: ObjectStore, source: Path, name: str, wanted: int, settings: GateSettings
+) -> Published:
+    """Puts a local copy before the gates, beside the store's newest version, and uploads it."""
+    with tempfile.TemporaryDirectory(prefix="shortlist-publish-") as folder:
+        newest = store.stable(name)
+        live = None
+        if newest is not None:
+            live = Live(version=newest, path=Path(folder, "live"))
+            store.download(name, newest, live.path)
+        version = store.claim(name, at_least=wanted)
+        copy = Path(folder, "copy")
+        copy.mkdir()
+        _copy(source, copy, name, version)
+        subject = subject_of(name, version, copy, live=live)
+        results = run_gates([subject], settings)
+        record_in_manifest(subject, results[name])
+        error = failed(results)
+        if error is not None:
+            raise error
+        return Published(version=version, path=store.publish(name, version, copy), results=results)
+
+
+def _copy(source: Path, target: Path, name: str, version: int) -> None:
+    """Copies a SavedModel under a new number, which its manifest then says."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    manifest = read_manifest(target) or {}
+    own = manifest.get("version")
+    if own is not None and own != version:
+        log.warning(
+            "version %s is taken: the answers of version %d will name %s as theirs",
+            own,
+            version,
+            own,
+        )
+    manifest.setdefault("files", dict(checksums(target)))
+    manifest |= {"servable": name, "version": version}
+    file = target / contract.MANIFEST_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+    file.write_text(f"{text}\n", encoding="utf-8")
 
 
 def summary(results: Mapping[str, Sequence[GateResult]]) -> str:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from clients import contract
@@ -13,6 +14,7 @@ from export.gates.record import GATES, GateError, Verdict
 from export.gates.settings import GateSettings
 from export.pipeline import ExportResult
 from serving.repository import ModelRepository
+from serving.store import ObjectStore
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +38,7 @@ def test_an_export_carries_the_record_of_its_gates(small_export: ExportResult) -
 
 
 def test_the_next_version_is_compared_with_the_live_one(repository: Path) -> None:
-    published = publish_saved_model(repository / NAME / "1", NAME, repository, GateSettings())
+    published = publish_saved_model(repository / NAME / "1", NAME, str(repository), GateSettings())
     assert published.version == 2
     assert [result.verdict for result in published.results[NAME]] == [Verdict.PASSED] * len(GATES)
     by_gate = {result.gate: result.measured for result in published.results[NAME]}
@@ -82,7 +84,7 @@ def test_no_broken_version_becomes_visible(repository: Path, damage: str, gate: 
     del values["files"]
     manifest.write_text(json.dumps(values))
     with pytest.raises(GateError, match=f"failed the gate '{gate}'"):
-        publish_saved_model(broken, NAME, repository, GateSettings())
+        publish_saved_model(broken, NAME, str(repository), GateSettings())
     assert ModelRepository(repository).versions(NAME) == [1]
     assert not list((repository / NAME).glob(".publishing-*"))
 
@@ -92,10 +94,24 @@ def test_an_overridden_gate_is_in_the_manifest(repository: Path) -> None:
     shutil.copytree(repository / NAME / "1", broken)
     (broken / "extra").write_text("what is this")
     settings = GateSettings(allow=frozenset({"complete"}))
-    published = publish_saved_model(broken, NAME, repository, settings)
-    manifest = json.loads((published.path / contract.MANIFEST_FILE).read_text())
+    published = publish_saved_model(broken, NAME, str(repository), settings)
+    manifest = json.loads((Path(published.path) / contract.MANIFEST_FILE).read_text())
     assert manifest["gates"][0]["verdict"] == "allowed"
     assert manifest["gates"][0]["measured"] == "extra is missing, new or changed"
+
+
+def test_a_store_that_cannot_rename_gets_what_has_passed(repository: Path) -> None:
+    store = ObjectStore(f"memory://{repository.name}/models")
+    for version in (1, 2):
+        published = publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())
+        assert published.version == version
+    assert store.versions(NAME) == [1, 2]
+    assert "(version 1: " in str(published.results[NAME])
+    (repository / NAME / "1" / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(GateError, match="failed the gate 'complete'"):
+        publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())
+    assert store.versions(NAME) == [1, 2]
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_verify_names_the_broken_file_in_one_line(
