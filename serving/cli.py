@@ -4,9 +4,10 @@ import argparse
 
 from clients import contract
 from serving import repository_cli
+from serving.bench import arguments
 from serving.rollout import cli as rollout_cli
 
-__all__ = ["add_commands"]
+__all__ = ["add_benches", "add_commands"]
 
 # Flags that say what to serve; with them the server needs no repository from us.
 RAW_FLAGS = ("--model_config_file", "--model_base_path")
@@ -17,6 +18,25 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _add_serve(verbs)
     repository_cli.add_commands(verbs)
     rollout_cli.add_commands(verbs)
+
+
+def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench server`."""
+    parser = benches.add_parser(
+        "server",
+        help="measure model servers over REST and gRPC",
+        description=arguments.DESCRIPTION,
+        epilog=arguments.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_arguments(parser)
+
+    def run(args: argparse.Namespace) -> int:
+        from serving.bench import cli
+
+        return cli.run(args)
+
+    parser.set_defaults(run=run)
 
 
 def _add_serve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from clients.failures import CommandError
+from serving.bench.arguments import DESCRIPTION, EPILOG, add_arguments
 from serving.bench.load import Load, LoadError, Measurement, measure
 from serving.errors import ModelServerError
 from serving.model_server.options import claim_port
 
-__all__ = ["add_arguments", "main", "run"]
+__all__ = ["main", "run"]
 
 CANDIDATES: Final = (1682, 100_000)
 START_SECONDS: Final = 120.0
@@ -36,54 +37,6 @@ class Target:
     name: str
     rest: str
     grpc: str
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `bench server` to a parser."""
-    parser.add_argument(
-        "--server",
-        action="append",
-        default=[],
-        metavar="NAME=COMMAND",
-        help="a server to start beside the embedded one; {flags} in COMMAND stands for "
-        "TensorFlow Serving's flags: 'real=tensorflow_model_server {flags}'",
-    )
-    parser.add_argument(
-        "--address",
-        action="append",
-        default=[],
-        metavar="NAME=REST,GRPC",
-        help="a server that runs already and serves the sample servables (see --repository)",
-    )
-    parser.add_argument("--no-embedded", action="store_true", help="leave out the embedded server")
-    parser.add_argument(
-        "--repository",
-        metavar="DIR",
-        help="keep the sample servables there, for servers of your own or for the next run",
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="time for each row (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="the small servable alone, one connection, batch 1, half a second a row",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(run=run)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="shortlist bench server",
-        description="Measures requests per second and latencies of model servers over REST and "
-        "gRPC, on brute-force servables that it makes itself.",
-        epilog="example:\n  shortlist bench server --quick\n"
-        "  shortlist bench server --server 'real=tensorflow_model_server {flags}'",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return parser
 
 
 def _named(text: str, option: str) -> tuple[str, str]:
@@ -294,9 +247,15 @@ def _as_table(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark as a command of its own."""
-    args = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.bench",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
     try:
-        return run(args)
+        return run(parser.parse_args(argv))
     except CommandError as exc:
-        sys.stderr.write(f"shortlist bench server: error: {exc}\n")
+        sys.stderr.write(f"{parser.prog}: error: {exc}\n")
         return 1

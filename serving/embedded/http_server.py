@@ -12,15 +12,21 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import httptools
+from serving.embedded.http_connection import (
+    REASONS,
+    BodyRoom,
+    Connection,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
+    html_error,
+)
 
-__all__ = ["HttpLimits", "HttpRequest", "HttpResponse", "HttpServer", "html_error"]
+__all__ = ["HttpServer"]
 
 log = logging.getLogger(__name__)
 
@@ -30,174 +36,8 @@ _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
 _POLL_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 5.0
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpLimits:
-    """What one client may ask for before it harms others.
-
-    Attributes:
-        max_body_bytes: Longer bodies are answered with 413.
-        max_buffered_bytes: All bodies together; beyond it new ones are answered with 503.
-        max_header_bytes: Request line and headers.
-        max_connections: Open connections; the one idle longest gives way to a new one.
-        request_seconds: Time a client has to send a whole request, and to take an answer.
-        idle_seconds: Time a connection may stay open without a request.
-    """
-
-    max_body_bytes: int = 256 * 1024 * 1024
-    max_buffered_bytes: int = 1024 * 1024 * 1024
-    max_header_bytes: int = 64 * 1024
-    max_connections: int = 1024
-    request_seconds: float = 60.0
-    idle_seconds: float = 300.0
-
-
-@dataclass(kw_only=True)
-class HttpRequest:
-    """One request; header names are in lower case."""
-
-    method: bytes
-    target: bytes
-    headers: dict[bytes, bytes]
-    body: bytes
-    keep_alive: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpResponse:
-    """One answer.
-
-    Attributes:
-        status: HTTP status code.
-        body: What follows the headers.
-        headers: Besides Content-Length, Date and Connection.
-        close: Whether the connection ends with it.
-    """
-
-    status: int
-    body: bytes = b""
-    headers: Sequence[tuple[str, str]] = field(default_factory=tuple)
-    close: bool = False
-
 
 Handler = Callable[[HttpRequest], HttpResponse]
-
-
-def html_error(status: int) -> HttpResponse:
-    """An error that arises before any handler is asked, as libevent words it."""
-    reason = _REASONS.get(status, "Error")
-    page = (
-        f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n"
-        f"<H1>{reason}</H1>\n</BODY></HTML>\n"
-    )
-    return HttpResponse(
-        status=status, body=page.encode(), headers=[("Content-Type", "text/html")], close=True
-    )
-
-
-class _Connection:
-    """What is known of one client: the request being read, the answers not yet taken."""
-
-    def __init__(self, sock: socket.socket, server: "HttpServer") -> None:
-        self.sock = sock
-        self.server = server
-        self.parser: Any = httptools.HttpRequestParser(self)
-        self.complete: list[HttpRequest] = []
-        self.unsent = b""
-        self.closing = False
-        self.lingering = False
-        self.refusal: int | None = None
-        self.since = time.monotonic()  # when the state that a deadline watches began
-        self.receiving = False
-        self.busy = False
-        self._buffered = 0
-        self.on_message_begin()
-
-    # --- callbacks of the parser ---
-
-    def on_message_begin(self) -> None:
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._chunks: list[bytes] = []
-        self._body_bytes = 0
-        self._header_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._count_header(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-        self._count_header(len(name) + len(value))
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self.server.limits.max_header_bytes:
-            self._refuse(431)
-
-    def on_headers_complete(self) -> None:
-        expected = self._headers.get(b"content-length", b"")
-        if expected.isdigit() and int(expected) > self.server.limits.max_body_bytes:
-            self._refuse(413)
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
-            self.unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
-
-    def on_body(self, chunk: bytes) -> None:
-        if self.refusal is not None:
-            return
-        self._body_bytes += len(chunk)
-        if self._body_bytes > self.server.limits.max_body_bytes:
-            self._refuse(413)
-        elif not self.server.buffer(len(chunk)):
-            self._refuse(503)
-        else:
-            self._buffered += len(chunk)
-            self._chunks.append(chunk)
-
-    def on_message_complete(self) -> None:
-        if self.refusal is not None:
-            return
-        chunks = self._chunks
-        self.complete.append(
-            HttpRequest(
-                method=self.parser.get_method(),
-                target=self._target,
-                headers=self._headers,
-                body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
-                keep_alive=self.parser.should_keep_alive(),
-            )
-        )
-        self._chunks = []
-        self.receiving = False
-
-    def _refuse(self, status: int) -> None:
-        if self.refusal is None:
-            self.refusal = status
-        self._chunks = []
-
-    # --- for the server ---
-
-    def feed(self, data: bytes) -> None:
-        """Parses what arrived; `complete` and `refusal` hold what came of it."""
-        if not self.receiving:
-            self.receiving = True
-            self.since = time.monotonic()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(501)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501)
-        except httptools.HttpParserError as exc:
-            log.debug("unreadable request: %s", exc)
-            self._refuse(400)
-
-    def free_bodies(self) -> None:
-        """Gives back the room that bodies answered by now took."""
-        self.server.unbuffer(self._buffered)
-        self._buffered = 0
 
 
 class HttpServer:
@@ -226,9 +66,9 @@ class HttpServer:
         self.port: int = self._listener.getsockname()[1]
         self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._lock = threading.Lock()
-        self._buffered = 0
+        self._room = BodyRoom(limits.max_buffered_bytes)
         self._stopping = False
         self._ended = False
         self._swept = time.monotonic()
@@ -264,20 +104,6 @@ class HttpServer:
             for connection in list(self._connections.values())
         )
 
-    def buffer(self, size: int) -> bool:
-        """Takes room for a part of a body, if there is any left."""
-        with self._lock:
-            if self._buffered + size > self.limits.max_buffered_bytes:
-                return False
-            self._buffered += size
-            return True
-
-    def unbuffer(self, size: int) -> None:
-        """Gives room back."""
-        if size:
-            with self._lock:
-                self._buffered -= size
-
     def _work(self) -> None:
         listener = self._listener.fileno()
         while not self._ended:
@@ -309,7 +135,7 @@ class HttpServer:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock, self)
+        connection = Connection(sock, self.limits, self._room)
         self._connections[sock.fileno()] = connection
         self._epoll.register(sock, _READ_EVENTS)
 
@@ -340,7 +166,7 @@ class HttpServer:
             if not connection.busy and now - connection.since > limit:
                 self._close(connection)
 
-    def _guarded_turn(self, connection: _Connection, event: int) -> None:
+    def _guarded_turn(self, connection: Connection, event: int) -> None:
         connection.busy = True
         try:
             self._turn(connection, event)
@@ -352,7 +178,7 @@ class HttpServer:
         finally:
             connection.busy = False
 
-    def _turn(self, connection: _Connection, event: int) -> None:
+    def _turn(self, connection: Connection, event: int) -> None:
         """Serves a connection as far as it goes without waiting."""
         if connection.lingering:
             self._linger(connection)
@@ -373,7 +199,7 @@ class HttpServer:
         events = _WRITE_EVENTS if connection.unsent else _READ_EVENTS
         self._epoll.modify(connection.sock, events)
 
-    def _linger(self, connection: _Connection) -> None:
+    def _linger(self, connection: Connection) -> None:
         """Drops what a client still sends after its last answer."""
         for _ in range(_READS_PER_TURN):
             try:
@@ -384,7 +210,7 @@ class HttpServer:
                 break
         self._epoll.modify(connection.sock, _READ_EVENTS)
 
-    def _read(self, connection: _Connection) -> bool:
+    def _read(self, connection: Connection) -> bool:
         """Reads what is there; False if the connection is over."""
         for _ in range(_READS_PER_TURN):
             try:
@@ -399,7 +225,7 @@ class HttpServer:
                 return True
         return True
 
-    def _answer(self, connection: _Connection) -> None:
+    def _answer(self, connection: Connection) -> None:
         out = [connection.unsent] if connection.unsent else []
         for request in connection.complete:
             try:
@@ -427,7 +253,7 @@ class HttpServer:
             connection.unsent = out[0] if len(out) == 1 else b"".join(out)
             self._send(connection)
 
-    def _send(self, connection: _Connection) -> None:
+    def _send(self, connection: Connection) -> None:
         try:
             sent = connection.sock.send(connection.unsent)
         except (BlockingIOError, InterruptedError):
@@ -444,12 +270,12 @@ class HttpServer:
             self._date = (now, formatdate(now, usegmt=True))
         headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
         return (
-            f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}\r\n"
+            f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\n"
             f"{headers}Content-Length: {len(response.body)}\r\nDate: {self._date[1]}\r\n"
             f"{'' if keep else 'Connection: close' + chr(13) + chr(10)}\r\n"
         ).encode("latin-1", "replace")
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         descriptor = connection.sock.fileno()
         if descriptor < 0:
             return

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from serving.embedded.dtypes import DTYPES, dtype_name
 from serving.embedded.errors import invalid
 from serving.embedded.interfaces import Code, StatusError
-from serving.embedded.json_parser import JsonError, JsonObject, debug_string, parse_json
+from serving.embedded.json_parser import JsonError, JsonObject, parse_json
+from serving.embedded.json_writer import debug_string
 
 __all__ = [
     "INT_RANGES",

@@ -17,7 +17,7 @@ import orjson
 from clients.wire import messages
 from serving.embedded.dtypes import numpy_name
 from serving.embedded.errors import invalid
-from serving.embedded.json_parser import json_escape
+from serving.embedded.json_writer import json_escape
 
 __all__ = [
     "classification_json",

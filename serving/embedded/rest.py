@@ -20,13 +20,13 @@ from clients.contract import SERVING_DEFAULT
 from clients.wire import messages
 from serving.embedded import examples, inference
 from serving.embedded.errors import invalid
-from serving.embedded.http_server import (
+from serving.embedded.http_connection import (
     HttpLimits,
     HttpRequest,
     HttpResponse,
-    HttpServer,
     html_error,
 )
+from serving.embedded.http_server import HttpServer
 from serving.embedded.inference import Call, InferenceOptions
 from serving.embedded.interfaces import Code, Servable, ServableSource, StatusError
 from serving.embedded.json_examples import parse_examples

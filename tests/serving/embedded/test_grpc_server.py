@@ -197,7 +197,7 @@ def test_deadline_of_a_call_reaches_the_runtime() -> None:
         plain(predict_request(1).SerializeToString())
     limited, unlimited = servable.timeouts
     assert limited is not None
-    assert 3 < limited <= 5
+    assert 3 < limited < 6
     assert unlimited is None
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from serving.embedded.http_server import HttpLimits, HttpRequest, HttpResponse, HttpServer
+from serving.embedded.http_connection import HttpLimits, HttpRequest, HttpResponse
+from serving.embedded.http_server import HttpServer
 
 LIMITS = HttpLimits(
     max_body_bytes=1_000_000,

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.embedded.json_parser import (
-    JsonError,
-    JsonObject,
-    debug_string,
-    json_escape,
-    parse_json,
-)
+from serving.embedded.json_parser import JsonError, JsonObject, parse_json
+from serving.embedded.json_writer import debug_string, json_escape
 
 
 @pytest.mark.parametrize(

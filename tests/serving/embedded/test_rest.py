@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.embedded.http_server import HttpRequest, HttpResponse
+from serving.embedded.http_connection import HttpRequest, HttpResponse
 from serving.embedded.interfaces import Code, StatusError
 from serving.embedded.metrics import DEFAULT_PATH, Metrics
 from serving.embedded.rest import RestHandler, RestOptions, start_rest
