@@ -83,13 +83,14 @@ class Backend:
             OSError: The address cannot be listened on.
         """
         flags = self._flags
+        _check_port(flags.port)  # gRPC would take it modulo 65536
         return start_grpc(
             source,
             host=flags.bind_address,
             port=flags.port,
             socket_path=flags.grpc_socket_path,
             options=GrpcOptions(
-                max_threads=flags.grpc_max_threads,
+                max_threads=max(flags.grpc_max_threads, 0),
                 channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
                 ssl=self._ssl,
                 health_service=flags.enable_grpc_healthcheck_service,
@@ -105,13 +106,14 @@ class Backend:
             OSError: The address cannot be listened on.
         """
         flags = self._flags
+        _check_port(flags.rest_api_port)
         prometheus = monitoring.prometheus_config
         return start_rest(
             source,
             host=flags.bind_address,
             port=flags.rest_api_port,
             options=RestOptions(
-                threads=flags.rest_api_num_threads,
+                threads=max(flags.rest_api_num_threads, 1),
                 timeout=flags.rest_api_timeout_in_ms / 1000,
                 cors=flags.rest_api_enable_cors_support,
                 metrics_path=(prometheus.path or DEFAULT_PATH) if prometheus.enable else None,
@@ -172,6 +174,11 @@ def _execute(servable: Servable, entry: PredictionLog, call: Call) -> None:
         case "session_run_log" | "predict_streamed_log":
             number = entry.DESCRIPTOR.fields_by_name[kind].number
             raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port < 2**16:
+        raise OSError(f"a port is a number up to {2**16 - 1}, got {port}")
 
 
 def _channel_arguments(text: str) -> list[tuple[str, str | int]]:

@@ -13,6 +13,9 @@ __all__ = ["Aspire", "Watcher", "find_versions"]
 
 log = logging.getLogger(__name__)
 
+# A look at a file system that hangs must not keep the server from stopping.
+_STOP_TIMEOUT = 2.0
+
 # Told the versions to serve of one model: path by version. None of them means unload all.
 Aspire = Callable[[str, Mapping[int, str]], None]
 
@@ -87,7 +90,7 @@ class Watcher:
         """Ends polling; idempotent."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_STOP_TIMEOUT)
 
     def poll(self) -> None:
         """Looks once and tells what there is."""

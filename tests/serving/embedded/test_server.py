@@ -198,3 +198,10 @@ def test_failing_warmup_record_fails_the_load(tmp_path: Path, base_path: Path) -
     with serving(tmp_path, *one_model(base_path), "--max_num_load_retries=0") as server:
         assert server.process.wait(60) == 255
         assert "INVALID_ARGUMENT: Signature input alias: x(feed name: x:0)" in server.log
+
+
+def test_port_out_of_range_is_not_taken_for_another(tmp_path: Path, base_path: Path) -> None:
+    """gRPC would listen on port 70000 - 65536."""
+    with serving(tmp_path, *one_model(base_path), ports=(70000, 0)) as server:
+        assert server.process.wait(60) == 255
+        assert "a port is a number up to 65535, got 70000" in server.log
