@@ -1,5 +1,6 @@
 """What the process gets from the runtime and the transports, set up as its flags say."""
 
+import os
 import time
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class Backend:
             StatusError: It cannot be loaded, or a warm-up record failed.
         """
         started = time.monotonic()
+        _check_folder(name, version, path)
         try:
             servable = load_servable(name, version, path, tags=self._tags, options=self._runtime)
         except StatusError:
@@ -174,6 +176,20 @@ def _execute(servable: Servable, entry: PredictionLog, call: Call) -> None:
         case "session_run_log" | "predict_streamed_log":
             number = entry.DESCRIPTOR.fields_by_name[kind].number
             raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+
+
+def _check_folder(name: str, version: int, path: str) -> None:
+    """Refuses what is no folder, in the words of the real server's estimate of its size."""
+    if os.path.isdir(path):
+        return
+    code, reason = Code.NOT_FOUND, f"{path} not found"
+    if os.path.exists(path):
+        code, reason = Code.FAILED_PRECONDITION, f"{path}; Not a directory"
+    raise StatusError(
+        code,
+        "Error while attempting to reserve resources to load servable "
+        f"{{name: {name} version: {version}}}: {reason}",
+    )
 
 
 def _check_port(port: int) -> None:
