@@ -99,7 +99,9 @@ class Flags:
     tensorflow_inter_op_parallelism: int = _flag(
         "int64", 0, "Ops that run at a time; 0 for automatic."
     )
-    use_alts_credentials: bool = _flag("bool", False, "Google ALTS credentials for gRPC.")
+    use_alts_credentials: bool = _flag(
+        "bool", False, "Google ALTS credentials for gRPC: refused here."
+    )
     ssl_config_file: str = _flag("string", "", "SSLConfig as protobuf text: TLS for gRPC.")
     platform_config_file: str = _flag(
         "string",

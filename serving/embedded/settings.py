@@ -57,6 +57,12 @@ def read_settings(flags: Flags) -> Settings:
         raise _refused(
             "Either use_alts_credentials must be false or ssl_config_file must be empty."
         )
+    if flags.use_alts_credentials:
+        # Going on without would serve in plain text where the operator asked for ALTS.
+        raise StatusError(
+            Code.UNIMPLEMENTED,
+            "The embedded server has no ALTS credentials; use --ssl_config_file for TLS.",
+        )
     if not flags.model_base_path and not flags.model_config_file:
         raise _refused(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"

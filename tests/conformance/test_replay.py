@@ -33,14 +33,15 @@ def deliberate() -> set[str]:
     return set(rows)
 
 
-def replay(suite: str, work: Path) -> dict[str, list[list[str]]]:
+def replay(suite: str, work: Path, only: str = "*") -> dict[str, list[list[str]]]:
     """Differences by case, output lines not counted."""
     report = work / "report.json"
     server = f"{sys.executable} -m serving.embedded --enable_scann_ops={{scann}} {{flags}}"
     done = subprocess.run(
         [
             *(sys.executable, CORPUS / "replay.py", "--server", server, "--suite", suite),
-            *("--ignore", "output", "--json", report, "--work", work, "--jobs", "3", "--quiet"),
+            *("--only", only, "--ignore", "output", "--json", report, "--work", work),
+            *("--jobs", "2", "--quiet"),
         ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -59,6 +60,11 @@ def replay(suite: str, work: Path) -> dict[str, list[list[str]]]:
 def test_answers_are_those_of_the_real_server(suite: str, tmp_path: Path) -> None:
     differences = replay(suite, tmp_path)
     expected = {name for name in deliberate() if name.startswith(f"{suite}/")}
+    disagreeing = {name for name, found in differences.items() if found}
+    for name in sorted(disagreeing - expected) if suite == "scenarios" else ():
+        # Scenarios give the server seconds to start or to notice something. On a machine
+        # that has other work to do that can be too short; alone, it must do.
+        differences |= replay(suite, tmp_path, only=name.removeprefix("scenarios/"))
     disagreeing = {name for name, found in differences.items() if found}
     unexpected = {name: differences[name] for name in sorted(disagreeing - expected)}
     assert not unexpected, json.dumps(unexpected, indent=1)

@@ -38,6 +38,11 @@ def test_flags_that_do_not_go_together_are_refused(argv: list[str], message: str
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def test_alts_is_refused_rather_than_left_out() -> None:
+    with pytest.raises(StatusError, match="use --ssl_config_file for TLS"):
+        read("--use_alts_credentials", "--model_base_path=/m")
+
+
 def test_one_model_by_flags() -> None:
     (model,) = read("--model_name=m", "--model_base_path=/m").models.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("m", "/m", "tensorflow")
