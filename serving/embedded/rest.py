@@ -129,7 +129,32 @@ def _decoded(text: bytes) -> str:
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """A request target, taken apart.
+
+    Attributes:
+        path: Without query and fragment.
+        whole: With them.
+        route: What it asks of the API; None if it is outside.
+    """
+
+    path: bytes
+    whole: bytes
+    route: _Route | None
+
+
 @lru_cache(maxsize=1024)
+def _parsed(method: bytes, target: bytes) -> _Target | None:
+    """A target taken apart, or None if it is no URI."""
+    uri = _URI.fullmatch(target)
+    if uri is None:
+        return None
+    whole = uri["path"] + uri["rest"]
+    route = _route(method, whole) if _API.fullmatch(whole) else None
+    return _Target(path=uri["path"], whole=whole, route=route)
+
+
 def _route(method: bytes, path: bytes) -> _Route:
     pattern = _PREDICTION if method == b"POST" else _STATUS
     match = pattern.fullmatch(path) if method in (b"GET", b"POST") else None
@@ -175,19 +200,18 @@ class RestHandler:
         """The answer to a request."""
         if request.method not in _METHODS:
             return html_error(501)
-        uri = _URI.fullmatch(request.target)
-        if uri is None:
+        target = _parsed(request.method, request.target)
+        if target is None:
             return html_error(400)
-        path = uri["path"] + uri["rest"]
-        if self._metrics_path is not None and uri["path"] == self._metrics_path:
-            return self._metrics_page(path)
-        if not _API.fullmatch(path):
+        if self._metrics_path is not None and target.path == self._metrics_path:
+            return self._metrics_page(target.whole)
+        if target.route is None:
             return html_error(404)
         if request.method == b"OPTIONS":
             allowed = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
             headers = (_NO_TYPE, *(_CORS if self._options.cors else ()))
             return HttpResponse(status=200 if allowed else 400, headers=headers)
-        return self._api(request, path)
+        return self._api(request, target.whole, target.route)
 
     def _metrics_page(self, path: bytes) -> HttpResponse:
         headers = (("Content-Type", CONTENT_TYPE),)
@@ -196,9 +220,8 @@ class RestHandler:
         text = f"Unexpected path: {path.decode()}. Should be {self._options.metrics_path}"
         return HttpResponse(status=400, headers=headers, body=text.encode())
 
-    def _api(self, request: HttpRequest, path: bytes) -> HttpResponse:
+    def _api(self, request: HttpRequest, path: bytes, route: _Route) -> HttpResponse:
         started = time.perf_counter()
-        route = _route(request.method, path)
         if route.error is not None:
             self._metrics.request(route.name, route.error.code)
             return HttpResponse(status=400, headers=self._headers)
