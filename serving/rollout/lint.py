@@ -164,9 +164,14 @@ def _one_version(name: str, folder: Path) -> Iterator[Finding]:
             "keeps a server from starting",
             "publish the model anew under a new number",
         )
-    elif not (folder / "variables" / "variables.index").is_file():
-        yield _warning(
+    elif not (folder / "variables" / "variables.index").is_file() and _has_variables(folder):
+        yield _error(
             name,
-            f"{folder} has no variables: if the model has some, it loads and every request fails",
+            f"{folder} has lost its variables: it loads, and every request fails",
             "publish the model anew under a new number",
         )
+
+
+def _has_variables(folder: Path) -> bool:
+    """Whether the graph makes variables; it names each op in plain bytes."""
+    return b"VarHandleOp" in (folder / "saved_model.pb").read_bytes()

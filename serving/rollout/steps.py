@@ -213,7 +213,21 @@ class StepRunner:
                 except RolloutError as exc:
                     log.warning("could not take version %s out of %s: %s", bad, name, exc)
         self.fleet.config_file.write(restored)
+        self._wait_until_gone(name, bad)
         return True
+
+    def _wait_until_gone(self, name: str, versions: frozenset[int]) -> None:
+        """Waits, within one deadline, until no server that answers holds these versions."""
+        deadline = time.monotonic() + self.options.timeout
+        for server in self.fleet.servers:
+            try:
+                while server.observe(name, ()).present & versions:
+                    if time.monotonic() >= deadline:
+                        log.warning("%s still holds version %s", server.address, min(versions))
+                        break
+                    time.sleep(self.options.poll_interval)
+            except UnreachableError as exc:
+                log.warning("cannot ask %s whether it let go: %s", server.address, exc)
 
     def _base_path(self, name: str) -> Path:
         return self.fleet.repository.base_path(name)
