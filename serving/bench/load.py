@@ -247,7 +247,7 @@ def _child(arguments: Sequence[str]) -> int:
     try:
         latencies = _rest(load) if load.transport == "rest" else _grpc(load)
     except (LoadError, OSError) as exc:
-        sys.stderr.write(f"{exc}\n")
+        sys.stderr.write(" ".join(str(exc).split()) + "\n")
         return 1
     sys.stdout.write(json.dumps(latencies))
     return 0
