@@ -183,9 +183,14 @@ class _Server:
                 return
 
     def _poll_once(self, core: ServerCore) -> str | None:
+        path = self._flags.model_config_file
+        seen = _fingerprint(path)
         try:
-            config = read_model_config(self._flags.model_config_file)
-            core.reload(config, wanted=lambda: not self._stop.is_set())
+            config = read_model_config(path)
+            # A base path that never comes would be waited for even after it was corrected.
+            core.reload(
+                config, wanted=lambda: not self._stop.is_set() and _fingerprint(path) == seen
+            )
         except StatusError as exc:
             return exc.message
         except Exception:
@@ -205,6 +210,15 @@ class _Server:
         log.info("stopping: calls in flight have %g s to end", grace)
         _side_by_side([lambda t=t: t.stop(grace) for t in self._transports])  # type: ignore[misc]
         core.stop()
+
+
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
+    """Changes when the file does; None while it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _side_by_side(tasks: Sequence[Callable[[], None]]) -> None:

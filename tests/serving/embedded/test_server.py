@@ -176,7 +176,9 @@ def test_configuration_file_is_read_again(tmp_path: Path, base_path: Path) -> No
     flags = (f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1")
     with serving(tmp_path, *flags) as server:
         server.wait_open()
-        write("m", "n")
+        write("m", "absent")
+        wait_until(lambda: "Could not find base path" in server.log, timeout=30)
+        write("m", "n")  # the mistake is corrected
         wait_until(lambda: "version 5 of n is AVAILABLE" in server.log, timeout=30)
         assert server.predict(2.0, model="n") == 11.0
         file.write_text("nonsense {")
