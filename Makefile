@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: soak help setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: up down logs publish test-containers
 
 help: ## list the targets
@@ -38,6 +38,7 @@ lint: setup ## format, lint, import rules, generated code
 	$(BIN)/lint-imports
 	$(BIN)/python -m clients.wire.generate --check
 	docker/lint.sh
+	$(BIN)/python -m clients._reference --check
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -70,6 +71,9 @@ logs: setup ## what they wrote, and what they go on writing
 
 publish: setup ## train and publish in a container: make publish [DATA=sample] [REPOSITORY=models] [FLAGS=...]
 	@$(STACK) publish --repository "$(REPOSITORY)" --data "$(or $(DATA),sample)" -- $(FLAGS)
+
+reference: setup ## make clients/API.md from the docstrings
+	$(BIN)/python -m clients._reference
 
 wire: setup ## make the messages' code from clients/wire/*.proto
 	$(BIN)/python -m clients.wire.generate

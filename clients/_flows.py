@@ -85,7 +85,8 @@ def _explanation(
         metadata = yield from _ask(MetadataRequest(target=target))
         if not isinstance(metadata, Metadata):
             return None
-        names = ", ".join(sorted(metadata.signatures))
+        # Names with two underscores are TensorFlow's own business.
+        names = ", ".join(sorted(n for n in metadata.signatures if not n.startswith("__")))
         return _extended(error, f"it has: {names}")
     status = yield from _ask(StatusRequest(target=Target(model=target.model)))
     if isinstance(status, ModelStatus):

@@ -18,11 +18,13 @@ _TIMEOUT: Final = 600.0  # seconds, for one measuring process
 
 # Each runs in an interpreter of its own and prints seconds and peak megabytes.
 _MEASURED: Final = """
-import resource, sys, time
+import sys, time
 started = time.perf_counter()
 {code}
 seconds = time.perf_counter() - started
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not getrusage: that counts the parent's memory before exec too.
+with open("/proc/self/status") as file:
+    print(seconds, next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM")))
 """
 _ONE_CALL: Final = """
 from clients import {kind}

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,74 @@ def test_no_server_is_one_line_too(transport: str, capsys: pytest.CaptureFixture
     assert "no answer from" in err
     assert "shortlist serve" in err
     assert err.count("\n") == 1
+
+
+def test_predict_runs_any_signature(run: Any, tmp_path: Path) -> None:
+    status, out, _ = run(
+        *("predict", "--signature", "half_plus_two", "--input", "x=[2, 4]", "--json")
+    )
+    assert status == 0
+    assert json.loads(out) == {
+        "model": "retrieval_brute_force",
+        "version": json.loads(out)["version"],
+        "outputs": {"y": [3.0, 4.0]},
+    }
+    file = tmp_path / "inputs.json"
+    file.write_text(
+        '{"x": [[1.5, 2]], "n": 5, "flags": [true], "blob_bytes": [{"b64": "/wA="}]}',
+        encoding="utf-8",
+    )
+    status, out, _ = run("predict", "--signature", "echo", "--inputs", str(file))
+    assert status == 0
+    assert sorted(out.splitlines()) == [
+        'blob_bytes = [{"b64": "/wA="}]',
+        "flags = [true]",
+        "n = 5",
+        "x = [[1.5, 2.0]]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "give at least one input"),
+        (["--input", "x"], "--input takes NAME=VALUE"),
+        (["--input", "x=a"], "--input x: not JSON"),
+        (["--inputs", "/nowhere.json"], "--inputs /nowhere.json: "),
+        (["--input", 'x={"b64": "?"}'], "not base64: '?'"),
+        (["--input", "z=[1]", "--signature", "half_plus_two"], "has no input 'z'; it has: x"),
+        (["--input", "x=[1]", "--signature", "nope"], "has no signature 'nope'"),
+    ],
+)
+def test_predict_says_what_is_wrong(run: Any, arguments: list[str], text: str) -> None:
+    status, out, err = run("predict", *arguments)
+    assert (status, out) == (1, "")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_bench_measures_imports_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "client", "--without-stub", "--calls", "20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["imports"]["GrpcClient and one call"]["megabytes"] < 60
+    assert set(found["calls"]["rest, 1 user, k=10"]) == {"RestClient", "requests"}
+    assert main(["bench", "client", "--calls", "1"]) == 1
+    assert "--calls must be at least 20" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_client_costs_a_twentieth_of_the_stub(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "client", "--calls", "100", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ours, stub = (
+        found["imports"][name]
+        for name in ("GrpcClient and one call", "import tensorflow-serving-api's stub")
+    )
+    assert ours["seconds"] < stub["seconds"] / 20
+    assert ours["megabytes"] < 60 < stub["megabytes"]
+    large = found["calls"]["grpc, 1,000,000 float32 in and out"]
+    assert large["GrpcClient"] < large["stub"]
+    # Meant to be 1.1; more only for the noise of a busy machine.
+    one = found["calls"]["grpc, 1 user, k=10"]
+    assert one["GrpcClient"] < 1.5 * one["stub"]
