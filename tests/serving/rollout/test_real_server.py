@@ -115,6 +115,49 @@ def test_a_server_that_is_started_again_has_the_same_labels(
             assert client.status().available == [2, 1]
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_controller_that_is_killed_is_continued_by_another_process(
+    servables: Path, tmp_path: Path, step: int
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with started(root) as (address, where):
+        assert main(["rollback", "--to", "1", *where]) == 0  # labels version 1
+        publish(root, servables / "good")
+        kill_at_step(step, "canary", "2", *where)
+        assert version_of(address, "stable") == 1
+        assert main(["canary", "2", *where]) == 0
+        kill_at_step(1, "promote", *where)
+        assert version_of(address, "stable") in (1, 2)
+        assert main(["promote", *where]) == 0
+        assert version_of(address, "stable") == 2
+        assert main(["rollout", "status", *where]) == 0
+        kill_at_step(1, "rollback", *where)
+        assert main(["rollback", *where]) == 0
+        assert version_of(address, "stable") == 1
+    assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+
+
+def kill_at_step(step: int, *arguments: str) -> None:
+    """Runs a verb in a process of its own and kills it as it begins its n-th step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clients", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process, process.stderr as lines:
+        begun = 0
+        for line in lines:
+            begun += line.startswith("now:")
+            if begun == step:
+                break
+        process.kill()
+    assert begun == step
+
+
 def test_no_broken_version_gets_a_label(
     servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
