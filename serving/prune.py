@@ -146,7 +146,8 @@ def _decide_now(fleet: Fleet, name: str, *, keep: int, grace: float) -> list[Dec
         address, reason = next(iter(observation.unreachable.items()))
         raise RolloutError(
             f"{address} does not answer ({reason}), so nobody can say which versions it serves; "
-            "bring it back, or name the servers that there are: --address HOST:PORT"
+            "bring it back, name the servers that there are (--address HOST:PORT), or say that "
+            "none runs (--offline)"
         )
     now = time.time()
     ages = {

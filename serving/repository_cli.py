@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from serving.diff import VersionDiff
+    from serving.prune import Decision
     from serving.rollout.servers import GrpcServer
     from serving.versions import VersionRow
 
@@ -46,6 +47,11 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         default=3600.0,
         metavar="SECONDS",
         help="age below which a version stays (default: %(default)g)",
+    )
+    prune.add_argument(
+        "--offline",
+        action="store_true",
+        help="no server runs: what the configuration file asks for and the newest stay",
     )
     prune.add_argument("--dry-run", action="store_true", help="say what would go; delete nothing")
     _add_servers(prune)
@@ -129,6 +135,10 @@ def _servers(args: argparse.Namespace) -> "Iterator[list[GrpcServer]]":
     from serving.rollout.servers import GrpcServer
 
     addresses = args.address or History(args.repository / HISTORY_FILE).known_servers()
+    if getattr(args, "offline", False):
+        if args.address:
+            raise ValueError("--offline and --address contradict each other; give one of them")
+        addresses = []
     with ExitStack() as stack:
         yield [stack.enter_context(GrpcServer(address)) for address in addresses]
 
@@ -209,6 +219,8 @@ def _prune(args: argparse.Namespace) -> int:
             config_file=ConfigFile(_config_path(args)),
         )
         decisions = prune(fleet, names, keep=args.keep, grace=args.grace, dry_run=args.dry_run)
+        if not args.dry_run:
+            _record_prune(args, [server.address for server in servers], decisions)
     if args.json:
         _write(json.dumps([asdict(decision) for decision in decisions], indent=2))
         return 0
@@ -217,6 +229,20 @@ def _prune(args: argparse.Namespace) -> int:
         what = done if decision.delete else "stays"
         _write(f"{decision.name} {decision.version}: {what}: {decision.why}")
     return 0
+
+
+def _record_prune(
+    args: argparse.Namespace, servers: list[str], decisions: "list[Decision]"
+) -> None:
+    """Tells the log of rollouts which versions are gone and why they were free to go."""
+    from serving.rollout.history import HISTORY_FILE, History, Recorder
+
+    history = History(args.repository / HISTORY_FILE)
+    for name in dict.fromkeys(one.name for one in decisions if one.delete):
+        gone = [one.version for one in decisions if one.delete and one.name == name]
+        why = f"keep {args.keep}, older than {args.grace:g} s"
+        recorder = Recorder(history, action="prune", name=name, why=why, servers=servers)
+        recorder.record("done", versions=gone)
 
 
 def _diff(args: argparse.Namespace) -> int:

@@ -283,6 +283,8 @@ def _log_line(records: list[dict[str, Any]]) -> str:
         str(last.get("event")), "cut off, or under way"
     )
     version = first.get("version")
+    if first.get("versions"):
+        version = _join(first["versions"])
     what = f"{first.get('action')}{'' if version is None else f' {version}'}"
     why = f" ({first['why']})" if first.get("why") else ""
     return f"{first.get('when')}  {first.get('who')}  {first.get('servable')}  {what}{why}  {end}"

@@ -68,7 +68,7 @@ class History:
         latest: dict[str, list[str]] = {}
         for record in self.read():
             servers, name = record.get("servers"), record.get("servable")
-            if isinstance(servers, list) and isinstance(name, str):
+            if isinstance(servers, list) and isinstance(name, str) and servers:
                 latest[name] = [str(server) for server in servers]
         return sorted({server for servers in latest.values() for server in servers})
 

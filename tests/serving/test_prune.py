@@ -102,7 +102,7 @@ def test_nothing_is_deleted_while_a_known_server_does_not_answer(tmp_path: Path)
     write_config(tmp_path, LABELLED)
     fleet, servers, _ = make_fleet(tmp_path, replicas=2)
     servers[1].down = True
-    with pytest.raises(RolloutError, match=r"replica-1:8500 does not answer .* --address"):
+    with pytest.raises(RolloutError, match=r"replica-1:8500 does not answer .*--address"):
         prune(fleet, [NAME], keep=1, grace=0)
     assert fleet.repository.versions(NAME) == [1, 2, 3]
 
@@ -174,6 +174,10 @@ def test_the_verbs_show_and_prune_a_repository(
         f"{NAME} 2: stays: label 'stable' in the configuration file",
         f"{NAME} 3: stays: one of the newest 1",
     ]
+    assert main(["rollout", "log", "--repository", str(tmp_path)]) == 0
+    assert f"{NAME}  prune 1 (keep 1, older than 0 s)  done" in capsys.readouterr().out
+    assert main(["prune", *options, "--offline", "--address", "a:8500"]) == 1
+    assert "contradict each other" in capsys.readouterr().err
     assert main(["versions", *options, "--servable", "nobody"]) == 1
     assert "no model 'nobody'" in capsys.readouterr().err
 
