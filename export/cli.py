@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
-from export.config import TARGETS, ExportConfig, ModelConfig, TrainConfig
+from export.config import TARGETS, ExportConfig
 from export.data.options import add_data_arguments, data_config
 from export.gates import cli as gates_cli
 from export.gates.options import add_gate_arguments, gate_settings
+from export.train_options import add_train_arguments, train_configs
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
@@ -40,6 +41,7 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
+    add_train_arguments(parser)
     group = parser.add_argument_group("model")
     group.add_argument(
         "--repository",
@@ -79,25 +81,6 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--target",
         choices=TARGETS,
         help="refuse servables that this server cannot run, before anything is published",
-    )
-    for option, default, text in (
-        ("--epochs", TrainConfig.epochs, "passes over the training part"),
-        ("--batch-size", TrainConfig.batch_size, "interactions per step"),
-        ("--embedding-dim", ModelConfig.embedding_dim, "length of an embedding"),
-        ("--seed", TrainConfig.seed, "seed of split, initial values and order"),
-    ):
-        group.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
-        )
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        default=TrainConfig.learning_rate,
-        metavar="RATE",
-        help="of Adagrad (default: %(default)s)",
-    )
-    group.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's event files there"
     )
     group.add_argument(
         "--without-seen",
@@ -161,6 +144,7 @@ def _run_demo(args: argparse.Namespace) -> int:
 
 
 def _run_export(args: argparse.Namespace) -> int:
+    towers, train = train_configs(args)
     config = ExportConfig(
         model=args.model,
         indexes=tuple(args.index or INDEXES),
@@ -168,14 +152,8 @@ def _run_export(args: argparse.Namespace) -> int:
         recall=args.recall,
         target=args.target,
         keep_seen=not args.without_seen,
-        towers=ModelConfig(embedding_dim=args.embedding_dim),
-        train=TrainConfig(
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            seed=args.seed,
-            tensorboard=args.tensorboard,
-        ),
+        towers=towers,
+        train=train,
     )
     source = data_config(args)
     # From here on TensorFlow, pandas and the like are wanted.

@@ -1,12 +1,15 @@
 """Configuration of an export: checked when made, written into every manifest."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
+    "PRESETS",
+    "SPLIT_METHODS",
     "TARGETS",
     "BruteForceConfig",
     "ExportConfig",
@@ -14,6 +17,7 @@ __all__ = [
     "IvfConfig",
     "ModelConfig",
     "ScannConfig",
+    "SplitMethod",
     "TrainConfig",
 ]
 
@@ -21,6 +25,10 @@ __all__ = [
 # Servers whose ops are known: the stock TensorFlow Serving of this TensorFlow, and our own.
 TARGETS = ("stock-2.20", "embedded")
 ROW_TYPES = ("float32", "bfloat16", "int8")
+
+
+SplitMethod = Literal["random", "leave_last_out", "global_time"]
+SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -32,6 +40,10 @@ def _require_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None:
             _require(value > 0, f"{name} must be positive, got {value}")
+
+
+def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    _require(value in choices, f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _require_leaves(num_leaves: int | None, num_leaves_to_search: int | None) -> None:
@@ -47,32 +59,87 @@ def _require_leaves(num_leaves: int | None, num_leaves_to_search: int | None) ->
 class ModelConfig:
     """Shape of the two towers."""
 
-    embedding_dim: int = 32
+    embedding_dim: int = 128
+    # With `user_softmax`: logits are cosines over this. Lower values memorise more: better
+    # with seen candidates excluded, worse with them kept (0.3 is best there).
+    temperature: float = 0.17
+    candidate_features: bool = True  # attributes of the candidates beside their ids
 
     def __post_init__(self) -> None:
-        _require_positive(embedding_dim=self.embedding_dim)
+        _require_positive(embedding_dim=self.embedding_dim, temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How the towers are trained, and what is held out to judge them."""
 
-    epochs: int = 5
-    batch_size: int = 1024  # the other candidates of a batch are its negatives
-    learning_rate: float = 0.1
+    # `user_softmax`: all interactions of a user at once against the corpus, or against a
+    # sample of it where it is too large; `in_batch_softmax`: TFRS's retrieval task.
+    loss: Literal["user_softmax", "in_batch_softmax"] = "user_softmax"
+    optimizer: Literal["adam", "adagrad"] = "adam"
+    epochs: int = 60  # at most; early stopping needs a validation part
+    batch_size: int = 128  # users with `user_softmax`, else interactions
+    learning_rate: float = 0.01
+    # A user with n interactions counts n to this power: 1 weighs interactions alike, 0 users.
+    activity_power: float = 0.5
+    sampled_candidates: int | None = None  # negatives per batch; None: the corpus, if it fits
+    split: SplitMethod = "random"
     held_out_fraction: float = 0.2
+    validation_fraction: float = 0.1  # of the rest; 0 for no early stopping
+    patience: int = 3  # looks at the validation part without a better one
     seed: int = 42
     tensorboard: Path | None = None  # folder for TensorBoard's event files
 
     def __post_init__(self) -> None:
         _require_positive(
-            epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            sampled_candidates=self.sampled_candidates,
+            patience=self.patience,
         )
+        _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
+        _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
+        _require_choice("split", self.split, SPLIT_METHODS)
         _require(
             0 < self.held_out_fraction < 1,
             f"held_out_fraction must lie between 0 and 1, got {self.held_out_fraction}",
         )
+        _require(
+            0 <= self.validation_fraction < 1,
+            f"validation_fraction must lie in 0..1, got {self.validation_fraction}",
+        )
         _require(0 <= self.seed < 2**32, f"seed must lie in 0..2**32-1, got {self.seed}")
+
+
+# Recipes by name. `tutorial` and `overview` are those of TFRS's basic retrieval tutorial
+# and of its overview, kept to compare with.
+PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
+    "default": (ModelConfig(), TrainConfig()),
+    "seen_kept": (ModelConfig(temperature=0.3), TrainConfig()),
+    "tutorial": (
+        ModelConfig(embedding_dim=32, candidate_features=False),
+        TrainConfig(
+            loss="in_batch_softmax",
+            optimizer="adagrad",
+            epochs=3,
+            batch_size=8192,
+            learning_rate=0.1,
+            validation_fraction=0.0,
+        ),
+    ),
+    "overview": (
+        ModelConfig(embedding_dim=64, candidate_features=False),
+        TrainConfig(
+            loss="in_batch_softmax",
+            optimizer="adagrad",
+            epochs=3,
+            batch_size=4096,
+            learning_rate=0.5,
+            validation_fraction=0.0,
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

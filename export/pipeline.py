@@ -21,7 +21,6 @@ from export.index.base import CandidateIndex
 from export.index.build import build_index, custom_ops
 from export.index.tuning import RecallReport, exact_positions, tune
 from export.manifest import build_manifest, write_manifest
-from export.model import RetrievalModel
 from export.plot import recall_latency_svg
 from export.progress import Progress, StepTimer
 from export.ranking import inner_product_scorer
@@ -29,9 +28,10 @@ from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
 from export.self_test import corpus_facts, write_self_test
 from export.signatures import RetrievalServable
-from export.split import Split, random_split
+from export.split import Split, make_split
 from export.targets import check_target
 from export.train import train
+from export.trained import TrainedModel
 from export.warmup import write_warmup_records
 from serving.probe import checksums
 from serving.repository import ModelRepository
@@ -68,9 +68,7 @@ class ExportResult:
 class _Trained:
     """What the indexes are built from."""
 
-    model: RetrievalModel
-    query_embeddings: npt.NDArray[np.float32]
-    candidate_embeddings: npt.NDArray[np.float32]
+    model: TrainedModel
     metrics: dict[str, Any]
     split: Split
 
@@ -134,22 +132,22 @@ def run_export(
 
 
 def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained:
-    split = random_split(
-        dataset, held_out_fraction=config.train.held_out_fraction, seed=config.train.seed
+    split = make_split(
+        dataset,
+        method=config.train.split,
+        held_out_fraction=config.train.held_out_fraction,
+        validation_fraction=config.train.validation_fraction,
+        seed=config.train.seed,
     )
     with timer.step("train") as measures:
         model = train(dataset, split, config.towers, config.train, progress=timer.progress)
-        measures.append(f"{len(split.training)} interactions, {config.train.epochs} epochs")
+        measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:
-        query_embeddings = model.query_embeddings()
-        candidate_embeddings = model.candidate_embeddings()
-        scorer = inner_product_scorer(query_embeddings, candidate_embeddings)
+        scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
         metrics = evaluate(scorer, dataset, split).as_json()
         measures.append(f"{len(split.held_out)} held-out interactions")
     return _Trained(
         model=model,
-        query_embeddings=query_embeddings,
-        candidate_embeddings=candidate_embeddings,
         metrics=metrics,
         split=split,
     )
@@ -160,13 +158,13 @@ def _build_indexes(
 ) -> dict[str, tuple[CandidateIndex, RecallReport]]:
     """Builds every index and chooses its effort."""
     queries = _held_out_queries(trained, dataset, config)
-    exact = exact_positions(queries, trained.candidate_embeddings, RECALL_K)
+    exact = exact_positions(queries, trained.model.candidate_embeddings, RECALL_K)
     indexes = {}
     for name in config.indexes:
         with timer.step(f"index {name}") as measures:
             index = build_index(
                 name,
-                trained.candidate_embeddings,
+                trained.model.candidate_embeddings,
                 dataset.candidate_ids,
                 config.index_config(name),
             )
@@ -187,7 +185,7 @@ def _held_out_queries(
         users = np.random.default_rng(config.train.seed).choice(
             users, _RECALL_QUERIES, replace=False
         )
-    queries: npt.NDArray[np.float32] = trained.query_embeddings[users]
+    queries: npt.NDArray[np.float32] = trained.model.query_embeddings[users]
     return queries
 
 
@@ -198,8 +196,8 @@ def _check_target(config: ExportConfig, index: str, ops: Collection[str]) -> Non
 
 def _seen(dataset: Dataset, split: Split) -> SeenCandidates:
     return SeenCandidates(
-        dataset.user_positions[split.training],
-        dataset.candidate_positions[split.training],
+        dataset.user_positions[split.fitted],
+        dataset.candidate_positions[split.fitted],
         num_users=len(dataset.user_ids),
         num_candidates=len(dataset.candidate_ids),
     )
@@ -233,8 +231,8 @@ def _save(
         path,
         signatures=signatures,
         example_requests=examples,
-        query_embeddings=trained.query_embeddings,
-        candidate_embeddings=trained.candidate_embeddings,
+        query_embeddings=trained.model.query_embeddings,
+        candidate_embeddings=trained.model.candidate_embeddings,
         dataset=dataset,
         split=trained.split,
         seed=config.train.seed,
@@ -256,7 +254,7 @@ def _save(
         signatures=signatures,
         graph=graph,
     )
-    manifest["corpus"] = corpus_facts(trained.candidate_embeddings)
+    manifest["corpus"] = corpus_facts(trained.model.candidate_embeddings)
     manifest["files"] = dict(checksums(path))
     write_manifest(path, manifest)
 

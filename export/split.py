@@ -1,17 +1,14 @@
 """Splits interactions into parts to train on, to choose by, and to judge the model by."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from export.config import SplitMethod
 from export.data.dataset import Dataset
 
-__all__ = ["SPLIT_METHODS", "Split", "SplitMethod", "make_split", "random_split"]
-
-SplitMethod = Literal["random", "leave_last_out", "global_time"]
-SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
+__all__ = ["Split", "make_split", "random_split"]
 
 Positions = npt.NDArray[np.int64]
 

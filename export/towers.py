@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from export._tf import tf
 
-__all__ = ["IdTower"]
+__all__ = ["IdTower", "TableTower"]
 
 # Stands for "not in the vocabulary"; must not be anybody's id, which "[UNK]" could be.
 _OUT_OF_VOCABULARY = "\x00out of vocabulary"
@@ -33,11 +36,45 @@ class IdTower(tf.keras.layers.Layer):
         """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
         return self.lookup(ids) - 1
 
-    def set_unknown_to_mean(self) -> None:
-        """Gives unknown ids the mean embedding.
+    def set_unknown(self, embedding: npt.NDArray[np.float32]) -> None:
+        """Gives unknown ids an embedding `[d]`; training never touches theirs."""
+        self.embedding.embeddings[0].assign(embedding)
 
-        Training never touches row 0, so a stranger would get a random list; the mean of
-        all users leans to what most of them like.
+
+class TableTower(tf.keras.layers.Layer):
+    """One embedding per id, computed beforehand, and one for all unknown ids."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        embeddings: npt.NDArray[np.float32],
+        unknown: npt.NDArray[np.float32],
+        *,
+        known: npt.NDArray[np.bool_],
+        name: str,
+    ) -> None:
+        """Keeps a copy of the embeddings.
+
+        Args:
+            ids: `[n]`, distinct.
+            embeddings: `[n, d]`.
+            unknown: `[d]`.
+            known: `[n]`, False for ids that training never saw: those are unknown, too.
+            name: Of the layer.
         """
-        rows = self.embedding.embeddings
-        rows.assign(tf.concat([tf.reduce_mean(rows[1:], axis=0, keepdims=True), rows[1:]], axis=0))
+        super().__init__(name=name)
+        self.lookup = tf.keras.layers.StringLookup(
+            vocabulary=list(ids), mask_token=None, oov_token=_OUT_OF_VOCABULARY
+        )
+        rows = np.where(known[:, None], embeddings, unknown[None])
+        self._embeddings = tf.Variable(np.concatenate([unknown[None], rows]), trainable=False)
+        self._known = tf.Variable(np.concatenate([[False], known]), trainable=False)
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Embeddings float32 `[batch, d]` of string ids `[batch]`."""
+        return tf.gather(self._embeddings, self.lookup(ids))
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
+        rows = self.lookup(ids)
+        return tf.where(tf.gather(self._known, rows), rows - 1, tf.constant(-1, tf.int64))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export.config import SPLIT_METHODS, SplitMethod
 from export.data.dataset import Dataset
-from export.split import SPLIT_METHODS, SplitMethod, make_split, random_split
+from export.split import make_split, random_split
 
 
 @st.composite
