@@ -12,12 +12,13 @@ from export.config import TARGETS, ExportConfig
 from export.data.options import add_data_arguments, data_config
 from export.gates import cli as gates_cli
 from export.gates.options import add_gate_arguments, gate_settings
+from export.quality_cli import add_evaluate, add_quality
 from export.train_options import add_train_arguments, train_configs
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
 
-__all__ = ["add_commands"]
+__all__ = ["add_benches", "add_commands"]
 
 # In the manifest, but too much for a summary.
 _DETAILS = ("ndcg", "mrr", "coverage", "popularity")
@@ -29,6 +30,12 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _add_export(verbs)
     _add_demo(verbs)
     gates_cli.add_commands(verbs)
+    add_evaluate(verbs)
+
+
+def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench quality`."""
+    add_quality(benches)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,167 @@
+"""The verb `evaluate` and `bench quality`: how good recipes are, beside baselines."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from export.config import PRESETS
+from export.data.options import add_data_arguments, data_config
+from export.train_options import add_train_arguments, train_configs
+
+if TYPE_CHECKING:
+    from export.evaluate import Evaluation
+
+__all__ = ["add_evaluate", "add_quality"]
+
+_BASELINES = ("popularity", "ease", "ials")
+
+
+def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verb `evaluate`."""
+    parser = verbs.add_parser(
+        "evaluate",
+        help="train by a recipe and measure it on held-out interactions; publishes nothing",
+        description="Trains by a recipe and measures it on held-out interactions, beside "
+        "popularity, EASE and iALS if asked for. Nothing is published.",
+        epilog="Example:\n  shortlist evaluate --data sample --epochs 5 --baselines",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    add_train_arguments(parser)
+    parser.add_argument(
+        "--baselines", action="store_true", help=f"judge {', '.join(_BASELINES)}, too"
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples for the 95%% intervals (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: argparse.Namespace) -> int:
+    recipe = train_configs(args)
+    source = data_config(args)
+    from export.data import load
+    from export.quality import judge_baseline, judge_recipe
+    from export.split import make_split
+
+    config = recipe[1]
+    dataset = load(source)
+    split = make_split(
+        dataset,
+        method=config.split,
+        held_out_fraction=config.held_out_fraction,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+    )
+    _progress(
+        f"{len(split.fitted)} interactions to train on, {len(split.held_out)} held out "
+        f"({config.split})"
+    )
+    found = {args.preset: judge_recipe(dataset, split, recipe, resamples=args.resamples)}
+    for name in _BASELINES if args.baselines else ():
+        _progress(f"fitting {name}")
+        found[name] = judge_baseline(
+            dataset, split, name, seed=config.seed, resamples=args.resamples
+        )
+    if args.json:
+        _write(json.dumps({name: one.as_json() for name, one in found.items()}, indent=2))
+    else:
+        _write("\n\n".join(_as_text(name, one) for name, one in found.items()))
+    return 0
+
+
+def _as_text(name: str, one: "Evaluation") -> str:
+    lines = [
+        f"{name}: {one.num_held_out} held-out interactions of {one.num_users} users",
+        f"  {'':<22} {'seen kept':>24} {'seen excluded':>24}",
+    ]
+    for metric in one.metrics["seen_kept"]:
+        cells = [_cell(one, protocol, metric) for protocol in ("seen_kept", "seen_excluded")]
+        lines.append(f"  {metric:<22} {cells[0]:>24} {cells[1]:>24}")
+    lines.append("  by activity (interactions in the training part), seen excluded:")
+    for bucket in one.activity:
+        rate = bucket.metrics["seen_excluded"].get("hit_rate@10", float("nan"))
+        lines.append(
+            f"    {f'{bucket.fewest}-{bucket.most}':<12} {bucket.num_users:>8} users   "
+            f"hit_rate@10 {rate:.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _cell(one: "Evaluation", protocol: str, metric: str) -> str:
+    text = f"{one.metrics[protocol][metric]:.4f}"
+    interval = one.intervals.get(protocol, {}).get(metric)
+    return f"{text} [{interval.low:.4f}, {interval.high:.4f}]" if interval else text
+
+
+def add_quality(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench quality`."""
+    parser = benches.add_parser(
+        "quality",
+        help="hit rates of recipes and baselines on one split, over several seeds",
+        description="Trains recipes and fits baselines on the same splits and prints hit rates, "
+        "mean and standard deviation over the seeds, as a Markdown table.",
+        epilog="Example:\n  shortlist bench quality --data sample --seeds 1 --row default "
+        "--row popularity",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="number of seeds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--row",
+        action="append",
+        metavar="NAME",
+        help=f"preset ({', '.join(PRESETS)}) or baseline ({', '.join(_BASELINES)}); give it once "
+        "per row (default: all)",
+    )
+    parser.add_argument(
+        "--ablation",
+        action="store_true",
+        help="instead: the default recipe with one part changed at a time",
+    )
+    parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
+    parser.set_defaults(run=_run_quality)
+
+
+def _run_quality(args: argparse.Namespace) -> int:
+    if args.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
+    source = data_config(args)
+    from export.data import load
+    from export.quality import ABLATIONS, as_markdown, compare
+
+    rows = args.row or (*_BASELINES, *PRESETS)
+    if args.ablation:
+        rows = ("default", *ABLATIONS)
+    seeds = range(42, 42 + args.seeds)
+    table = compare(load(source), rows, seeds, progress=_progress)
+    if args.json:
+        _write(json.dumps(_as_json(table), indent=2))
+    else:
+        _write(as_markdown(table))
+    return 0
+
+
+def _as_json(table: Any) -> dict[str, Any]:
+    return {
+        row: {name: dataclasses.asdict(spread) for name, spread in found.items()}
+        for row, found in table.items()
+    }
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

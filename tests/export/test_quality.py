@@ -1,0 +1,65 @@
+"""Comparing recipes and baselines, and the verbs that print it."""
+
+import json
+
+import pytest
+
+from clients.cli import main
+from export.config import PRESETS
+from export.data import DataConfig, load
+from export.quality import ABLATIONS, Spread, as_markdown, compare, recipe_of
+
+SAMPLE = (
+    *("--data", "sample", "--sample-users", "60", "--sample-candidates", "150"),
+    *("--sample-interactions", "1500"),
+)
+
+
+def test_every_ablation_changes_the_default_recipe() -> None:
+    for row in ABLATIONS:
+        assert recipe_of(row) != PRESETS["default"], row
+
+
+def test_unknown_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row 'magic'; choose from default, seen_kept"):
+        recipe_of("magic")
+
+
+def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread() -> None:
+    dataset = load(
+        DataConfig(
+            source="sample", sample_users=60, sample_candidates=150, sample_interactions=1500
+        )
+    )
+    alone = compare(dataset, ["popularity"], [1, 2])["popularity"]
+    beside = compare(dataset, ["ease", "popularity"], [1, 2])["popularity"]
+    name = "seen_excluded hit_rate@10"
+    assert alone[name] == beside[name]
+    assert alone[name].deviation > 0
+    each = [compare(dataset, ["popularity"], [s])["popularity"][name].mean for s in (1, 2)]
+    assert alone[name].mean == pytest.approx(sum(each) / 2)
+
+
+def test_table_is_markdown() -> None:
+    found = {"seen_excluded hit_rate@10": Spread(mean=0.5, deviation=0.01)}
+    lines = as_markdown({"it": {**found, "seconds": Spread(mean=2, deviation=0)}}).splitlines()
+    assert lines[2] == "| it | – | – | 0.5000 ± 0.0100 | – | 2.0 |"
+    assert all(line.count("|") == 7 for line in lines)
+
+
+def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20", "--json"]
+    assert main(argv) == 0
+    values = json.loads(capsys.readouterr().out)["default"]
+    low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
+    assert low <= values["seen_kept"]["hit_rate@10"] <= high
+
+
+def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "quality", *SAMPLE, "--seeds", "2", "--row", "popularity"]) == 0
+    assert "| popularity | 0." in capsys.readouterr().out
+
+
+def test_bench_quality_refuses_no_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "quality", *SAMPLE, "--seeds", "0"]) == 1
+    assert "--seeds must be at least 1, got 0" in capsys.readouterr().err
