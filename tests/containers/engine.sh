@@ -9,7 +9,6 @@
 # Exit status 3: no engine can run here; the reason is on stderr.
 set -euo pipefail
 
-PACKAGES=(docker.io docker-compose iptables debootstrap)
 START_SECONDS=60
 
 say() { printf 'engine: %s\n' "$*" >&2; }
@@ -20,6 +19,7 @@ install_missing() {
     command -v dockerd >/dev/null || missing+=(docker.io)
     command -v iptables >/dev/null || missing+=(iptables)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v prometheus >/dev/null || missing+=(prometheus)  # for its stand-in
     docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
         || missing+=(docker-compose)
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -31,7 +31,7 @@ install_missing() {
           apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}") \
           >"$log" 2>&1; then
         tail -20 "$log" >&2
-        cannot "could not install ${missing[*]} (${PACKAGES[*]} are needed)"
+        cannot "could not install ${missing[*]}"
     fi
 }
 
@@ -54,6 +54,10 @@ start() {
     mkdir -p "$dir"
     if docker info >/dev/null 2>&1 && { docker compose version || docker-compose version; } >/dev/null 2>&1; then
         say "using the engine that runs here: $(docker info --format '{{.ServerVersion}}' 2>/dev/null)"
+        if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
+            [ "$(id -u)" = 0 ] || cannot "only root can make stand-ins for a registry's images; with a registry: SHORTLIST_CONTAINERS_IMAGES=registry make test-containers"
+            install_missing
+        fi
         [ -z "${DOCKER_HOST:-}" ] || echo "export DOCKER_HOST=$DOCKER_HOST"
         return 0
     fi

@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
-# Stand-ins for the images of a registry, made on the spot, under the tags that docker/ names.
+# The images of the container tests: our own, and stand-ins for a registry's, made on the spot.
+# All have names of their own, so that no image of an engine that runs here anyway is replaced.
 #
 #   images.sh base CACHE_DIR    Debian with Python, in place of python:3.11-slim-bookworm
-#   images.sh ours              the project's own: shortlist/server and shortlist/export
+#   images.sh ours              the project's own: server and export
 #   images.sh standins          in place of TensorFlow Serving's, nginx's and Prometheus's
+#   images.sh remove            all of them again
+#
+# With SHORTLIST_CONTAINERS_IMAGES=registry only `ours` are made; all else is pulled.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+
+BASE=shortlist-standin/python:latest
+[ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ] || BASE=python:3.11-slim-bookworm
+OURS=(shortlist-test/server:latest shortlist-test/export:latest)
+STANDINS=(shortlist-standin/python:latest shortlist-standin/serving:latest
+    shortlist-standin/proxy:latest shortlist-standin/prometheus:latest)
 
 say() { printf 'images: %s\n' "$*" >&2; }
 
@@ -35,8 +45,7 @@ base() {
     fi
     docker import --change 'CMD ["python3"]' \
         --change "ENV SSL_CERT_FILE=$CA_BUNDLE PIP_CERT=$CA_BUNDLE" \
-        "$archive" python:3.11-slim-bookworm >/dev/null
-    say "python:3.11-slim-bookworm is a stand-in now"
+        "$archive" "$BASE" >/dev/null
 }
 
 build() {  # build TAG [docker's options]
@@ -54,20 +63,23 @@ build() {  # build TAG [docker's options]
 }
 
 ours() {
-    build shortlist/server:latest -f docker/Dockerfile --target server .
-    build shortlist/export:latest -f docker/Dockerfile --target export .
+    local target
+    for target in server export; do
+        build shortlist-test/$target:latest -f docker/Dockerfile --target $target \
+            --build-arg PYTHON_IMAGE="$BASE" .
+    done
 }
 
 standins() {
     local context=tests/containers/standins scratch
-    build tensorflow/serving:2.20.0 -f $context/stock.Dockerfile \
-        --build-arg SERVER_IMAGE=shortlist/server:latest $context
-    build nginxinc/nginx-unprivileged:1.27-alpine -f $context/proxy.Dockerfile \
-        --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm $context
+    build shortlist-standin/serving:latest -f $context/stock.Dockerfile \
+        --build-arg SERVER_IMAGE=shortlist-test/server:latest $context
+    build shortlist-standin/proxy:latest -f $context/proxy.Dockerfile \
+        --build-arg PYTHON_IMAGE="$BASE" $context
     scratch=$(mktemp -d)
     cp "$(command -v prometheus)" "$scratch/prometheus"
     cp $context/prometheus.Dockerfile "$scratch/Dockerfile"
-    build prom/prometheus:v2.53.4 --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm "$scratch"
+    build shortlist-standin/prometheus:latest --build-arg PYTHON_IMAGE="$BASE" "$scratch"
     rm -rf "$scratch"
 }
 
@@ -75,5 +87,6 @@ case ${1:-} in
     base) base "${2:?images.sh base CACHE_DIR}" ;;
     ours) ours ;;
     standins) standins ;;
-    *) say "usage: images.sh base CACHE_DIR | ours | standins"; exit 2 ;;
+    remove) docker image rm --force "${OURS[@]}" "${STANDINS[@]}" >/dev/null 2>&1 || true ;;
+    *) say "usage: images.sh base CACHE_DIR | ours | standins | remove"; exit 2 ;;
 esac

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # make test-containers: an engine if none runs, stand-ins for the registry's images, our own
 # images, and the tests against the running stack; everything is removed again.
+#
+# SHORTLIST_CONTAINERS_IMAGES=registry takes the genuine images where a registry is reached.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,7 +17,7 @@ if [ "${1:-}" != bounded ]; then
     exec 9>"${TMPDIR:-/tmp}/shortlist-containers.lock"
     flock --timeout "$LIMIT" 9 || { echo "test-containers: another run holds the machine" >&2; exit 1; }
     # SIGTERM at the limit, so that the trap below still cleans up.
-    timeout --signal=TERM --kill-after=60 "$LIMIT" "$0" bounded || {
+    timeout --foreground --signal=TERM --kill-after=60 "$LIMIT" "$0" bounded || {
         status=$?
         [ $status != 124 ] || echo "test-containers: stopped after $LIMIT s" >&2
         exit $status
@@ -26,6 +28,15 @@ fi
 cleanup() {
     local status=$?
     trap - EXIT TERM INT
+    if [ -n "${tests:-}" ] && kill "$tests" 2>/dev/null; then wait "$tests" || true; fi
+    if [ -n "${environment+x}" ] && [ ! -f "$state/dockerd.pid" ]; then
+        # An engine that was here before us goes on: take back what we put into it.
+        docker ps --all --quiet --filter label=com.docker.compose.project=shortlist-test \
+            | xargs --no-run-if-empty docker rm --force >/dev/null
+        docker network rm shortlist-test_default >/dev/null 2>&1 || true
+        docker volume rm shortlist-test_prometheus shortlist-test_grafana >/dev/null 2>&1 || true
+        $here/images.sh remove
+    fi
     $here/engine.sh stop "$state" || true
     rm -rf "$state"
     exit $status
@@ -39,13 +50,25 @@ if ! environment=$($here/engine.sh start "$state"); then
 fi
 eval "$environment"
 step() { printf 'test-containers: %s, %s s so far\n' "$1" "$SECONDS"; }
-$here/images.sh base $cache
-step "base image"
+export SHORTLIST_SERVER_IMAGE=shortlist-test/server:latest
+export SHORTLIST_EXPORT_IMAGE=shortlist-test/export:latest
+if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
+    export SHORTLIST_PYTHON_IMAGE=shortlist-standin/python:latest
+    export SHORTLIST_SERVING_IMAGE=shortlist-standin/serving:latest
+    export SHORTLIST_PROXY_IMAGE=shortlist-standin/proxy:latest
+    export SHORTLIST_PROMETHEUS_IMAGE=shortlist-standin/prometheus:latest
+    $here/images.sh base $cache
+    step "base image"
+fi
 $here/images.sh ours
 step "images built"
-$here/images.sh standins
-step "stand-ins built"
-docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep '^shortlist/'
+if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
+    $here/images.sh standins
+    step "stand-ins built"
+fi
+docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep '^shortlist-test/'
 SHORTLIST_CONTAINERS=1 .venv/bin/pytest -q -p no:xdist -x $here/live &
-wait $! || exit $?
+tests=$!
+wait "$tests" || exit $?
+tests=
 step "tests passed"

@@ -16,6 +16,8 @@ from serving.model_server.stack import Stack
 collect_ignore_glob = [] if os.environ.get("SHORTLIST_CONTAINERS") else ["test_*.py"]
 
 PROJECT = "shortlist-test"
+STANDINS = Path(__file__).parents[1] / "standins"
+FROM_REGISTRY = os.environ.get("SHORTLIST_CONTAINERS_IMAGES") == "registry"
 PORTS = (
     "GRPC_PORT",
     "REST_PORT",
@@ -114,7 +116,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         project=PROJECT,
         environment=environment,
         # No Grafana outside a registry: what it is given is checked, what it draws is not.
-        overrides=(Path(__file__).parent.parent / "standins/without_grafana.yaml",),
+        overrides=() if FROM_REGISTRY else (STANDINS / "without_grafana.yaml",),
     )
     try:
         stack.publish("sample", SMALL)

@@ -1,6 +1,7 @@
 """What the compose file promises, asked of the running containers."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from tests.containers.live.conftest import PROJECT, READY_SECONDS, SMALL, Runnin
 
 USERS = ["1", "2", "3"]
 SERVICES = ("serving", "scann", "status", "prometheus", "proxy")
+# Names that run.sh gives; see there.
+SERVING_IMAGE = os.environ.get("SHORTLIST_SERVING_IMAGE", "tensorflow/serving:2.20.0")
+SERVER_IMAGE = os.environ["SHORTLIST_SERVER_IMAGE"]
+EXPORT_IMAGE = os.environ["SHORTLIST_EXPORT_IMAGE"]
 MODELS = ("retrieval_brute_force", "retrieval_ivf", "retrieval_scann")
 
 
@@ -113,7 +118,9 @@ def test_a_killed_server_comes_back_with_its_labels(running: Running) -> None:
 
 
 def test_a_version_rolls_out_and_back_through_the_polled_file(running: Running) -> None:
-    running.stack.publish("sample", [*SMALL, "--seed=7"])
+    # A longer training on the same split is better and passes the gates; how fast a version
+    # answers on a machine that does other things beside is no matter here.
+    running.stack.publish("sample", [*SMALL, "--epochs=2", "--index=ivf", "--allow=latency"])
     where = [
         f"--repository={running.repository}",
         f"--config={running.config}",
@@ -247,7 +254,7 @@ def test_the_server_image_stands_where_the_stock_image_stands(running: Running) 
         f"--volume={running.repository}:/models:ro",
         "--env=MODEL_NAME=retrieval_scann",
         "--network=none",
-        "shortlist/server:latest",
+        SERVER_IMAGE,
     )
     try:
         wait_until(
@@ -260,7 +267,7 @@ def test_the_server_image_stands_where_the_stock_image_stands(running: Running) 
         docker("rm", "--force", name)
 
 
-@pytest.mark.parametrize("image", ["shortlist/server:latest", "shortlist/export:latest"])
+@pytest.mark.parametrize("image", [SERVER_IMAGE, EXPORT_IMAGE])
 def test_an_image_holds_no_build_tools(image: str) -> None:
     script = (
         "for tool in gcc cc make ld strip git; do ! command -v $tool || exit 1; done; "
@@ -273,10 +280,10 @@ def test_an_image_holds_no_build_tools(image: str) -> None:
 def test_images_are_as_small_as_the_documentation_says() -> None:
     sizes = {
         image: int(docker("image", "inspect", "--format={{.Size}}", image))
-        for image in ("shortlist/server:latest", "shortlist/export:latest")
+        for image in (SERVER_IMAGE, EXPORT_IMAGE)
     }
-    assert sizes["shortlist/server:latest"] < 1.5e9
-    assert sizes["shortlist/export:latest"] < 2.3e9
+    assert sizes[SERVER_IMAGE] < 1.5e9
+    assert sizes[EXPORT_IMAGE] < 2.3e9
 
 
 def test_serve_in_the_foreground_uses_the_same_file(running: Running, tmp_path: Path) -> None:
@@ -286,7 +293,7 @@ def test_serve_in_the_foreground_uses_the_same_file(running: Running, tmp_path: 
             [
                 *(sys.executable, "-m", "clients", "serve", "--server=docker", "--json"),
                 *(f"--repository={running.repository}", "--port=0", "--rest-port=0"),
-                "--servable=retrieval_brute_force",
+                *("--servable=retrieval_brute_force", f"--image={SERVING_IMAGE}"),
             ],
             stdout=subprocess.PIPE,
             stderr=output,
