@@ -29,6 +29,7 @@ __all__ = [
     "SCANN_CONFIG",
     "STABLE",
     "STOCK_CONFIG",
+    "check_engine",
     "compose_command",
     "compose_file",
     "foreground_command",
@@ -84,6 +85,26 @@ def compose_command() -> tuple[str, ...]:
             "or use --server embedded"
         )
     return (standalone,)
+
+
+def check_engine() -> None:
+    """Makes sure that a Docker engine answers; Compose itself would say so by a traceback.
+
+    Raises:
+        ModelServerError: Docker is not installed, or no engine answers.
+    """
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ModelServerError(
+            "there is no docker on PATH; install Docker, or use --server embedded"
+        )
+    done = subprocess.run([docker, "version"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["docker version failed"]
+        raise ModelServerError(
+            f"no Docker engine answers ({reason[0]}); start one, or name it in DOCKER_HOST, "
+            "or use --server embedded"
+        )
 
 
 def project_variables(repository: Path) -> dict[str, str]:
@@ -171,6 +192,7 @@ def foreground_command(options: ServerOptions, flags: Sequence[str]) -> list[str
         ModelServerError: Docker or its Compose is missing, or the files cannot be written.
     """
     command = compose_command()
+    check_engine()
     files = _foreground_files(options)
     try:
         _write_foreground_files(files, options, flags)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clients.errors import ServingError
+from clients.failures import CommandError
 from serving.errors import ModelServerError
 from serving.model_server import compose
 from serving.repository import ModelRepository
@@ -60,7 +61,7 @@ class Stack:
         """Starts the containers and returns when every model is AVAILABLE.
 
         Raises:
-            ServingError: There is nothing to serve, a container failed, or it took too long;
+            CommandError: There is nothing to serve, a container failed, or it took too long;
                 the message has the end of its output.
         """
         for name in compose.write_missing_models(ModelRepository(self.repository)):
@@ -133,6 +134,7 @@ class Stack:
     def _run(
         self, *arguments: str, all_profiles: bool = False, more_profiles: Sequence[str] = ()
     ) -> None:
+        compose.check_engine()
         profiles = (*PROFILES, "export") if all_profiles else (*self.profiles, *more_profiles)
         done = subprocess.run(
             [*self._command(profiles), *arguments], env=self._environment(), check=False
@@ -246,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.logs(follow=args.follow)
         else:
             stack.publish(args.data, flags)
-    except (ServingError, ValueError) as exc:
+    except (CommandError, ServingError, ValueError) as exc:
         _say(f"error: {exc}")
         return 1
     except KeyboardInterrupt:

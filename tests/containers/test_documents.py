@@ -1,0 +1,73 @@
+"""Lock files, documentation and compose file agree with one another."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+DOCUMENTS = [(ROOT / "docs" / name).read_text() for name in ("production.md", "scaling.md")]
+README = (ROOT / "README.md").read_text()
+PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+
+
+def pins(path: Path) -> dict[str, str]:
+    return dict(PIN.findall(path.read_text()))
+
+
+def compose_file() -> str:
+    return (DOCKER / "compose.yaml").read_text()
+
+
+def test_the_images_locks_hold_what_the_projects_lock_holds() -> None:
+    """`make lock` writes all of them; a version that differs would be one that no test has run."""
+    everything = pins(ROOT / "requirements.lock")
+    for name in ("server", "export"):
+        of_image = pins(DOCKER / f"requirements/{name}.lock")
+        assert of_image
+        assert of_image.items() <= everything.items(), name
+
+
+def test_the_server_image_has_every_package_of_its_extra() -> None:
+    extra = re.search(r"^embedded = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    assert extra is not None
+    wanted = set(re.findall(r'"([a-zA-Z0-9-]+)', extra[1]))
+    assert "uvicorn" in wanted or "httptools" in wanted
+    assert wanted <= pins(DOCKER / "requirements/server.lock").keys()
+
+
+def test_every_variable_that_the_documentation_names_exists() -> None:
+    known = set(re.findall(r"\$\{(SHORTLIST_\w+)", compose_file()))
+    named = {
+        name for text in (*DOCUMENTS, README) for name in re.findall(r"SHORTLIST_[A-Z_]+", text)
+    } - {"SHORTLIST_MOVIELENS", "SHORTLIST_CONFORMANCE"}
+    assert named
+    assert named <= known
+
+
+def test_every_service_port_and_alert_is_documented() -> None:
+    production = DOCUMENTS[0]
+    for service in yaml.safe_load(compose_file())["services"]:
+        assert f"`{service}`" in production, service
+    for port in re.findall(r"_PORT:-(\d+)\}", compose_file()):
+        assert port in production, port
+    rules = yaml.safe_load((DOCKER / "monitoring/rules.yaml").read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        assert "alert" not in rule or f"`{rule['alert']}`" in production, rule
+
+
+def test_ports_are_on_loopback_by_default() -> None:
+    services = yaml.safe_load(compose_file())["services"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(published) >= 8
+    assert all(re.match(r"\$\{SHORTLIST(_TLS)?_BIND:-127\.0\.0\.1\}:", port) for port in published)
+
+
+def test_images_are_pinned_by_tag() -> None:
+    services = yaml.safe_load(compose_file())["services"]
+    for name, service in services.items():
+        tag = re.search(r":-[^}]+:([^}:]+)\}", service["image"])
+        assert tag is not None, name
+        # Our own images are built here; those of a registry have a version.
+        assert tag[1] != "latest" or ":-shortlist/" in service["image"], name
