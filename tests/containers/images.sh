@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+MIRROR=${DEBIAN_MIRROR:-}  # debootstrap's own default
 CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
 
 BASE=shortlist-standin/python:latest
@@ -30,16 +30,15 @@ base() {
         # In memory or beside the engine's data, never in the worktree: device files, own modes.
         scratch=$(mktemp -d)
         if ! debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
-            bookworm "$scratch/root" "$MIRROR" >"$scratch/log" 2>&1; then
+            bookworm "$scratch/root" ${MIRROR:+"$MIRROR"} >"$scratch/log" 2>&1; then
             tail -20 "$scratch/log" >&2
             rm -rf "$scratch"
             exit 1
         fi
         rm -rf "$scratch"/root/var/cache/apt/archives/*.deb "$scratch"/root/var/lib/apt/lists/* \
             "$scratch"/root/usr/share/{doc,man,locale}/*
-        # The machine's certificates and package sources: builds reach what the machine reaches.
+        # The machine's certificates: builds reach what the machine reaches.
         cp "$CA_BUNDLE" "$scratch/root$CA_BUNDLE"
-        printf 'deb %s bookworm main\n' "$MIRROR" >"$scratch/root/etc/apt/sources.list"
         tar -C "$scratch/root" -c . >"$archive.part" && mv "$archive.part" "$archive"
         rm -rf "$scratch"
     fi
