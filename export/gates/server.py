@@ -129,7 +129,7 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
         )
         started = time.monotonic()
         with (
-            ModelServer(settings.server, options) as server,
+            ModelServer(settings.server, options, temporary=True) as server,
             GrpcClient(server.grpc_address) as grpc,
             RestClient(server.rest_address) as rest,
         ):

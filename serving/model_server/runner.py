@@ -1,8 +1,10 @@
 """Runs a model server as a child process: start, wait until it serves, stop."""
 
+import ctypes
 import logging
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,11 +36,20 @@ class ModelServer:
         options: What it was started with.
     """
 
-    def __init__(self, kind: str, options: ServerOptions) -> None:
+    def __init__(self, kind: str, options: ServerOptions, *, temporary: bool = False) -> None:
+        """Prepares a server; starts nothing.
+
+        Args:
+            kind: `embedded`, `docker` or `binary`.
+            options: What it is to be started with.
+            temporary: Whether it must not outlive the thread that starts it, even where
+                our process is killed and cannot stop it any more (on Linux).
+        """
         if kind not in COMMANDS:
             raise ValueError(f"kind must be one of {', '.join(COMMANDS)}, got {kind!r}")
         self.kind = kind
         self.options = options
+        self._temporary = temporary
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -78,6 +89,7 @@ class ModelServer:
             stdout=self._log if self._log is not None else STDERR,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent() if self._temporary else None,
         )
         return self
 
@@ -177,6 +189,20 @@ class ModelServer:
         )
         if done.returncode != 0:
             log.warning("could not remove the container: %s", done.stderr.strip())
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a child runs before its program, so that the kernel ends it with its parent."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Looked up before the fork: afterwards a lock may be held for ever.
+    prctl = ctypes.CDLL(None).prctl
+    set_death_signal, signal_number = 1, int(signal.SIGTERM)
+
+    def ask_the_kernel() -> None:
+        prctl(set_death_signal, signal_number)
+
+    return ask_the_kernel
 
 
 def tail(path: Path, count: int) -> Sequence[str]:

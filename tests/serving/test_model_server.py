@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -168,3 +172,40 @@ def test_a_taken_port_is_refused_and_zero_finds_a_free_one() -> None:
         with pytest.raises(ModelServerError, match=rf"port {port} cannot be used.*--port"):
             claim_port(port, option="--port")
         assert claim_port(0, option="--port") not in (0, port)
+
+
+STARTER = """
+import os, signal, sys
+from pathlib import Path
+from serving.model_server.options import ServerOptions
+from serving.model_server.runner import ModelServer
+
+folder = Path(sys.argv[1])
+options = ServerOptions(
+    model_config_file=folder / "models.config", repository=folder, log_file=folder / "log"
+)
+server = ModelServer("binary", options, temporary=True).start()
+print(server.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_temporary_server_ends_with_a_process_that_is_killed(
+    programs: Path, tmp_path: Path
+) -> None:
+    """Else an export that is killed at its gates would leave a server behind."""
+    install(programs, "tensorflow_model_server", "exec sleep 60")
+    started = subprocess.run(
+        [sys.executable, "-c", STARTER, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert started.returncode == -signal.SIGKILL
+    process = Path("/proc", started.stdout.strip())
+    deadline = time.monotonic() + 10
+    while process.exists() and "sleep" in (process / "cmdline").read_text():
+        assert time.monotonic() < deadline, "the server still runs"
+        time.sleep(0.05)

@@ -16,7 +16,8 @@ from export.pipeline import ExportResult
 from serving.repository import ModelRepository
 from serving.store import ObjectStore
 
-pytestmark = pytest.mark.slow
+# The first of them makes the export that all share.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAME = "retrieval_ivf"
 
