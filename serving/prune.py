@@ -13,7 +13,7 @@ from serving._files import flush
 from serving._lock import file_lock
 from serving.errors import RepositoryError, RolloutError
 from serving.repository import DEFAULT_LOCK_TIMEOUT, LOCK_FILE, ModelRepository
-from serving.rollout.apply import LOCK_FILE as ROLLOUT_LOCK_FILE
+from serving.rollout.apply import lock_path
 from serving.rollout.fleet import Fleet
 from serving.rollout.state import ServableState
 
@@ -136,7 +136,7 @@ def prune(
 def _locks(fleet: Fleet) -> Sequence[tuple[Path, str]]:
     return (
         (fleet.repository.root / LOCK_FILE, "publisher"),
-        (fleet.config_file.path.parent / ROLLOUT_LOCK_FILE, "rollout"),
+        (lock_path(fleet), "rollout"),
     )
 
 

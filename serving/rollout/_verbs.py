@@ -10,6 +10,7 @@ from typing import Any
 
 from serving.errors import RolloutError
 from serving.judge.options import judge_canary, judge_limits
+from serving.repository import ModelRepository
 from serving.rollout.apply import Outcome, apply, preview
 from serving.rollout.config import ConfigFile
 from serving.rollout.fleet import Fleet, Observation
@@ -292,7 +293,9 @@ def _log_line(records: list[dict[str, Any]]) -> str:
 
 def rollout_lint(args: argparse.Namespace) -> int:
     """Runs `shortlist rollout lint`; 1 where there is an error."""
-    findings = lint_config(ConfigFile(config_path(args)).read())
+    findings = lint_config(
+        ConfigFile(config_path(args)).read(), repository=ModelRepository(Path(args.repository))
+    )
     if args.json:
         _write(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

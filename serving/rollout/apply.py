@@ -4,10 +4,12 @@ Nothing is remembered between two steps but what servers and files hold. So a co
 that was killed is continued, or turned back, by the next one, on whatever machine.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from serving._lock import file_lock
 from serving.errors import RepositoryError, RolloutError
@@ -18,11 +20,10 @@ from serving.rollout.plan import Goal, Step, plan, plan_all
 from serving.rollout.state import MANAGED_LABELS, Entry, ServableState
 from serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
 
-__all__ = ["ApplyOptions", "Outcome", "apply", "preview"]
+__all__ = ["ApplyOptions", "Outcome", "apply", "lock_path", "preview"]
 
 log = logging.getLogger(__name__)
 
-LOCK_FILE = ".rollout.lock"
 MAX_ROUNDS = 12  # a goal takes four steps at most; more means that others keep undoing them
 WAYS_BACK = frozenset({"rollback", "abort"})
 
@@ -64,6 +65,18 @@ class Outcome:
     seconds: float
 
 
+def lock_path(fleet: Fleet) -> Path:
+    """The lock of all rollouts by one configuration file.
+
+    It lies in the repository, which controllers on several machines share, while each of
+    them may have its own copy of the file, as jobs in a cluster do.
+    """
+    root, config = fleet.repository.root.resolve(), fleet.config_file.path.resolve()
+    which = config.relative_to(root) if config.is_relative_to(root) else config
+    digest = hashlib.sha256(str(which).encode()).hexdigest()[:8]
+    return root / f".rollout-{digest}.lock"
+
+
 def preview(fleet: Fleet, name: str, action: str, version: int | None = None) -> list[Step]:
     """Steps that `apply` would take now.
 
@@ -100,7 +113,7 @@ def apply(
             what state that leaves and how to go on.
     """
     options = options or ApplyOptions()
-    lock = fleet.config_file.path.parent / LOCK_FILE
+    lock = lock_path(fleet)
     try:
         with file_lock(lock, timeout=options.step.lock_timeout, by="rollout"):
             return _Application(fleet, name, action, options, on_step).run(version)

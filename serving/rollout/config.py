@@ -11,7 +11,14 @@ from serving.repository import ModelRepository
 from serving.rollout.state import Entry
 from serving.server_config import ModelEntry, read_config
 
-__all__ = ["ConfigFile", "entry_of", "rolled_out_entry", "with_entry", "without"]
+__all__ = [
+    "ConfigFile",
+    "entry_of",
+    "rolled_out_entry",
+    "server_base_path",
+    "with_entry",
+    "without",
+]
 
 
 def entry_of(config: ModelServerConfig, name: str) -> Entry | None:
@@ -43,7 +50,7 @@ def with_entry(
     if model is None:
         model = changed.model_config_list.config.add()
         model.name = name
-        model.base_path = str(base_path.resolve())
+        model.base_path = str(base_path)
         model.model_platform = "tensorflow"
     if entry.versions is None:
         model.ClearField("model_version_policy")
@@ -54,6 +61,25 @@ def with_entry(
     for label, version in entry.labels.items():
         model.version_labels[label] = version
     return changed
+
+
+def server_base_path(config: ModelServerConfig, repository: ModelRepository, name: str) -> Path:
+    """Base path of a model as servers see it, which in a container may be another than here.
+
+    Args:
+        config: Their configuration.
+        repository: The repository as this machine sees it.
+        name: Model name; where the configuration does not list it, it is looked for beside
+            the repository's other models.
+    """
+    model = _find(config, name)
+    if model is not None:
+        return Path(model.base_path)
+    for other in config.model_config_list.config:
+        path = Path(other.base_path)
+        if path.name == other.name and other.name in repository.models():
+            return path.with_name(name)
+    return repository.base_path(name).resolve()
 
 
 def without(config: ModelServerConfig, name: str) -> ModelServerConfig:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from clients.wire.messages import ModelConfig, ModelServerConfig
-from serving.repository import parse_version
+from serving.repository import ModelRepository, parse_version
 
 __all__ = ["Finding", "Severity", "lint"]
 
@@ -40,16 +40,23 @@ class Finding:
         return f"{self.severity}: {where}{self.problem}; {self.remedy}"
 
 
-def lint(config: ModelServerConfig, *, current: ModelServerConfig | None = None) -> list[Finding]:
+def lint(
+    config: ModelServerConfig,
+    *,
+    current: ModelServerConfig | None = None,
+    repository: ModelRepository | None = None,
+) -> list[Finding]:
     """Findings about a configuration, errors first.
 
     Args:
         config: What is to be sent or written.
         current: What the servers have now; None if that is not known.
+        repository: Where this machine has the models' files, if not at the base paths: in
+            a container these may be others.
     """
     findings = list(_whole(config, current))
     for model in config.model_config_list.config:
-        findings += _model(model)
+        findings += _model(model, repository)
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -80,7 +87,7 @@ def _whole(config: ModelServerConfig, current: ModelServerConfig | None) -> Iter
             )
 
 
-def _model(model: ModelConfig) -> Iterator[Finding]:
+def _model(model: ModelConfig, repository: ModelRepository | None) -> Iterator[Finding]:
     name = model.name
     if not name:
         yield _error(name, "a model has no name", "give it one")
@@ -104,6 +111,8 @@ def _model(model: ModelConfig) -> Iterator[Finding]:
             "make it absolute",
         )
         return
+    if repository is not None and base_path.name == name and name in repository.models():
+        base_path = repository.base_path(name)
     yield from _files(name, base_path, specific)
 
 

@@ -60,11 +60,12 @@ def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = N
     """
     if args.servable:
         return list(dict.fromkeys(args.servable))
-    root = fleet.repository.root.resolve()
+    # By name: in a container the base paths may be others than here.
+    models = fleet.repository.models()
     configured = [
         model.name
         for model in fleet.config_file.read().model_config_list.config
-        if Path(model.base_path).parent == root
+        if model.name in models and Path(model.base_path).name == model.name
     ]
     found = [
         name for name in configured if version is None or version in fleet.repository.versions(name)

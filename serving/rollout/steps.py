@@ -8,7 +8,7 @@ from pathlib import Path
 from clients.wire.messages import ModelServerConfig
 from serving.errors import RolloutError
 from serving.golden import read_golden
-from serving.rollout.config import with_entry, without
+from serving.rollout.config import server_base_path, with_entry, without
 from serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
 from serving.rollout.lint import Severity, lint
 from serving.rollout.plan import Step, StepKind, entry_for
@@ -115,7 +115,7 @@ class StepRunner:
         """The whole configuration, other models as the file has them now."""
         current = self.fleet.config_file.read()
         config = with_entry(current, name, entry, base_path=self._base_path(name))
-        findings = lint(config, current=current)
+        findings = lint(config, current=current, repository=self.fleet.repository)
         errors = [found for found in findings if found.severity is Severity.ERROR]
         own = [found for found in errors if found.model in (name, None)]
         if own:
@@ -230,7 +230,7 @@ class StepRunner:
                 log.warning("cannot ask %s whether it let go: %s", server.address, exc)
 
     def _base_path(self, name: str) -> Path:
-        return self.fleet.repository.base_path(name)
+        return server_base_path(self.fleet.config_file.read(), self.fleet.repository, name)
 
 
 class _Watch:

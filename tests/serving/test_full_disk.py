@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import RolloutError
 from serving.repository import ModelRepository
-from serving.rollout.apply import ApplyOptions, apply
+from serving.rollout.apply import ApplyOptions, apply, lock_path
 from serving.rollout.steps import StepOptions
 from tests.serving.rollout.fakes import NAME, make_fleet, publish, write_config
 
@@ -69,7 +69,7 @@ def test_a_rollout_stops_before_anything_is_sent(small_disk: Path) -> None:
     publish(small_disk, 1, 2)
     config = write_config(small_disk, LABELLED)
     fleet, servers, _ = make_fleet(small_disk)
-    (small_disk / ".rollout.lock").touch()
+    lock_path(fleet).touch()
     before = config.read_text()
     ballast = fill(small_disk)
     with pytest.raises(RolloutError, match="No space left on device"):

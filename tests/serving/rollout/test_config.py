@@ -10,7 +10,14 @@ from clients.cli import main
 from clients.wire.messages import ModelServerConfig
 from serving.errors import RepositoryError, RolloutError
 from serving.repository import ModelRepository
-from serving.rollout.config import ConfigFile, entry_of, rolled_out_entry, with_entry, without
+from serving.rollout.config import (
+    ConfigFile,
+    entry_of,
+    rolled_out_entry,
+    server_base_path,
+    with_entry,
+    without,
+)
 from serving.rollout.lint import Severity, lint
 from serving.rollout.split_file import read_split, write_split
 from serving.rollout.state import Entry
@@ -130,6 +137,18 @@ def test_an_entry_is_changed_and_nothing_else(tmp_path: Path) -> None:
     added = with_entry(before, "new", wanted, base_path=tmp_path / "new")
     assert entry_of(added, "new") == wanted
     assert entry_of(added, NAME) == Entry(versions=(1,))
+
+
+def test_base_paths_within_a_container_may_be_others_than_here(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    repository = ModelRepository(tmp_path)
+    config = parse(f"model_config_list {{ {model(tmp_path, SPECIFIC_1, path='/m/' + NAME)} }}")
+    assert "waits for ever" in str(lint(config)[0])
+    assert lint(config, repository=repository) == []
+    assert server_base_path(config, repository, NAME) == Path("/m", NAME)
+    assert server_base_path(config, repository, "new") == Path("/m/new")
+    alone = server_base_path(parse("model_config_list { }"), repository, NAME)
+    assert alone == (tmp_path / NAME).resolve()
 
 
 def test_a_configuration_that_a_reload_cannot_carry_is_refused(tmp_path: Path) -> None:
