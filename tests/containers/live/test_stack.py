@@ -288,23 +288,22 @@ def test_images_are_as_small_as_the_documentation_says() -> None:
 
 def test_serve_in_the_foreground_uses_the_same_file(running: Running, tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "clients", "serve", "--server=docker", "--json"),
-                *(f"--repository={running.repository}", "--port=0", "--rest-port=0"),
-                *("--servable=retrieval_brute_force", f"--image={SERVING_IMAGE}"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=output,
-        )
-    try:
-        assert server.stdout is not None
-        served = json.loads(server.stdout.readline() or log.read_text())
-        with GrpcClient(served["grpc"], model="retrieval_brute_force", timeout=20) as client:
-            assert len(client.retrieve(USERS, k=3)[0].candidate_ids) == 3
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
+    command = [
+        *(sys.executable, "-m", "clients", "serve", "--server=docker", "--json"),
+        *(f"--repository={running.repository}", "--port=0", "--rest-port=0"),
+        *("--servable=retrieval_brute_force", f"--image={SERVING_IMAGE}"),
+    ]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            served = json.loads(server.stdout.readline() or log.read_text())
+            with GrpcClient(served["grpc"], model="retrieval_brute_force", timeout=20) as client:
+                assert len(client.retrieve(USERS, k=3)[0].candidate_ids) == 3
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
     project = "shortlist-" + "-".join(served[api].rpartition(":")[2] for api in ("grpc", "rest"))
     assert docker("ps", "--all", "--quiet", f"--filter=name={project}") == ""
