@@ -21,7 +21,11 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_RECEIVED else text[: _MAX_RECEIVED - 1] + "…"
 
 
-def _advice(kind: type[errors.ServingError], target: Target | None, op: str | None) -> str:
+def _advice(
+    kind: type[errors.ServingError], target: Target | None, op: str | None, text: str
+) -> str:
+    if "Conversion of JSON Value" in text:
+        return "the server's REST API takes no inputs of this type; use clients.GrpcClient"
     if op is not None:
         if op.startswith("Scann>"):
             return (
@@ -83,7 +87,7 @@ def failure(
         what = f"{request.target} at {address} needs the op {op!r}"
     else:
         what = f"{asked} at {address} failed"
-    return kind(f"{what}: {received}; {_advice(kind, request.target, op)}", received=received)
+    return kind(f"{what}: {received}; {_advice(kind, request.target, op, text)}", received=received)
 
 
 def unreachable(
