@@ -310,9 +310,10 @@ def start_grpc(
     services = _Services(source, options, metrics or Metrics())
     arguments: dict[str, str | int] = {
         "grpc.so_reuseport": 0,
+        **dict(options.channel_arguments),
+        # Whatever an argument says: the real server sets these after its arguments.
         "grpc.max_receive_message_length": options.max_request_bytes,
         "grpc.max_send_message_length": -1,
-        **dict(options.channel_arguments),
     }
     # Refusals and health streams need threads too, besides the calls that may run.
     pool = ThreadPoolExecutor(options.max_threads + _MAX_WATCHERS + 1, thread_name_prefix="grpc")
