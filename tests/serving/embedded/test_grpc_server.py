@@ -202,7 +202,14 @@ def test_deadline_of_a_call_reaches_the_runtime() -> None:
 
 
 def test_messages_beyond_the_limit_are_refused() -> None:
-    with running(channel_arguments=[("grpc.max_receive_message_length", 1000)]) as calls:
+    with running(max_request_bytes=1000) as calls:
         code, _ = calls.failure(methods.PREDICT, predict_request(*[1.0] * 1000))
         assert code == "RESOURCE_EXHAUSTED"
         assert calls(methods.PREDICT, predict_request(1)).outputs["y"].float_val[0] == 2
+
+
+def test_channel_argument_does_not_lower_the_message_limit() -> None:
+    """As recorded: the real server sets its limit after the arguments."""
+    with running(channel_arguments=[("grpc.max_receive_message_length", 1000)]) as calls:
+        answer = calls(methods.PREDICT, predict_request(*[1.0] * 1000))
+        assert len(answer.outputs["y"].float_val) == 1000
