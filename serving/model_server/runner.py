@@ -21,7 +21,7 @@ __all__ = ["ModelServer"]
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
-REMOVE_TIMEOUT = 60.0  # seconds for Compose to remove what is left
+REMOVE_TIMEOUT = 120.0  # seconds for Compose to remove what is left
 LOG_TAIL_LINES = 15
 STDERR = 2  # the descriptor; sys.stderr need not have one
 
@@ -179,16 +179,19 @@ class ModelServer:
 
     def _remove_containers(self) -> None:
         """Removes container and network even where Compose died before them."""
-        done = subprocess.run(
-            compose.remove_command(self.options),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=REMOVE_TIMEOUT,
-        )
-        if done.returncode != 0:
-            log.warning("could not remove the container: %s", done.stderr.strip())
+        try:
+            subprocess.run(
+                compose.remove_command(self.options),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+                text=True,
+                timeout=REMOVE_TIMEOUT,
+            )
+        except subprocess.CalledProcessError as exc:
+            log.warning("could not remove the container: %s", exc.stderr.strip())
+        except subprocess.TimeoutExpired:
+            log.warning("the container was not removed in %g s", REMOVE_TIMEOUT)
 
 
 def _end_with_parent() -> Callable[[], None] | None:

@@ -42,12 +42,21 @@ remember_network() {
         grep -qx "\*$table" "$dir/iptables.before" || printf '*%s\nCOMMIT\n' "$table" >>"$dir/iptables.before"
     done
     cat /proc/sys/net/ipv4/ip_forward >"$dir/ip_forward.before"
+    ls /sys/class/net >"$dir/interfaces.before"
 }
 
 restore_network() {
     iptables-restore <"$dir/iptables.before" || say "could not restore the firewall's rules"
     if ! grep -q '^:FORWARD DROP' "$dir/iptables.before"; then iptables -P FORWARD ACCEPT; fi
     cat "$dir/ip_forward.before" >/proc/sys/net/ipv4/ip_forward
+    # Bridges of networks that were not removed outlive their engine.
+    local interface
+    for interface in /sys/class/net/br-*; do
+        interface=${interface##*/}
+        if [ -d "/sys/class/net/$interface" ] && ! grep -qx "$interface" "$dir/interfaces.before"; then
+            ip link delete "$interface" || say "could not delete the bridge $interface"
+        fi
+    done
 }
 
 start() {

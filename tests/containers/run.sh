@@ -6,30 +6,49 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-LIMIT=${SHORTLIST_CONTAINERS_LIMIT:-1200}  # seconds in all
-state=$(mktemp -d "${TMPDIR:-/tmp}/shortlist-containers.XXXXXX")
+LIMIT=${SHORTLIST_CONTAINERS_LIMIT:-1080}  # seconds until everything is taken down again
 cache=.cache/containers
 here=tests/containers
 
-if [ "${1:-}" != bounded ]; then
-    rmdir "$state"
-    # One at a time on a machine: engines share its firewall.
-    exec 9>"${TMPDIR:-/tmp}/shortlist-containers.lock"
-    flock --timeout "$LIMIT" 9 || { echo "test-containers: another run holds the machine" >&2; exit 1; }
-    # SIGTERM at the limit, so that the trap below still cleans up.
-    timeout --foreground --signal=TERM --kill-after=60 "$LIMIT" "$0" bounded || {
-        status=$?
-        [ $status != 124 ] || echo "test-containers: stopped after $LIMIT s" >&2
-        exit $status
-    }
+tests() {
+    local name
+    export SHORTLIST_SERVER_IMAGE=shortlist-test/server:latest
+    export SHORTLIST_EXPORT_IMAGE=shortlist-test/export:latest
+    if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
+        for name in python serving proxy prometheus; do
+            export "SHORTLIST_${name^^}_IMAGE=shortlist-standin/$name:latest"
+        done
+        $here/images.sh base $cache
+        step "base image"
+    fi
+    $here/images.sh ours
+    step "images built"
+    if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
+        $here/images.sh standins
+        step "stand-ins built"
+    fi
+    docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep '^shortlist-test/'
+    SHORTLIST_CONTAINERS=1 .venv/bin/pytest -q -p no:xdist -x $here/live
+    step "tests passed"
+}
+step() { printf 'test-containers: %s, %s s so far\n' "$1" "$SECONDS"; }
+
+if [ "${1:-}" = tests ]; then
+    tests
     exit 0
 fi
 
+# One at a time on a machine: engines share its firewall.
+exec 9>"${TMPDIR:-/tmp}/shortlist-containers.lock"
+flock --timeout "$LIMIT" 9 || { echo "test-containers: another run holds the machine" >&2; exit 1; }
+state=$(mktemp -d "${TMPDIR:-/tmp}/shortlist-containers.XXXXXX")
+
+# Beyond the limit's reach, so that it is never cut off itself.
 cleanup() {
     local status=$?
     trap - EXIT TERM INT
-    if [ -n "${tests:-}" ] && kill "$tests" 2>/dev/null; then wait "$tests" || true; fi
-    if [ -n "${environment+x}" ] && [ ! -f "$state/dockerd.pid" ]; then
+    if [ -n "${tests_pid:-}" ] && kill "$tests_pid" 2>/dev/null; then wait "$tests_pid" || true; fi
+    if [ -n "${DOCKER_ANSWERED:-}" ] && [ ! -f "$state/dockerd.pid" ]; then
         # An engine that was here before us goes on: take back what we put into it.
         docker ps --all --quiet --filter label=com.docker.compose.project=shortlist-test \
             | xargs --no-run-if-empty docker rm --force >/dev/null
@@ -37,38 +56,24 @@ cleanup() {
         docker volume rm shortlist-test_prometheus shortlist-test_grafana >/dev/null 2>&1 || true
         $here/images.sh remove
     fi
-    $here/engine.sh stop "$state" || true
+    $here/engine.sh stop "$state" 9>&- || true
     rm -rf "$state"
     exit $status
 }
 trap cleanup EXIT
 trap 'exit 143' TERM INT
 
-if ! environment=$($here/engine.sh start "$state"); then
+if ! environment=$($here/engine.sh start "$state" 9>&-); then
     echo "test-containers: SKIPPED, no Docker engine can run here (the reason stands above)"
     exit 0
 fi
 eval "$environment"
-step() { printf 'test-containers: %s, %s s so far\n' "$1" "$SECONDS"; }
-export SHORTLIST_SERVER_IMAGE=shortlist-test/server:latest
-export SHORTLIST_EXPORT_IMAGE=shortlist-test/export:latest
-if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
-    export SHORTLIST_PYTHON_IMAGE=shortlist-standin/python:latest
-    export SHORTLIST_SERVING_IMAGE=shortlist-standin/serving:latest
-    export SHORTLIST_PROXY_IMAGE=shortlist-standin/proxy:latest
-    export SHORTLIST_PROMETHEUS_IMAGE=shortlist-standin/prometheus:latest
-    $here/images.sh base $cache
-    step "base image"
-fi
-$here/images.sh ours
-step "images built"
-if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
-    $here/images.sh standins
-    step "stand-ins built"
-fi
-docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep '^shortlist-test/'
-SHORTLIST_CONTAINERS=1 .venv/bin/pytest -q -p no:xdist -x $here/live &
-tests=$!
-wait "$tests" || exit $?
-tests=
-step "tests passed"
+DOCKER_ANSWERED=1
+# In the background, because a trap waits for what runs in front.
+timeout --signal=TERM --kill-after=30 "$LIMIT" "$0" tests 9>&- &
+tests_pid=$!
+wait "$tests_pid" || {
+    status=$?
+    [ $status != 124 ] || echo "test-containers: stopped after $LIMIT s" >&2
+    exit $status
+}

@@ -304,6 +304,6 @@ def test_serve_in_the_foreground_uses_the_same_file(running: Running, tmp_path: 
                 assert len(client.retrieve(USERS, k=3)[0].candidate_ids) == 3
         finally:
             server.terminate()
-            server.wait(timeout=60)
+            server.wait(timeout=180)
     project = "shortlist-" + "-".join(served[api].rpartition(":")[2] for api in ("grpc", "rest"))
     assert docker("ps", "--all", "--quiet", f"--filter=name={project}") == ""
