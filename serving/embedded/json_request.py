@@ -79,7 +79,8 @@ class PredictBody:
         self, document: dict[str, Any], inputs: Mapping[str, int]
     ) -> dict[str, npt.NDArray[Any]]:
         instances, columns = document.get("instances"), document.get("inputs")
-        if (instances is None) == (columns is None):
+        both = "instances" in document and "inputs" in document
+        if both or (instances is None and columns is None):  # a key may be there and null
             raise _UnusualError
         if instances is None:
             if type(columns) is dict:

@@ -165,7 +165,8 @@ def test_uri_is_no_relative_path(world: World) -> None:
 
 def test_label_needs_an_available_version(world: World) -> None:
     world.publish("m", 1, 2)
-    world.reload(f"m {ALL}")
+    world.reload(f"m {ALL}")  # waits for one version, as the real server does
+    wait_until(lambda: world.states() == dict.fromkeys((1, 2), State.AVAILABLE))
     world.reload(f"m {ALL} {STABLE_1}")
     assert world.served(label="stable") == 1
     with pytest.raises(StatusError, match="assign label to version 9 of model m") as caught:
@@ -209,7 +210,8 @@ def test_new_label_may_wait_for_its_version_where_that_is_allowed(tmp_path: Path
 
 def test_dangling_label_fails_when_it_is_used(world: World) -> None:
     world.publish("m", 1, 2)
-    world.reload(f"m {ALL}")
+    world.reload(f"m {ALL}")  # waits for one version, as the real server does
+    wait_until(lambda: world.states() == dict.fromkeys((1, 2), State.AVAILABLE))
     world.reload(f"m {ALL} {STABLE_1}")
     (world.root / "m" / "1").rmdir()
     wait_until(lambda: world.states()[1] is State.END)
