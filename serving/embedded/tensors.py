@@ -15,7 +15,8 @@ __all__ = ["TensorParseError", "encode_tensor", "encode_varint", "parse_tensor"]
 _MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
 # A message of a few bytes may ask for any number of repeated values. The real server
 # tries to allocate them; here such a tensor is refused like one it cannot allocate.
-_MAX_FILLED_BYTES: Final = 512 * 1024 * 1024
+_MAX_FILLED_BYTES: Final = 16 * 1024 * 1024
+_STRING_BYTES: Final = 64  # of one string, here and in the runtime, before its first character
 _PACKED_FLOATS: Final = {np.dtype(np.float32): 5, np.dtype(np.float64): 6}
 
 
@@ -44,7 +45,8 @@ def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
         return _from_content(proto.tensor_content, dtype, shape, size)
     values = _values(proto, dtype)
     if len(values) < size:
-        if size * max(np.dtype(dtype.numpy).itemsize, 8) > _MAX_FILLED_BYTES:
+        is_string = dtype.numpy == np.object_
+        if size * (_STRING_BYTES if is_string else values.itemsize) > _MAX_FILLED_BYTES:
             raise TensorParseError(f"a tensor of shape {list(shape)} does not fit into memory")
         filled = np.empty(size, values.dtype)
         filled[: len(values)] = values
