@@ -34,8 +34,19 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `bench quality`."""
+    """Adds `bench quality` and `bench index` to the verb that the packages share."""
     add_quality(benches)
+    from export.bench import index
+
+    parser = benches.add_parser(
+        "index",
+        help="recall, latency, memory and build time of the indexes, side by side",
+        description="Builds each index over made vectors, tunes it to a recall, and measures it.",
+        epilog="example:\n  shortlist bench index --size 10000 --recall 0.95",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    index.add_arguments(parser)
+    parser.set_defaults(run=index.run)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

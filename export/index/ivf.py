@@ -17,7 +17,7 @@ __all__ = ["IvfIndex"]
 _LEAVES_TO_SEARCH = 40
 _REORDERING_CANDIDATES = 200
 _PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
-_PREFILTER_ENERGY = 0.7  # share of the variance that the leading directions must hold
+_PREFILTER_ENERGY = 0.8  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000
 
 
@@ -102,12 +102,12 @@ class IvfIndex(CandidateIndex):
 
     def efforts(self) -> list[Effort]:
         """See `CandidateIndex.efforts`."""
-        leaves = [5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, self._num_leaves]
-        reordered = [100, 200, 400, 800] if self._reorders else [None]
+        leaves = [5, 10, 15, 20, 30, 40, 50, 60, 80, 120, 160, 240, 320, 480, 640]
+        leaves = sorted({min(count, self._num_leaves) for count in leaves})
+        reordered = [100, 200, 400] if self._reorders else [None]
         return [
             Effort(num_leaves_to_search=count, num_reordering_candidates=candidates)
             for count in leaves
-            if count <= self._num_leaves
             for candidates in reordered
         ]
 

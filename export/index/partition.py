@@ -67,7 +67,9 @@ def _scann_leaves(
             num_leaves_to_search=1,
             training_sample_size=min(len(candidate_embeddings), config.training_sample),
             training_iterations=config.training_iterations,
-            min_partition_size=1,
+            # Tiny leaves would have to be reckoned with: so many are searched that they
+            # hold k candidates, whichever they are.
+            min_partition_size=max(1, len(candidate_embeddings) // num_leaves // 8),
         )
         .score_brute_force()
     )

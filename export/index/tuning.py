@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +12,26 @@ import numpy.typing as npt
 from export._tf import tf
 from export.index.base import CandidateIndex, Effort
 
-__all__ = ["RecallPoint", "RecallReport", "exact_positions", "recall_at_k", "tune"]
+__all__ = [
+    "RecallPoint",
+    "RecallReport",
+    "Search",
+    "exact_positions",
+    "measure_recall",
+    "recall_at_k",
+    "traced_search",
+    "tune",
+]
+
+Search = Callable[[npt.NDArray[np.float32], Effort], npt.NDArray[np.int32]]
 
 log = logging.getLogger(__name__)
 
 _TIMED_QUERIES = 40
 _SCORES_PER_BATCH = 32_000_000  # float32, 128 MB
-_ENOUGH = 0.995  # recall beyond which more effort teaches nothing
+_ENOUGH = 0.995  # recall beyond which more leaves teach nothing
+# Where recall gains less than this in so many steps, reordering is the limit, not leaves.
+_LEAST_GAIN, _PATIENCE = 0.002, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +42,8 @@ class RecallPoint:
         num_leaves_to_search: See `Effort`.
         num_reordering_candidates: See `Effort`.
         recall: Recall@k.
-        latency_ms: Median time of one query in this process.
+        latency_ms: Time of one query in this process; the tenth percentile, for it is the
+            one that other work on the machine disturbs least.
     """
 
     num_leaves_to_search: int | None
@@ -80,18 +94,8 @@ def tune(
         ValueError: No effort reaches the target.
     """
     k = exact.shape[1]
-    search = _traced(index, k)
     efforts = [index.effort] if target is None else index.efforts()
-    points: list[RecallPoint] = []
-    enough: set[int | None] = set()
-    for effort in efforts:
-        if effort.num_reordering_candidates in enough:
-            continue
-        point = _measure(search, effort, query_embeddings, exact)
-        log.info("%s: %s", index.index_name, point)
-        points.append(point)
-        if point.recall >= _ENOUGH:
-            enough.add(effort.num_reordering_candidates)
+    points = measure_recall(index, query_embeddings, exact, efforts)
     reaching = [point for point in points if target is None or point.recall >= target]
     if not reaching:
         best = max(point.recall for point in points)
@@ -109,6 +113,40 @@ def tune(
         chosen=chosen,
         curve=tuple(points),
     )
+
+
+def measure_recall(
+    index: CandidateIndex,
+    query_embeddings: npt.NDArray[np.float32],
+    exact: npt.NDArray[np.int64],
+    efforts: Sequence[Effort] | None = None,
+) -> list[RecallPoint]:
+    """Recall and latency of some efforts, by default of all that are worth trying.
+
+    With the same reordering candidates, more leaves are tried as long as they help.
+
+    Args:
+        index: Its effort stays as it is.
+        query_embeddings: `[num_queries, d]`.
+        exact: `[num_queries, k]` positions of the exact answers.
+        efforts: What to try, from little to much.
+    """
+    search = traced_search(index, exact.shape[1])
+    points: list[RecallPoint] = []
+    recalls: dict[int | None, list[float]] = {}
+    enough: set[int | None] = set()
+    for effort in index.efforts() if efforts is None else efforts:
+        if effort.num_reordering_candidates in enough:
+            continue
+        point = _measure(search, effort, query_embeddings, exact)
+        log.info("%s: %s", index.index_name, point)
+        points.append(point)
+        history = recalls.setdefault(effort.num_reordering_candidates, [])
+        history.append(point.recall)
+        flat = len(history) > _PATIENCE and point.recall < history[-1 - _PATIENCE] + _LEAST_GAIN
+        if point.recall >= _ENOUGH or flat:
+            enough.add(effort.num_reordering_candidates)
+    return points
 
 
 def exact_positions(
@@ -136,11 +174,8 @@ def recall_at_k(found: npt.NDArray[Any], exact: npt.NDArray[Any]) -> float:
     return float(np.mean(np.any(found[:, None, :] == exact[:, :, None], axis=2)))
 
 
-Search = Callable[[npt.NDArray[np.float32], Effort], npt.NDArray[np.int32]]
-
-
-def _traced(index: CandidateIndex, k: int) -> Search:
-    """A search that takes the effort as tensors, so that it is traced once."""
+def traced_search(index: CandidateIndex, k: int) -> Search:
+    """Search for positions `[batch, k]` that takes the effort as tensors: traced only once."""
 
     @tf.function(
         input_signature=[
@@ -185,7 +220,7 @@ def _measure(
     return RecallPoint(
         **effort._asdict(),
         recall=round(recall_at_k(found, exact), 4),
-        latency_ms=round(float(np.median(latencies)) * 1e3, 4),
+        latency_ms=round(float(np.percentile(latencies, 10)) * 1e3, 4),
     )
 
 

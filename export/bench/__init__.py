@@ -1,0 +1,1 @@
+"""Measures the indexes side by side."""
