@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as exc:  # argparse has printed the reason
         return exc.code if isinstance(exc.code, int) else 2
-    _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
+    restore_logging = _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
     # Whoever started us may end us by SIGTERM: servers are then stopped and stagings removed.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -74,20 +74,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
+        restore_logging()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(level: int) -> Callable[[], None]:
+    """Sends our packages' log to stderr; the returned function puts things back."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
-    for name in OUR_LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
+    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
-        logger.propagate = False
+
+    def restore() -> None:
+        for logger, (handlers, old_level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(old_level)
+
+    return restore
 
 
 def _say(message: str) -> None:

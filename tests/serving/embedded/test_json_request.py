@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clients.wire import messages
@@ -65,6 +65,7 @@ types = st.sampled_from([FLOAT, INT8, INT32, INT64, STRING, BOOL, messages.DataT
 
 
 @given(requests, st.dictionaries(st.sampled_from(["a", "b"]), types, min_size=1))
+@example({"instances": None, "inputs": []}, {"a": FLOAT})
 def test_quick_and_exact_way_give_the_same(request_: Any, inputs: dict[str, int]) -> None:
     definition = signature(**inputs)
     body = json.dumps(request_).encode()
