@@ -47,6 +47,9 @@ format: setup ## rewrite the code in the project's format
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
+bench: setup ## measure: make bench [WHAT=client|server|index|quality] [FLAGS=...]
+	$(BIN)/shortlist bench $(or $(WHAT),client) $(FLAGS)
+
 fuzz: setup ## 100,000 mutated requests against the embedded server
 	$(BIN)/python -m tests.serving.embedded.fuzz
 
