@@ -1,8 +1,9 @@
 """What `shortlist demo` prints."""
 
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ def _by_answer(answers: Iterable[Answer]) -> dict[tuple[str, ...], list[str]]:
 
 def _side_by_side(columns: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
     each = max(MIN_COLUMN, (width - 2) // len(columns) - 2)
-    rows = [[head for head, _ in columns], ["-" * each] * len(columns)]
-    depth = max(len(entries) for _, entries in columns)
-    rows += [
-        [entries[row] if row < len(entries) else "" for _, entries in columns]
-        for row in range(depth)
-    ]
+    heads = [textwrap.wrap(head, each) for head, _ in columns]
+    rows = [*_rows(heads), ["-" * each] * len(columns), *_rows([rows for _, rows in columns])]
     return ["  " + "  ".join(_fit(cell, each) for cell in row).rstrip() for row in rows]
+
+
+def _rows(columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Columns of unequal length as rows, filled up with empty cells."""
+    return [list(row) for row in zip_longest(*columns, fillvalue="")]
 
 
 def _fit(text: str, width: int) -> str:

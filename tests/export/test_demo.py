@@ -1,5 +1,6 @@
 """What the demo chooses to show, and how it looks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,15 @@ def test_answers_stand_beside_the_history_and_fit_the_terminal() -> None:
     assert lines[4].split() == ["Alien", "Dune"]
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
     assert "all of it took 70 s" in lines
+
+
+def test_every_servable_is_named_however_narrow_the_terminal() -> None:
+    whole = report(dataset(ratings=None, timestamps=None))
+    names = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
+    retrieval = whole.answers[0].retrieval
+    answers = [Answer(servable=name, user_id="7", retrieval=retrieval) for name in names]
+    text = as_text(replace(whole, answers=answers), Path("models"), width=60)
+    assert all(name in text for name in names)
 
 
 def test_the_same_for_machines() -> None:

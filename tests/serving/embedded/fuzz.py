@@ -174,8 +174,9 @@ def grpc_seeds() -> list[tuple[str, bytes]]:
 
 def recorded_lines(suite: str) -> Iterator[dict[str, Any]]:
     for file in sorted((MODELS.parent / suite).glob("*.jsonl")):
-        for text in file.read_text().splitlines():
-            yield json.loads(text)
+        # Lines end at line feeds alone: recorded strings hold Unicode's other separators.
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            yield from map(json.loads, lines)
 
 
 # --- throwing -----------------------------------------------------------------------------
