@@ -11,4 +11,4 @@ print(*(f"--address={address}:8500" for address in sorted(found)))
 verb=$1
 shift
 # shellcheck disable=SC2086 # one word for each address
-exec shortlist "$verb" "$@" $addresses --polled --config /work/models.config --repository /models --timeout 600
+exec shortlist "$verb" "$@" $addresses --polled --config /rollout/models.config --repository /models --timeout 600
