@@ -161,7 +161,8 @@ def _users_to_show(dataset: Dataset) -> list[str]:
 
 def _ask(rest: RestClient, grpc: GrpcClient, servable: str, user_id: str) -> Answer:
     over_rest, over_grpc = (
-        client.retrieve([user_id], k=K, model=servable)[0] for client in (rest, grpc)
+        client.retrieve([user_id], k=K, exclude_seen=True, model=servable)[0]
+        for client in (rest, grpc)
     )
     if over_rest.candidate_ids != over_grpc.candidate_ids or not np.allclose(
         over_rest.scores, over_grpc.scores, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE

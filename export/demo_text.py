@@ -1,6 +1,7 @@
 """What `shortlist demo` prints."""
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
@@ -56,7 +57,11 @@ def _fit(text: str, width: int) -> str:
 def _quality(report: DemoReport) -> list[str]:
     kept, excluded = report.export.metrics["seen_kept"], report.export.metrics["seen_excluded"]
     lines = ["on held-out interactions    seen kept  seen excluded"]
-    lines += [f"  {name:24} {kept[name]:10.3f} {excluded[name]:14.3f}" for name in kept]
+    lines += [
+        f"  {name:24} {kept[name]:10.3f} {excluded[name]:14.3f}"
+        for name in kept
+        if name.startswith("hit_rate@")
+    ]
     lines.append(f"all of it took {report.total_seconds:.0f} s")
     return lines
 
@@ -64,12 +69,21 @@ def _quality(report: DemoReport) -> list[str]:
 def _next_steps(report: DemoReport, repository: Path) -> list[str]:
     user_id = report.answers[0].user_id
     quoted = f"'{user_id}'" if not user_id.isalnum() else user_id
+    command = _command()
     return [
         "go on with",
-        f"  shortlist serve --repository {repository}",
-        f"  shortlist query {quoted} -k 5 --transport grpc    (in another terminal)",
-        f"  shortlist export --data FILE.csv --repository {repository}    (data of your own)",
+        f"  {command} serve --repository {repository}",
+        f"  {command} query {quoted} -k 5 --transport grpc    (in another terminal)",
+        f"  {command} export --data FILE.csv --repository {repository}    (data of your own)",
     ]
+
+
+def _command() -> str:
+    """How the user has to spell this command: as it was called where it is not on PATH."""
+    called = Path(sys.argv[0])
+    return (
+        str(called) if called.name == "shortlist" and not shutil.which("shortlist") else "shortlist"
+    )
 
 
 def as_json(report: DemoReport) -> dict[str, Any]:
