@@ -32,6 +32,7 @@ from clients.wire import messages, methods
 
 __all__ = ["message_of", "method_of", "reader_of", "server_config"]
 
+_STRING: Final = messages.DataType.DT_STRING
 _METHODS: Final = {
     PredictRequest: methods.Method(
         service=methods.PREDICT.service,
@@ -127,7 +128,7 @@ def _predict_message(request: PredictRequest) -> messages.PredictRequest:
             if given.dtype == "DT_STRING" and type(value) is list and _all_str(value):
                 # Straight into the request: this is the way of every user id.
                 tensor = message.inputs[name]
-                tensor.dtype = messages.DataType.DT_STRING
+                tensor.dtype = _STRING
                 tensor.tensor_shape.dim.add().size = len(value)
                 tensor.string_val.extend([text.encode() for text in value])
             else:

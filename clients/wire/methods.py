@@ -4,6 +4,7 @@ Paths keep TensorFlow Serving's service names, whatever package the messages are
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from clients.wire import messages
@@ -40,7 +41,7 @@ class Method:
     request: Any
     response: Any
 
-    @property
+    @cached_property  # each call asks for it
     def path(self) -> str:
         """What goes into HTTP/2's `:path`."""
         return f"/{self.service}/{self.name}"
