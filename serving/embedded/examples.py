@@ -24,7 +24,7 @@ from serving.embedded.inference import (
 )
 from serving.embedded.interfaces import Code, Servable, StatusError
 
-__all__ = ["classify", "multi_inference", "regress"]
+__all__ = ["classify", "multi_inference", "regress", "signature_spec"]
 
 _INPUTS: Final = "inputs"
 _CLASSES: Final = "classes"
@@ -74,10 +74,26 @@ def regress(
     )
 
 
+def signature_spec(name: str) -> messages.ModelSpec:
+    """A spec that names a signature; empty for the default one.
+
+    Raises:
+        StatusError: The name is no UTF-8, so no signature has it.
+    """
+    try:
+        return messages.ModelSpec(signature_name=name)
+    except UnicodeEncodeError:
+        raise _no_signature(name) from None
+
+
+def _no_signature(name: str) -> StatusError:
+    return invalid(f"No signature was found with the name: {name}")
+
+
 def _named_signature(servable: Servable, name: str) -> messages.SignatureDef:
     definition: messages.SignatureDef | None = servable.signatures.get(name)
     if definition is None:
-        raise invalid(f"No signature was found with the name: {name}")
+        raise _no_signature(name)
     return definition
 
 

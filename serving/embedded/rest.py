@@ -262,17 +262,17 @@ class RestHandler:
 
     def _classify(self, route: _Route, body: bytes) -> bytes:
         signature_name, given = parse_examples(body)
-        request = messages.ClassificationRequest(input=given)
-        request.model_spec.signature_name = signature_name
         with self._acquire(route) as servable:
+            spec = examples.signature_spec(signature_name)
+            request = messages.ClassificationRequest(input=given, model_spec=spec)
             answer = examples.classify(servable, request, self._call)
         return classification_json(answer.result)
 
     def _regress(self, route: _Route, body: bytes) -> bytes:
         signature_name, given = parse_examples(body)
-        request = messages.RegressionRequest(input=given)
-        request.model_spec.signature_name = signature_name
         with self._acquire(route) as servable:
+            spec = examples.signature_spec(signature_name)
+            request = messages.RegressionRequest(input=given, model_spec=spec)
             answer = examples.regress(servable, request, self._call)
         return regression_json(answer.result)
 

@@ -106,6 +106,11 @@ class Session:
             )
         except _tf.errors.OpError as exc:
             raise _refuse(exc) from None
+        except UnicodeDecodeError as exc:
+            # An op quoted its input, which is no UTF-8, and the binding could not hand over
+            # the error. Its code is lost; ops quote what they refuse.
+            text = bytes(exc.object).decode("utf-8", "replace")
+            raise StatusError(Code.INVALID_ARGUMENT, text) from None
         return results
 
     def run_operation(self, name: str, feeds: Mapping[str, Any]) -> None:

@@ -157,3 +157,12 @@ def test_started_server_answers_on_its_port() -> None:
         assert [state["version"] for state in states] == ["3", "1"]
     finally:
         server.stop(1.0)
+
+
+@pytest.mark.parametrize("action", ["predict", "classify", "regress"])
+def test_signature_name_that_is_no_utf8_is_refused_as_unknown(action: str) -> None:
+    key = b"instances" if action == "predict" else b"examples"
+    body = b'{"signature_name": "x\xef_y", "' + key + b'": [{"x": 1.0}]}'
+    response = ask(handler(), f"/v1/models/m:{action}", body)
+    assert response.status == 400
+    assert b"x\xef_y" in response.body

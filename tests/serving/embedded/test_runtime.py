@@ -150,3 +150,12 @@ def test_tensor_that_the_graph_lacks_is_refused(dtypes: "SavedModelServable") ->
     code, message = refusal(lambda: dtypes.run_tensors({}, ["nope:0"]))
     assert code == Code.INVALID_ARGUMENT
     assert message.startswith("Tensor nope:0, specified in either feed_devices or fetch_devices")
+
+
+def test_op_that_quotes_bytes_which_are_no_utf8_is_an_invalid_argument() -> None:
+    model = load("half_plus_two")
+    inputs = {next(iter(model.signatures["classify_x_to_y"].inputs)): strings(b"n\xf2 example")}
+    code, message = refusal(lambda: model.run("classify_x_to_y", inputs, ["scores"]))
+    assert code is Code.INVALID_ARGUMENT
+    assert "example" in message
+    model.close()
