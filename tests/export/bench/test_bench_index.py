@@ -52,5 +52,16 @@ def test_vectors_repeat_by_seed_and_have_their_distribution() -> None:
     np.testing.assert_allclose(np.linalg.norm(towers, axis=1), 1, rtol=1e-5)
     spread = towers.std(axis=0)
     assert spread[0] > 3 * spread[-1]
-    mixture = make_vectors("mixture", 2000, 32, seed=1)
-    assert 1.2 < mixture.std() < 1.6
+
+
+def test_mixture_lies_in_clusters_on_the_sphere_without_leading_directions() -> None:
+    mixture = make_vectors("mixture", 20_000, 32, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(mixture, axis=1), 1, rtol=1e-5)
+    energies = np.linalg.eigvalsh(mixture.T @ mixture)
+    assert energies[-1] < 1.5 * energies[0]
+    similar = np.sort(mixture[:200] @ mixture.T, axis=1)
+    # Some twenty rows of a row's own cluster are near it, all others far.
+    assert np.mean(similar[:, -10]) > 0.5
+    assert np.mean(similar[:, -1000]) < 0.4
+    queries = make_vectors("mixture", 200, 32, seed=2)
+    assert np.mean(np.sort(queries @ mixture.T, axis=1)[:, -10]) > 0.5
