@@ -11,9 +11,10 @@ from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from export.config import TARGETS, ExportConfig
 from export.data.options import add_data_arguments, data_config
 from export.gates import cli as gates_cli
-from export.gates.options import add_gate_arguments, gate_settings
+from export.gates.options import add_gate_arguments
 from export.quality_cli import add_evaluate, add_quality
-from export.train_options import add_train_arguments, train_configs
+from export.run_config import add_config_arguments, as_toml, run_config
+from export.train_options import add_train_arguments
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
@@ -58,6 +59,7 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         epilog=f"Example:\n  {_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_config_arguments(parser)
     add_data_arguments(parser)
     add_train_arguments(parser)
     group = parser.add_argument_group("model")
@@ -70,9 +72,8 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="NAME",
-        help="model name; servables are called NAME_<index> (default: %(default)s)",
+        help=f"model name; servables are called NAME_<index> (default: {DEFAULT_MODEL})",
     )
     group.add_argument(
         "--index",
@@ -83,17 +84,15 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     group.add_argument(
         "--top-k",
         type=int,
-        default=DEFAULT_TOP_K,
         metavar="K",
-        help="answers per user of serving_default (default: %(default)s)",
+        help=f"answers per user of serving_default (default: {DEFAULT_TOP_K})",
     )
     group.add_argument(
         "--recall",
         type=float,
-        default=ExportConfig.recall,
         metavar="SHARE",
         help="share of the exact top 10 that approximate indexes must find; their parameters "
-        "are chosen for it by measuring (default: %(default)s)",
+        f"are chosen for it by measuring (default: {ExportConfig.recall})",
     )
     group.add_argument(
         "--target",
@@ -162,29 +161,24 @@ def _run_demo(args: argparse.Namespace) -> int:
 
 
 def _run_export(args: argparse.Namespace) -> int:
-    towers, train = train_configs(args)
-    config = ExportConfig(
-        model=args.model,
-        indexes=tuple(args.index or INDEXES),
-        top_k=args.top_k,
-        recall=args.recall,
-        target=args.target,
-        keep_seen=not args.without_seen,
-        towers=towers,
-        train=train,
-    )
-    source = data_config(args)
+    config = run_config(args)
+    if args.print_config:
+        _write(as_toml(config))
+        return 0
     # From here on TensorFlow, pandas and the like are wanted.
     from export.console import ConsoleProgress
     from export.data import load
     from export.gates.record import GateError
     from export.pipeline import run_export
 
-    settings = gate_settings(args)
     try:
         with ConsoleProgress(sys.stderr) as progress:
             result = run_export(
-                load(source), config, args.repository, progress=progress, gates=settings
+                load(config.data),
+                config.export,
+                args.repository,
+                progress=progress,
+                gates=config.gates,
             )
     except GateError as exc:
         sys.stderr.write(gates_cli.lines(exc.results))

@@ -57,13 +57,18 @@ def _require_leaves(num_leaves: int | None, num_leaves_to_search: int | None) ->
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of the two towers."""
+    """Shape of the two towers.
+
+    Attributes:
+        embedding_dim: Length of an embedding.
+        temperature: With `user_softmax`, logits are cosines over this. Lower values memorise
+            more: better with seen candidates excluded, worse with them kept (0.3 is best there).
+        candidate_features: Whether candidates have their attributes beside their ids.
+    """
 
     embedding_dim: int = 128
-    # With `user_softmax`: logits are cosines over this. Lower values memorise more: better
-    # with seen candidates excluded, worse with them kept (0.3 is best there).
     temperature: float = 0.17
-    candidate_features: bool = True  # attributes of the candidates beside their ids
+    candidate_features: bool = True
 
     def __post_init__(self) -> None:
         _require_positive(embedding_dim=self.embedding_dim, temperature=self.temperature)
@@ -71,24 +76,39 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How the towers are trained, and what is held out to judge them."""
+    """How the towers are trained, and what is held out to judge them.
 
-    # `user_softmax`: all interactions of a user at once against the corpus, or against a
-    # sample of it where it is too large; `in_batch_softmax`: TFRS's retrieval task.
+    Attributes:
+        loss: `user_softmax`: all interactions of a user at once against the corpus, or against
+            a sample of it where it is too large; `in_batch_softmax`: TFRS's retrieval task.
+        optimizer: `adam` or `adagrad`.
+        epochs: Passes over the training part, at most; early stopping needs a validation part.
+        batch_size: Users per step with `user_softmax`, else interactions.
+        learning_rate: Of the optimizer.
+        activity_power: A user with n interactions counts n to this power: 1 weighs
+            interactions alike, 0 users.
+        sampled_candidates: Negatives per batch; unset, the corpus where it fits into memory.
+        split: How interactions are held out: `random`, `leave_last_out` or `global_time`.
+        held_out_fraction: Share of the interactions that judges the model.
+        validation_fraction: Share of the rest that stops training; 0 for no early stopping.
+        patience: Looks at the validation part without a better one before training stops.
+        seed: Of the split, the initial values and the order.
+        tensorboard: Folder for TensorBoard's event files; unset, none are written.
+    """
+
     loss: Literal["user_softmax", "in_batch_softmax"] = "user_softmax"
     optimizer: Literal["adam", "adagrad"] = "adam"
-    epochs: int = 60  # at most; early stopping needs a validation part
-    batch_size: int = 128  # users with `user_softmax`, else interactions
+    epochs: int = 60
+    batch_size: int = 128
     learning_rate: float = 0.01
-    # A user with n interactions counts n to this power: 1 weighs interactions alike, 0 users.
     activity_power: float = 0.5
-    sampled_candidates: int | None = None  # negatives per batch; None: the corpus, if it fits
+    sampled_candidates: int | None = None
     split: SplitMethod = "random"
     held_out_fraction: float = 0.2
-    validation_fraction: float = 0.1  # of the rest; 0 for no early stopping
-    patience: int = 3  # looks at the validation part without a better one
+    validation_fraction: float = 0.1
+    patience: int = 3
     seed: int = 42
-    tensorboard: Path | None = None  # folder for TensorBoard's event files
+    tensorboard: Path | None = None
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -149,7 +169,13 @@ class BruteForceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScannConfig:
-    """ScaNN's parameters; None leaves a choice to ScaNN's own rules for the corpus size."""
+    """ScaNN's parameters; unset, a choice is left to ScaNN's own rules for the corpus size.
+
+    Attributes:
+        num_leaves: Leaves that the corpus is divided into.
+        num_leaves_to_search: Leaves per query; more raises recall@k and latency.
+        num_reordering_candidates: Best of the first scoring, which are scored in full.
+    """
 
     num_leaves: int | None = None
     num_leaves_to_search: int | None = None
@@ -166,15 +192,25 @@ class ScannConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IvfConfig:
-    """The inverted-file index's parameters; None leaves a choice to the corpus size."""
+    """The inverted-file index's parameters; unset, a choice is left to the corpus size.
+
+    Attributes:
+        num_leaves: Leaves that the corpus is divided into.
+        num_leaves_to_search: Leaves per query; more raises recall@k and latency.
+        prefilter_dimensions: Directions of the first scoring; the embedding's length for all.
+        num_reordering_candidates: Best of the first scoring, which are scored in full.
+        row_type: Of the first scoring: `float32`, `bfloat16` or `int8`.
+        training_iterations: Of k-means, which finds the leaves.
+        training_sample: Candidates that the leaves are trained on.
+    """
 
     num_leaves: int | None = None
-    num_leaves_to_search: int | None = None  # per query; more raises recall@k and latency
-    prefilter_dimensions: int | None = None  # directions of the first scoring; d for all
-    num_reordering_candidates: int | None = None  # best of the first scoring, scored in full
-    row_type: str = "float32"  # of the first scoring
+    num_leaves_to_search: int | None = None
+    prefilter_dimensions: int | None = None
+    num_reordering_candidates: int | None = None
+    row_type: str = "float32"
     training_iterations: int = 12
-    training_sample: int = 250_000  # candidates that the leaves are trained on
+    training_sample: int = 250_000
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -204,9 +240,14 @@ class ExportConfig:
         indexes: Which servables to publish, names from `clients.contract.INDEXES`.
         top_k: Answers per row of `serving_default`; at most the corpus is returned.
         recall: Recall@10 that every approximate index must reach; its effort is chosen for
-            it by measuring. None keeps the effort that its configuration says.
-        target: Server that must be able to run every servable, or None for any.
+            it by measuring. Unset, the effort is what its configuration says.
+        target: Server that must be able to run every servable; unset, any.
         keep_seen: Whether servables know what each user had in training, for `exclude_seen`.
+        towers: See `ModelConfig`.
+        train: See `TrainConfig`.
+        brute_force: See `BruteForceConfig`.
+        scann: See `ScannConfig`.
+        ivf: See `IvfConfig`.
     """
 
     model: str = DEFAULT_MODEL

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from export.config import PRESETS
 from export.data.options import add_data_arguments, data_config
-from export.train_options import add_train_arguments, train_configs
+from export.run_config import add_config_arguments, as_toml, run_config
+from export.train_options import add_train_arguments
 
 if TYPE_CHECKING:
     from export.evaluate import Evaluation
@@ -28,6 +29,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         epilog="Example:\n  shortlist evaluate --data sample --epochs 5 --baselines",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_config_arguments(parser)
     add_data_arguments(parser)
     add_train_arguments(parser)
     parser.add_argument(
@@ -45,14 +47,17 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    recipe = train_configs(args)
-    source = data_config(args)
+    settings = run_config(args)
+    if args.print_config:
+        _write(as_toml(settings))
+        return 0
     from export.data import load
     from export.quality import judge_baseline, judge_recipe
     from export.split import make_split
 
+    recipe = (settings.export.towers, settings.export.train)
     config = recipe[1]
-    dataset = load(source)
+    dataset = load(settings.data)
     split = make_split(
         dataset,
         method=config.split,
@@ -64,7 +69,7 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         f"{len(split.fitted)} interactions to train on, {len(split.held_out)} held out "
         f"({config.split})"
     )
-    found = {args.preset: judge_recipe(dataset, split, recipe, resamples=args.resamples)}
+    found = {settings.preset: judge_recipe(dataset, split, recipe, resamples=args.resamples)}
     for name in _BASELINES if args.baselines else ():
         _progress(f"fitting {name}")
         found[name] = judge_baseline(

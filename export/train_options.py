@@ -16,10 +16,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--preset",
-        default="default",
         choices=tuple(PRESETS),
         help="recipe: `default` is best with seen candidates excluded, `seen_kept` with them "
-        "kept; the others are TFRS's tutorials (default: %(default)s)",
+        "kept; the others are TFRS's tutorials (default: default)",
     )
     for option, default, text in (
         ("--epochs", TrainConfig.epochs, "passes over the training part, at most"),
@@ -45,13 +44,19 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def train_configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
+def train_configs(
+    args: argparse.Namespace, base: tuple[ModelConfig, TrainConfig]
+) -> tuple[ModelConfig, TrainConfig]:
     """Configurations that the options describe.
+
+    Args:
+        args: Parsed with `add_train_arguments`.
+        base: What holds where no option was given.
 
     Raises:
         ValueError: A value is out of range.
     """
-    model, train = PRESETS[args.preset]
+    model, train = base
     given = {name: value for name, value in vars(args).items() if value is not None}
 
     def changes(config: ModelConfig | TrainConfig) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 from export.gates.record import GATES
 from export.gates.settings import GateSettings
@@ -15,7 +16,6 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--allow",
         action="append",
-        default=[],
         choices=GATES,
         metavar="GATE",
         help="record the failure of this gate and go on; may be given again. Gates: "
@@ -24,8 +24,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gate-server",
         choices=("embedded", "binary", "docker"),
-        default=GateSettings.server,
-        help="what the gate `server` loads it in (default: %(default)s)",
+        help=f"what the gate `server` loads it in (default: {GateSettings.server})",
     )
     for option, what in (
         ("--min-recall", "least recall@10 against brute force"),
@@ -35,20 +34,16 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         ("--max-latency-ratio", "largest p99 as a multiple of the live version's"),
         ("--load-timeout", "seconds for the server to load everything"),
     ):
-        field = option.removeprefix("--").replace("-", "_")
+        default = getattr(GateSettings, option.removeprefix("--").replace("-", "_"))
         group.add_argument(
-            option,
-            type=float,
-            default=getattr(GateSettings, field),
-            metavar="NUMBER",
-            help=f"{what} (default: %(default)g)",
+            option, type=float, metavar="NUMBER", help=f"{what} (default: {default:g})"
         )
     group.add_argument(
         "--max-memory-mib",
         type=int,
-        default=GateSettings.max_memory_bytes // 2**20,
         metavar="MIB",
-        help="largest resident size of the server (default: %(default)s)",
+        help="largest resident size of the server "
+        f"(default: {GateSettings.max_memory_bytes // 2**20})",
     )
     group.add_argument(
         "--target-producer",
@@ -59,22 +54,27 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def gate_settings(args: argparse.Namespace) -> GateSettings:
+def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) -> GateSettings:
     """Limits that the options describe.
+
+    Args:
+        args: Parsed with `add_gate_arguments`.
+        base: What holds where no option was given; None for the defaults.
 
     Raises:
         ValueError: A limit makes no sense.
     """
-    return replace(
-        GateSettings(),
-        server=args.gate_server,
-        target_producer=args.target_producer,
-        min_recall=args.min_recall,
-        max_hit_rate_drop=args.max_hit_rate_drop,
-        max_size_change=args.max_size_change,
-        max_lost=args.max_lost,
-        max_latency_ratio=args.max_latency_ratio,
-        load_timeout=args.load_timeout,
-        max_memory_bytes=args.max_memory_mib * 2**20,
-        allow=frozenset(args.allow),
-    )
+    given = {
+        "server": args.gate_server,
+        "target_producer": args.target_producer,
+        "min_recall": args.min_recall,
+        "max_hit_rate_drop": args.max_hit_rate_drop,
+        "max_size_change": args.max_size_change,
+        "max_lost": args.max_lost,
+        "max_latency_ratio": args.max_latency_ratio,
+        "load_timeout": args.load_timeout,
+        "max_memory_bytes": None if args.max_memory_mib is None else args.max_memory_mib * 2**20,
+        "allow": None if args.allow is None else frozenset(args.allow),
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(base or GateSettings(), **changes)
