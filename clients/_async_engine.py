@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from clients._engine import QUIET_TIMEOUT, Recorder, deadline_error
-from clients._flows import Flow, Many, Quiet, Sleep
-from clients._requests import Request
+from clients._flows import NAME_ERRORS, Flow, Many, Quiet, Sleep, explanation
+from clients._requests import PredictRequest, Request, Target
 from clients._retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from clients.errors import ServingError, TooManyInFlight
 from clients.hooks import Hook
@@ -49,6 +49,7 @@ class AsyncEngine:
         parallel: int,
     ) -> None:
         self._transport = transport
+        self._addresses = transport.addresses()
         self._policy = retry
         self._budget = RetryBudget(retry)
         self._hooks = tuple(hooks)
@@ -58,11 +59,12 @@ class AsyncEngine:
         self._turn = 0
         self.closed = False
 
-    async def run(self, flow: Flow[T], timeout: float) -> T:
+    async def run(self, flow: Flow[T], timeout: float, target: Target | None = None) -> T:
         """Result of the flow, within `timeout` seconds.
 
         Raises:
-            ServingError: A step failed for good.
+            ServingError: A step failed for good. If the server knows no such name, it says
+                which names there are, where `target` tells what was meant.
         """
         if self.closed:
             raise ValueError("the client is closed; make a new one")
@@ -75,7 +77,7 @@ class AsyncEngine:
             )
         self._in_flight += 1
         try:
-            return await self._drive(flow, deadline)
+            return await self._explained(flow, deadline, target)
         finally:
             self._in_flight -= 1
 
@@ -84,12 +86,26 @@ class AsyncEngine:
         self.closed = True
         await self._transport.close()
 
+    async def _explained(self, flow: Flow[T], deadline: Deadline, target: Target | None) -> T:
+        try:
+            return await self._drive(flow, deadline)
+        except NAME_ERRORS as error:
+            if target is None:
+                raise
+            better = await self._drive(explanation(error, target), deadline)
+            if better is None:
+                raise
+            raise better from error
+
     async def _drive(self, flow: Flow[T], deadline: Deadline) -> T:
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = await self._carry_out(step, deadline)
+                    if type(step) is PredictRequest:  # nearly every step is one
+                        answer = await self._send(step, deadline)
+                    else:
+                        answer = await self._carry_out(step, deadline)
                 except (ServingError, ValueError) as error:
                     step = flow.throw(error)
                 else:
@@ -113,30 +129,32 @@ class AsyncEngine:
 
     def _next_address(self) -> int:
         self._turn += 1
-        return self._turn % len(self._transport.addresses())
+        return self._turn % len(self._addresses)
 
     async def _send(self, request: Request, deadline: Deadline) -> Any:
         """One request with its tries."""
         attempts = Attempts(self._policy, self._budget, deadline)
-        recorder = Recorder(self._hooks, self._transport.name, request)
+        recorder = Recorder(self._hooks, self._transport.name, request) if self._hooks else None
         repeatable = request.operation != "reload_config"
-        addresses = self._transport.addresses()
         while True:
             index = self._next_address()
-            address = addresses[index]
+            address = self._addresses[index]
             try:
-                if deadline.remaining() <= 0:
+                remaining = deadline.remaining()
+                if remaining <= 0:
                     raise deadline_error(request, address, deadline)
-                reply = await self._transport.send(request, index, attempts.next_timeout())
+                reply = await self._transport.send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
                 pause = attempts.pause(error, repeatable=repeatable)
                 if pause is None:
-                    recorder.done(address, attempts.count, None, error)
+                    if recorder is not None:
+                        recorder.done(address, attempts.count, None, error)
                     raise
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
                 self._budget.earn()
-                recorder.done(address, attempts.count, reply, None)
+                if recorder is not None:
+                    recorder.done(address, attempts.count, reply, None)
                 return reply
             await asyncio.sleep(pause)
 

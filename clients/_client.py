@@ -363,6 +363,5 @@ class BlockingClient:
         return Target(model=name, version=version, label=label)
 
     def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
-        if target is not None:
-            flow = _flows.explained(flow, target)
-        return self._engine.run(flow, self._timeout if timeout is None else timeout)
+        limit = self._timeout if timeout is None else timeout
+        return self._engine.run(flow, limit, target)

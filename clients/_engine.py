@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from clients._flows import Flow, Many, Quiet, Sleep
+from clients._flows import NAME_ERRORS, Flow, Many, Quiet, Sleep, explanation
 from clients._forks import generation
-from clients._requests import Outputs, Request
+from clients._requests import Outputs, PredictRequest, Request, Target
 from clients._retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from clients.errors import DeadlineExceeded, ServingError, TooManyInFlight
 from clients.hooks import CallEvent, Hook, notify
@@ -55,14 +55,11 @@ class Recorder:
         self._hooks = hooks
         self._transport = transport
         self._request = request
-        if hooks:
-            self._started = time.time()
-            self._start = time.perf_counter()
+        self._started = time.time()
+        self._start = time.perf_counter()
 
     def done(self, address: str, attempts: int, reply: Any, error: ServingError | None) -> None:
         """Notes the end."""
-        if not self._hooks:
-            return
         target = self._request.target
         answered = reply.version if isinstance(reply, Outputs | Metadata) else None
         event = CallEvent(
@@ -116,6 +113,7 @@ class Engine:
         parallel: int,
     ) -> None:
         self._transport = transport
+        self._addresses = transport.addresses()
         self._policy = retry
         self._budget = RetryBudget(retry)
         self._hooks = tuple(hooks)
@@ -128,17 +126,18 @@ class Engine:
         self._turn = 0
         self.closed = False
 
-    def run(self, flow: Flow[T], timeout: float) -> T:
+    def run(self, flow: Flow[T], timeout: float, target: Target | None = None) -> T:
         """Result of the flow, within `timeout` seconds.
 
         Raises:
-            ServingError: A step failed for good.
+            ServingError: A step failed for good. If the server knows no such name, it says
+                which names there are, where `target` tells what was meant.
         """
         if self.closed:
             raise ValueError("the client is closed; make a new one")
         deadline = Deadline(timeout)
         if self._slots is None:
-            return self._drive(flow, deadline)
+            return self._explained(flow, deadline, target)
         if not self._slots.acquire(blocking=False):
             flow.close()
             raise TooManyInFlight(
@@ -146,7 +145,7 @@ class Engine:
                 "nothing was sent, try again later"
             )
         try:
-            return self._drive(flow, deadline)
+            return self._explained(flow, deadline, target)
         finally:
             self._slots.release()
 
@@ -159,12 +158,26 @@ class Engine:
             pool.shutdown(wait=True, cancel_futures=True)
         self._transport.close()
 
+    def _explained(self, flow: Flow[T], deadline: Deadline, target: Target | None) -> T:
+        try:
+            return self._drive(flow, deadline)
+        except NAME_ERRORS as error:
+            if target is None:
+                raise
+            better = self._drive(explanation(error, target), deadline)
+            if better is None:
+                raise
+            raise better from error
+
     def _drive(self, flow: Flow[T], deadline: Deadline) -> T:
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = self._carry_out(step, deadline)
+                    if type(step) is PredictRequest:  # nearly every step is one
+                        answer = self._send(step, deadline)
+                    else:
+                        answer = self._carry_out(step, deadline)
                 except (ServingError, ValueError) as error:
                     step = flow.throw(error)
                 else:
@@ -188,30 +201,32 @@ class Engine:
 
     def _next_address(self) -> int:
         self._turn += 1  # a lost update between threads only repeats an address
-        return self._turn % len(self._transport.addresses())
+        return self._turn % len(self._addresses)
 
     def _send(self, request: Request, deadline: Deadline) -> Any:
         """One request with its tries."""
         attempts = Attempts(self._policy, self._budget, deadline)
-        recorder = Recorder(self._hooks, self._transport.name, request)
+        recorder = Recorder(self._hooks, self._transport.name, request) if self._hooks else None
         repeatable = request.operation != "reload_config"
-        addresses = self._transport.addresses()
         while True:
             index = self._next_address()
-            address = addresses[index]
+            address = self._addresses[index]
             try:
-                if deadline.remaining() <= 0:
+                remaining = deadline.remaining()
+                if remaining <= 0:
                     raise deadline_error(request, address, deadline)
-                reply = self._transport.send(request, index, attempts.next_timeout())
+                reply = self._transport.send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
                 pause = attempts.pause(error, repeatable=repeatable)
                 if pause is None:
-                    recorder.done(address, attempts.count, None, error)
+                    if recorder is not None:
+                        recorder.done(address, attempts.count, None, error)
                     raise
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
                 self._budget.earn()
-                recorder.done(address, attempts.count, reply, None)
+                if recorder is not None:
+                    recorder.done(address, attempts.count, reply, None)
                 return reply
             time.sleep(pause)
 

@@ -22,7 +22,17 @@ from clients._requests import (
 )
 from clients.types import Metadata, ModelStatus, Prediction, State, VersionStatus
 
-__all__ = ["Flow", "Many", "Quiet", "Sleep", "explained", "predict", "single", "wait"]
+__all__ = [
+    "NAME_ERRORS",
+    "Flow",
+    "Many",
+    "Quiet",
+    "Sleep",
+    "explanation",
+    "predict",
+    "single",
+    "wait",
+]
 
 T = TypeVar("T")
 
@@ -60,27 +70,14 @@ def single(request: Request) -> Flow[Any]:
 # --- explaining errors ----------------------------------------------------------
 
 
-def explained(flow: Flow[T], target: Target) -> Flow[T]:
-    """The flow, with errors about names told together with the names that there are."""
-    try:
-        return (yield from flow)
-    except errors.MissingOp:
-        raise
-    except (
-        errors.ServableNotFound,
-        errors.LabelNotFound,
-        errors.SignatureNotFound,
-    ) as error:
-        better = yield from _explanation(error, target)
-        if better is None:
-            raise
-        raise better from error
+# Errors about names, to be told together with the names that there are.
+NAME_ERRORS = (errors.ServableNotFound, errors.LabelNotFound, errors.SignatureNotFound)
 
 
-def _explanation(
-    error: errors.ServingError, target: Target
-) -> Generator[Step, Any, errors.ServingError | None]:
-    """The error with a list of what the server has; None where the server does not tell."""
+def explanation(error: errors.ServingError, target: Target) -> Flow[errors.ServingError | None]:
+    """The error with a list of what the server has; None where there is nothing to add."""
+    if isinstance(error, errors.MissingOp):
+        return None
     if isinstance(error, errors.SignatureNotFound):
         metadata = yield from _ask(MetadataRequest(target=target))
         if not isinstance(metadata, Metadata):

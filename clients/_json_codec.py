@@ -101,7 +101,7 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
 
 
 def _all_str(values: list[Any]) -> bool:
-    return all(type(value) is str for value in values)
+    return {*map(type, values)} == {str}
 
 
 def _jsonable(name: str, value: Any) -> Any:

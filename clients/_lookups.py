@@ -95,7 +95,7 @@ def embed(user_ids: Sequence[str], *, target: Target, batch_size: int) -> Flow[l
         return [
             Embedding(
                 user_id=user,
-                values=tuple(numbers[index]),
+                values=numbers[index],
                 known_user=known[index],
                 version=answered[index],
             )

@@ -1,6 +1,5 @@
 """How rows of ids and scores are asked for and read, whatever they rank."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +50,11 @@ def replies_to(requests: Sequence[PredictRequest]) -> Flow[list[Outputs]]:
 
 
 def matrix(reply: Outputs, name: str, target: Target) -> Tensor:
+    """An output with one row for each query.
+
+    Raises:
+        ProtocolError: There is none of that name.
+    """
     tensor = reply.tensors.get(name)
     if tensor is None or len(tensor.shape) != 2:
         shapes = {key: value.shape for key, value in reply.tensors.items()}
@@ -95,9 +99,17 @@ def rankings(
         rows = list(zip(names.texts(k), scores.numbers(k), strict=True))
     except (ValueError, TypeError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-    found = []
-    for texts, numbers in rows:
-        while numbers and (numbers[-1] == contract.PADDING_SCORE or math.isnan(numbers[-1])):
-            numbers.pop()
-        found.append((tuple(texts[: len(numbers)]), tuple(numbers)))
-    return found
+    return [row if _full(row[1]) else _without_padding(*row) for row in rows]
+
+
+def _full(numbers: tuple[float, ...]) -> bool:
+    """Whether the row ends in a score; neither the padding nor NaN is above the padding."""
+    return not numbers or numbers[-1] > contract.PADDING_SCORE
+
+
+def _without_padding(
+    texts: tuple[str, ...], numbers: tuple[float, ...]
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    while not _full(numbers):
+        numbers = numbers[:-1]
+    return texts[: len(numbers)], numbers

@@ -1,8 +1,8 @@
 """Flows of the retrieval calls: which signature they use and how its rows are read."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from clients import contract, errors
 from clients._flows import Flow, SignatureCache
@@ -14,6 +14,8 @@ from clients.types import Filter, Retrieval
 __all__ = ["Servables", "retrieve", "retrieve_flow", "split_fallback"]
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 Exclude = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -42,22 +44,31 @@ def retrieve(
     check_k(k)
     excluded = _excluded(users, exclude)
     special = excluded is not None or exclude_seen or filter is not None
-    batches = [slice(i, i + batch_size) for i in range(0, len(users), batch_size)]
-    if not special and k <= servables.widths.get(target, k):
-        requests = [_plain(users[batch], target) for batch in batches]
-        replies = yield from replies_to(requests)
-        width = max(matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies)
-        servables.widths[target] = width
-        if k <= width:
-            return _retrievals(users, batches, replies, k, target)
+    parts = _parts(users, batch_size)
+    width = servables.widths.get(target)
+    if not special and (width is None or k <= width):
+        replies = yield from replies_to([_plain(part, target) for part in parts])
+        widths = [matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies]
+        if width != max(widths):
+            servables.widths[target] = max(widths)
+        if k <= max(widths):
+            return _retrievals(parts, replies, k, target)
     inputs = yield from servables.signatures.inputs(contract.RETRIEVE, target)
     options = _options(k, exclude_seen, filter)
+    excluded_parts = [None] * len(parts) if excluded is None else _parts(excluded, batch_size)
     requests = [
-        _retrieve_request(users[batch], excluded and excluded[batch], options, inputs, target)
-        for batch in batches
+        _retrieve_request(part, excluded_part, options, inputs, target)
+        for part, excluded_part in zip(parts, excluded_parts, strict=True)
     ]
     replies = yield from replies_to(requests)
-    return _retrievals(users, batches, replies, k, target)
+    return _retrievals(parts, replies, k, target)
+
+
+def _parts(rows: list[R], size: int) -> list[list[R]]:
+    """At most `size` rows each."""
+    if len(rows) <= size:
+        return [rows]
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def split_fallback(label: str | Split | None) -> str | None:
@@ -180,23 +191,44 @@ def _retrieve_request(
 
 
 def _retrievals(
-    users: list[str], batches: list[slice], replies: list[Outputs], k: int, target: Target
+    parts: list[list[str]], replies: list[Outputs], k: int, target: Target
 ) -> list[Retrieval]:
     found = []
-    for batch, reply in zip(batches, replies, strict=True):
-        part = users[batch]
+    for part, reply in zip(parts, replies, strict=True):
         rows = rankings(reply, len(part), k, target)
         known = vector(reply, contract.KNOWN_USER, len(part))
         answered = versions(reply, len(part))
         found += [
-            Retrieval(
-                user_id=user,
-                candidate_ids=row[0],
-                scores=row[1],
-                known_user=is_known,
-                version=version,
-                label=target.label,
-            )
+            _retrieval(user, row, is_known, version, target.label)
             for user, row, is_known, version in zip(part, rows, known, answered, strict=True)
         ]
     return found
+
+
+def _setters(names: Sequence[str]) -> list[Callable[[Retrieval, Any], None]]:
+    return [getattr(Retrieval, name).__set__ for name in names]
+
+
+# A frozen dataclass looks each field up by name while it is made, which is half the time of
+# a row in a large batch. Its slots take the values directly.
+_new_retrieval = Retrieval.__new__
+_set_user_id, _set_candidate_ids, _set_scores = _setters(["user_id", "candidate_ids", "scores"])
+_set_known_user, _set_version, _set_label = _setters(["known_user", "version", "label"])
+
+
+def _retrieval(
+    user_id: str,
+    row: tuple[tuple[str, ...], tuple[float, ...]],
+    known_user: bool | None,
+    version: int | None,
+    label: str | None,
+) -> Retrieval:
+    """`Retrieval(…)`, in half the time."""
+    made = _new_retrieval(Retrieval)
+    _set_user_id(made, user_id)
+    _set_candidate_ids(made, row[0])
+    _set_scores(made, row[1])
+    _set_known_user(made, known_user)
+    _set_version(made, version)
+    _set_label(made, label)
+    return made

@@ -10,6 +10,8 @@ from clients.errors import DeadlineExceeded, ServingError
 
 __all__ = ["Attempts", "Deadline", "RetryBudget", "RetryPolicy"]
 
+_LEAST_TIMEOUT = 1e-3  # seconds; less than that is not worth a try
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
@@ -107,13 +109,18 @@ class Attempts:
         self._deadline = deadline
         self.count = 0
 
-    def next_timeout(self) -> float | None:
-        """Counts a try and gives its time limit in seconds; None for none."""
+    def next_timeout(self, remaining: float) -> float | None:
+        """Counts a try and gives its time limit in seconds; None for none.
+
+        Args:
+            remaining: Seconds until the call's own deadline.
+        """
         self.count += 1
-        remaining = max(self._deadline.remaining(), 1e-3)
         limit = self._policy.attempt_timeout
-        timeout = remaining if limit is None else min(limit, remaining)
-        return None if math.isinf(timeout) else timeout
+        timeout = remaining if limit is None or remaining < limit else limit
+        if timeout == math.inf:
+            return None
+        return timeout if timeout > _LEAST_TIMEOUT else _LEAST_TIMEOUT
 
     def pause(self, error: ServingError, *, repeatable: bool) -> float | None:
         """Seconds to wait before the next try; None if the error is final."""

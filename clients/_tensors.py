@@ -6,16 +6,36 @@ Both kinds have the same methods: `WireTensor` reads gRPC's messages, `JsonTenso
 import math
 import struct
 from array import array
+from functools import lru_cache
 from typing import Any, Final, Protocol
+
+from google.protobuf.message import DecodeError
 
 from clients._dtypes import Dtype, by_name
 from clients.codec import dtype_of, flatten, numpy_dtype
 from clients.wire.packed_pb2 import PackedTensorProto
-from clients.wire.tensor_pb2 import TensorProto
+from clients.wire.tensor_pb2 import TensorProto, TensorShapeProto
 
 __all__ = ["JsonTensor", "Tensor", "WireTensor"]
 
 _NOTHING: Final[dict[str, Any]] = {"b": False, "i": 0, "f": 0.0, "x": 0.0, "c": 0j, "s": b""}
+
+
+@lru_cache(maxsize=256)
+def _shape(raw: bytes) -> tuple[tuple[int, ...], int]:
+    """Sizes of the dimensions and their product, from a `TensorShapeProto`."""
+    try:
+        shape = tuple(dim.size for dim in TensorShapeProto.FromString(raw).dim)
+    except DecodeError as exc:
+        raise ValueError(f"the shape of a tensor is unreadable: {exc}") from exc
+    if any(size < 0 for size in shape):
+        raise ValueError(f"the shape {shape} of a tensor is negative")
+    return shape, math.prod(shape)
+
+
+@lru_cache(maxsize=64)
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}f")
 
 
 class Tensor(Protocol):
@@ -26,7 +46,7 @@ class Tensor(Protocol):
         """Sizes of the dimensions."""
         ...
 
-    def numbers(self, limit: int) -> list[list[float]]:
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
         """The first `limit` numbers of each row of a matrix.
 
         Raises:
@@ -34,7 +54,7 @@ class Tensor(Protocol):
         """
         ...
 
-    def texts(self, limit: int) -> list[list[str]]:
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
         """The first `limit` strings of each row of a matrix.
 
         Raises:
@@ -74,43 +94,34 @@ class WireTensor:
         """
         self._proto = proto
         self.dtype: Dtype = dtype_of(proto.dtype)
-        self.shape = tuple([dim.size for dim in proto.tensor_shape.dim])
-        self.size = math.prod(self.shape)
-        if self.size < 0 or (self.shape and min(self.shape) < 0):
-            raise ValueError(f"the shape {self.shape} of a tensor is negative")
+        self.shape, self.size = _shape(proto.tensor_shape)
         self._cached: bytes | None = None
 
-    def numbers(self, limit: int) -> list[list[float]]:
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
         """See `Tensor`."""
-        width = self.shape[1]
+        count, width = self.shape
         stop = min(limit, width)
-        if self.dtype.name == "DT_FLOAT":
+        if self.dtype.name == "DT_FLOAT" and width:
             block = self._block()
             if block is not None and len(block) == 4 * self.size:
-                view: Any = memoryview(block).cast("f")
-                if self.shape[0] == 1:
-                    return [view[:stop].tolist()]
-                rows: list[list[float]] = [
-                    view[i : i + stop].tolist() for i in range(0, self.size, width or 1)
-                ]
-                return rows or [[] for _ in range(self.shape[0])]
+                read = _floats(stop).unpack_from
+                return [read(block, 4 * i) for i in range(0, self.size, width)]
         if self.dtype.kind not in "fix":
             raise ValueError(f"{self.dtype.name} where numbers should be")
-        return [row[:stop] for row in self.value()]
+        return [tuple(row[:stop]) for row in self.value()] if width else [()] * count
 
-    def texts(self, limit: int) -> list[list[str]]:
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
         """See `Tensor`."""
         if self.dtype.kind != "s":
             raise ValueError(f"{self.dtype.name} where strings should be")
-        width = self.shape[1]
+        count, width = self.shape
+        if not width:
+            return [()] * count
         stop = min(limit, width)
         values: Any = self._proto.string_val
         if len(values) != self.size:
             values = self._flat()
-        return [
-            [text.decode() for text in values[i : i + stop]]
-            for i in range(0, self.size, width or 1)
-        ] or [[] for _ in range(self.shape[0])]
+        return [tuple(map(bytes.decode, values[i : i + stop])) for i in range(0, self.size, width)]
 
     def value(self) -> Any:
         """See `Tensor`."""
@@ -222,19 +233,19 @@ class JsonTensor:
             value = value[0]
         self.shape = tuple(sizes)
 
-    def numbers(self, limit: int) -> list[list[float]]:
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
         """See `Tensor`."""
         try:
             # JSON has the nine digits that tell every float32 apart: rounded to float32
             # again, the numbers are exactly those that gRPC carries.
-            return [array("f", row).tolist() for row in self._rows(limit)]
+            return [tuple(array("f", row)) for row in self._rows(limit)]
         except TypeError as exc:
             raise ValueError(f"something else where numbers should be: {exc}") from exc
 
-    def texts(self, limit: int) -> list[list[str]]:
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
         """See `Tensor`."""
-        rows: list[list[str]] = self._rows(limit)
-        if not all(type(value) is str for row in rows for value in row):
+        rows = [tuple(row) for row in self._rows(limit)]
+        if any({*map(type, row)} - {str} for row in rows):
             raise ValueError("something else where strings should be")
         return rows
 

@@ -188,9 +188,9 @@ def reader_of(request: Request, message: Any) -> Any:
         ServingError: It holds a failure, as the answer to a reload may.
     """
     if isinstance(request, PredictRequest):
-        spec = message.model_spec
+        spec, outputs = message.model_spec, message.outputs
         try:
-            tensors = {name: WireTensor(proto) for name, proto in message.outputs.items()}
+            tensors = {name: WireTensor(outputs[name]) for name in outputs}
         except ValueError as exc:
             raise errors.ProtocolError(f"the answer of {request.target}: {exc}") from exc
         return Outputs(

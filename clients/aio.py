@@ -72,13 +72,14 @@ class _AsyncGrpcTransport:
 
     async def send(self, request: Request, address: int, timeout: float | None) -> Any:
         message = message_of(request)
-        metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        headers = self._headers()
+        metadata = [(name.lower(), headers[name]) for name in headers] if headers else None
         line = self._lines.get(address)
         if line is None or self._born_in != generation():
             line = self._open(address)
         call = line.call(method_of(request))
         try:
-            reply = await call(message, timeout=timeout, metadata=metadata or None)
+            reply = await call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as exc:
             current = self._lines.get(address) is line
             if is_late(exc) and line.health.late() and current:
@@ -366,6 +367,5 @@ class AsyncGrpcClient:
         return Target(model=name, version=version, label=label)
 
     async def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
-        if target is not None:
-            flow = _flows.explained(flow, target)
-        return await self._engine.run(flow, self._timeout if timeout is None else timeout)
+        limit = self._timeout if timeout is None else timeout
+        return await self._engine.run(flow, limit, target)

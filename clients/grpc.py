@@ -180,13 +180,14 @@ class _GrpcTransport:
 
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
         message = message_of(request)
-        metadata = [(name.lower(), value) for name, value in self._headers().items()]
+        headers = self._headers()
+        metadata = [(name.lower(), headers[name]) for name in headers] if headers else None
         line = self._lines.get(address)
         if line is None or self._born_in != generation():
             line = self._open(address)
         call = line.call(method_of(request))
         try:
-            reply = call(message, timeout=timeout, metadata=metadata or None)
+            reply = call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as exc:
             raise self._failure(exc, line, request, address, timeout) from exc
         except ValueError as exc:

@@ -25,7 +25,7 @@ class PackedTensorProto(_message.Message):
     UINT64_VAL_FIELD_NUMBER: _ClassVar[int]
     FLOAT8_VAL_FIELD_NUMBER: _ClassVar[int]
     dtype: _tensor_pb2.DataType
-    tensor_shape: _tensor_pb2.TensorShapeProto
+    tensor_shape: bytes
     tensor_content: bytes
     float_val: _containers.RepeatedScalarFieldContainer[bytes]
     double_val: _containers.RepeatedScalarFieldContainer[bytes]
@@ -39,7 +39,7 @@ class PackedTensorProto(_message.Message):
     uint32_val: _containers.RepeatedScalarFieldContainer[bytes]
     uint64_val: _containers.RepeatedScalarFieldContainer[bytes]
     float8_val: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, dtype: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., tensor_shape: _Optional[_Union[_tensor_pb2.TensorShapeProto, _Mapping[str, object]]] = ..., tensor_content: _Optional[bytes] = ..., float_val: _Optional[_Iterable[bytes]] = ..., double_val: _Optional[_Iterable[bytes]] = ..., int_val: _Optional[_Iterable[bytes]] = ..., string_val: _Optional[_Iterable[bytes]] = ..., scomplex_val: _Optional[_Iterable[bytes]] = ..., int64_val: _Optional[_Iterable[bytes]] = ..., bool_val: _Optional[_Iterable[bytes]] = ..., dcomplex_val: _Optional[_Iterable[bytes]] = ..., half_val: _Optional[_Iterable[bytes]] = ..., uint32_val: _Optional[_Iterable[bytes]] = ..., uint64_val: _Optional[_Iterable[bytes]] = ..., float8_val: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, dtype: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., tensor_shape: _Optional[bytes] = ..., tensor_content: _Optional[bytes] = ..., float_val: _Optional[_Iterable[bytes]] = ..., double_val: _Optional[_Iterable[bytes]] = ..., int_val: _Optional[_Iterable[bytes]] = ..., string_val: _Optional[_Iterable[bytes]] = ..., scomplex_val: _Optional[_Iterable[bytes]] = ..., int64_val: _Optional[_Iterable[bytes]] = ..., bool_val: _Optional[_Iterable[bytes]] = ..., dcomplex_val: _Optional[_Iterable[bytes]] = ..., half_val: _Optional[_Iterable[bytes]] = ..., uint32_val: _Optional[_Iterable[bytes]] = ..., uint64_val: _Optional[_Iterable[bytes]] = ..., float8_val: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PackedPredictResponse(_message.Message):
     __slots__ = ("outputs", "model_spec")

@@ -188,7 +188,7 @@ def test_varints_are_read_without_a_loop(values: list[int]) -> None:
 
 def test_the_beginning_of_each_row_is_read() -> None:
     numbers = np.arange(12, dtype=np.float32).reshape(4, 3)
-    heads = [row[:2] for row in numbers.tolist()]
+    heads = [tuple(row[:2]) for row in numbers.tolist()]
     typed = TensorProto(dtype="DT_FLOAT", float_val=numbers.ravel().tolist())
     typed.tensor_shape.CopyFrom(to_tensor_proto(numbers).tensor_shape)
     for tensor in (to_tensor_proto(numbers), typed, to_tensor_proto(numbers.astype(np.float64))):
@@ -199,7 +199,7 @@ def test_the_beginning_of_each_row_is_read() -> None:
     assert JsonTensor(numbers.tolist()).numbers(2) == heads
     empty = to_tensor_proto(np.zeros((2, 0), np.float32))
     view = WireTensor(PackedTensorProto.FromString(empty.SerializeToString()))
-    assert view.numbers(5) == [[], []]
+    assert view.numbers(5) == [(), ()]
 
 
 def test_rest_arrays_take_the_signatures_types() -> None:

@@ -1,3 +1,4 @@
+import math
 import random
 import time
 from typing import Any
@@ -164,7 +165,7 @@ def test_pauses_grow_within_their_bounds() -> None:
     policy = RetryPolicy(max_attempts=9, initial_backoff=0.1, multiplier=2, max_backoff=0.5)
     attempts = Attempts(policy, RetryBudget(policy), Deadline(60))
     for bound in (0.1, 0.2, 0.4, 0.5, 0.5):
-        attempts.next_timeout()
+        attempts.next_timeout(1.0)
         pause = attempts.pause(Unavailable("x"), repeatable=True)
         assert pause is not None
         assert bound / 2 <= pause <= bound
@@ -177,14 +178,14 @@ def test_pauses_grow_within_their_bounds() -> None:
 def test_only_passing_errors_pause(error: ServingError, again: bool) -> None:
     policy = RetryPolicy()
     attempts = Attempts(policy, RetryBudget(policy), Deadline(60))
-    attempts.next_timeout()
+    attempts.next_timeout(1.0)
     assert (attempts.pause(error, repeatable=True) is not None) is again
     assert attempts.pause(error, repeatable=False) is None
 
 
 def test_no_timeout_at_all_is_none() -> None:
     policy = RetryPolicy()
-    assert Attempts(policy, RetryBudget(policy), Deadline(float("inf"))).next_timeout() is None
+    assert Attempts(policy, RetryBudget(policy), Deadline(math.inf)).next_timeout(math.inf) is None
 
 
 @pytest.mark.parametrize(
