@@ -35,9 +35,9 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `bench quality` and `bench index` to the verb that the packages share."""
+    """Adds `bench quality`, `index` and `export` to the verb that the packages share."""
     add_quality(benches)
-    from export.bench import index
+    from export.bench import cost, index
 
     parser = benches.add_parser(
         "index",
@@ -48,6 +48,16 @@ def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     index.add_arguments(parser)
     parser.set_defaults(run=index.run)
+    parser = benches.add_parser(
+        "export",
+        help="time, memory and disk that publishing and serving a corpus take, by its size",
+        description="Publishes made vectors by the code of `shortlist export`, gates included, "
+        "serves each servable by an embedded server, and says what it took.",
+        epilog="example:\n  shortlist bench export --size 10000 --size 100000 --picture cost.svg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cost.add_arguments(parser)
+    parser.set_defaults(run=cost.run)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,5 +1,6 @@
 """The whole export: train, evaluate, index, save, publish."""
 
+import gc
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from export.progress import Progress, StepTimer
 from export.ranking import inner_product_scorer
 from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
-from export.self_test import corpus_facts, write_self_test
+from export.self_test import corpus_facts, make_probe, write_self_test
 from export.signatures import RetrievalServable
 from export.split import Split, make_split
 from export.targets import check_target
@@ -36,13 +37,23 @@ from export.warmup import write_warmup_records
 from serving.probe import checksums
 from serving.repository import ModelRepository
 
-__all__ = ["RECALL_K", "RECALL_PICTURE", "ExportResult", "run_export"]
+__all__ = [
+    "RECALL_K",
+    "RECALL_PICTURE",
+    "ExportResult",
+    "Trained",
+    "publish_trained",
+    "run_export",
+]
 
 log = logging.getLogger(__name__)
 
 RECALL_K = 10  # of the recall that indexes are tuned to
 RECALL_PICTURE = "recall_latency.svg"  # beside the manifest
 _RECALL_QUERIES = 500
+# Seconds to wait for another export into the repository, which may index millions of
+# candidates; what was trained meanwhile should not be lost.
+_LOCK_TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +76,14 @@ class ExportResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trained:
-    """What the indexes are built from."""
+class Trained:
+    """What the indexes are built from, and how good it is.
+
+    Attributes:
+        model: The towers and their embeddings.
+        metrics: Hit rates on the held-out part, for the manifest.
+        split: Which interactions were held out.
+    """
 
     model: TrainedModel
     metrics: dict[str, Any]
@@ -102,22 +119,50 @@ def run_export(
         _check_target(config, index, custom_ops(index))
     timer = StepTimer(progress or Progress())
     trained = _train(dataset, config, timer)
-    indexes = _build_indexes(trained, dataset, config, timer)
+    return publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
+
+
+def publish_trained(
+    trained: Trained,
+    dataset: Dataset,
+    config: ExportConfig,
+    repository_root: Path,
+    *,
+    timer: StepTimer,
+    gates: GateSettings | None = None,
+) -> ExportResult:
+    """All of an export that comes after training; see `run_export`.
+
+    One index after the other is built, tuned, saved and let go, so that the memory for
+    large corpora is that of the largest index, not of all.
+    """
     names = [contract.servable_name(config.model, index) for index in config.indexes]
-    with ModelRepository(repository_root).publisher(names) as publisher:
-        for index, name in zip(config.indexes, names, strict=True):
-            with timer.step(f"save {index}") as measures:
+    queries = _held_out_queries(trained, dataset, config)
+    exact = exact_positions(queries, trained.model.candidate_embeddings, RECALL_K)
+    common = _Common(trained, dataset, config)
+    repository = ModelRepository(repository_root)
+    with repository.publisher(names, lock_timeout=_LOCK_TIMEOUT) as publisher:
+        for kind, name in zip(config.indexes, names, strict=True):
+            with timer.step(f"index {kind}") as measures:
+                index = build_index(
+                    kind,
+                    trained.model.candidate_embeddings,
+                    dataset.candidate_ids,
+                    config.index_config(kind),
+                )
+                recall = tune(index, queries, exact, target=config.recall)
+                measures.append(f"{len(dataset.candidate_ids)} candidates")
+                measures.append(f"recall@{recall.k} {recall.chosen.recall:.3f}")
+                measures.extend(_parameters_in_words(index))
+            with timer.step(f"save {kind}") as measures:
                 path = publisher.stage(name)
-                index_, recall = indexes[index]
-                _save(path, publisher.version, dataset, config, trained, index_, recall)
+                _save(path, publisher.version, common, index, recall)
                 measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
+            index.release()
+            del index
+            gc.collect()  # traced functions and their variables refer to each other
         with timer.step("gates") as measures:
-            results = pass_gates(
-                publisher,
-                names,
-                ModelRepository(repository_root),
-                gates or GateSettings(),
-            )
+            results = pass_gates(publisher, names, repository, gates or GateSettings())
             measures.append(summary(results))
         with timer.step("publish") as measures:
             servables = publisher.publish()
@@ -131,7 +176,24 @@ def run_export(
     )
 
 
-def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained:
+class _Common:
+    """What all servables of one export hold or carry, made once."""
+
+    def __init__(self, trained: Trained, dataset: Dataset, config: ExportConfig) -> None:
+        self.trained, self.dataset, self.config = trained, dataset, config
+        self.candidate_filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
+        self.seen = _seen(dataset, trained.split) if config.keep_seen else None
+        self.probe = make_probe(
+            query_embeddings=trained.model.query_embeddings,
+            candidate_embeddings=trained.model.candidate_embeddings,
+            dataset=dataset,
+            split=trained.split,
+            seed=config.train.seed,
+        )
+        self.corpus_facts = corpus_facts(trained.model.candidate_embeddings)
+
+
+def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> Trained:
     split = make_split(
         dataset,
         method=config.train.split,
@@ -146,38 +208,15 @@ def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> _Trained
         scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
         metrics = evaluate(scorer, dataset, split).as_json()
         measures.append(f"{len(split.held_out)} held-out interactions")
-    return _Trained(
+    return Trained(
         model=model,
         metrics=metrics,
         split=split,
     )
 
 
-def _build_indexes(
-    trained: _Trained, dataset: Dataset, config: ExportConfig, timer: StepTimer
-) -> dict[str, tuple[CandidateIndex, RecallReport]]:
-    """Builds every index and chooses its effort."""
-    queries = _held_out_queries(trained, dataset, config)
-    exact = exact_positions(queries, trained.model.candidate_embeddings, RECALL_K)
-    indexes = {}
-    for name in config.indexes:
-        with timer.step(f"index {name}") as measures:
-            index = build_index(
-                name,
-                trained.model.candidate_embeddings,
-                dataset.candidate_ids,
-                config.index_config(name),
-            )
-            recall = tune(index, queries, exact, target=config.recall)
-            measures.append(f"{len(dataset.candidate_ids)} candidates")
-            measures.append(f"recall@{recall.k} {recall.chosen.recall:.3f}")
-            measures.extend(_parameters_in_words(index))
-        indexes[name] = (index, recall)
-    return indexes
-
-
 def _held_out_queries(
-    trained: _Trained, dataset: Dataset, config: ExportConfig
+    trained: Trained, dataset: Dataset, config: ExportConfig
 ) -> npt.NDArray[np.float32]:
     """Query-tower outputs of some users that have held-out interactions."""
     users = np.unique(dataset.user_positions[trained.split.held_out])
@@ -204,21 +243,16 @@ def _seen(dataset: Dataset, split: Split) -> SeenCandidates:
 
 
 def _save(
-    path: Path,
-    version: int,
-    dataset: Dataset,
-    config: ExportConfig,
-    trained: _Trained,
-    index: CandidateIndex,
-    recall: RecallReport,
+    path: Path, version: int, common: _Common, index: CandidateIndex, recall: RecallReport
 ) -> None:
     """Saves one servable with its warm-up records and manifest."""
+    config, dataset, trained = common.config, common.dataset, common.trained
     servable = RetrievalServable(
         query_tower=trained.model.query_tower,
         index=index,
         candidate_ids=dataset.candidate_ids,
-        candidate_filter=CandidateFilter(dataset.attributes, len(dataset.candidate_ids)),
-        seen=_seen(dataset, trained.split) if config.keep_seen else None,
+        candidate_filter=common.candidate_filter,
+        seen=common.seen,
         version=version,
         top_k=config.top_k,
     )
@@ -231,11 +265,8 @@ def _save(
         path,
         signatures=signatures,
         example_requests=examples,
-        query_embeddings=trained.model.query_embeddings,
-        candidate_embeddings=trained.model.candidate_embeddings,
-        dataset=dataset,
-        split=trained.split,
-        seed=config.train.seed,
+        probe=common.probe,
+        candidate_ids=dataset.candidate_ids,
     )
     graph = inspect_saved_model(path)
     _check_target(config, index.index_name, graph.ops)
@@ -254,7 +285,7 @@ def _save(
         signatures=signatures,
         graph=graph,
     )
-    manifest["corpus"] = corpus_facts(trained.model.candidate_embeddings)
+    manifest["corpus"] = common.corpus_facts
     manifest["files"] = dict(checksums(path))
     write_manifest(path, manifest)
 

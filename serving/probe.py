@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 PROBE_FORMAT = 1
+_LINES = 100_000  # compressed at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,14 @@ def write_corpus(version_path: Path, candidate_ids: Sequence[str]) -> None:
     """Stores the candidate ids of a version, one JSON string a line, compressed."""
     path = version_path / contract.CORPUS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(candidate_id) + "\n" for candidate_id in candidate_ids)
-    path.write_bytes(gzip.compress(lines.encode("utf-8"), mtime=0))
+    # The highest level takes five times as long and saves a tenth.
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile(fileobj=file, filename="", mode="wb", compresslevel=4, mtime=0) as stream,
+    ):
+        for start in range(0, len(candidate_ids), _LINES):
+            part = candidate_ids[start : start + _LINES]
+            stream.write("".join(f"{json.dumps(one)}\n" for one in part).encode("utf-8"))
 
 
 def read_corpus(version_path: Path) -> list[str] | None:

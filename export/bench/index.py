@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clients.contract import INDEXES, servable_name
 from clients.failures import CommandError
+from export.bench.machine import machine
 
 if TYPE_CHECKING:
     from clients.protocol import RetrievalClient
@@ -309,7 +308,7 @@ _COLUMNS = (
 
 def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, under what they were measured on."""
-    where = f"through {args.address}" if args.address else f"{args.threads} thread(s), {_machine()}"
+    where = f"through {args.address}" if args.address else f"{args.threads} thread(s), {machine()}"
     lines = [
         f"{args.vectors} vectors, {args.dimension} dimensions, {where}",
         "",
@@ -337,15 +336,3 @@ def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass  # not Linux: the architecture has to do
-    return f"{model}, {os.cpu_count()} cores"

@@ -87,6 +87,10 @@ class CandidateIndex(tf.Module, ABC):
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
         """Float32 `[m, d]` embeddings of the candidates at int32 positions `[m]`."""
 
+    def release(self) -> None:
+        """Frees what outlives the object, once nothing searches with it any more."""
+        return
+
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The parameters in effect, for the manifest; values that JSON knows."""

@@ -140,6 +140,10 @@ class ScannIndex(CandidateIndex):
         rows = tf.gather(self._state.dataset.read_value(), positions)
         return tf.ensure_shape(rows, [None, self.dimension])
 
+    def release(self) -> None:
+        """See `CandidateIndex.release`: a searcher lives as long as TensorFlow does."""
+        tf.raw_ops.DestroyResourceOp(resource=self._handle(), ignore_lookup_error=True)
+
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""
         return {

@@ -1,0 +1,109 @@
+"""Exports made vectors in a process of its own, by the code that `shortlist export` uses.
+
+`python -m export.bench.exporting` reads what to do as JSON on stdin and writes what it took
+as JSON on stdout.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export._tf import tf
+from export.bench.memory import PeakMemory
+from export.bench.vectors import make_vectors
+from export.config import ExportConfig, IvfConfig
+from export.data.dataset import Dataset
+from export.gates.settings import GateSettings
+from export.pipeline import Trained, publish_trained
+from export.progress import Progress, StepTimer
+from export.split import random_split
+from export.towers import TableTower
+from export.trained import TrainedModel
+
+__all__ = ["NUM_USERS", "main"]
+
+NUM_USERS = 1000
+_INTERACTIONS = 10  # per user
+_CANDIDATE_SEED, _QUERY_SEED = 1, 2
+
+
+class _Steps(Progress):
+    """Tells the memory's watcher which step is under way, and the caller's terminal."""
+
+    def __init__(self, memory: PeakMemory) -> None:
+        self._memory = memory
+
+    def step_started(self, step: str) -> None:
+        self._memory.step(step)
+
+    def step_finished(self, step: str, measure: str, seconds: float) -> None:
+        self._memory.step("between steps")
+        sys.stderr.write(f"{step:<20} {seconds:6.1f} s  {measure}\n")
+        sys.stderr.flush()
+
+
+def main() -> int:
+    """Runs the export that stdin describes."""
+    order = json.load(sys.stdin)
+    if order["threads"] is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(order["threads"])
+        tf.config.threading.set_inter_op_parallelism_threads(order["threads"])
+    with PeakMemory() as memory:
+        timer = StepTimer(_Steps(memory))
+        with timer.step("vectors"):
+            dataset, trained = _made(order)
+        config = ExportConfig(
+            model=order["model"],
+            indexes=tuple(order["indexes"]),
+            recall=order["recall"],
+            keep_seen=True,
+            ivf=IvfConfig(row_type=order["row_type"]),
+        )
+        settings = GateSettings(load_timeout=order["timeout"])
+        result = publish_trained(
+            trained, dataset, config, Path(order["repository"]), timer=timer, gates=settings
+        )
+    answer = {
+        "version": result.version,
+        "paths": {name: str(path) for name, path in result.servables.items()},
+        "seconds": dict(result.seconds),
+        "peak_bytes": memory.peaks,
+    }
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+def _made(order: dict[str, Any]) -> tuple[Dataset, Trained]:
+    """What training would have left, with vectors that were made up."""
+    count, dimension, kind = order["size"], order["dimension"], order["vectors"]
+    random = np.random.default_rng(_QUERY_SEED)
+    users = tuple(str(i) for i in range(NUM_USERS))
+    ids = tuple(str(i) for i in range(count))
+    dataset = Dataset(
+        name=f"{count} {kind} vectors",
+        user_ids=users,
+        candidate_ids=ids,
+        user_positions=np.repeat(np.arange(NUM_USERS, dtype=np.int32), _INTERACTIONS),
+        candidate_positions=random.integers(0, count, NUM_USERS * _INTERACTIONS, np.int32),
+        titles=ids,
+    )
+    queries = make_vectors(kind, NUM_USERS, dimension, seed=_QUERY_SEED)
+    tower = TableTower(
+        users, queries, queries.mean(axis=0), known=np.ones(NUM_USERS, np.bool_), name="queries"
+    )
+    model = TrainedModel(
+        query_tower=tower,
+        query_embeddings=queries,
+        candidate_embeddings=make_vectors(kind, count, dimension, seed=_CANDIDATE_SEED),
+        epochs=0,
+        records=(),
+    )
+    split = random_split(dataset, held_out_fraction=0.2, seed=_QUERY_SEED)
+    return dataset, Trained(model=model, metrics={}, split=split)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What serving one version costs, on an embedded server of its own."""
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clients import GrpcClient, ServingError, contract
+from clients.types import State
+from export.bench.memory import resident_bytes
+from serving.model_server.options import ServerOptions, claim_port
+from serving.model_server.runner import ModelServer
+from serving.server_config import ModelEntry, write_config
+
+__all__ = ["Served", "serve_and_measure"]
+
+_QUERIES: Final = 300
+_FLAGS: Final = ("--max_num_load_retries=0", "--file_system_poll_wait_seconds=0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server with one servable needs and gives.
+
+    Attributes:
+        load_seconds: From its start to AVAILABLE, warm-up included.
+        served_bytes: Its resident size after some hundred requests.
+        first_ms: Time of the first request.
+        p50_ms: Median time of one request of one user over gRPC.
+        p99_ms: 99th percentile of it.
+    """
+
+    load_seconds: float
+    served_bytes: int
+    first_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
+    """Serves a version by the embedded server and asks it one user after the other.
+
+    Args:
+        name: Model name.
+        path: `<repository>/<name>/<version>`.
+        timeout: Seconds for the server to load it.
+
+    Raises:
+        ModelServerError: It does not load.
+    """
+    entry = ModelEntry(name=name, base_path=path.parent, versions=(int(path.name),))
+    with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
+        config = Path(folder, "models.config")
+        write_config(config, [entry])
+        options = ServerOptions(
+            model_config_file=config,
+            repository=path.parent.parent,
+            grpc_port=claim_port(0, option="--port"),
+            rest_port=claim_port(0, option="--rest-port"),
+            flags=_FLAGS,
+            log_file=Path(folder, "server.log"),
+        )
+        started = time.monotonic()
+        with (
+            ModelServer("embedded", options, temporary=True) as server,
+            GrpcClient(server.grpc_address) as client,
+        ):
+            server.wait_until(lambda: _missing(client, name), timeout=timeout)
+            load_seconds = time.monotonic() - started
+            times = [_ask(client, name, str(user)) for user in range(_QUERIES)]
+            assert server.pid is not None
+            return Served(
+                load_seconds=load_seconds,
+                served_bytes=resident_bytes(server.pid),
+                first_ms=times[0],
+                p50_ms=statistics.median(times),
+                p99_ms=statistics.quantiles(times, n=100)[98],
+            )
+
+
+def _missing(client: GrpcClient, name: str) -> str | None:
+    try:
+        versions = client.status(model=name, timeout=2.0).versions
+    except ServingError as exc:
+        return str(exc)
+    if any(status.state is State.AVAILABLE for status in versions):
+        return None
+    return ", ".join(f"version {status.version} is {status.state.name}" for status in versions)
+
+
+def _ask(client: GrpcClient, name: str, user: str) -> float:
+    """Milliseconds of one request."""
+    start = time.perf_counter()
+    client.predict({contract.USER_ID: [user]}, model=name, timeout=60.0)
+    return (time.perf_counter() - start) * 1e3
