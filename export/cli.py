@@ -115,6 +115,12 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="leave each user's training interactions out of the servables: smaller, but "
         "requests cannot exclude them",
     )
+    group.add_argument(
+        "--batching",
+        action="store_true",
+        help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
+        "`retrieve`, whose scalar k cannot be batched",
+    )
     add_gate_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_export)

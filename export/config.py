@@ -243,6 +243,8 @@ class ExportConfig:
             it by measuring. Unset, the effort is what its configuration says.
         target: Server that must be able to run every servable; unset, any.
         keep_seen: Whether servables know what each user had in training, for `exclude_seen`.
+        batching: Whether TensorFlow Serving can load them with `--enable_batching`: there a
+            warm-up request of `retrieve`, with its scalar k, would fail the load.
         towers: See `ModelConfig`.
         train: See `TrainConfig`.
         brute_force: See `BruteForceConfig`.
@@ -256,6 +258,7 @@ class ExportConfig:
     recall: float | None = 0.95
     target: str | None = None
     keep_seen: bool = True
+    batching: bool = False
     towers: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     brute_force: BruteForceConfig = field(default_factory=BruteForceConfig)

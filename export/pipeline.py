@@ -260,7 +260,7 @@ def _save(
     save(servable, path, signatures)
     examples = servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0])
     name = contract.servable_name(config.model, index.index_name)
-    write_warmup_records(path, name, examples)
+    write_warmup_records(path, name, examples, batchable_only=config.batching)
     write_self_test(
         path,
         signatures=signatures,

@@ -78,6 +78,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         "recall": getattr(args, "recall", None),
         "target": getattr(args, "target", None),
         "keep_seen": False if getattr(args, "without_seen", False) else None,
+        "batching": getattr(args, "batching", False) or None,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     gates = gate_settings(args, base.gates) if hasattr(args, "gate_server") else base.gates
