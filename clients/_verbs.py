@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clients import contract
-from clients.connection import Tls
+from clients.arguments import name_value_pairs, security
 from clients.errors import ServableNotFound
 from clients.failures import CommandError
 from clients.types import Filter, ModelStatus, Retrieval
@@ -33,26 +33,9 @@ def table(rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
     return "\n".join(lines)
 
 
-def _pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
-    found = []
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise CommandError(f"{option} takes NAME=VALUE, got {text!r}")
-        found.append((name, value))
-    return found
-
-
 def client_of(args: argparse.Namespace) -> Any:
     """The client that the connection options describe."""
-    tls: Tls | bool = args.tls
-    if args.ca or args.certificate or args.private_key:
-        tls = Tls(ca=args.ca, certificate=args.certificate, private_key=args.private_key)
-    options: dict[str, Any] = {
-        "timeout": args.timeout,
-        "tls": tls,
-        "headers": dict(_pairs(args.header, "--header")) or None,
-    }
+    options: dict[str, Any] = {"timeout": args.timeout, **security(args)._asdict()}
     if args.address:
         options["address"] = args.address
     if args.transport == "grpc":
@@ -107,13 +90,13 @@ def query(args: argparse.Namespace) -> int:
 def _filter(args: argparse.Namespace) -> Filter | None:
     def values(name: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for key, value in _pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
+        for key, value in name_value_pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
             found.setdefault(key, []).append(value)
         return found
 
     def bounds(name: str) -> dict[str, float]:
         found = {}
-        for key, value in _pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
+        for key, value in name_value_pairs(getattr(args, f"filter_{name}"), f"--filter-{name}"):
             try:
                 found[key] = float(value)
             except ValueError:
@@ -246,7 +229,7 @@ def _inputs(args: argparse.Namespace) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise CommandError(f"--inputs {args.inputs}: expected a JSON object, by input name")
         found.update(given)
-    for name, text in _pairs(args.input, "--input"):
+    for name, text in name_value_pairs(args.input, "--input"):
         found[name] = _parsed(text, f"--input {name}")
     if not found:
         raise CommandError("give at least one input: --input NAME=JSON or --inputs FILE")

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from clients import contract
+from clients.arguments import add_security_arguments
 
 __all__ = ["add_benches", "add_commands"]
 
@@ -48,17 +49,7 @@ def _add_connection_options(parser: argparse.ArgumentParser, transport: str) -> 
         metavar="SECONDS",
         help="limit of the whole call (default: %(default)s)",
     )
-    group.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="header or metadata to send along, such as authorization='Bearer ...'",
-    )
-    group.add_argument("--tls", action="store_true", help="use TLS with the usual certificates")
-    group.add_argument("--ca", metavar="FILE", help="certificates to trust (PEM); implies --tls")
-    group.add_argument("--certificate", metavar="FILE", help="own certificate for mutual TLS")
-    group.add_argument("--private-key", metavar="FILE", help="its key")
+    add_security_arguments(group)
 
 
 def _add_servable_options(parser: argparse.ArgumentParser, *, label: bool = True) -> None:

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clients.arguments import add_security_arguments, security
+
 if TYPE_CHECKING:
     from serving.diff import VersionDiff
     from serving.prune import Decision
@@ -121,6 +123,9 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="model_config_file of the servers (default: the one that `shortlist serve` writes)",
     )
+    add_security_arguments(
+        parser.add_argument_group("connection", "for servers behind a proxy or with TLS")
+    )
 
 
 def _config_path(args: argparse.Namespace) -> Path:
@@ -140,7 +145,10 @@ def _servers(args: argparse.Namespace) -> "Iterator[list[GrpcServer]]":
             raise ValueError("--offline and --address contradict each other; give one of them")
         addresses = []
     with ExitStack() as stack:
-        yield [stack.enter_context(GrpcServer(address)) for address in addresses]
+        yield [
+            stack.enter_context(GrpcServer(address, security=security(args)))
+            for address in addresses
+        ]
 
 
 def _names(args: argparse.Namespace) -> list[str]:

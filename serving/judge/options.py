@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from clients.arguments import security
 from serving.errors import RolloutError
 from serving.judge.judge import Judgement, judge
 from serving.judge.measures import Limits, Pair
@@ -50,6 +51,7 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
             _users(args, fleet, name, version),
             rate=args.rate,
             timeout=args.request_timeout,
+            security=security(args),
         )
     with closing(pairs):  # type: ignore[type-var]
         return judge(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clients import GrpcClient, RetryPolicy, ServingError, contract
+from clients.arguments import PLAIN, Security
 from serving.errors import RepositoryError
 from serving.judge.measures import Pair, Side
 from serving.rollout.state import CANARY, STABLE
@@ -32,7 +33,13 @@ def read_users(path: Path) -> list[str]:
 
 
 def replayed_pairs(
-    addresses: Sequence[str], name: str, users: Sequence[str], *, rate: float, timeout: float
+    addresses: Sequence[str],
+    name: str,
+    users: Sequence[str],
+    *,
+    rate: float,
+    timeout: float,
+    security: Security = PLAIN,
 ) -> Iterator[Pair]:
     """Asks both labels for the same users, for ever, on all servers in turn.
 
@@ -42,11 +49,22 @@ def replayed_pairs(
         users: User ids, asked for in random order.
         rate: Pairs per second.
         timeout: Seconds for one request.
+        security: TLS and headers, for servers behind a proxy.
     """
     chance = random.Random()
     # No retries: what a user would have to wait for is to be seen.
     once = RetryPolicy(max_attempts=1)
-    clients = [GrpcClient(one, model=name, timeout=timeout, retry=once) for one in addresses]
+    clients = [
+        GrpcClient(
+            one,
+            model=name,
+            timeout=timeout,
+            retry=once,
+            tls=security.tls,
+            headers=security.headers,
+        )
+        for one in addresses
+    ]
     try:
         for client in clients:  # opening a connection is no version's fault
             for label in (STABLE, CANARY):

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from clients import contract
+from clients.arguments import add_security_arguments
 
 __all__ = ["add_commands"]
 
@@ -101,6 +102,9 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         default=0.2,
         metavar="SECONDS",
         help="pause between two questions to a server (default: %(default)g)",
+    )
+    add_security_arguments(
+        parser.add_argument_group("connection", "for servers behind a proxy or with TLS")
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from clients import contract
+from clients.arguments import security
 from serving.errors import RolloutError
 from serving.repository import ModelRepository
 from serving.rollout.apply import ApplyOptions
@@ -36,7 +37,9 @@ def opened_fleet(args: argparse.Namespace) -> Iterator[Fleet]:
         raise ValueError(f"--address {min(repeated)} is given twice")
     with ExitStack() as stack:
         servers = tuple(
-            stack.enter_context(GrpcServer(address, reload_timeout=args.timeout))
+            stack.enter_context(
+                GrpcServer(address, reload_timeout=args.timeout, security=security(args))
+            )
             for address in addresses
         )
         yield Fleet(

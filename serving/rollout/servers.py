@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from clients import GrpcClient, RetryPolicy, ServingError
+from clients.arguments import PLAIN, Security
 from clients.errors import (
     DeadlineExceeded,
     LabelNotFound,
@@ -31,7 +32,12 @@ class GrpcServer:
     """
 
     def __init__(
-        self, address: str, *, timeout: float = 5.0, reload_timeout: float = 300.0
+        self,
+        address: str,
+        *,
+        timeout: float = 5.0,
+        reload_timeout: float = 300.0,
+        security: Security = PLAIN,
     ) -> None:
         """Prepares the connection; opens none.
 
@@ -39,11 +45,16 @@ class GrpcServer:
             address: `host:port` of the gRPC API.
             timeout: Seconds for one question.
             reload_timeout: Seconds for a reload, which waits for models that are new.
+            security: TLS and headers, for a server behind a proxy.
         """
         self._address = address
         self._reload_timeout = reload_timeout
         self._client = GrpcClient(
-            address, timeout=timeout, retry=RetryPolicy(max_attempts=3, initial_backoff=0.1)
+            address,
+            timeout=timeout,
+            retry=RetryPolicy(max_attempts=3, initial_backoff=0.1),
+            tls=security.tls,
+            headers=security.headers,
         )
 
     @property

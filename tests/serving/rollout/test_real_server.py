@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import GrpcClient, contract
+from clients import GrpcClient, Tls, contract
 from clients.cli import main
 from serving.model_server.options import ServerOptions, claim_port
 from serving.model_server.runner import ModelServer
@@ -23,6 +23,7 @@ from serving.server_config import CONFIG_FILE, ModelEntry, write_config
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[3]
+CERTIFICATES = ROOT / "tests" / "serving" / "embedded" / "certificates"
 NAME = "retrieval_ivf"
 
 
@@ -47,7 +48,7 @@ def publish(root: Path, source: Path) -> int:
 
 
 @contextmanager
-def started(root: Path, *flags: str) -> Iterator[tuple[str, list[str]]]:
+def started(root: Path, *flags: str, tls: Tls | bool = False) -> Iterator[tuple[str, list[str]]]:
     """A server of the repository; its gRPC address and the options that lead to it."""
     config = root / CONFIG_FILE
     if not config.exists():
@@ -61,7 +62,7 @@ def started(root: Path, *flags: str) -> Iterator[tuple[str, list[str]]]:
         log_file=root.parent / "server.log",
     )
     with ModelServer("embedded", options) as server:
-        with GrpcClient(server.grpc_address, model=NAME) as client:
+        with GrpcClient(server.grpc_address, model=NAME, tls=tls) as client:
             client.wait_until_available(timeout=120)
         where = ["--repository", str(root), "--address", server.grpc_address]
         yield server.grpc_address, [*where, "--poll-interval", "0.05", "--timeout", "60"]
@@ -95,6 +96,38 @@ def test_a_rollout_and_its_way_back(servables: Path, tmp_path: Path, polled: boo
         assert version_of(address, "stable") == 1
         assert main(["rollback", *where, *how]) == 1  # there is nothing before
     assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+
+
+def test_a_rollout_over_mutual_tls(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    files = {name: CERTIFICATES / name for name in ("ca.pem", "client.pem", "client.key")}
+    keys = {
+        "server_key": (CERTIFICATES / "server.key").read_text(),
+        "server_cert": (CERTIFICATES / "server.pem").read_text(),
+        "custom_ca": files["ca.pem"].read_text(),
+    }
+    config = tmp_path / "ssl.config"
+    config.write_text(
+        "\n".join(f"{name}: {json.dumps(pem)}" for name, pem in keys.items())
+        + "\nclient_verify: true\n"
+    )
+    tls = Tls(ca=files["ca.pem"], certificate=files["client.pem"], private_key=files["client.key"])
+    secure = ["--ca", str(files["ca.pem"]), "--certificate", str(files["client.pem"])]
+    secure += ["--private-key", str(files["client.key"]), "--header", "authorization=Bearer x"]
+    with started(root, f"--ssl_config_file={config}", tls=tls) as (address, where):
+        publish(root, servables / "good")
+        assert main(["canary", "2", *where, *secure]) == 0
+        assert main(["promote", *where, *secure]) == 0
+        with GrpcClient(address, model=NAME, tls=tls) as client:
+            assert client.predict({contract.USER_ID: ["u"]}, label="stable").version == 2
+        servers = ["--repository", str(root), "--address", address]
+        capsys.readouterr()
+        assert main(["versions", *servers, *secure]) == 0
+        assert "AVAILABLE" in capsys.readouterr().out
+        assert main(["rollout", "status", *where]) != 0  # plain text does not reach it
 
 
 def test_a_server_that_is_started_again_has_the_same_labels(
