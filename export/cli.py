@@ -121,6 +121,20 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
         "`retrieve`, whose scalar k cannot be batched",
     )
+    group = parser.add_argument_group("interruption")
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an interrupted training of the same configuration and data was; "
+        "the outcome is the same",
+    )
+    group.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="where the training is saved every 30 s or so; removed after the publication "
+        "(default: .training-<model> in the model repository)",
+    )
     add_gate_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_export)
@@ -182,11 +196,13 @@ def _run_export(args: argparse.Namespace) -> int:
         _write(as_toml(config))
         return 0
     # From here on TensorFlow, pandas and the like are wanted.
+    from export.checkpoint import CheckpointConfig
     from export.console import ConsoleProgress
     from export.data import load
     from export.gates.record import GateError
     from export.pipeline import run_export
 
+    folder = args.checkpoints or args.repository / f".training-{config.export.model}"
     try:
         with ConsoleProgress(sys.stderr) as progress:
             result = run_export(
@@ -195,6 +211,7 @@ def _run_export(args: argparse.Namespace) -> int:
                 args.repository,
                 progress=progress,
                 gates=config.gates,
+                checkpoints=CheckpointConfig(folder=folder, resume=args.resume),
             )
     except GateError as exc:
         sys.stderr.write(gates_cli.lines(exc.results))

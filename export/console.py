@@ -6,7 +6,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from export.progress import Progress
+from export.progress import VALIDATION_METRIC, Progress, TrainingState
 
 __all__ = ["ConsoleProgress"]
 
@@ -20,6 +20,8 @@ class ConsoleProgress(Progress):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._bar: tqdm[Any] | None = None
+        self._phase = ""
+        self._start = (0.0, 0)
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
@@ -39,24 +41,38 @@ class ConsoleProgress(Progress):
         self._stream.write(f"{step:<18} {seconds:6.1f} s  {measure}\n")
         self._stream.flush()
 
-    def batches_done(self, done: int, total: int, loss: float) -> None:
-        """Moves the bar."""
+    def batches_done(self, state: TrainingState) -> None:
+        """Moves the bar: loss, interactions per second, and the latest validation metric."""
+        if self._bar is None or self._phase != state.phase:
+            self._close_bar()
+            self._open_bar(state)
         bar = self._bar
-        if bar is None:
-            bar = tqdm(
-                total=total,
-                desc="train",
-                unit="batch",
-                file=self._stream,
-                leave=False,
-                disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
-            )
-            self._bar = bar
+        assert bar is not None
         now = time.monotonic()
         if now - self._drawn > 0.2:  # as often as an eye can follow
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            shown = {"loss": f"{state.loss:.3f}"}
+            since, before = self._start
+            if now > since:
+                shown["examples/s"] = f"{(state.interactions - before) / (now - since):,.0f}"
+            if state.validation is not None:
+                shown[VALIDATION_METRIC] = f"{state.validation:.4f}"
+            bar.set_postfix(shown, refresh=False)
             self._drawn = now
-        bar.update(done - bar.n)
+        bar.update(state.done - bar.n)
+
+    def _open_bar(self, state: TrainingState) -> None:
+        self._phase = state.phase
+        # A training that goes on has done some already; the rate counts from here.
+        self._start = (time.monotonic(), state.interactions)
+        self._bar = tqdm(
+            total=state.total,
+            initial=state.done,
+            desc=f"train ({state.phase})",
+            unit="batch",
+            file=self._stream,
+            leave=False,
+            disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
+        )
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -14,6 +14,7 @@ class UserHistories(tf.Module):
 
     Attributes:
         active: int32 `[num_active]`, positions of the users who have any.
+        counts: int64 `[num_users]`, interactions of each user.
         candidate_counts: int64 `[num_candidates]`, interactions of each candidate.
     """
 
@@ -21,7 +22,7 @@ class UserHistories(tf.Module):
         super().__init__()
         users = dataset.user_positions[interactions]
         candidates = dataset.candidate_positions[interactions]
-        counts = np.bincount(users, minlength=len(dataset.user_ids))
+        self.counts = counts = np.bincount(users, minlength=len(dataset.user_ids))
         self.active = np.flatnonzero(counts).astype(np.int32)
         self.candidate_counts = np.bincount(candidates, minlength=len(dataset.candidate_ids))
         starts = np.concatenate([[0], np.cumsum(counts)])

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clients import contract
+from export.checkpoint import CheckpointConfig, remove_checkpoint
 from export.config import ExportConfig
 from export.data.dataset import Dataset
 from export.evaluate import evaluate
@@ -97,6 +98,7 @@ def run_export(
     *,
     progress: Progress | None = None,
     gates: GateSettings | None = None,
+    checkpoints: CheckpointConfig | None = None,
 ) -> ExportResult:
     """Trains a model and publishes it through every configured index.
 
@@ -108,6 +110,8 @@ def run_export(
         repository_root: Model repository, made if missing.
         progress: Told of each step and of the training's batches.
         gates: What the gates require; None for their defaults.
+        checkpoints: Where an interrupted training can go on from; taken away after the
+            publication. None for nowhere.
 
     Raises:
         GateError: A gate failed; nothing was published.
@@ -118,8 +122,11 @@ def run_export(
     for index in config.indexes:  # before training, where it can be told so early
         _check_target(config, index, custom_ops(index))
     timer = StepTimer(progress or Progress())
-    trained = _train(dataset, config, timer)
-    return publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
+    trained = _train(dataset, config, timer, checkpoints)
+    result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
+    if checkpoints is not None:
+        remove_checkpoint(checkpoints.folder)
+    return result
 
 
 def publish_trained(
@@ -193,7 +200,12 @@ class _Common:
         self.corpus_facts = corpus_facts(trained.model.candidate_embeddings)
 
 
-def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> Trained:
+def _train(
+    dataset: Dataset,
+    config: ExportConfig,
+    timer: StepTimer,
+    checkpoints: CheckpointConfig | None,
+) -> Trained:
     split = make_split(
         dataset,
         method=config.train.split,
@@ -202,7 +214,14 @@ def _train(dataset: Dataset, config: ExportConfig, timer: StepTimer) -> Trained:
         seed=config.train.seed,
     )
     with timer.step("train") as measures:
-        model = train(dataset, split, config.towers, config.train, progress=timer.progress)
+        model = train(
+            dataset,
+            split,
+            config.towers,
+            config.train,
+            progress=timer.progress,
+            checkpoints=checkpoints,
+        )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:
         scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)

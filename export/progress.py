@@ -6,9 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["Progress", "StepTimer"]
+__all__ = ["VALIDATION_METRIC", "Progress", "StepTimer", "TrainingState"]
+
+VALIDATION_METRIC = "ndcg@100"  # what training is stopped by, seen candidates excluded
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """How far a training is.
+
+    Attributes:
+        phase: `search` for the best number of epochs, or `fit` of the final model.
+        done: Batches so far.
+        total: Batches at most; early stopping may end the phase before.
+        loss: Mean of the latest batch.
+        interactions: Trained on so far, each as often as it was.
+        validation: NDCG@100 at the latest look at the validation part; None before one.
+    """
+
+    phase: str
+    done: int
+    total: int
+    loss: float
+    interactions: int
+    validation: float | None = None
 
 
 class Progress:
@@ -20,8 +43,8 @@ class Progress:
     def step_finished(self, step: str, measure: str, seconds: float) -> None:
         """A step ended; `measure` says what it did, such as `1682 candidates`."""
 
-    def batches_done(self, done: int, total: int, loss: float) -> None:
-        """Training has done so many of its batches, at this mean loss per interaction."""
+    def batches_done(self, state: TrainingState) -> None:
+        """Training has done some more of its batches."""
 
 
 @dataclass

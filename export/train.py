@@ -1,7 +1,11 @@
 """Trains the two towers by the recipe that the configuration names."""
 
+import dataclasses
 import logging
+from typing import Any
 
+from export._tf import tf
+from export.checkpoint import Checkpoint, CheckpointConfig, data_fingerprint
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.progress import Progress
@@ -22,16 +26,38 @@ def train(
     config: TrainConfig,
     *,
     progress: Progress | None = None,
+    checkpoints: CheckpointConfig | None = None,
 ) -> TrainedModel:
     """A model that knows all of `split` but its held-out part.
 
-    The same data, configuration and seed give the same model on the same machine.
+    The same data, configuration and seed give the same model on the same machine, even
+    when the training was interrupted and went on from a checkpoint.
 
     Raises:
+        CheckpointError: The checkpoint to go on from is of another training, or cannot be
+            read or written.
         ValueError: The loss stopped being a number.
     """
+    checkpoint = None
+    if checkpoints is not None:
+        identity = _identity(dataset, split, model_config, config)
+        checkpoint = Checkpoint(checkpoints, identity)
     recipe = train_on_users if config.loss == "user_softmax" else train_on_interactions
-    model = recipe(dataset, split, model_config, config, progress or Progress())
+    model = recipe(dataset, split, model_config, config, progress or Progress(), checkpoint)
     losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
     log.info("loss by epoch: %s", losses)
     return model
+
+
+def _identity(
+    dataset: Dataset, split: Split, model_config: ModelConfig, config: TrainConfig
+) -> dict[str, Any]:
+    """What two trainings have in common that one may go on for the other."""
+    settings = dataclasses.asdict(config)
+    del settings["tensorboard"]  # changes nothing of the outcome
+    return {
+        "towers": dataclasses.asdict(model_config),
+        "train": settings,
+        "data": {"name": dataset.name, "fingerprint": data_fingerprint(dataset, split)},
+        "tensorflow": tf.__version__,
+    }

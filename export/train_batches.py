@@ -1,18 +1,22 @@
 """Trains on batches of interactions with TFRS's retrieval task, as its tutorials do."""
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from export._tf import tf
+from export.checkpoint import Checkpoint
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.model import RetrievalModel
 from export.progress import Progress
 from export.split import Split
-from export.trained import EpochRecord, TrainedModel, popular_query
+from export.summaries import Summaries
+from export.trained import TrainedModel, popular_query
+from export.training_loop import TrainingLoop
 
-__all__ = ["train_on_interactions"]
-
-_SHUFFLE_BUFFER = 1_000_000  # interactions; two int32 columns
+__all__ = ["InBatchSteps", "train_on_interactions"]
 
 
 def train_on_interactions(
@@ -21,73 +25,91 @@ def train_on_interactions(
     model_config: ModelConfig,
     config: TrainConfig,
     progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedModel:
     """A model trained on all that is not held out, for as many epochs as configured.
 
     Raises:
+        CheckpointError: The checkpoint to go on from is of another training.
         ValueError: The loss stopped being a number.
     """
-    tf.keras.utils.set_random_seed(config.seed)
-    model = RetrievalModel(dataset, model_config)
-    optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
-    model.compile(optimizer=optimizers[config.optimizer](config.learning_rate))
-    known = split.fitted
-    per_epoch = -(-len(known) // config.batch_size)
-    callbacks: list[tf.keras.callbacks.Callback] = [
-        _ProgressCallback(progress, per_epoch * config.epochs, config.batch_size)
-    ]
-    if config.tensorboard is not None:
-        callbacks.append(
-            tf.keras.callbacks.TensorBoard(str(config.tensorboard), update_freq="epoch")
-        )
-    history = model.fit(
-        _batches(dataset, known, config), epochs=config.epochs, verbose=0, callbacks=callbacks
+    saved = checkpoint.restored() if checkpoint is not None else None
+    steps = InBatchSteps(dataset, split.fitted, model_config, config)
+    loop = TrainingLoop(
+        steps,
+        np.arange(len(split.fitted), dtype=np.int32),
+        config,
+        batches=math.ceil(len(split.fitted) / config.batch_size),
+        progress=progress,
+        phase="fit",
+        checkpoint=checkpoint,
     )
-    losses = history.history["loss"]
-    if not np.isfinite(losses[-1]):
-        raise ValueError(
-            f"training diverged: loss {losses[-1]} after {config.epochs} epochs; "
-            f"lower learning_rate, now {config.learning_rate}"
-        )
+    with Summaries(config.tensorboard) as summaries:
+        records = loop.run(config.epochs, saved=saved, finished=summaries.write)
+    model, counts = steps.model, steps.candidate_counts
     candidate_embeddings = model.candidate_embeddings()
-    counts = np.bincount(dataset.candidate_positions[known], minlength=len(dataset.candidate_ids))
     model.query_tower.set_unknown(popular_query(candidate_embeddings, counts, temperature=None))
     return TrainedModel(
         query_tower=model.query_tower,
         query_embeddings=model.query_embeddings(),
         candidate_embeddings=candidate_embeddings,
         epochs=config.epochs,
-        records=[
-            EpochRecord(epoch=epoch, loss=loss / config.batch_size)
-            for epoch, loss in enumerate(losses, start=1)
-        ],
+        records=records,
     )
 
 
-def _batches(dataset: Dataset, known: np.ndarray, config: TrainConfig) -> tf.data.Dataset:
-    columns = {
-        "user": dataset.user_positions[known],
-        "candidate": dataset.candidate_positions[known],
-    }
-    return (
-        tf.data.Dataset.from_tensor_slices(columns)
-        .shuffle(min(len(known), _SHUFFLE_BUFFER), seed=config.seed)
-        .batch(config.batch_size)
-        .prefetch(2)
-    )
+class InBatchSteps:
+    """The step of `tfrs.Model`, without the input pipeline and the metrics around it.
 
+    Attributes:
+        model: What is trained.
+        candidate_counts: int64 `[num_candidates]`, interactions of each candidate.
+    """
 
-class _ProgressCallback(tf.keras.callbacks.Callback):
-    """Passes Keras's batches on to a `Progress`."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        interactions: npt.NDArray[np.int64],
+        model_config: ModelConfig,
+        config: TrainConfig,
+    ) -> None:
+        tf.keras.utils.set_random_seed(config.seed)
+        self.model = RetrievalModel(dataset, model_config)
+        self._users = dataset.user_positions[interactions]
+        self._candidates = dataset.candidate_positions[interactions]
+        self.candidate_counts = np.bincount(self._candidates, minlength=len(dataset.candidate_ids))
+        optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
+        self._optimizer = optimizers[config.optimizer](config.learning_rate)
+        self._optimizer.build(self.model.trainable_variables)
+        self._step = self._make_step()
 
-    def __init__(self, progress: Progress, total: int, batch_size: int) -> None:
-        super().__init__()
-        self._progress = progress
-        self._total = total
-        self._batch_size = batch_size
-        self._done = 0
+    def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
+        """Learns from a batch of interactions, given by their positions."""
+        return self._step(
+            tf.constant(self._users[examples]), tf.constant(self._candidates[examples])
+        )
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._done += 1
-        loss = (logs or {}).get("loss", float("nan")) / self._batch_size
-        self._progress.batches_done(self._done, self._total, loss)
+    def interactions(self, examples: npt.NDArray[np.int32]) -> int:
+        """As many as there are examples."""
+        return len(examples)
+
+    def variables(self) -> list[tf.Variable]:
+        """All that a step changes."""
+        return [*self.model.trainable_variables, *self._optimizer.variables]
+
+    def _make_step(self) -> "tf.types.experimental.GenericFunction":
+        variables = self.model.trainable_variables
+        positions = tf.TensorSpec([None], tf.int32)
+
+        @tf.function(input_signature=[positions, positions])
+        def step(users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                loss = self.model.compute_loss(
+                    {"user": users, "candidate": candidates}, training=True
+                )
+            gradients = tape.gradient(loss, variables)
+            self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            # TFRS's loss is a sum; a mean can be compared between batches.
+            return loss / tf.cast(tf.size(users), tf.float32)
+
+        return step

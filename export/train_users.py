@@ -1,12 +1,16 @@
 """Trains on batches of users: the default recipe."""
 
+import dataclasses
 import logging
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from export._tf import tf
+from export.checkpoint import Checkpoint, Saved
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.history import UserHistories
@@ -14,8 +18,10 @@ from export.metrics import at_k
 from export.progress import Progress
 from export.ranking import inner_product_scorer, rank_held_out
 from export.split import Split
+from export.summaries import Summaries
 from export.towers import TableTower
 from export.trained import EpochRecord, TrainedModel, popular_query
+from export.training_loop import TrainingLoop
 from export.user_softmax import UserSoftmaxModel
 
 __all__ = ["train_on_users"]
@@ -25,6 +31,7 @@ log = logging.getLogger(__name__)
 _VALIDATION_K = 100
 _VALIDATION_USERS = 5_000  # a sample is enough to stop by
 _STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too little to look after
+_FIT = "fit"  # the training of the final model
 
 
 def train_on_users(
@@ -33,6 +40,7 @@ def train_on_users(
     model_config: ModelConfig,
     config: TrainConfig,
     progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedModel:
     """A model trained on all that is not held out.
 
@@ -40,17 +48,25 @@ def train_on_users(
     epochs with the best NDCG@100; the final model is trained as long, on both parts.
 
     Raises:
+        CheckpointError: The checkpoint to go on from is of another training.
         ValueError: The loss stopped being a number.
     """
     epochs, records = config.epochs, []
-    if len(split.validation):
-        search = _Training(dataset, split.training, model_config, config, progress)
-        records = search.run(config.epochs, validation=split)
+    saved = checkpoint.restored() if checkpoint is not None else None
+    if saved is not None and saved.phase == _FIT:
+        epochs = saved.carried["epochs"]
+        records = [EpochRecord(**record) for record in saved.carried["records"]]
+    elif len(split.validation):
+        search = _Training(dataset, split.training, model_config, config)
+        loop = search.loop(progress, "search", checkpoint)
+        records = search.run(loop, config.epochs, saved=saved, validation=split)
         looks = [record for record in records if record.validation is not None]
         epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
         log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
-    final = _Training(dataset, split.fitted, model_config, config, progress)
-    fitted = final.run(epochs)
+    final = _Training(dataset, split.fitted, model_config, config)
+    carried = {"epochs": epochs, "records": [dataclasses.asdict(record) for record in records]}
+    loop = final.loop(progress, _FIT, checkpoint, carried)
+    fitted = final.run(loop, epochs, saved=saved)
     model, histories = final.model, final.histories
     query_embeddings, candidates = model.query_embeddings(), model.candidate_embeddings()
     unknown = popular_query(
@@ -79,11 +95,9 @@ class _Training:
         interactions: npt.NDArray[np.int64],
         model_config: ModelConfig,
         config: TrainConfig,
-        progress: Progress,
     ) -> None:
         self._dataset = dataset
         self._config = config
-        self._progress = progress
         self.histories = UserHistories(dataset, interactions)
         self.model = UserSoftmaxModel(dataset, self.histories, model_config, config)
         optimizers = {
@@ -91,44 +105,62 @@ class _Training:
             "adagrad": tf.keras.optimizers.legacy.Adagrad,
         }
         self._optimizer = optimizers[config.optimizer](config.learning_rate)
-        self._writer = None
-        if config.tensorboard is not None:
-            self._writer = tf.summary.create_file_writer(str(config.tensorboard))
+        self._step = self._make_step()
 
-    def run(self, epochs: int, *, validation: Split | None = None) -> list[EpochRecord]:
+    def loop(
+        self,
+        progress: Progress,
+        phase: str,
+        checkpoint: Checkpoint | None,
+        carried: Mapping[str, Any] | None = None,
+    ) -> TrainingLoop:
+        """The loop over this training's batches of users."""
+        return TrainingLoop(
+            self,
+            self.histories.active,
+            self._config,
+            batches=math.ceil(len(self.histories.active) / self._config.batch_size),
+            progress=progress,
+            phase=phase,
+            checkpoint=checkpoint,
+            carried=carried,
+        )
+
+    def run(
+        self,
+        loop: TrainingLoop,
+        epochs: int,
+        *,
+        saved: Saved | None = None,
+        validation: Split | None = None,
+    ) -> list[EpochRecord]:
         """Trains for some epochs, or until the validation part has had enough."""
-        random = np.random.default_rng(self._config.seed)
         per_epoch = math.ceil(len(self.histories.active) / self._config.batch_size)
-        between = max(1, round(_STEPS_BETWEEN_LOOKS / per_epoch))
-        step = self._make_step()
-        records: list[EpochRecord] = []
-        best, since = -1.0, 0
-        for epoch in range(1, epochs + 1):
-            order = random.permutation(self.histories.active)
-            losses = []
-            for batch in np.array_split(order, per_epoch):
-                losses.append(step(tf.constant(batch)))
-                done = (epoch - 1) * per_epoch + len(losses)
-                if done % 10 == 0 or len(losses) == per_epoch:
-                    self._progress.batches_done(done, epochs * per_epoch, float(losses[-1]))
-            loss = float(np.mean([float(one) for one in losses]))
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"training diverged: loss {loss} in epoch {epoch}; "
-                    f"lower learning_rate, now {self._config.learning_rate}"
-                )
-            value = None
-            if validation is not None and (epoch % between == 0 or epoch == epochs):
-                value = self._validate(validation)
-                best, since = (value, 0) if value > best else (best, since + 1)
-            records.append(EpochRecord(epoch=epoch, loss=loss, validation=value))
-            self._summarise(records[-1])
-            if since >= self._config.patience:
-                break
-        return records
+        with Summaries(self._config.tensorboard) as summaries:
+            return loop.run(
+                epochs,
+                saved=saved,
+                validate=None if validation is None else lambda: self._validate(validation),
+                epochs_between_looks=max(1, round(_STEPS_BETWEEN_LOOKS / per_epoch)),
+                finished=summaries.write,
+            )
+
+    def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
+        """Learns from a batch of users."""
+        return self._step(tf.constant(examples))
+
+    def interactions(self, examples: npt.NDArray[np.int32]) -> int:
+        """How many interactions those users have."""
+        return int(self.histories.counts[examples].sum())
+
+    def variables(self) -> list[tf.Variable]:
+        """All that a step changes."""
+        return [*self.model.state(), *self._optimizer.variables()]
 
     def _make_step(self) -> "tf.types.experimental.GenericFunction":
         variables = self.model.trainable_variables
+        # The optimizer makes its variables at its first step; a checkpoint needs them before.
+        self._optimizer._create_all_weights(variables)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
         def step(users: tf.Tensor) -> tf.Tensor:
@@ -159,12 +191,3 @@ class _Training:
             seen=split.training,
         )
         return at_k(ranking.ranks["seen_excluded"], [ranking.top_k])[f"ndcg@{ranking.top_k}"]
-
-    def _summarise(self, record: EpochRecord) -> None:
-        if self._writer is None:
-            return
-        with self._writer.as_default(step=record.epoch):
-            tf.summary.scalar("loss", record.loss)
-            if record.validation is not None:
-                tf.summary.scalar(f"validation_ndcg@{_VALIDATION_K}", record.validation)
-        self._writer.flush()

@@ -74,6 +74,10 @@ class UserSoftmaxModel(tf.Module):
     def _table(self, name: str, shape: list[int]) -> Any:
         return tf.Variable(self._random.normal(shape, stddev=_INITIAL_SCALE), name=name)
 
+    def state(self) -> list[tf.Variable]:
+        """All that a training step changes."""
+        return [*self.trainable_variables, self._random.state]
+
     def embed_users(self, users: tf.Tensor) -> tf.Tensor:
         """Query embeddings float32 `[batch, d]` of positions int32 `[batch]`."""
         return tf.math.l2_normalize(tf.gather(self._users, users), axis=1)

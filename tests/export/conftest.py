@@ -2,6 +2,7 @@
 
 import pytest
 
+from export.checkpoint import CheckpointConfig
 from export.config import ExportConfig, IvfConfig, ModelConfig, TrainConfig
 from export.data import DataConfig, load
 from export.data.dataset import Dataset
@@ -36,4 +37,6 @@ def small_config() -> ExportConfig:
 def small_export(
     small_dataset: Dataset, small_config: ExportConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> ExportResult:
-    return run_export(small_dataset, small_config, tmp_path_factory.mktemp("models"))
+    root = tmp_path_factory.mktemp("models")
+    checkpoints = CheckpointConfig(folder=root / ".training", interval=0)
+    return run_export(small_dataset, small_config, root, checkpoints=checkpoints)

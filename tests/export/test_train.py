@@ -122,9 +122,9 @@ def test_query_tower_gives_the_query_embeddings(data: Dataset, model: TrainedMod
 def test_presets_of_the_tutorials_train(data: Dataset, preset: str) -> None:
     model_config, config = PRESETS[preset]
     whole = random_split(data, held_out_fraction=0.2, seed=1)
-    model = train(data, whole, model_config, dataclasses.replace(config, epochs=2))
+    model = train(data, whole, model_config, dataclasses.replace(config, epochs=4))
     assert model.candidate_embeddings.shape == (500, model_config.embedding_dim)
-    assert model.records[1].loss < model.records[0].loss
+    assert model.records[-1].loss < model.records[0].loss
     counts = np.bincount(data.candidate_positions[whole.training], minlength=500)
     stranger = model.query_tower(tf.constant(["nobody"])).numpy()[0]
     best = np.argsort(-(model.candidate_embeddings @ stranger))[:10]
