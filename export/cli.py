@@ -37,7 +37,7 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `bench quality`, `index` and `export` to the verb that the packages share."""
     add_quality(benches)
-    from export.bench import cost, index
+    from export.bench import cost, index, train
 
     parser = benches.add_parser(
         "index",
@@ -58,6 +58,18 @@ def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     cost.add_arguments(parser)
     parser.set_defaults(run=cost.run)
+    parser = benches.add_parser(
+        "train",
+        help="interactions per second of training, beside TFRS's tutorial as it is written",
+        description="Trains on the same data by TFRS's basic retrieval tutorial as it is "
+        "written, by the preset `tutorial` and by the default recipe, and says how many "
+        "interactions per second each gets through. With --interactions and --corpus-size, "
+        "trains the default recipe on made data of that size instead.",
+        epilog="example:\n  shortlist bench train --data sample --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_arguments(parser)
+    parser.set_defaults(run=train.run)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -35,15 +35,7 @@ def train_on_interactions(
     """
     saved = checkpoint.restored() if checkpoint is not None else None
     steps = InBatchSteps(dataset, split.fitted, model_config, config)
-    loop = TrainingLoop(
-        steps,
-        np.arange(len(split.fitted), dtype=np.int32),
-        config,
-        batches=math.ceil(len(split.fitted) / config.batch_size),
-        progress=progress,
-        phase="fit",
-        checkpoint=checkpoint,
-    )
+    loop = steps.loop(progress, "fit", checkpoint)
     with Summaries(config.tensorboard) as summaries:
         records = loop.run(config.epochs, saved=saved, finished=summaries.write)
     model, counts = steps.model, steps.candidate_counts
@@ -78,10 +70,24 @@ class InBatchSteps:
         self._users = dataset.user_positions[interactions]
         self._candidates = dataset.candidate_positions[interactions]
         self.candidate_counts = np.bincount(self._candidates, minlength=len(dataset.candidate_ids))
+        self._config = config
         optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
         self._optimizer = optimizers[config.optimizer](config.learning_rate)
         self._optimizer.build(self.model.trainable_variables)
         self._step = self._make_step()
+
+    def loop(self, progress: Progress, phase: str, checkpoint: Checkpoint | None) -> TrainingLoop:
+        """The loop over this training's batches of interactions."""
+        total = len(self._users)
+        return TrainingLoop(
+            self,
+            np.arange(total, dtype=np.int32),
+            self._config,
+            batches=math.ceil(total / self._config.batch_size),
+            progress=progress,
+            phase=phase,
+            checkpoint=checkpoint,
+        )
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Learns from a batch of interactions, given by their positions."""

@@ -1,6 +1,7 @@
 """Trains on batches of users: the default recipe."""
 
 import dataclasses
+import gc
 import logging
 import math
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.history import UserHistories
 from export.metrics import at_k
+from export.optimizers import make_optimizer
 from export.progress import Progress
 from export.ranking import inner_product_scorer, rank_held_out
 from export.split import Split
@@ -24,7 +26,7 @@ from export.trained import EpochRecord, TrainedModel, popular_query
 from export.training_loop import TrainingLoop
 from export.user_softmax import UserSoftmaxModel
 
-__all__ = ["train_on_users"]
+__all__ = ["UserSteps", "train_on_users"]
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +59,15 @@ def train_on_users(
         epochs = saved.carried["epochs"]
         records = [EpochRecord(**record) for record in saved.carried["records"]]
     elif len(split.validation):
-        search = _Training(dataset, split.training, model_config, config)
+        search = UserSteps(dataset, split.training, model_config, config)
         loop = search.loop(progress, "search", checkpoint)
         records = search.run(loop, config.epochs, saved=saved, validation=split)
         looks = [record for record in records if record.validation is not None]
         epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
         log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
-    final = _Training(dataset, split.fitted, model_config, config)
+        del search, loop
+        gc.collect()  # its tables and their moments, before the next ones are made
+    final = UserSteps(dataset, split.fitted, model_config, config)
     carried = {"epochs": epochs, "records": [dataclasses.asdict(record) for record in records]}
     loop = final.loop(progress, _FIT, checkpoint, carried)
     fitted = final.run(loop, epochs, saved=saved)
@@ -86,8 +90,13 @@ def train_on_users(
     )
 
 
-class _Training:
-    """One model on one part of the interactions."""
+class UserSteps:
+    """One model on one part of the interactions.
+
+    Attributes:
+        histories: That part by user.
+        model: What is trained.
+    """
 
     def __init__(
         self,
@@ -100,11 +109,9 @@ class _Training:
         self._config = config
         self.histories = UserHistories(dataset, interactions)
         self.model = UserSoftmaxModel(dataset, self.histories, model_config, config)
-        optimizers = {
-            "adam": tf.keras.optimizers.legacy.Adam,
-            "adagrad": tf.keras.optimizers.legacy.Adagrad,
-        }
-        self._optimizer = optimizers[config.optimizer](config.learning_rate)
+        self._optimizer = make_optimizer(
+            config.optimizer, config.learning_rate, lazy=self.model.is_sampled
+        )
         self._step = self._make_step()
 
     def loop(

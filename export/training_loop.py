@@ -63,7 +63,11 @@ class _State:
 
 
 class TrainingLoop:
-    """One phase of a training, such as the search for the number of epochs."""
+    """One phase of a training, such as the search for the number of epochs.
+
+    Attributes:
+        batches: Per epoch.
+    """
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class TrainingLoop:
         self._steps = steps
         self._examples = examples
         self._config = config
-        self._batches = batches
+        self.batches = batches
         self._progress = progress
         self._phase = phase
         self._checkpoint = checkpoint
@@ -142,15 +146,15 @@ class TrainingLoop:
     def _epoch(self, state: _State, random: np.random.Generator, epochs: int) -> float:
         """The rest of one epoch; returns its mean loss."""
         random.bit_generator.state = state.order
-        parts = np.array_split(random.permutation(self._examples), self._batches)
+        parts = np.array_split(random.permutation(self._examples), self.batches)
         for batch in parts[state.batch :]:
             loss = self._steps.step(batch)
             state.batch += 1
             state.losses.append([float(loss), len(batch)])
             state.interactions += self._steps.interactions(batch)
-            if state.batch % _STEPS_BETWEEN_REPORTS == 0 or state.batch == self._batches:
+            if state.batch % _STEPS_BETWEEN_REPORTS == 0 or state.batch == self.batches:
                 self._report(state, epochs)
-            if state.batch < self._batches:
+            if state.batch < self.batches:
                 self._save_if_due(state)
         losses, weights = np.array(state.losses).T
         mean = float(np.average(losses, weights=weights))
@@ -166,8 +170,8 @@ class TrainingLoop:
         self._progress.batches_done(
             TrainingState(
                 phase=self._phase,
-                done=state.epoch * self._batches + state.batch,
-                total=epochs * self._batches,
+                done=state.epoch * self.batches + state.batch,
+                total=epochs * self.batches,
                 loss=state.losses[-1][0],
                 interactions=state.interactions,
                 validation=looks[-1] if looks else None,

@@ -74,6 +74,11 @@ class UserSoftmaxModel(tf.Module):
     def _table(self, name: str, shape: list[int]) -> Any:
         return tf.Variable(self._random.normal(shape, stddev=_INITIAL_SCALE), name=name)
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a batch meets a sample of the corpus rather than all of it."""
+        return self._sampled is not None
+
     def state(self) -> list[tf.Variable]:
         """All that a training step changes."""
         return [*self.trainable_variables, self._random.state]
