@@ -256,6 +256,12 @@ def _as_text(result: "ExportResult") -> str:
         for name in kept
         if not name.startswith(_DETAILS)
     ]
+    if "rating" in result.metrics:
+        rating = result.metrics["rating"]
+        lines.append(
+            f"  rating RMSE {rating['rmse']:.4f} (means per user and candidate: "
+            f"{rating['baseline_rmse']:.4f})"
+        )
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Configuration of an export: checked when made, written into every manifest."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -93,6 +94,10 @@ class TrainConfig:
         validation_fraction: Share of the rest that stops training; 0 for no early stopping.
         patience: Looks at the validation part without a better one before training stops.
         seed: Of the split, the initial values and the order.
+        rating_weight: Above 0, a head predicts ratings. `in_batch_softmax` trains it with the
+            towers, each loss times its weight; `user_softmax` fits it to the finished towers,
+            whatever the weight.
+        retrieval_weight: Of the retrieval loss, beside that.
         tensorboard: Folder for TensorBoard's event files; unset, none are written.
     """
 
@@ -108,6 +113,8 @@ class TrainConfig:
     validation_fraction: float = 0.1
     patience: int = 3
     seed: int = 42
+    rating_weight: float = 0.0
+    retrieval_weight: float = 1.0
     tensorboard: Path | None = None
 
     def __post_init__(self) -> None:
@@ -130,10 +137,21 @@ class TrainConfig:
             f"validation_fraction must lie in 0..1, got {self.validation_fraction}",
         )
         _require(0 <= self.seed < 2**32, f"seed must lie in 0..2**32-1, got {self.seed}")
+        for name in ("rating_weight", "retrieval_weight"):
+            value = getattr(self, name)
+            _require(
+                value >= 0 and math.isfinite(value), f"{name} must not be negative, got {value}"
+            )
+        _require(
+            self.retrieval_weight == 1.0
+            or (self.loss == "in_batch_softmax" and self.rating_weight > 0),
+            "retrieval_weight weighs in_batch_softmax against a rating_weight above 0; "
+            f"leave it at 1, got {self.retrieval_weight}",
+        )
 
 
-# Recipes by name. `tutorial` and `overview` are those of TFRS's basic retrieval tutorial
-# and of its overview, kept to compare with.
+# Recipes by name. `tutorial`, `overview` and `multitask` are those of TFRS's basic retrieval
+# tutorial, of its overview and of its multitask tutorial, kept to compare with.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
     "seen_kept": (ModelConfig(temperature=0.3), TrainConfig()),
@@ -157,6 +175,18 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
             batch_size=4096,
             learning_rate=0.5,
             validation_fraction=0.0,
+        ),
+    ),
+    "multitask": (
+        ModelConfig(embedding_dim=64, candidate_features=False),
+        TrainConfig(
+            loss="in_batch_softmax",
+            optimizer="adagrad",
+            epochs=3,
+            batch_size=8192,
+            learning_rate=0.1,
+            validation_fraction=0.0,
+            rating_weight=1.0,
         ),
     ),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from export.data.dataset import Dataset
 from export.metrics import ActivityBucket, Interval, activity_buckets, at_k, bootstrap, breadth
 from export.ranking import Scorer, rank_held_out
+from export.ratings import RatingQuality
 from export.split import Split
 
 __all__ = ["KS", "PROTOCOLS", "Evaluation", "evaluate"]
@@ -32,6 +33,7 @@ class Evaluation:
         intervals: 95 % intervals of the first three, by protocol and name; empty where no
             resamples were asked for.
         activity: The same metrics for users of similar activity.
+        rating: Of predicted ratings; None where none are predicted.
     """
 
     num_users: int
@@ -39,12 +41,15 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, float]]
     intervals: Mapping[str, Mapping[str, Interval]]
     activity: Sequence[ActivityBucket]
+    rating: RatingQuality | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Metrics by protocol, and the rest, in values that JSON knows."""
         values: dict[str, Any] = {name: dict(rows) for name, rows in self.metrics.items()}
         values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
         values["activity"] = [asdict(bucket) for bucket in self.activity]
+        if self.rating is not None:
+            values["rating"] = asdict(self.rating)
         if self.intervals:
             values["intervals"] = {
                 protocol: {name: [one.low, one.high] for name, one in rows.items()}

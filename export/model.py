@@ -9,7 +9,7 @@ from export.data.dataset import Dataset
 from export.in_batch_softmax import in_batch_softmax
 from export.towers import IdTower
 
-__all__ = ["RetrievalModel"]
+__all__ = ["MultitaskModel", "RetrievalModel"]
 
 _EMBED_BATCH = 65536
 
@@ -46,6 +46,40 @@ class RetrievalModel(tfrs.Model):
     def candidate_embeddings(self) -> npt.NDArray[np.float32]:
         """Float32 `[num_candidates, d]`, in the data set's order of candidates."""
         return _embed_all(self.candidate_tower, self._num_candidates)
+
+
+class MultitaskModel(RetrievalModel):
+    """The same towers, and a network over both embeddings that predicts the rating."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ModelConfig,
+        *,
+        retrieval_weight: float,
+        rating_weight: float,
+    ) -> None:
+        super().__init__(dataset, config)
+        self.rating_network = tf.keras.Sequential(
+            [
+                tf.keras.layers.Dense(256, activation="relu"),
+                tf.keras.layers.Dense(128, activation="relu"),
+                tf.keras.layers.Dense(1),
+            ]
+        )
+        self.rating_network.build([None, 2 * config.embedding_dim])
+        self.rating_task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError())
+        self._weights_of_losses = (retrieval_weight, rating_weight)
+
+    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Both losses of one batch, each times its weight; needs `rating`, too."""
+        queries = self.query_tower.embed_positions(features["user"])
+        candidates = self.candidate_tower.embed_positions(features["candidate"])
+        predictions = self.rating_network(tf.concat([queries, candidates], axis=1))
+        rating_loss = self.rating_task(labels=features["rating"][:, None], predictions=predictions)
+        retrieval_weight, rating_weight = self._weights_of_losses
+        retrieval_loss = super().compute_loss(features, training)
+        return retrieval_weight * retrieval_loss + rating_weight * rating_loss
 
 
 def _embed_all(tower: IdTower, count: int) -> npt.NDArray[np.float32]:

@@ -14,7 +14,6 @@ from clients import contract
 from export.checkpoint import CheckpointConfig, remove_checkpoint
 from export.config import ExportConfig
 from export.data.dataset import Dataset
-from export.evaluate import evaluate
 from export.filters import CandidateFilter
 from export.gates.publication import pass_gates, summary
 from export.gates.record import GateResult
@@ -22,10 +21,10 @@ from export.gates.settings import GateSettings
 from export.index.base import CandidateIndex
 from export.index.build import build_index, custom_ops
 from export.index.tuning import RecallReport, exact_positions, tune
+from export.judge import judge_model
 from export.manifest import build_manifest, write_manifest
 from export.plot import recall_latency_svg
 from export.progress import Progress, StepTimer
-from export.ranking import inner_product_scorer
 from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
 from export.self_test import corpus_facts, make_probe, write_self_test
@@ -224,8 +223,7 @@ def _train(
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:
-        scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-        metrics = evaluate(scorer, dataset, split).as_json()
+        metrics = judge_model(model, dataset, split).as_json()
         measures.append(f"{len(split.held_out)} held-out interactions")
     return Trained(
         model=model,
@@ -272,6 +270,7 @@ def _save(
         candidate_ids=dataset.candidate_ids,
         candidate_filter=common.candidate_filter,
         seen=common.seen,
+        rating_head=trained.model.rating_head,
         version=version,
         top_k=config.top_k,
     )

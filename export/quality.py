@@ -10,7 +10,7 @@ from export.baselines import BASELINES, fit_baseline
 from export.config import PRESETS, ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.evaluate import PROTOCOLS, Evaluation, evaluate
-from export.ranking import inner_product_scorer
+from export.judge import judge_model
 from export.split import Split, make_split
 from export.train import train
 
@@ -50,9 +50,7 @@ def judge_recipe(
     dataset: Dataset, split: Split, recipe: Recipe, *, resamples: int = 0
 ) -> Evaluation:
     """Trains by a recipe and measures it on the held-out part."""
-    model = train(dataset, split, *recipe)
-    scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-    return evaluate(scorer, dataset, split, resamples=resamples)
+    return judge_model(train(dataset, split, *recipe), dataset, split, resamples=resamples)
 
 
 def judge_baseline(
@@ -108,7 +106,8 @@ def compare(
         progress: Told of each row and seed that is done.
 
     Returns:
-        By row: `<protocol> <metric>` and `seconds` (training and metrics).
+        By row: `<protocol> <metric>`, `seconds` (training and metrics), and, for recipes that
+        predict ratings, `rmse` and `baseline rmse`.
     """
     recipes = {row: recipe_of(row) for row in rows if row not in BASELINES}
     values: dict[str, dict[str, list[float]]] = {row: {} for row in rows}
@@ -143,6 +142,8 @@ def _flat(got: Evaluation, seconds: float) -> dict[str, float]:
         for protocol in PROTOCOLS
         for name, value in got.metrics[protocol].items()
     }
+    if got.rating is not None:
+        flat |= {"rmse": got.rating.rmse, "baseline rmse": got.rating.baseline_rmse}
     return {**flat, "seconds": seconds}
 
 

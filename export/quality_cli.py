@@ -12,6 +12,7 @@ from export.run_config import add_config_arguments, as_toml, run_config
 from export.train_options import add_train_arguments
 
 if TYPE_CHECKING:
+    from export.data.dataset import Dataset
     from export.evaluate import Evaluation
 
 __all__ = ["add_evaluate", "add_quality"]
@@ -90,6 +91,11 @@ def _as_text(name: str, one: "Evaluation") -> str:
     for metric in one.metrics["seen_kept"]:
         cells = [_cell(one, protocol, metric) for protocol in ("seen_kept", "seen_excluded")]
         lines.append(f"  {metric:<22} {cells[0]:>24} {cells[1]:>24}")
+    if one.rating is not None:
+        lines.append(
+            f"  rating RMSE {one.rating.rmse:.4f} (means per user and candidate: "
+            f"{one.rating.baseline_rmse:.4f})"
+        )
     lines.append("  by activity (interactions in the training part), seen excluded:")
     for bucket in one.activity:
         rate = bucket.metrics["seen_excluded"].get("hit_rate@10", float("nan"))
@@ -144,16 +150,23 @@ def _run_quality(args: argparse.Namespace) -> int:
     from export.data import load
     from export.quality import ABLATIONS, as_markdown, compare
 
-    rows = args.row or (*_BASELINES, *PRESETS)
+    dataset = load(source)
+    rows = args.row or (*_BASELINES, *_presets_for(dataset))
     if args.ablation:
         rows = ("default", *ABLATIONS)
     seeds = range(42, 42 + args.seeds)
-    table = compare(load(source), rows, seeds, progress=_progress)
+    table = compare(dataset, rows, seeds, progress=_progress)
     if args.json:
         _write(json.dumps(_as_json(table), indent=2))
     else:
         _write(as_markdown(table))
     return 0
+
+
+def _presets_for(dataset: "Dataset") -> list[str]:
+    """All presets, but without ratings none that predicts them."""
+    rated = dataset.ratings is not None
+    return [name for name, (_, config) in PRESETS.items() if rated or not config.rating_weight]
 
 
 def _as_json(table: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from export.filters import CandidateFilter
 from export.index.base import CandidateIndex
 from export.index.restricted import search_excluding, search_filtered
 from export.lookup import IdLookup
+from export.rating_head import RatingHead
 from export.seen import SeenCandidates
 
 __all__ = ["QueryTower", "RetrievalServable"]
@@ -44,8 +45,10 @@ class RetrievalServable(tf.Module):
         seen: SeenCandidates | None,
         version: int,
         top_k: int,
+        rating_head: RatingHead | None = None,
     ) -> None:
         super().__init__()
+        self._rating_head = rating_head
         self._query_tower = query_tower
         self._index = index
         self._filter = candidate_filter
@@ -70,6 +73,10 @@ class RetrievalServable(tf.Module):
                 contract.FILTER_MAX,
             )
         ]
+        candidates = tf.TensorSpec([None], tf.string, name=contract.CANDIDATE_ID)
+        optional = {}
+        if self._rating_head is not None:
+            optional[contract.RATE] = _concrete(self._rate, users, candidates)
         return {
             contract.SERVING_DEFAULT: _concrete(self._serving_default, users),
             contract.RETRIEVE: _concrete(
@@ -87,9 +94,8 @@ class RetrievalServable(tf.Module):
                 ),
             ),
             contract.EMBED: _concrete(self._embed, users),
-            contract.SIMILAR: _concrete(
-                self._similar, tf.TensorSpec([None], tf.string, name=contract.CANDIDATE_ID)
-            ),
+            contract.SIMILAR: _concrete(self._similar, candidates),
+            **optional,
         }
 
     def example_requests(self, user_id: str, candidate_id: str) -> dict[str, list[dict[str, Any]]]:
@@ -111,12 +117,17 @@ class RetrievalServable(tf.Module):
             contract.FILTER_MAX: nothing,
         }
         embedding = self._query_tower(tf.constant(user, tf.string)).numpy()
+        pairs = {  # the second pair is of a user and a candidate that nobody knows
+            contract.USER_ID: np.array([user_id, ""], dtype=object),
+            contract.CANDIDATE_ID: np.array([candidate_id, ""], dtype=object),
+        }
         return {
             contract.SERVING_DEFAULT: [{contract.USER_ID: user}],
             contract.RETRIEVE: [retrieve],
             contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
             contract.EMBED: [{contract.USER_ID: user}],
             contract.SIMILAR: [{contract.CANDIDATE_ID: np.array([candidate_id], dtype=object)}],
+            **({contract.RATE: [pairs]} if self._rating_head is not None else {}),
         }
 
     def _serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -198,6 +209,30 @@ class RetrievalServable(tf.Module):
         positions = tf.where(known[:, None], positions, self.num_candidates)
         answers = self._answers(scores, positions, self.top_k)
         return {**answers, contract.KNOWN_CANDIDATE: known}
+
+    def _rate(self, user_id: tf.Tensor, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert self._rating_head is not None
+        users, pairs = tf.size(user_id), tf.size(candidate_id)
+        check = tf.debugging.Assert(
+            tf.equal(users, pairs),
+            ["rate needs one candidate_id per user_id; users and candidates:", users, pairs],
+        )
+        with tf.control_dependencies([check]):
+            candidates = self._candidate_positions(candidate_id)
+        known = tf.ensure_shape(candidates < self.num_candidates, [None])
+        positions = self._user_positions(user_id)
+        rating = self._rating_head(
+            positions,
+            self._queries(user_id),
+            candidates,
+            self._index.embeddings(tf.where(known, candidates, 0)),
+        )
+        return {
+            contract.RATING: tf.ensure_shape(rating, [None]),
+            contract.KNOWN_USER: positions >= 0,
+            contract.KNOWN_CANDIDATE: known,
+            contract.SERVABLE_VERSION: self._versions(user_id),
+        }
 
     def _answers(
         self, scores: tf.Tensor, positions: tf.Tensor, width: int | None

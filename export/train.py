@@ -9,6 +9,8 @@ from export.checkpoint import Checkpoint, CheckpointConfig, data_fingerprint
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.progress import Progress
+from export.rating_head import fit_linear_head
+from export.ratings import ratings_of
 from export.split import Split
 from export.train_batches import train_on_interactions
 from export.train_users import train_on_users
@@ -36,14 +38,20 @@ def train(
     Raises:
         CheckpointError: The checkpoint to go on from is of another training, or cannot be
             read or written.
-        ValueError: The loss stopped being a number.
+        ValueError: The loss stopped being a number; ratings are to be predicted and the data
+            has none.
     """
+    if config.rating_weight:
+        ratings_of(dataset)  # told before hours of training
     checkpoint = None
     if checkpoints is not None:
         identity = _identity(dataset, split, model_config, config)
         checkpoint = Checkpoint(checkpoints, identity)
     recipe = train_on_users if config.loss == "user_softmax" else train_on_interactions
     model = recipe(dataset, split, model_config, config, progress or Progress(), checkpoint)
+    if config.rating_weight and model.rating_head is None:
+        head = fit_linear_head(dataset, split, model.candidate_embeddings)
+        model = dataclasses.replace(model, rating_head=head)
     losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
     log.info("loss by epoch: %s", losses)
     return model

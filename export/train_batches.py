@@ -1,6 +1,7 @@
 """Trains on batches of interactions with TFRS's retrieval task, as its tutorials do."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,10 @@ from export._tf import tf
 from export.checkpoint import Checkpoint
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
-from export.model import RetrievalModel
+from export.model import MultitaskModel, RetrievalModel
 from export.progress import Progress
+from export.rating_head import NetworkRatingHead, RatingHead
+from export.ratings import fit_means, ratings_of
 from export.split import Split
 from export.summaries import Summaries
 from export.trained import TrainedModel, popular_query
@@ -47,6 +50,7 @@ def train_on_interactions(
         candidate_embeddings=candidate_embeddings,
         epochs=config.epochs,
         records=records,
+        rating_head=_rating_head(model, dataset, split),
     )
 
 
@@ -66,10 +70,16 @@ class InBatchSteps:
         config: TrainConfig,
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
-        self.model = RetrievalModel(dataset, model_config)
-        self._users = dataset.user_positions[interactions]
-        self._candidates = dataset.candidate_positions[interactions]
-        self.candidate_counts = np.bincount(self._candidates, minlength=len(dataset.candidate_ids))
+        self.model = _model(dataset, model_config, config)
+        self._columns: dict[str, npt.NDArray[Any]] = {
+            "user": dataset.user_positions[interactions],
+            "candidate": dataset.candidate_positions[interactions],
+        }
+        if config.rating_weight:
+            self._columns["rating"] = ratings_of(dataset)[interactions]
+        self.candidate_counts = np.bincount(
+            self._columns["candidate"], minlength=len(dataset.candidate_ids)
+        )
         self._config = config
         optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
         self._optimizer = optimizers[config.optimizer](config.learning_rate)
@@ -78,7 +88,7 @@ class InBatchSteps:
 
     def loop(self, progress: Progress, phase: str, checkpoint: Checkpoint | None) -> TrainingLoop:
         """The loop over this training's batches of interactions."""
-        total = len(self._users)
+        total = len(self._columns["user"])
         return TrainingLoop(
             self,
             np.arange(total, dtype=np.int32),
@@ -92,7 +102,7 @@ class InBatchSteps:
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Learns from a batch of interactions, given by their positions."""
         return self._step(
-            tf.constant(self._users[examples]), tf.constant(self._candidates[examples])
+            {name: tf.constant(column[examples]) for name, column in self._columns.items()}
         )
 
     def interactions(self, examples: npt.NDArray[np.int32]) -> int:
@@ -105,17 +115,43 @@ class InBatchSteps:
 
     def _make_step(self) -> "tf.types.experimental.GenericFunction":
         variables = self.model.trainable_variables
-        positions = tf.TensorSpec([None], tf.int32)
+        specs = {
+            name: tf.TensorSpec([None], column.dtype) for name, column in self._columns.items()
+        }
 
-        @tf.function(input_signature=[positions, positions])
-        def step(users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        @tf.function(input_signature=[specs])
+        def step(features: dict[str, tf.Tensor]) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = self.model.compute_loss(
-                    {"user": users, "candidate": candidates}, training=True
-                )
+                loss = self.model.compute_loss(features, training=True)
             gradients = tape.gradient(loss, variables)
             self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
             # TFRS's loss is a sum; a mean can be compared between batches.
-            return loss / tf.cast(tf.size(users), tf.float32)
+            return loss / tf.cast(tf.size(features["user"]), tf.float32)
 
         return step
+
+
+def _model(dataset: Dataset, model_config: ModelConfig, config: TrainConfig) -> RetrievalModel:
+    if not config.rating_weight:
+        return RetrievalModel(dataset, model_config)
+    return MultitaskModel(
+        dataset,
+        model_config,
+        retrieval_weight=config.retrieval_weight,
+        rating_weight=config.rating_weight,
+    )
+
+
+def _rating_head(model: RetrievalModel, dataset: Dataset, split: Split) -> RatingHead | None:
+    if not isinstance(model, MultitaskModel):
+        return None
+    users = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
+    candidates = np.bincount(
+        dataset.candidate_positions[split.fitted], minlength=len(dataset.candidate_ids)
+    )
+    return NetworkRatingHead(
+        fit_means(dataset, split),
+        model.rating_network,
+        known_users=users > 0,
+        known_candidates=candidates > 0,
+    )

@@ -32,6 +32,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         ("--temperature", ModelConfig.temperature, "of the cosines; lower memorises more"),
         ("--held-out-fraction", TrainConfig.held_out_fraction, "share that judges the model"),
         ("--validation-fraction", TrainConfig.validation_fraction, "share that stops training"),
+        ("--rating-weight", TrainConfig.rating_weight, "above 0: predict ratings, too"),
+        ("--retrieval-weight", TrainConfig.retrieval_weight, "beside it, with `multitask`"),
     ):
         group.add_argument(option, type=float, metavar="X", help=f"{text} (default: {value})")
     group.add_argument(

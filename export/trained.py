@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export._tf import tf
+from export.rating_head import RatingHead
 from export.towers import IdTower, TableTower
 
 __all__ = ["EpochRecord", "TrainedModel", "popular_query"]
@@ -40,6 +41,7 @@ class TrainedModel:
         candidate_embeddings: Float32 `[num_candidates, d]`, in the data set's order.
         epochs: How long the final model was trained.
         records: Course of the training that chose the number of epochs.
+        rating_head: Predicts ratings; None where none was asked for.
     """
 
     query_tower: IdTower | TableTower
@@ -47,6 +49,7 @@ class TrainedModel:
     candidate_embeddings: npt.NDArray[np.float32]
     epochs: int
     records: Sequence[EpochRecord]
+    rating_head: RatingHead | None = None
 
 
 def popular_query(

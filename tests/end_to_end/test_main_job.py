@@ -1,5 +1,6 @@
 """Export, serve and query, as README tells a newcomer to."""
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from clients import AsyncGrpcClient, GrpcClient, RestClient, contract
+from clients.types import Rating
+from serving.golden import read_golden
 from serving.repository import ModelRepository
 from tests.end_to_end.command import (
     SMALL_SAMPLE,
@@ -26,7 +30,10 @@ SERVABLES = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    exported = run_json("export", *SMALL_SAMPLE, "--repository", str(root), "--epochs", "2")
+    exported = run_json(
+        *("export", *SMALL_SAMPLE, "--repository", str(root)),
+        *("--epochs", "2", "--rating-weight", "1"),
+    )
     assert sorted(exported["servables"]) == SERVABLES
     assert exported["version"] == 1
     return root
@@ -69,6 +76,46 @@ def test_rest_and_grpc_give_the_same_ids_and_scores(server: dict[str, Any], serv
     assert [found["score"] for found in over_rest] == pytest.approx(
         [found["score"] for found in over_grpc], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("servable", SERVABLES)
+def test_ratings_are_the_same_over_rest_grpc_and_asyncio(
+    server: dict[str, Any], repository: Path, servable: str
+) -> None:
+    """And those that the export knew before it saved, strangers' among them."""
+    (golden,) = (
+        query
+        for query in read_golden(repository / servable / "1")
+        if query.signature == contract.RATE
+    )
+    pairs = list(
+        zip(golden.inputs[contract.USER_ID], golden.inputs[contract.CANDIDATE_ID], strict=True)
+    )
+
+    async def ask_later() -> list[Rating]:
+        async with AsyncGrpcClient(server["grpc"]) as client:
+            return await client.rate(pairs, model=servable)
+
+    with RestClient(server["rest"]) as rest, GrpcClient(server["grpc"]) as grpc:
+        answers = [rest.rate(pairs, model=servable), grpc.rate(pairs, model=servable)]
+    answers.append(asyncio.run(ask_later()))
+    for answer in answers:
+        assert [(one.user_id, one.candidate_id) for one in answer] == pairs
+        assert [one.version for one in answer] == [1, 1]
+        expected = golden.outputs[contract.RATING]
+        assert [one.rating for one in answer] == pytest.approx(expected, abs=1e-5)
+
+
+def test_predict_runs_the_rating_signature(server: dict[str, Any]) -> None:
+    found = run_json(
+        *("predict", "--signature", "rate", "--transport", "grpc", "--address", server["grpc"]),
+        *("--input", 'user_id=["1", "nobody"]', "--input", 'candidate_id=["no such", "no such"]'),
+    )
+    outputs = found.get("outputs", found)
+    assert outputs["known_user"] == [True, False]
+    assert outputs["known_candidate"] == [False, False]
+    assert 0.5 <= outputs["rating"][0] <= 5
+    assert outputs["rating"][0] != outputs["rating"][1]
 
 
 def test_status_shows_the_published_version(server: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from export.config import ExportConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.pipeline import ExportResult, run_export
 from export.saved_model import inspect_saved_model
+from serving.golden import read_golden
 
 # A process of its own, with nothing of this project but the ops of ScaNN.
 READER = """
@@ -137,6 +138,30 @@ def test_manifest_records_what_was_done(
         foreign = [op for op in manifest["ops"] if ">" in op]
         expected = ["Scann>ScannSearchBatched", "Scann>TensorsToScann"]
         assert foreign == (expected if name.endswith("scann") else [])
+
+
+def test_rate_is_warmed_up_and_answers_alike_in_all_indexes(
+    small_export: ExportResult, small_dataset: Dataset
+) -> None:
+    users, candidates = small_dataset.user_ids[:6], small_dataset.candidate_ids[3:9]
+    answers = []
+    for path in small_export.servables.values():
+        golden = [query for query in read_golden(path) if query.signature == contract.RATE]
+        assert [len(query.outputs[contract.RATING]) for query in golden] == [2]
+        rate = load(path).signatures[contract.RATE]
+        assert {name: spec.dtype.name for name, spec in rate.structured_outputs.items()} == {
+            "rating": "float32",
+            "known_user": "bool",
+            "known_candidate": "bool",
+            "servable_version": "int64",
+        }
+        outputs = rate(user_id=tf.constant(users), candidate_id=tf.constant(candidates))
+        answers.append(outputs[contract.RATING].numpy())
+    assert len(answers) == 3
+    for other in answers[1:]:
+        np.testing.assert_allclose(other, answers[0], rtol=1e-6)
+    quality = small_export.metrics["rating"]
+    assert set(quality) == {"rmse", "baseline_rmse", "num_ratings"}
 
 
 def test_next_export_gets_the_next_version(

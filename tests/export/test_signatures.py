@@ -17,6 +17,8 @@ from export.filters import CandidateFilter
 from export.index import restricted
 from export.index.build import build_index
 from export.lookup import IdLookup
+from export.rating_head import LinearRatingHead
+from export.ratings import RatingMeans
 from export.seen import SeenCandidates
 from export.signatures import RetrievalServable
 
@@ -58,7 +60,20 @@ class TableTower(tf.Module):
         return tf.where(rows < NUM_USERS, rows, -1)
 
 
-def servable(index: str, config: IndexConfig, *, keep_seen: bool = True) -> dict[str, Any]:
+TASTES = _rng.integers(-1, 2, (NUM_USERS, DIMENSION)).astype(np.float64)
+MEANS = RatingMeans(
+    mean=3.0,
+    user_bias=_rng.integers(-4, 5, NUM_USERS) / 8,
+    candidate_bias=_rng.integers(-4, 5, NUM_CANDIDATES) / 8,
+    lowest=1.0,
+    highest=5.0,
+    strengths=(0.0, 0.0),
+)
+
+
+def servable(
+    index: str, config: IndexConfig, *, keep_seen: bool = True, rates: bool = True
+) -> dict[str, Any]:
     users = np.repeat(np.arange(NUM_USERS), [len(seen) for seen in SEEN])
     seen = np.array([c for user in SEEN for c in sorted(user)])
     return RetrievalServable(
@@ -82,6 +97,7 @@ def servable(index: str, config: IndexConfig, *, keep_seen: bool = True) -> dict
         else None,
         version=VERSION,
         top_k=TOP_K,
+        rating_head=LinearRatingHead(MEANS, TASTES) if rates else None,
     ).signatures()
 
 
@@ -295,9 +311,52 @@ def test_similar_equals_the_oracle(exact: dict[str, Any], names: list[str]) -> N
         assert (ids, scores) == best(CANDIDATE_EMBEDDINGS[own], others, TOP_K)
 
 
+@examples
+@given(
+    pairs=st.lists(
+        st.tuples(
+            st.sampled_from([*USERS, "stranger", ""]),
+            st.sampled_from([*CANDIDATES, "nothing", ""]),
+        ),
+        max_size=5,
+    )
+)
+def test_rate_equals_the_oracle(exact: dict[str, Any], pairs: list[tuple[str, str]]) -> None:
+    outputs = exact[contract.RATE](
+        user_id=tf.constant([user for user, _ in pairs], tf.string),
+        candidate_id=tf.constant([candidate for _, candidate in pairs], tf.string),
+    )
+    expected = []
+    for user, candidate in pairs:
+        rating = MEANS.mean
+        if user in USERS:
+            rating += MEANS.user_bias[USERS.index(user)]
+        if candidate in CANDIDATES:
+            rating += MEANS.candidate_bias[CANDIDATES.index(candidate)]
+        if user in USERS and candidate in CANDIDATES:
+            own = CANDIDATE_EMBEDDINGS[CANDIDATES.index(candidate)]
+            rating += TASTES[USERS.index(user)] @ own
+        expected.append(min(max(float(rating), 1.0), 5.0))
+    assert outputs[contract.RATING].numpy().tolist() == expected
+    assert outputs[contract.KNOWN_USER].numpy().tolist() == [user in USERS for user, _ in pairs]
+    known = [candidate in CANDIDATES for _, candidate in pairs]
+    assert outputs[contract.KNOWN_CANDIDATE].numpy().tolist() == known
+    assert outputs[contract.SERVABLE_VERSION].numpy().tolist() == [VERSION] * len(pairs)
+
+
+def test_rate_needs_one_candidate_per_user(exact: dict[str, Any]) -> None:
+    """One user would go with any number of candidates, if TensorFlow had its way."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one candidate_id per user_id"):
+        exact[contract.RATE](user_id=tf.constant(["u1"]), candidate_id=tf.constant(["c1", "c2"]))
+
+
 @pytest.fixture(scope="module")
 def brute_force() -> dict[str, Any]:
-    return servable("brute_force", BruteForceConfig(), keep_seen=False)
+    return servable("brute_force", BruteForceConfig(), keep_seen=False, rates=False)
+
+
+def test_there_is_no_rate_without_a_rating_head(brute_force: dict[str, Any]) -> None:
+    assert contract.RATE not in brute_force
 
 
 @pytest.mark.parametrize(
