@@ -64,12 +64,14 @@ class MultitaskTutorialModel(TutorialModel):
 
 
 def tower(ids: tuple[str, ...], dimension: int) -> Any:
-    layers = [
-        tf.keras.layers.StringLookup(vocabulary=list(ids), mask_token=None),
-        tf.keras.layers.Embedding(len(ids) + 1, dimension),
-    ]
-    layers[1].build(None)
-    return tf.keras.Sequential(layers)
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.StringLookup(vocabulary=list(ids), mask_token=None),
+            tf.keras.layers.Embedding(len(ids) + 1, dimension),
+        ]
+    )
+    model(tf.constant(ids[:1]))  # makes its weights
+    return model
 
 
 @pytest.fixture(scope="module")
