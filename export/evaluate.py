@@ -8,11 +8,11 @@ import numpy as np
 
 from export.data.dataset import Dataset
 from export.metrics import ActivityBucket, Interval, activity_buckets, at_k, bootstrap, breadth
-from export.ranking import Scorer, rank_held_out
+from export.ranking import Ranking, Scorer, rank_held_out
 from export.ratings import RatingQuality
 from export.split import Split
 
-__all__ = ["KS", "PROTOCOLS", "Evaluation", "evaluate"]
+__all__ = ["KS", "PROTOCOLS", "Evaluation", "evaluate", "evaluate_ranking"]
 
 KS = (1, 5, 10, 50, 100)
 PROTOCOLS = ("seen_kept", "seen_excluded")
@@ -78,9 +78,22 @@ def evaluate(
     Raises:
         ValueError: Nothing is held out.
     """
-    ks = [k for k in ks if k <= len(dataset.candidate_ids)]
+    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
+    ranking = rank_held_out(scorer, dataset, split, top_k=top_k, seen=split.fitted)
+    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+
+
+def evaluate_ranking(
+    ranking: Ranking,
+    dataset: Dataset,
+    split: Split,
+    *,
+    ks: Sequence[int] = KS,
+    resamples: int = 0,
+) -> Evaluation:
+    """The same metrics of a ranking that is there already, as far as its `top_k` goes."""
+    ks = [k for k in ks if k <= ranking.top_k]
     seen = split.fitted
-    ranking = rank_held_out(scorer, dataset, split, top_k=max(ks), seen=seen)
     popularity = np.bincount(
         dataset.candidate_positions[seen], minlength=len(dataset.candidate_ids)
     )

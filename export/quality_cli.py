@@ -4,11 +4,13 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.config import PRESETS
 from export.data.options import add_data_arguments, data_config
-from export.run_config import add_config_arguments, as_toml, run_config
+from export.run_config import RunConfig, add_config_arguments, as_toml, run_config
 from export.train_options import add_train_arguments
 
 if TYPE_CHECKING:
@@ -24,15 +26,26 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Adds the verb `evaluate`."""
     parser = verbs.add_parser(
         "evaluate",
-        help="train by a recipe and measure it on held-out interactions; publishes nothing",
+        help="measure a recipe, or published versions, on held-out interactions",
         description="Trains by a recipe and measures it on held-out interactions, beside "
-        "popularity, EASE and iALS if asked for. Nothing is published.",
+        "popularity, EASE and iALS if asked for. Nothing is published. With --version-dir, "
+        "trains nothing: asks published versions instead, on the split that their manifests "
+        "record. Brute force gives the manifest's own numbers, an approximate index those of "
+        "what it returns.",
         epilog="Example:\n  shortlist evaluate --data sample --epochs 5 --baselines",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_arguments(parser)
     add_data_arguments(parser)
     add_train_arguments(parser)
+    parser.add_argument(
+        "--version-dir",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="<repository>/<model>/<version> to measure instead of a recipe, on the --data that "
+        "it was exported from; give it once per version",
+    )
     parser.add_argument(
         "--baselines", action="store_true", help=f"judge {', '.join(_BASELINES)}, too"
     )
@@ -58,6 +71,8 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
     recipe = (settings.export.towers, settings.export.train)
     config = recipe[1]
+    if args.version_dir:
+        return _evaluate_versions(args, settings)
     dataset = load(settings.data)
     split = make_split(
         dataset,
@@ -76,11 +91,39 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         found[name] = judge_baseline(
             dataset, split, name, seed=config.seed, resamples=args.resamples
         )
+    _show(args, found)
+    return 0
+
+
+def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
+    """Asks published versions instead of training."""
+    from export.data import load
+    from export.published import PublishedVersion, evaluate_version, split_of
+    from export.quality import judge_baseline
+
+    versions = [PublishedVersion(path) for path in args.version_dir]
+    if args.baselines and len({str(one.split_settings) for one in versions}) > 1:
+        raise ValueError("--baselines needs versions of one split; measure these one by one")
+    dataset = load(settings.data)
+    found = {}
+    for version in versions:
+        version.check_data(dataset)
+        split = split_of(version, dataset)
+        _progress(f"asking {version.name}")
+        found[version.name] = evaluate_version(version, dataset, split, resamples=args.resamples)
+    for name in _BASELINES if args.baselines else ():
+        _progress(f"fitting {name}")  # on the split of the last version
+        seed = settings.export.train.seed
+        found[name] = judge_baseline(dataset, split, name, seed=seed, resamples=args.resamples)
+    _show(args, found)
+    return 0
+
+
+def _show(args: argparse.Namespace, found: "Mapping[str, Evaluation]") -> None:
     if args.json:
         _write(json.dumps({name: one.as_json() for name, one in found.items()}, indent=2))
     else:
         _write("\n\n".join(_as_text(name, one) for name, one in found.items()))
-    return 0
 
 
 def _as_text(name: str, one: "Evaluation") -> str:
