@@ -14,7 +14,7 @@ from clients._requests import (
     StatusRequest,
     Target,
 )
-from clients._retrieval import Exclude, Servables, retrieve_flow, split_fallback
+from clients._retrieval import Exclude, Servables, retrieve
 from clients._retry import RetryPolicy
 from clients.codec import is_array
 from clients.hooks import Hook
@@ -117,11 +117,12 @@ class BlockingClient:
             LabelNotFound: No version carries the label.
             SignatureNotFound: The servable cannot exclude, filter or give as many as `k`.
         """
-        target = self._target(model, version, split_fallback(label))
-        flow = retrieve_flow(
+        split, name = (label, label.fallback) if isinstance(label, Split) else (None, label)
+        target = self._target(model, version, name)
+        flow = retrieve(
             user_ids,
             target=target,
-            label=label,
+            split=split,
             k=k,
             exclude=exclude,
             exclude_seen=exclude_seen,

@@ -51,18 +51,20 @@ def similar(
 
     def read(batch: slice, reply: Outputs) -> list[Similar]:
         part = queries[batch]
-        rows = rankings(reply, len(part), k, target)
+        names, scores = rankings(reply, len(part), k, target)
         known = vector(reply, contract.KNOWN_CANDIDATE, len(part))
         answered = versions(reply, len(part))
         return [
             Similar(
                 candidate_id=query,
-                candidate_ids=row[0],
-                scores=row[1],
+                candidate_ids=candidate_ids,
+                scores=row,
                 known_candidate=is_known,
                 version=version,
             )
-            for query, row, is_known, version in zip(part, rows, known, answered, strict=True)
+            for query, candidate_ids, row, is_known, version in zip(
+                part, names, scores, known, answered, strict=True
+            )
         ]
 
     return (yield from _batched(request, read, len(queries), batch_size))

@@ -86,7 +86,7 @@ def versions(reply: Outputs, size: int) -> list[int | None]:
 
 def rankings(
     reply: Outputs, size: int, k: int, target: Target
-) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
     """Ids and scores of each row, cut to `k` and without the padding at the end."""
     names = matrix(reply, contract.CANDIDATE_IDS, target)
     scores = matrix(reply, contract.SCORES, target)
@@ -96,20 +96,17 @@ def rankings(
             f"to {size} queries"
         )
     try:
-        rows = list(zip(names.texts(k), scores.numbers(k), strict=True))
+        texts, numbers = names.texts(k), scores.numbers(k)
     except (ValueError, TypeError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-    return [row if _full(row[1]) else _without_padding(*row) for row in rows]
+    for index, row in enumerate(numbers):
+        if row and not row[-1] > contract.PADDING_SCORE:  # so is NaN
+            numbers[index] = short = _without_padding(row)
+            texts[index] = texts[index][: len(short)]
+    return texts, numbers
 
 
-def _full(numbers: tuple[float, ...]) -> bool:
-    """Whether the row ends in a score; neither the padding nor NaN is above the padding."""
-    return not numbers or numbers[-1] > contract.PADDING_SCORE
-
-
-def _without_padding(
-    texts: tuple[str, ...], numbers: tuple[float, ...]
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    while not _full(numbers):
-        numbers = numbers[:-1]
-    return texts[: len(numbers)], numbers
+def _without_padding(row: tuple[float, ...]) -> tuple[float, ...]:
+    while row and not row[-1] > contract.PADDING_SCORE:
+        row = row[:-1]
+    return row

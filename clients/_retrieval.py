@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, TypeVar
 
 from clients import contract, errors
@@ -11,7 +12,7 @@ from clients._requests import Input, Outputs, PredictRequest, Target
 from clients.split import Split
 from clients.types import Filter, Retrieval
 
-__all__ = ["Servables", "retrieve", "retrieve_flow", "split_fallback"]
+__all__ = ["Exclude", "Servables", "retrieve"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Servables:
 
     def __init__(self) -> None:
         self.signatures = SignatureCache()
-        self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT
+        self.narrow: dict[Target, int] = {}  # K of SERVING_DEFAULT where it was too small
 
 
 def retrieve(
@@ -36,23 +37,29 @@ def retrieve(
     exclude_seen: bool,
     filter: Filter | None,  # noqa: A002 - the word of the public interface
     target: Target,
+    split: Split | None,
     servables: Servables,
     batch_size: int,
 ) -> Flow[list[Retrieval]]:
-    """Candidates for each user, in the order of the users."""
+    """Candidates for each user, in the order of the users.
+
+    With a `split`, each user's label is the one that it gives, not the target's.
+    """
+    if split is not None:
+        asked = {"k": k, "exclude": exclude, "exclude_seen": exclude_seen, "filter": filter}
+        ours = {"servables": servables, "batch_size": batch_size}
+        return (yield from _split_retrieve(user_ids, split, target.model, {**asked, **ours}))
     users = ids("user_ids", user_ids)
     check_k(k)
     excluded = _excluded(users, exclude)
     special = excluded is not None or exclude_seen or filter is not None
     parts = _parts(users, batch_size)
-    width = servables.widths.get(target)
-    if not special and (width is None or k <= width):
+    if not special and (not servables.narrow or k <= servables.narrow.get(target, k)):
         replies = yield from replies_to([_plain(part, target) for part in parts])
-        widths = [matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies]
-        if width != max(widths):
-            servables.widths[target] = max(widths)
-        if k <= max(widths):
+        width = max([matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies])
+        if k <= width:
             return _retrievals(parts, replies, k, target)
+        servables.narrow[target] = width
     inputs = yield from servables.signatures.inputs(contract.RETRIEVE, target)
     options = _options(k, exclude_seen, filter)
     excluded_parts = [None] * len(parts) if excluded is None else _parts(excluded, batch_size)
@@ -71,22 +78,8 @@ def _parts(rows: list[R], size: int) -> list[list[R]]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def split_fallback(label: str | Split | None) -> str | None:
-    """The label to name when a call as a whole fails."""
-    return label.fallback if isinstance(label, Split) else label
-
-
-def retrieve_flow(
-    user_ids: Sequence[str], *, target: Target, label: str | Split | None, **options: Any
-) -> Flow[list[Retrieval]]:
-    """`retrieve`, or `split_retrieve` where the label is a `Split`."""
-    if isinstance(label, Split):
-        return split_retrieve(user_ids, split=label, model=target.model, **options)
-    return retrieve(user_ids, target=target, **options)
-
-
-def split_retrieve(
-    user_ids: Sequence[str], *, split: Split, model: str, **options: Any
+def _split_retrieve(
+    user_ids: Sequence[str], split: Split, model: str, options: Mapping[str, Any]
 ) -> Flow[list[Retrieval]]:
     """As `retrieve`, each user by the label that the split gives."""
     users = ids("user_ids", user_ids)
@@ -98,7 +91,7 @@ def split_retrieve(
         part = [users[position] for position in chosen]
         target = Target(model=model, label=label)
         try:
-            answers = yield from retrieve(part, target=target, **options)
+            answers = yield from retrieve(part, target=target, split=None, **options)
         except (errors.LabelNotFound, errors.ServableNotFound) as error:
             if label == split.fallback:
                 raise
@@ -106,7 +99,7 @@ def split_retrieve(
                 "label %r of %r is gone, %r answers: %s", label, model, split.fallback, error
             )
             target = Target(model=model, label=split.fallback)
-            answers = yield from retrieve(part, target=target, **options)
+            answers = yield from retrieve(part, target=target, split=None, **options)
         found.update(zip(chosen, answers, strict=True))
     return [found[position] for position in range(len(users))]
 
@@ -193,15 +186,12 @@ def _retrieve_request(
 def _retrievals(
     parts: list[list[str]], replies: list[Outputs], k: int, target: Target
 ) -> list[Retrieval]:
-    found = []
+    found: list[Retrieval] = []
     for part, reply in zip(parts, replies, strict=True):
-        rows = rankings(reply, len(part), k, target)
+        names, scores = rankings(reply, len(part), k, target)
         known = vector(reply, contract.KNOWN_USER, len(part))
         answered = versions(reply, len(part))
-        found += [
-            _retrieval(user, row, is_known, version, target.label)
-            for user, row, is_known, version in zip(part, rows, known, answered, strict=True)
-        ]
+        found += map(_retrieval, part, names, scores, known, answered, repeat(target.label))
     return found
 
 
@@ -218,7 +208,8 @@ _set_known_user, _set_version, _set_label = _setters(["known_user", "version", "
 
 def _retrieval(
     user_id: str,
-    row: tuple[tuple[str, ...], tuple[float, ...]],
+    candidate_ids: tuple[str, ...],
+    scores: tuple[float, ...],
     known_user: bool | None,
     version: int | None,
     label: str | None,
@@ -226,8 +217,8 @@ def _retrieval(
     """`Retrieval(…)`, in half the time."""
     made = _new_retrieval(Retrieval)
     _set_user_id(made, user_id)
-    _set_candidate_ids(made, row[0])
-    _set_scores(made, row[1])
+    _set_candidate_ids(made, candidate_ids)
+    _set_scores(made, scores)
     _set_known_user(made, known_user)
     _set_version(made, version)
     _set_label(made, label)

@@ -19,7 +19,7 @@ from clients._requests import (
     StatusRequest,
     Target,
 )
-from clients._retrieval import Exclude, Servables, retrieve_flow, split_fallback
+from clients._retrieval import Exclude, Servables, retrieve
 from clients._retry import RetryPolicy
 from clients._wire_codec import message_of, method_of, reader_of, server_config
 from clients.codec import is_array
@@ -189,11 +189,12 @@ class AsyncGrpcClient:
         timeout: float | None = None,
     ) -> list[Retrieval]:
         """See `GrpcClient.retrieve`."""
-        target = self._target(model, version, split_fallback(label))
-        flow = retrieve_flow(
+        split, name = (label, label.fallback) if isinstance(label, Split) else (None, label)
+        target = self._target(model, version, name)
+        flow = retrieve(
             user_ids,
             target=target,
-            label=label,
+            split=split,
             k=k,
             exclude=exclude,
             exclude_seen=exclude_seen,

@@ -16,7 +16,7 @@ from clients.wire import model_pb2 as clients_dot_wire_dot_model__pb2
 from clients.wire import tensor_pb2 as clients_dot_wire_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63lients/wire/packed.proto\x12\x0eshortlist.wire\x1a\x18\x63lients/wire/model.proto\x1a\x19\x63lients/wire/tensor.proto\"\xd5\x02\n\x11PackedTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.shortlist.wire.DataType\x12\x14\n\x0ctensor_shape\x18\x02 \x01(\x0c\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x0c\x12\x12\n\ndouble_val\x18\x06 \x03(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x0c\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x14\n\x0cscomplex_val\x18\t \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x0c\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x0c\x12\x14\n\x0c\x64\x63omplex_val\x18\x0c \x03(\x0c\x12\x10\n\x08half_val\x18\r \x03(\x0c\x12\x12\n\nuint32_val\x18\x10 \x03(\x0c\x12\x12\n\nuint64_val\x18\x11 \x03(\x0c\x12\x12\n\nfloat8_val\x18\x12 \x03(\x0c\"\xde\x01\n\x15PackedPredictResponse\x12\x43\n\x07outputs\x18\x01 \x03(\x0b\x32\x32.shortlist.wire.PackedPredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x1aQ\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shortlist.wire.PackedTensorProto:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63lients/wire/packed.proto\x12\x0eshortlist.wire\x1a\x18\x63lients/wire/model.proto\x1a\x19\x63lients/wire/tensor.proto\"\xed\x02\n\x11PackedTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.shortlist.wire.DataType\x12\x14\n\x0ctensor_shape\x18\x02 \x01(\x0c\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x0c\x12\x12\n\ndouble_val\x18\x06 \x03(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x0c\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x14\n\x0cscomplex_val\x18\t \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x0c\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x0c\x12\x14\n\x0c\x64\x63omplex_val\x18\x0c \x03(\x0c\x12\x10\n\x08half_val\x18\r \x03(\x0c\x12\x12\n\nuint32_val\x18\x10 \x03(\x0c\x12\x12\n\nuint64_val\x18\x11 \x03(\x0c\x12\x12\n\nfloat8_val\x18\x12 \x03(\x0c\"\xde\x01\n\x15PackedPredictResponse\x12\x43\n\x07outputs\x18\x01 \x03(\x0b\x32\x32.shortlist.wire.PackedPredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x1aQ\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shortlist.wire.PackedTensorProto:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,9 +26,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PACKEDTENSORPROTO']._serialized_start=99
-  _globals['_PACKEDTENSORPROTO']._serialized_end=440
-  _globals['_PACKEDPREDICTRESPONSE']._serialized_start=443
-  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=665
-  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=584
-  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=665
+  _globals['_PACKEDTENSORPROTO']._serialized_end=464
+  _globals['_PACKEDPREDICTRESPONSE']._serialized_start=467
+  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=689
+  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=608
+  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=689
 # @@protoc_insertion_point(module_scope)
