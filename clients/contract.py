@@ -37,6 +37,7 @@ __all__ = [
     "QUERY_EMBEDDING",
     "RATE",
     "RATING",
+    "REPORT_FILE",
     "RETRIEVE",
     "RETRIEVE_BY_EMBEDDING",
     "SCORES",
@@ -98,6 +99,7 @@ WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
 GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and their answers
 PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # best candidates and held-out interactions
+REPORT_FILE: Final = "assets.extra/report.html"  # for people: how good the model is
 CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
 
 # --- defaults -----------------------------------------------------------------

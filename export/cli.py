@@ -12,7 +12,7 @@ from export.config import TARGETS, ExportConfig
 from export.data.options import add_data_arguments, data_config
 from export.gates import cli as gates_cli
 from export.gates.options import add_gate_arguments
-from export.quality_cli import add_evaluate, add_quality
+from export.quality_cli import BASELINES, add_evaluate, add_quality
 from export.run_config import add_config_arguments, as_toml, run_config
 from export.train_options import add_train_arguments
 
@@ -133,6 +133,9 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
         "`retrieve`, whose scalar k cannot be batched",
     )
+    group.add_argument(
+        "--baselines", action="store_true", help="show EASE and iALS in the report, too"
+    )
     group = parser.add_argument_group("interruption")
     group.add_argument(
         "--resume",
@@ -224,6 +227,7 @@ def _run_export(args: argparse.Namespace) -> int:
                 progress=progress,
                 gates=config.gates,
                 checkpoints=CheckpointConfig(folder=folder, resume=args.resume),
+                baselines=BASELINES if args.baselines else BASELINES[:1],
             )
     except GateError as exc:
         sys.stderr.write(gates_cli.lines(exc.results))
@@ -237,6 +241,7 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
     return {
         "version": result.version,
         "servables": {name: str(path) for name, path in result.servables.items()},
+        "report": str(result.report),
         "metrics": result.metrics,
         "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
         "gates": {
@@ -249,6 +254,7 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
 def _as_text(result: "ExportResult") -> str:
     lines = [f"published version {result.version}"]
     lines += [f"  {name:<24} {path}" for name, path in result.servables.items()]
+    lines.append(f"  {'report':<24} {result.report}")
     lines += ["", "on the held-out interactions" + " " * 2 + "seen kept  seen excluded"]
     kept, excluded = result.metrics["seen_kept"], result.metrics["seen_excluded"]
     lines += [

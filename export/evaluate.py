@@ -7,15 +7,31 @@ from typing import Any
 import numpy as np
 
 from export.data.dataset import Dataset
-from export.metrics import ActivityBucket, Interval, activity_buckets, at_k, bootstrap, breadth
-from export.ranking import Ranking, Scorer, rank_held_out
+from export.metrics import (
+    ActivityBucket,
+    Interval,
+    activity_buckets,
+    at_k,
+    bootstrap,
+    breadth,
+    popularity_bands,
+)
+from export.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
 from export.ratings import RatingQuality
 from export.split import Split
 
-__all__ = ["KS", "PROTOCOLS", "Evaluation", "evaluate", "evaluate_ranking"]
+__all__ = [
+    "KS",
+    "PROTOCOLS",
+    "Evaluation",
+    "evaluate",
+    "evaluate_popularity",
+    "evaluate_ranking",
+]
 
 KS = (1, 5, 10, 50, 100)
 PROTOCOLS = ("seen_kept", "seen_excluded")
+_BANDS_K = 10  # length of the lists whose popularity bands are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +49,8 @@ class Evaluation:
         intervals: 95 % intervals of the first three, by protocol and name; empty where no
             resamples were asked for.
         activity: The same metrics for users of similar activity.
+        bands: By protocol, shares of the top 10 by `export.metrics.BANDS`; and under
+            `held_out` those of the held-out interactions.
         rating: Of predicted ratings; None where none are predicted.
     """
 
@@ -41,6 +59,7 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, float]]
     intervals: Mapping[str, Mapping[str, Interval]]
     activity: Sequence[ActivityBucket]
+    bands: Mapping[str, Sequence[float]]
     rating: RatingQuality | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -48,6 +67,7 @@ class Evaluation:
         values: dict[str, Any] = {name: dict(rows) for name, rows in self.metrics.items()}
         values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
         values["activity"] = [asdict(bucket) for bucket in self.activity]
+        values["popularity_bands"] = {name: list(shares) for name, shares in self.bands.items()}
         if self.rating is not None:
             values["rating"] = asdict(self.rating)
         if self.intervals:
@@ -83,6 +103,23 @@ def evaluate(
     return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
 
 
+def evaluate_popularity(
+    dataset: Dataset, split: Split, *, ks: Sequence[int] = KS, resamples: int = 0
+) -> Evaluation:
+    """The same for everybody's most popular candidates, at next to no cost.
+
+    Raises:
+        ValueError: Nothing is held out.
+    """
+    popularity = np.bincount(
+        dataset.candidate_positions[split.fitted], minlength=len(dataset.candidate_ids)
+    )
+    order = np.argsort(-popularity, kind="stable")
+    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
+    ranking = rank_in_one_order(order, dataset, split, top_k=top_k)
+    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+
+
 def evaluate_ranking(
     ranking: Ranking,
     dataset: Dataset,
@@ -114,4 +151,11 @@ def evaluate_ranking(
             if resamples
         },
         activity=activity_buckets(ranking, activity, ks),
+        bands={
+            "held_out": popularity_bands(ranking.candidates, popularity),
+            **{
+                protocol: popularity_bands(ranking.top[protocol][:, :_BANDS_K], popularity)
+                for protocol in PROTOCOLS
+            },
+        },
     )

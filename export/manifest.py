@@ -12,7 +12,7 @@ from export.config import ExportConfig
 from export.data.dataset import Dataset
 from export.saved_model import GraphFacts
 
-__all__ = ["MANIFEST_FORMAT", "build_manifest", "write_manifest"]
+__all__ = ["MANIFEST_FORMAT", "build_manifest", "package_versions", "write_manifest"]
 
 MANIFEST_FORMAT = 1  # raised when a reader of older manifests could misread the new ones
 
@@ -50,11 +50,16 @@ def build_manifest(
         "metrics": dict(metrics),
         "config": config.as_json(),
         "signatures": {name: _describe(function) for name, function in signatures.items()},
-        "packages": {name: package_version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "tensorflow_producer": graph.tensorflow_producer,
         "tensorflow_min_consumer": graph.tensorflow_min_consumer,
         "ops": list(graph.ops),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what comes out."""
+    return {name: package_version(name) for name in _PACKAGES}
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:

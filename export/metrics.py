@@ -8,7 +8,20 @@ import numpy.typing as npt
 
 from export.ranking import Ranking
 
-__all__ = ["ActivityBucket", "Interval", "activity_buckets", "at_k", "bootstrap", "breadth"]
+__all__ = [
+    "BANDS",
+    "ActivityBucket",
+    "Interval",
+    "activity_buckets",
+    "at_k",
+    "bootstrap",
+    "breadth",
+    "popularity_bands",
+]
+
+# Bands of the corpus by popularity, most popular first, as their ends: the best 1 %, the
+# next 4 %, the next 15 %, and the other 80 %.
+BANDS = (0.01, 0.05, 0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +134,23 @@ def breadth(
         if len(top) and chosen > 0:
             values[f"popularity_lift@{k}"] = float(np.mean(popularity[top])) / chosen
     return values
+
+
+def popularity_bands(
+    candidates: npt.NDArray[np.int32], popularity: npt.NDArray[np.int64]
+) -> list[float]:
+    """Which part of the corpus candidates come from: shares by `BANDS`, which add up to 1.
+
+    Args:
+        candidates: Positions, of any shape; -1 counts as nothing.
+        popularity: int `[num_candidates]`, interactions in the training part.
+    """
+    ends = np.ceil(np.array(BANDS) * len(popularity))
+    place = np.empty(len(popularity), np.int64)
+    place[np.argsort(-popularity, kind="stable")] = np.arange(len(popularity))
+    bands = np.searchsorted(ends, place[candidates[candidates >= 0]], side="right")
+    counts = np.bincount(bands, minlength=len(BANDS))
+    return [float(share) for share in counts / max(1, counts.sum())]
 
 
 def activity_buckets(

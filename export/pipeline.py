@@ -25,6 +25,8 @@ from export.judge import judge_model
 from export.manifest import build_manifest, write_manifest
 from export.plot import recall_latency_svg
 from export.progress import Progress, StepTimer
+from export.quality import Judged, judge_baselines
+from export.report.publication import export_report, store_report
 from export.saved_model import inspect_saved_model, save
 from export.seen import SeenCandidates
 from export.self_test import corpus_facts, make_probe, write_self_test
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 RECALL_K = 10  # of the recall that indexes are tuned to
 RECALL_PICTURE = "recall_latency.svg"  # beside the manifest
 _RECALL_QUERIES = 500
+_RESAMPLES = 1000  # for the metrics' intervals
 # Seconds to wait for another export into the repository, which may index millions of
 # candidates; what was trained meanwhile should not be lost.
 _LOCK_TIMEOUT = 3600.0
@@ -66,12 +69,15 @@ class ExportResult:
         metrics: Hit rates on the held-out part, as in the manifest.
         seconds: What each step took, in order.
         gates: Results of the gates by servable name.
+        report: The report, stored with every servable; this is the first one's. None where
+            nothing was judged.
     """
 
     version: int
     servables: Mapping[str, Path]
     metrics: Mapping[str, Any]
     seconds: Mapping[str, float]
+    report: Path | None = None
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)
 
 
@@ -83,11 +89,13 @@ class Trained:
         model: The towers and their embeddings.
         metrics: Hit rates on the held-out part, for the manifest.
         split: Which interactions were held out.
+        judged: The model and baselines for the report; empty for no report.
     """
 
     model: TrainedModel
-    metrics: dict[str, Any]
+    metrics: Mapping[str, Any]
     split: Split
+    judged: Sequence[Judged] = ()
 
 
 def run_export(
@@ -98,6 +106,7 @@ def run_export(
     progress: Progress | None = None,
     gates: GateSettings | None = None,
     checkpoints: CheckpointConfig | None = None,
+    baselines: Sequence[str] = ("popularity",),
 ) -> ExportResult:
     """Trains a model and publishes it through every configured index.
 
@@ -111,6 +120,7 @@ def run_export(
         gates: What the gates require; None for their defaults.
         checkpoints: Where an interrupted training can go on from; taken away after the
             publication. None for nowhere.
+        baselines: Names from `export.baselines.BASELINES` to show in the report.
 
     Raises:
         GateError: A gate failed; nothing was published.
@@ -121,7 +131,7 @@ def run_export(
     for index in config.indexes:  # before training, where it can be told so early
         _check_target(config, index, custom_ops(index))
     timer = StepTimer(progress or Progress())
-    trained = _train(dataset, config, timer, checkpoints)
+    trained = _train(dataset, config, timer, checkpoints, baselines)
     result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
@@ -170,6 +180,19 @@ def publish_trained(
         with timer.step("gates") as measures:
             results = pass_gates(publisher, names, repository, gates or GateSettings())
             measures.append(summary(results))
+        if trained.judged:
+            with timer.step("report") as measures:
+                staged = {name: publisher.staged(name) for name in names}
+                report = export_report(
+                    staged,
+                    results,
+                    dataset=dataset,
+                    split=trained.split,
+                    model=trained.model,
+                    judged=trained.judged,
+                    config=config,
+                )
+                measures.append(f"{store_report(staged, report) / 1e3:.0f} kB")
         with timer.step("publish") as measures:
             servables = publisher.publish()
             measures.append(f"version {publisher.version} of {', '.join(names)}")
@@ -178,6 +201,7 @@ def publish_trained(
         servables=servables,
         metrics=trained.metrics,
         seconds=timer.seconds,
+        report=servables[names[0]] / contract.REPORT_FILE if trained.judged else None,
         gates=results,
     )
 
@@ -204,6 +228,7 @@ def _train(
     config: ExportConfig,
     timer: StepTimer,
     checkpoints: CheckpointConfig | None,
+    baselines: Sequence[str],
 ) -> Trained:
     split = make_split(
         dataset,
@@ -223,13 +248,15 @@ def _train(
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:
-        metrics = judge_model(model, dataset, split).as_json()
+        evaluation = judge_model(model, dataset, split, resamples=_RESAMPLES)
         measures.append(f"{len(split.held_out)} held-out interactions")
-    return Trained(
-        model=model,
-        metrics=metrics,
-        split=split,
-    )
+    judged = [Judged(name="this model", evaluation=evaluation)]
+    with timer.step("baselines") as measures:
+        judged += judge_baselines(
+            dataset, split, baselines, seed=config.train.seed, resamples=_RESAMPLES
+        )
+        measures.append(", ".join(baselines))
+    return Trained(model=model, metrics=evaluation.as_json(), split=split, judged=judged)
 
 
 def _held_out_queries(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-__all__ = ["recall_latency_svg"]
+__all__ = ["front", "recall_latency_svg"]
 
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 40, 50
@@ -19,7 +19,7 @@ def recall_latency_svg(curves: Mapping[str, Sequence[tuple[float, float]]], *, t
             another of the same index beats in both is left out.
         title: Shown above.
     """
-    fronts = {name: _front(points) for name, points in curves.items()}
+    fronts = {name: front(points) for name, points in curves.items()}
     latencies = [latency for points in fronts.values() for latency, _ in points]
     recalls = [recall for points in fronts.values() for _, recall in points]
     low = math.floor(math.log10(min(latencies)))
@@ -63,7 +63,7 @@ def recall_latency_svg(curves: Mapping[str, Sequence[tuple[float, float]]], *, t
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no faster one equals in recall, by latency."""
     front: list[tuple[float, float]] = []
     for latency, recall in sorted(points):

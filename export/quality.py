@@ -1,6 +1,7 @@
 """Judges recipes and baselines on one split, by the same metrics."""
 
 import dataclasses
+import logging
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,23 @@ from dataclasses import dataclass
 from export.baselines import BASELINES, fit_baseline
 from export.config import PRESETS, ModelConfig, TrainConfig
 from export.data.dataset import Dataset
-from export.evaluate import PROTOCOLS, Evaluation, evaluate
+from export.evaluate import PROTOCOLS, Evaluation, evaluate, evaluate_popularity
 from export.judge import judge_model
 from export.split import Split, make_split
 from export.train import train
 
-__all__ = ["ABLATIONS", "Spread", "as_markdown", "compare", "judge_baseline", "judge_recipe"]
+__all__ = [
+    "ABLATIONS",
+    "Judged",
+    "Spread",
+    "as_markdown",
+    "compare",
+    "judge_baseline",
+    "judge_baselines",
+    "judge_recipe",
+]
+
+log = logging.getLogger(__name__)
 
 SHOWN_KS = (10, 100)
 
@@ -31,6 +43,21 @@ ABLATIONS: Mapping[str, Mapping[str, object]] = {
     "64 dimensions": {"embedding_dim": 64},
     "1,000 sampled negatives": {"sampled_candidates": 1000},
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A model or a baseline with its metrics.
+
+    Attributes:
+        name: What it is called beside others.
+        evaluation: Its metrics; None where it could not be judged.
+        problem: Why it could not.
+    """
+
+    name: str
+    evaluation: Evaluation | None
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +84,26 @@ def judge_baseline(
     dataset: Dataset, split: Split, name: str, *, seed: int, resamples: int = 0
 ) -> Evaluation:
     """Fits a baseline and measures it on the held-out part."""
+    if name == "popularity":  # needs no scores, and so is as good as free
+        return evaluate_popularity(dataset, split, resamples=resamples)
     fitted = fit_baseline(name, dataset, split, seed=seed)
     return evaluate(fitted.scorer, dataset, split, resamples=resamples)
+
+
+def judge_baselines(
+    dataset: Dataset, split: Split, names: Sequence[str], *, seed: int, resamples: int = 0
+) -> list[Judged]:
+    """Judges several; one that is too large for the data or not installed says so instead."""
+    judged = []
+    for name in names:
+        try:
+            found = judge_baseline(dataset, split, name, seed=seed, resamples=resamples)
+        except (ValueError, ModuleNotFoundError) as exc:
+            log.warning("%s is left out: %s", name, exc)
+            judged.append(Judged(name=name, evaluation=None, problem=str(exc)))
+        else:
+            judged.append(Judged(name=name, evaluation=found))
+    return judged
 
 
 def recipe_of(row: str) -> Recipe:

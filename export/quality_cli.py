@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from export.data.dataset import Dataset
     from export.evaluate import Evaluation
 
-__all__ = ["add_evaluate", "add_quality"]
+__all__ = ["BASELINES", "add_evaluate", "add_quality"]
 
-_BASELINES = ("popularity", "ease", "ials")
+# The names of `export.baselines`, cheapest first; that module is not needed to parse.
+BASELINES = ("popularity", "ease", "ials")
 
 
 def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,7 +48,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "it was exported from; give it once per version",
     )
     parser.add_argument(
-        "--baselines", action="store_true", help=f"judge {', '.join(_BASELINES)}, too"
+        "--baselines", action="store_true", help=f"judge {', '.join(BASELINES)}, too"
     )
     parser.add_argument(
         "--resamples",
@@ -55,6 +56,12 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         default=1000,
         metavar="N",
         help="bootstrap resamples for the 95%% intervals (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write an HTML report on the training, with popularity and some users beside it",
     )
     parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
     parser.set_defaults(run=_run_evaluate)
@@ -65,9 +72,12 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     if args.print_config:
         _write(as_toml(settings))
         return 0
+    _check_report(args)
     from export.data import load
-    from export.quality import judge_baseline, judge_recipe
+    from export.judge import judge_model
+    from export.quality import Judged, judge_baselines
     from export.split import make_split
+    from export.train import train
 
     recipe = (settings.export.towers, settings.export.train)
     config = recipe[1]
@@ -85,14 +95,40 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         f"{len(split.fitted)} interactions to train on, {len(split.held_out)} held out "
         f"({config.split})"
     )
-    found = {settings.preset: judge_recipe(dataset, split, recipe, resamples=args.resamples)}
-    for name in _BASELINES if args.baselines else ():
+    model = train(dataset, split, *recipe)
+    own = judge_model(model, dataset, split, resamples=args.resamples)
+    judged = [Judged(name=settings.preset, evaluation=own)]
+    for name in BASELINES if args.baselines else BASELINES[:1] if args.report else ():
         _progress(f"fitting {name}")
-        found[name] = judge_baseline(
-            dataset, split, name, seed=config.seed, resamples=args.resamples
+        judged += judge_baselines(
+            dataset, split, [name], seed=config.seed, resamples=args.resamples
         )
-    _show(args, found)
+        if judged[-1].problem:
+            _progress(f"{name} is left out: {judged[-1].problem}")
+    if args.report is not None:
+        from export.report.publication import evaluation_report, write_report
+
+        report = evaluation_report(
+            dataset=dataset, split=split, model=model, judged=judged, config=settings.export
+        )
+        write_report(args.report, report)
+        _progress(f"report {args.report}")
+    _show(args, {one.name: one.evaluation for one in judged if one.evaluation})
     return 0
+
+
+def _check_report(args: argparse.Namespace) -> None:
+    """Refuses a report that could not be written, before the time for it is spent."""
+    path: Path | None = args.report
+    if path is None:
+        return
+    if args.version_dir:
+        raise ValueError(
+            f"--report tells of a training; {args.version_dir[0]} carries its own, "
+            "assets.extra/report.html"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"--report names a file in a folder that exists, got {path}")
 
 
 def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
@@ -111,7 +147,7 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
         split = split_of(version, dataset)
         _progress(f"asking {version.name}")
         found[version.name] = evaluate_version(version, dataset, split, resamples=args.resamples)
-    for name in _BASELINES if args.baselines else ():
+    for name in BASELINES if args.baselines else ():
         _progress(f"fitting {name}")  # on the split of the last version
         seed = settings.export.train.seed
         found[name] = judge_baseline(dataset, split, name, seed=seed, resamples=args.resamples)
@@ -174,7 +210,7 @@ def add_quality(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--row",
         action="append",
         metavar="NAME",
-        help=f"preset ({', '.join(PRESETS)}) or baseline ({', '.join(_BASELINES)}); give it once "
+        help=f"preset ({', '.join(PRESETS)}) or baseline ({', '.join(BASELINES)}); give it once "
         "per row (default: all)",
     )
     parser.add_argument(
@@ -194,7 +230,7 @@ def _run_quality(args: argparse.Namespace) -> int:
     from export.quality import ABLATIONS, as_markdown, compare
 
     dataset = load(source)
-    rows = args.row or (*_BASELINES, *_presets_for(dataset))
+    rows = args.row or (*BASELINES, *_presets_for(dataset))
     if args.ablation:
         rows = ("default", *ABLATIONS)
     seeds = range(42, 42 + args.seeds)

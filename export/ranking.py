@@ -9,7 +9,7 @@ import numpy.typing as npt
 from export.data.dataset import Dataset
 from export.split import Split
 
-__all__ = ["Ranking", "Scorer", "inner_product_scorer", "rank_held_out"]
+__all__ = ["Ranking", "Scorer", "inner_product_scorer", "rank_held_out", "rank_in_one_order"]
 
 # Scores of some users, given by position: int `[b]` -> float32 `[b, num_candidates]`.
 # The caller may change what it gets.
@@ -129,6 +129,62 @@ def rank_held_out(
             ranks[protocol][cells] = ahead
     return Ranking(
         top_k=top_k, users=users, owners=owners, candidates=candidates, ranks=ranks, top=top
+    )
+
+
+def rank_in_one_order(
+    order: npt.NDArray[np.int64], dataset: Dataset, split: Split, *, top_k: int
+) -> Ranking:
+    """As `rank_held_out`, where everybody is shown the corpus in the same order.
+
+    Scores nothing: the cost is that of sorting what users have seen, whatever the corpus.
+    What is not held out counts as seen.
+
+    Args:
+        order: `[num_candidates]`, all positions of the corpus, best first.
+        dataset: The interactions that `split` refers to.
+        split: Says what is seen and what was held out.
+        top_k: How far ranks are told apart; at most the corpus is used.
+
+    Raises:
+        ValueError: There is nothing to judge.
+    """
+    judged, num_candidates = split.held_out, len(order)
+    if not len(judged):
+        raise ValueError(f"{dataset.name} has no held-out interactions; nothing can be judged")
+    top_k = min(top_k, num_candidates)
+    users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
+    candidates = dataset.candidate_positions[judged]
+    place = np.empty(num_candidates, np.int64)
+    place[order] = np.arange(num_candidates)
+    rows, seen = _SeenPairs(dataset, split.fitted).cells(users)
+    # Ascending by user, then by place: where each user's seen candidates stand in the order.
+    keys = np.sort(rows * num_candidates + place[seen])
+    starts = np.searchsorted(keys, np.arange(len(users)) * num_candidates)
+    wanted = owners * num_candidates + place[candidates]
+    at = np.searchsorted(keys, wanted)
+    gone = keys[np.minimum(at, len(keys) - 1)] == wanted if len(keys) else np.zeros(len(at), bool)
+    left = place[candidates] - (at - starts[owners])
+    # The j-th unseen candidate stands at j plus the number of seen ones ahead of it. Those
+    # are the i-th seen ones with (place - i) <= j, which ascends like the places.
+    shifted = keys - (np.arange(len(keys)) - starts[rows])
+    cells = np.arange(len(users))[:, None] * num_candidates + np.arange(top_k)[None]
+    places = np.searchsorted(shifted, cells, side="right") - starts[:, None] + np.arange(top_k)
+    found = places < num_candidates
+    unseen = np.where(found, order[np.minimum(places, num_candidates - 1)], -1)
+    return Ranking(
+        top_k=top_k,
+        users=users,
+        owners=owners,
+        candidates=candidates,
+        ranks={
+            "seen_kept": np.minimum(place[candidates], top_k),
+            "seen_excluded": np.where(gone, top_k, np.minimum(left, top_k)),
+        },
+        top={
+            "seen_kept": np.repeat(order[None, :top_k], len(users), axis=0).astype(np.int32),
+            "seen_excluded": unseen.astype(np.int32),
+        },
     )
 
 

@@ -12,6 +12,7 @@ from serving.errors import RepositoryError
 
 __all__ = [
     "Probe",
+    "checksum",
     "checksums",
     "read_corpus",
     "read_probe",
@@ -109,6 +110,11 @@ def checksums(version_path: Path) -> Mapping[str, str]:
     for path in sorted(version_path.rglob("*")):
         relative = path.relative_to(version_path).as_posix()
         if path.is_file() and relative != contract.MANIFEST_FILE:
-            with path.open("rb") as stream:
-                found[relative] = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[relative] = checksum(path)
     return found
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -181,6 +181,9 @@ def _versions(args: argparse.Namespace) -> int:
         _write(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _write(_table(rows))
+        newest = next((row for row in rows if row.report is not None), None)
+        if newest is not None:
+            _write(f"report on {newest.name} {newest.version}: {newest.report}")
     return 0
 
 

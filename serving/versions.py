@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clients import contract
 from serving.errors import RepositoryError
 from serving.repository import ModelRepository
 from serving.rollout.config import entry_of
@@ -30,6 +31,7 @@ class VersionRow:
         metrics: Its hit rates, as the exporter measured them; empty for a foreign SavedModel.
         gates: How many gates came out how; empty for a version without a record.
         problem: Why its manifest cannot be read; None where it can.
+        report: The exporter's report on it, an HTML file; None where there is none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class VersionRow:
     metrics: Mapping[str, Any]
     gates: Mapping[str, int]
     problem: str | None = None
+    report: str | None = None
 
 
 def list_versions(
@@ -109,6 +112,7 @@ def _row(
     for server in servers:
         labels.update(label for label, at in server.labels.items() if at == version)
     verdicts = [str(gate["verdict"]) for gate in manifest.get("gates", ())]
+    report = path / contract.REPORT_FILE
     created = manifest.get("created") or datetime.fromtimestamp(
         path.stat().st_mtime, UTC
     ).isoformat(timespec="seconds")
@@ -122,6 +126,7 @@ def _row(
         metrics=manifest.get("metrics", {}),
         gates={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         problem=problem,
+        report=str(report) if report.is_file() else None,
     )
 
 

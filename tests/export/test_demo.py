@@ -38,6 +38,7 @@ def report(data: Dataset) -> DemoReport:
             servables={"retrieval_ivf": Path("models/retrieval_ivf/3")},
             metrics={"seen_kept": metrics, "seen_excluded": metrics},
             seconds={},
+            report=Path("models/retrieval_ivf/3/assets.extra/report.html"),
         ),
         answers=[Answer(servable="retrieval_ivf", user_id="7", retrieval=retrieval)],
         seconds={"train": 61.0},

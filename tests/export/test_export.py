@@ -17,6 +17,7 @@ from export.data.dataset import Dataset
 from export.pipeline import ExportResult, run_export
 from export.saved_model import inspect_saved_model
 from serving.golden import read_golden
+from serving.probe import checksums
 
 # A process of its own, with nothing of this project but the ops of ScaNN.
 READER = """
@@ -162,6 +163,21 @@ def test_rate_is_warmed_up_and_answers_alike_in_all_indexes(
         np.testing.assert_allclose(other, answers[0], rtol=1e-6)
     quality = small_export.metrics["rating"]
     assert set(quality) == {"rmse", "baseline_rmse", "num_ratings"}
+
+
+def test_every_servable_carries_the_report_and_its_checksum(small_export: ExportResult) -> None:
+    pages = {name: path / contract.REPORT_FILE for name, path in small_export.servables.items()}
+    assert small_export.report in pages.values()
+    texts = {page.read_text(encoding="utf-8") for page in pages.values()}
+    assert len(texts) == 1  # it tells of all of them
+    text = texts.pop()
+    for name, path in small_export.servables.items():
+        assert name in text
+        manifest = json.loads((path / contract.MANIFEST_FILE).read_text())
+        assert manifest["files"] == dict(checksums(path))
+        assert manifest["gates"][0]["measured"] in text
+    for protocol in ("seen_kept", "seen_excluded"):
+        assert f"{small_export.metrics[protocol]['ndcg@10']:.4f}" in text
 
 
 def test_next_export_gets_the_next_version(

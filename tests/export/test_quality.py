@@ -1,6 +1,8 @@
 """Comparing recipes and baselines, and the verbs that print it."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,30 @@ def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]
     values = json.loads(capsys.readouterr().out)["default"]
     low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high
+
+
+def test_evaluate_writes_the_same_report_for_the_same_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = []
+    for name in ("one.html", "other.html"):
+        argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20"]
+        assert main([*argv, "--report", str(tmp_path / name)]) == 0
+        assert "popularity:" in capsys.readouterr().out
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        pages.append(re.sub(r"<time.*?</time>", "", page))
+    assert pages[0] == pages[1]
+    assert "The most active user" in pages[0]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "report.html"):
+        assert main(["evaluate", *SAMPLE, "--report", str(path)]) == 1
+        assert f"--report names a file in a folder that exists, got {path}" in (
+            capsys.readouterr().err
+        )
 
 
 def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from export import ranking as module
 from export.data.dataset import Dataset
-from export.metrics import activity_buckets, at_k, bootstrap, breadth
-from export.ranking import Scorer, inner_product_scorer, rank_held_out
+from export.metrics import activity_buckets, at_k, bootstrap, breadth, popularity_bands
+from export.ranking import Scorer, inner_product_scorer, rank_held_out, rank_in_one_order
 from export.split import Split
 
 
@@ -86,6 +86,31 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
             assert ranking.users[judged] == user
             got = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
             assert got == answer
+
+
+@settings(deadline=None, max_examples=300)
+@given(problems())
+def test_one_order_for_all_ranks_as_scoring_does(
+    problem: tuple[Dataset, Split, npt.NDArray[np.float32], int],
+) -> None:
+    dataset, split, scores, top_k = problem
+    same = np.repeat(scores[:1], len(scores), axis=0)
+    expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
+    order = np.argsort(-same[0], kind="stable")
+    got = rank_in_one_order(order, dataset, split, top_k=top_k)
+    np.testing.assert_array_equal(got.users, expected.users)
+    np.testing.assert_array_equal(got.owners, expected.owners)
+    for protocol in ("seen_kept", "seen_excluded"):
+        np.testing.assert_array_equal(got.ranks[protocol], expected.ranks[protocol])
+        np.testing.assert_array_equal(got.top[protocol], expected.top[protocol])
+
+
+def test_popularity_bands_are_shares_of_what_is_recommended() -> None:
+    popularity = np.arange(100)[::-1]  # candidate 0 is the most popular
+    one_of_each = np.array([[0, 4, 19, 99], [-1, -1, -1, -1]], np.int32)
+    assert popularity_bands(one_of_each, popularity) == [0.25, 0.25, 0.25, 0.25]
+    next_ones = np.array([1, 5, 20, 20], np.int32)
+    assert popularity_bands(next_ones, popularity) == [0.0, 0.25, 0.25, 0.5]
 
 
 @given(st.lists(st.integers(0, 20), min_size=1), st.integers(1, 20))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients import contract
 from clients.cli import main
 from serving.errors import RepositoryError, RolloutError
 from serving.prune import decide, prune
@@ -168,6 +169,12 @@ def test_the_verbs_show_and_prune_a_repository(
         [NAME, "2", "stable"],
         [NAME, "1", "-"],
     ]
+    report = tmp_path / NAME / "3" / contract.REPORT_FILE
+    report.parent.mkdir(exist_ok=True)
+    report.write_text("a page")
+    assert main(["versions", *options, "--servable", NAME]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report on {NAME} 3: {report}"
+    report.unlink()
     assert main(["prune", *options, "--servable", NAME, "--keep", "1", "--grace", "0"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{NAME} 1: deleted: nobody serves it and no label points at it",

@@ -1,0 +1,235 @@
+"""Charts of a report: which numbers go where, and what each says in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from export.metrics import BANDS
+from export.plot import front
+from export.quality import Judged
+from export.report._axes import Axis, nice_ticks
+from export.report._words import percent
+from export.report.charts import Bars, Series, bar_chart, line_chart, stacked_chart
+from export.report.content import IndexFacts
+from export.trained import EpochRecord
+
+__all__ = [
+    "BAND_NAMES",
+    "Figure",
+    "activity_figure",
+    "bands_figure",
+    "hit_rate_figure",
+    "loss_figure",
+    "recall_figure",
+    "validation_figure",
+]
+
+BAND_NAMES = tuple(
+    f"{'the best' if not low else 'the next' if high < 1 else 'the other'} {percent(high - low)}"
+    for low, high in zip((0.0, *BANDS), BANDS, strict=False)
+)
+_EXCLUDED = "seen_excluded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart with its title and key.
+
+    Attributes:
+        title: Above it.
+        note: Below it; may be empty.
+        svg: The chart.
+        key: Class and name of each colour; empty where there is one only.
+    """
+
+    title: str
+    note: str
+    svg: Markup
+    key: Sequence[tuple[str, str]] = ()
+
+
+def hit_rate_figure(judged: Sequence[Judged], protocol: str) -> Figure:
+    """Hit rate by the length of the list, the model beside its baselines."""
+    seen = protocol.replace("_", " candidates ")
+    series = []
+    for slot, one in enumerate(judged):
+        if one.evaluation is None:
+            continue
+        rates = _hit_rates(one.evaluation.metrics[protocol])
+        intervals = one.evaluation.intervals.get(protocol, {})
+        band = [
+            (k, intervals[f"hit_rate@{k}"].low, intervals[f"hit_rate@{k}"].high)
+            for k, _ in rates
+            if f"hit_rate@{k}" in intervals
+        ]
+        series.append(Series(name=one.name, points=rates, band=band, slot=slot))
+    ks = [k for k, _ in series[0].points]
+    highest = max(value for one in series for _, value in one.points)
+    svg = line_chart(
+        series,
+        x=Axis(label="length of the list (k)", ticks=ks, log=True, written=lambda k: f"{k:.0f}"),
+        y=Axis(label="hit rate", ticks=nice_ticks(0, highest or 1), written=percent),
+        label=f"Hit rate at k, {seen}: "
+        + "; ".join(f"{one.name} {percent(one.points[-1][1])} at {ks[-1]}" for one in series),
+    )
+    return Figure(
+        title=f"Hit rate by length of the list, {seen}",
+        note="Shaded: 95 % intervals." if any(one.band for one in series) else "",
+        svg=Markup(svg),
+        key=[(f"line s{one.slot}", one.name) for one in series],
+    )
+
+
+def loss_figure(records: Sequence[EpochRecord]) -> Figure:
+    """Training loss by epoch."""
+    points = [(float(record.epoch), record.loss) for record in records]
+    losses = [loss for _, loss in points]
+    svg = line_chart(
+        [Series(name="loss", points=points)],
+        x=_epochs(records),
+        y=Axis(label="loss", ticks=nice_ticks(min(losses), max(losses))),
+        label=f"Training loss falls from {losses[0]:.3f} to {losses[-1]:.3f} "
+        f"in {len(records)} epochs",
+    )
+    return Figure(title="Loss", note="Mean over the batches of an epoch.", svg=Markup(svg))
+
+
+def validation_figure(records: Sequence[EpochRecord], epochs: int) -> Figure | None:
+    """The metric that stops training; None where it was not looked at."""
+    points = [
+        (float(record.epoch), record.validation)
+        for record in records
+        if record.validation is not None
+    ]
+    if not points:
+        return None
+    values = [value for _, value in points]
+    svg = line_chart(
+        [Series(name="NDCG@100", points=points)],
+        x=_epochs(records),
+        y=Axis(label="NDCG@100", ticks=nice_ticks(min(values), max(values))),
+        label=f"NDCG@100 on the validation part, best {max(values):.4f} after {epochs} epochs",
+        mark=(float(epochs), f"best after {epochs}"),
+    )
+    return Figure(
+        title="NDCG@100 on the validation part",
+        note=f"The final model was trained for {epochs} epochs on training and validation part.",
+        svg=Markup(svg),
+    )
+
+
+def bands_figure(judged: Sequence[Judged]) -> Figure:
+    """Which part of the corpus, by popularity, recommendations come from."""
+    known = [(one.name, one.evaluation) for one in judged if one.evaluation is not None]
+    rows = [("users' own choices", known[0][1].bands["held_out"])]
+    rows += [(name, evaluation.bands[_EXCLUDED]) for name, evaluation in known]
+    svg = stacked_chart(
+        rows,
+        BAND_NAMES,
+        label="Shares of the most popular 1 % of the corpus: "
+        + "; ".join(f"{name} {percent(shares[0])}" for name, shares in rows),
+    )
+    return Figure(
+        title="Where the top 10 come from, by popularity",
+        note="The corpus from its most popular candidates on; "
+        "compare with what users chose by themselves.",
+        svg=Markup(svg),
+        key=[(f"part p{place}", name) for place, name in enumerate(BAND_NAMES)],
+    )
+
+
+def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
+    """Hit rate of users by their activity."""
+    known = [
+        (slot, one.name, one.evaluation.activity)
+        for slot, one in enumerate(judged)
+        if one.evaluation is not None
+    ]
+    bars = [
+        Bars(
+            name=name,
+            values=[bucket.metrics[_EXCLUDED][f"hit_rate@{k}"] for bucket in buckets],
+            slot=slot,
+        )
+        for slot, name, buckets in known
+    ]
+    highest = max(value for one in bars for value in one.values)
+    groups = [f"{bucket.fewest}–{bucket.most}" for bucket in known[0][2]]
+    svg = bar_chart(
+        groups,
+        bars,
+        x_label="interactions in the training part",
+        y=Axis(label="hit rate", ticks=nice_ticks(0, highest or 1), written=percent),
+        label=f"Hit rate@{k} by activity: "
+        + "; ".join(
+            f"users with {group} interactions {percent(value)}"
+            for group, value in zip(groups, bars[0].values, strict=True)
+        ),
+    )
+    return Figure(
+        title=f"Hit rate@{k} by activity",
+        note="About as many users in each group.",
+        svg=Markup(svg),
+        key=[(f"bar s{one.slot}", one.name) for one in bars],
+    )
+
+
+def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
+    """Recall against latency of every index; beaten points are left out."""
+    series = [
+        Series(name=one.servable, points=front(one.curve), slot=slot)
+        for slot, one in enumerate(indexes)
+    ]
+    latencies = [latency for one in series for latency, _ in one.points]
+    recalls = [recall for one in series for _, recall in one.points]
+    k = indexes[0].k
+    svg = line_chart(
+        series,
+        x=Axis(
+            label="ms per query",
+            ticks=_log_ticks(min(latencies), max(latencies)),
+            log=True,
+        ),
+        y=Axis(label=f"recall@{k}", ticks=nice_ticks(min(0.9, *recalls), 1.0)),
+        label=f"Recall@{k} against milliseconds per query: "
+        + "; ".join(f"{one.servable} {one.recall:.3f}" for one in indexes),
+    )
+    return Figure(
+        title=f"Recall@{k} against latency",
+        note=f"Measured while exporting on {indexes[0].num_queries:,} queries, one at a time.",
+        svg=Markup(svg),
+        key=[(f"line s{one.slot}", one.name) for one in series],
+    )
+
+
+def _hit_rates(metrics: Mapping[str, float]) -> list[tuple[int, float]]:
+    """`(k, hit rate)`, ascending."""
+    rates = [
+        (int(name.split("@")[1]), value)
+        for name, value in metrics.items()
+        if name.startswith("hit_rate@")
+    ]
+    return sorted(rates)
+
+
+def _epochs(records: Sequence[EpochRecord]) -> Axis:
+    last = records[-1].epoch
+    ticks = nice_ticks(0, last, count=6) if last > 6 else list(range(last + 1))
+    return Axis(label="epoch", ticks=ticks, written=lambda epoch: f"{epoch:.0f}")
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each decade, or its 1 where that is too much, from below to above."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    last = max(last, first + 1)
+    fine = [one * 10.0**power for power in range(first, last) for one in (1, 2, 5)] + [10.0**last]
+    start = max(place for place, tick in enumerate(fine) if tick <= low * 1.0001)
+    stop = min(place for place, tick in enumerate(fine) if tick >= high * 0.9999)
+    if stop == start:
+        stop = min(start + 1, len(fine) - 1)
+        start = stop - 1
+    if stop - start <= 7:
+        return fine[start : stop + 1]
+    return [10.0**power for power in range(first, last + 1)]

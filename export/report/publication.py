@@ -1,0 +1,170 @@
+"""Makes the report of an export and stores it with every version that the export stages."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import contract
+from export._tf import tf
+from export.config import ExportConfig
+from export.data.dataset import Dataset
+from export.gates.record import GateResult
+from export.manifest import package_versions, write_manifest
+from export.quality import Judged
+from export.ranking import inner_product_scorer
+from export.report.content import IndexFacts, Report, data_facts
+from export.report.render import render
+from export.report.samples import sample_users
+from export.split import Split
+from export.trained import TrainedModel
+from serving.probe import checksum
+
+__all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
+
+_STRANGER = "\x00nobody has this id"
+
+
+def export_report(
+    staged: Mapping[str, Path],
+    gates: Mapping[str, Sequence[GateResult]],
+    *,
+    dataset: Dataset,
+    split: Split,
+    model: TrainedModel,
+    judged: Sequence[Judged],
+    config: ExportConfig,
+) -> Report:
+    """The report of an export that is about to be published.
+
+    Args:
+        staged: Folder of each servable's version, its manifest written; at least one.
+        gates: Results of the gates by servable.
+        dataset: What the model was trained on.
+        split: How it was parted.
+        model: The towers.
+        judged: The model's metrics, then the baselines'.
+        config: Of the export.
+    """
+    manifests = {name: _manifest(path) for name, path in staged.items()}
+    first = next(iter(manifests.values()))
+    return Report(
+        model=config.model,
+        version=first["version"],
+        created=first["created"],
+        judged=judged,
+        indexes=[_index_facts(manifests[name], path) for name, path in staged.items()],
+        gates=gates,
+        config=first["config"],
+        packages=first["packages"],
+        **_of_training(dataset, split, model, config),
+    )
+
+
+def evaluation_report(
+    *,
+    dataset: Dataset,
+    split: Split,
+    model: TrainedModel,
+    judged: Sequence[Judged],
+    config: ExportConfig,
+) -> Report:
+    """The report of a training that is not published; as `export_report`, without indexes.
+
+    The first of `judged` gives the report its name.
+    """
+    settings = {
+        name: value for name, value in config.as_json().items() if name in ("towers", "train")
+    }
+    return Report(
+        model=judged[0].name,
+        version=None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        judged=judged,
+        config=settings,
+        packages=package_versions(),
+        **_of_training(dataset, split, model, config),
+    )
+
+
+def _of_training(
+    dataset: Dataset, split: Split, model: TrainedModel, config: ExportConfig
+) -> dict[str, Any]:
+    """What both kinds of report say of the training."""
+    return {
+        "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
+        "epochs": model.epochs,
+        "records": model.records,
+        "samples": sample_users(
+            dataset,
+            split,
+            inner_product_scorer(model.query_embeddings, model.candidate_embeddings),
+            stranger_scores=_stranger_scores(model),
+            seed=config.train.seed,
+        ),
+    }
+
+
+def _stranger_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
+    """Scores of all candidates for somebody whom training never saw."""
+    query = np.asarray(model.query_tower(tf.constant([_STRANGER])))[0]
+    scores: npt.NDArray[np.float32] = model.candidate_embeddings @ query
+    return scores
+
+
+def _index_facts(manifest: Mapping[str, Any], path: Path) -> IndexFacts:
+    """What a version's manifest says of its index, and its size on disk."""
+    index = manifest["index"]
+    recall = index["recall"]
+    chosen = recall["chosen"]
+    return IndexFacts(
+        servable=manifest["servable"],
+        kind=index["kind"],
+        exact=index["exact"],
+        k=recall["k"],
+        num_queries=recall["num_queries"],
+        target=recall["target"],
+        recall=chosen["recall"],
+        latency_ms=chosen["latency_ms"],
+        curve=[(point["latency_ms"], point["recall"]) for point in recall["curve"]],
+        parameters={
+            name: value for name, value in index.items() if name not in ("kind", "exact", "recall")
+        },
+        size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+    )
+
+
+def store_report(staged: Mapping[str, Path], report: Report) -> int:
+    """Stores the report in every version and its checksum in their manifests.
+
+    It comes after the gates, whose record is part of it; servers ignore it.
+
+    Returns:
+        Its size in bytes.
+    """
+    size = 0
+    for path in staged.values():
+        file = path / contract.REPORT_FILE
+        size = write_report(file, report)
+        manifest = _manifest(path)
+        manifest["files"] = dict(
+            sorted({**manifest["files"], contract.REPORT_FILE: checksum(file)}.items())
+        )
+        write_manifest(path, manifest)
+    return size
+
+
+def write_report(file: Path, report: Report) -> int:
+    """Writes a report and returns its size in bytes."""
+    return file.write_bytes(render(report).encode("utf-8", "replace"))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(
+        (path / contract.MANIFEST_FILE).read_text(encoding="utf-8")
+    )
+    return manifest

@@ -1,0 +1,150 @@
+"""From what a report says to one HTML file, which needs nothing else."""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from export.quality import Judged
+from export.report import figures, tables
+from export.report._words import percent
+from export.report.content import Report
+
+__all__ = ["render"]
+
+_PROTOCOLS = (
+    ("seen_excluded", "Seen candidates excluded"),
+    ("seen_kept", "Seen candidates kept"),
+)
+
+
+def render(report: Report) -> str:
+    """The report as HTML: the same text for the same report.
+
+    Nothing in it is loaded from elsewhere and nothing runs; all that comes from the data
+    is escaped.
+    """
+    return _environment().get_template("report.html").render(**_view(report))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("export.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _view(report: Report) -> dict[str, Any]:
+    """What the template shows."""
+    judged = [_renamed(one) for one in report.judged]
+    model = judged[0].evaluation
+    assert model is not None, "the model itself is always judged"
+    ks = sorted(
+        int(name.split("@")[1])
+        for name in model.metrics["seen_excluded"]
+        if name.startswith("hit_rate@")
+    )
+    few = max((k for k in ks if k <= 10), default=ks[0])
+    curves = []
+    if report.records:
+        curves.append(figures.loss_figure(report.records))
+        validation = figures.validation_figure(report.records, report.epochs)
+        if validation is not None:
+            curves.append(validation)
+    shown_ks = sorted({few, ks[-1]})
+    return {
+        "report": report,
+        "title": _title(report),
+        "summary": _summary(judged, few, ks[-1]),
+        "cards": list(_cards(report, judged, shown_ks)),
+        "rating": model.rating,
+        "problems": [one for one in judged if one.problem],
+        "metrics": [
+            tables.metrics_table(judged, protocol, caption) for protocol, caption in _PROTOCOLS
+        ],
+        "rates": [figures.hit_rate_figure(judged, protocol) for protocol, _ in _PROTOCOLS],
+        "curves": curves,
+        "bands_figure": figures.bands_figure(judged),
+        "breadth": tables.breadth_table(judged, "seen_excluded", shown_ks),
+        "activity_figure": figures.activity_figure(judged, few),
+        "activity": tables.activity_table(judged, "seen_excluded", shown_ks),
+        "recall_figure": figures.recall_figure(report.indexes) if report.indexes else None,
+        "indexes": tables.index_table(report.indexes) if report.indexes else None,
+        "gates": tables.gate_table(report.gates) if report.gates else None,
+        "configuration": list(tables.configuration_tables(report.config, report.packages)),
+        "k": few,
+    }
+
+
+def _renamed(one: Judged) -> Judged:
+    names = {"ease": "EASE", "ials": "iALS"}
+    return Judged(
+        name=names.get(one.name, one.name), evaluation=one.evaluation, problem=one.problem
+    )
+
+
+def _title(report: Report) -> str:
+    return report.model if report.version is None else f"{report.model}, version {report.version}"
+
+
+def _summary(judged: list[Judged], few: int, many: int) -> str:
+    """The headline in a sentence or two, for somebody who knows no metric."""
+    rates = [
+        (one.name, one.evaluation.metrics["seen_excluded"])
+        for one in judged
+        if one.evaluation is not None
+    ]
+    own = rates[0][1]
+    words = (
+        "Of 100 things that users chose and training did not see, "
+        f"{own[f'hit_rate@{few}'] * 100:.1f} are among the best {few} that the model recommends "
+        "to that user"
+    )
+    if many != few:
+        words += f", and {own[f'hit_rate@{many}'] * 100:.1f} among its best {many}"
+    popular = dict(rates[1:]).get("popularity")
+    if popular is None:
+        return f"{words}."
+    theirs = popular[f"hit_rate@{few}"]
+    words += f". Showing everybody what is popular finds {theirs * 100:.1f}"
+    if many != few:
+        words += f" and {popular[f'hit_rate@{many}'] * 100:.1f}"
+    if own[f"hit_rate@{few}"] <= theirs:
+        words += f": at {few}, this model is no better than popularity"
+    return f"{words}."
+
+
+def _cards(report: Report, judged: list[Judged], ks: list[int]) -> Any:
+    """Headline numbers: label, value, what to compare with."""
+    model = judged[0].evaluation
+    assert model is not None
+    popular = next(
+        (one.evaluation for one in judged[1:] if one.name == "popularity" and one.evaluation),
+        None,
+    )
+    for k in ks:
+        name = f"hit_rate@{k}"
+        value = model.metrics["seen_excluded"][name]
+        more = "seen candidates excluded"
+        theirs = popular.metrics["seen_excluded"][name] if popular is not None else 0.0
+        if theirs > 0:
+            more = f"{value / theirs:.1f} × popularity's {percent(theirs)}"
+        yield f"Hit rate@{k}", percent(value), more
+    few = ks[0]
+    coverage = model.metrics["seen_excluded"][f"coverage@{few}"]
+    yield f"Coverage@{few}", percent(coverage), "of the corpus is recommended to somebody"
+    if report.indexes:
+        best = min(report.indexes, key=lambda one: one.latency_ms)
+        yield "Fastest index", f"{best.latency_ms:.2g} ms", f"{best.kind}, recall {best.recall:.3f}"
+    if report.gates:
+        found = [result for results in report.gates.values() for result in results]
+        good = sum(result.verdict == "passed" for result in found)
+        others = sorted({str(one.verdict) for one in found if one.verdict != "passed"})
+        rest = ", ".join(
+            f"{sum(result.verdict == verdict for result in found)} {verdict}" for verdict in others
+        )
+        yield "Gates", f"{good} passed", rest or "all of them"

@@ -1,0 +1,135 @@
+"""Some users to look at: what they had, and what they are shown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from export.data.dataset import Attribute, Dataset
+from export.ranking import Scorer
+from export.report.content import SampleUser, Shown
+from export.split import Split
+
+__all__ = ["sample_users"]
+
+_SHOWN = 10  # candidates in either list
+_LONGEST = 200  # characters of a title or an attribute
+
+
+def sample_users(
+    dataset: Dataset,
+    split: Split,
+    scorer: Scorer,
+    *,
+    stranger_scores: npt.NDArray[np.float32] | None,
+    seed: int,
+) -> list[SampleUser]:
+    """The most active user, the median and the least active one, one at random, a stranger.
+
+    All but the stranger have interactions in both parts; fewer are returned where there
+    are fewer such users.
+
+    Args:
+        dataset: The interactions that `split` refers to.
+        split: All that it does not hold out counts as the user's history.
+        scorer: Gives the recommendations.
+        stranger_scores: Float32 `[num_candidates]`, scores for somebody unknown; None
+            to leave the stranger out.
+        seed: Of the choice at random.
+    """
+    activity = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
+    judged = np.unique(dataset.user_positions[split.held_out])
+    judged = judged[activity[judged] > 0]
+    # Most active first; equally active ones by position.
+    judged = judged[np.argsort(-activity[judged], kind="stable")]
+    chosen: dict[int, str] = {}
+    if len(judged):
+        chosen[int(judged[0])] = "The most active user"
+        chosen.setdefault(int(judged[len(judged) // 2]), "A user of median activity")
+        chosen.setdefault(int(judged[-1]), "One of the least active users")
+        rest = [int(user) for user in judged if int(user) not in chosen]
+        if rest:
+            at_random = rest[int(np.random.default_rng(seed).integers(len(rest)))]
+            chosen[at_random] = "A user picked at random"
+    samples = [_known(dataset, split, scorer, user, kind) for user, kind in chosen.items()]
+    if stranger_scores is not None:
+        samples.append(
+            SampleUser(
+                kind="Somebody new",
+                user_id=None,
+                num_interactions=0,
+                num_held_out=0,
+                history=(),
+                recommendations=[
+                    _shown(dataset, int(candidate)) for candidate in _best(stranger_scores, [])
+                ],
+            )
+        )
+    return samples
+
+
+def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str) -> SampleUser:
+    mine = split.fitted[dataset.user_positions[split.fitted] == user]
+    held_out = split.held_out[dataset.user_positions[split.held_out] == user]
+    wanted = set(dataset.candidate_positions[held_out].tolist())
+    scores = scorer(np.array([user], np.int32))[0]
+    return SampleUser(
+        kind=kind,
+        user_id=dataset.user_ids[user],
+        num_interactions=len(mine),
+        num_held_out=len(held_out),
+        history=[
+            _shown(
+                dataset,
+                int(dataset.candidate_positions[row]),
+                rating=None if dataset.ratings is None else float(dataset.ratings[row]),
+            )
+            for row in _best_liked(dataset, mine)[:_SHOWN]
+        ],
+        recommendations=[
+            _shown(dataset, candidate, chosen=candidate in wanted)
+            for candidate in _best(scores, dataset.candidate_positions[mine].tolist())
+        ],
+    )
+
+
+def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Interactions by rating, then time, both downwards; as they come where neither is known."""
+    keys: list[npt.NDArray[np.float64]] = [-rows.astype(np.float64)]
+    if dataset.timestamps is not None:
+        keys.append(-dataset.timestamps[rows].astype(np.float64))
+    if dataset.ratings is not None:
+        keys.append(-dataset.ratings[rows].astype(np.float64))
+    return rows[np.lexsort(keys)]
+
+
+def _best(scores: npt.NDArray[np.float32], seen: Sequence[int]) -> list[int]:
+    """The best candidates but those seen, best first, equal scores by position."""
+    left = scores.copy()
+    left[np.asarray(seen, np.int64)] = -np.inf
+    order = np.argsort(-left, kind="stable")[:_SHOWN]
+    return [int(candidate) for candidate in order if np.isfinite(left[candidate])]
+
+
+def _shown(
+    dataset: Dataset, candidate: int, *, rating: float | None = None, chosen: bool = False
+) -> Shown:
+    parts = [_value(attribute, candidate) for attribute in dataset.attributes.values()]
+    return Shown(
+        title=_cut(dataset.titles[candidate] or dataset.candidate_ids[candidate]),
+        attributes=_cut(" · ".join(part for part in parts if part)),
+        rating=rating,
+        chosen=chosen,
+    )
+
+
+def _value(attribute: Attribute, candidate: int) -> str:
+    if attribute.values is not None:
+        return ", ".join(attribute.values[candidate])
+    assert attribute.numbers is not None
+    number = float(attribute.numbers[candidate])
+    return f"{number:.10g}" if np.isfinite(number) else ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

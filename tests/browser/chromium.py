@@ -1,0 +1,206 @@
+"""Drives a headless Chromium by its DevTools protocol, over a pipe: no ports, no driver."""
+
+import base64
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+__all__ = ["Browser", "Page", "browser"]
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_START_TIMEOUT, _CALL_TIMEOUT = 30.0, 30.0  # seconds
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # nothing may be asked for, so nothing is found
+    "--remote-debugging-pipe",
+)
+
+
+class Browser:
+    """A running Chromium; commands go to its one page."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        to_browser, self._to = os.pipe()
+        self._from, from_browser = os.pipe()
+        self._log = (profile / "stderr").open("w+")
+
+        def wire() -> None:
+            # The browser reads commands from descriptor 3 and answers on 4. Both ends are
+            # first moved out of the way of those two numbers.
+            one, other = os.dup(to_browser), os.dup(from_browser)
+            while one in (3, 4) or other in (3, 4):
+                one, other = os.dup(one), os.dup(other)
+            os.dup2(one, 3)
+            os.dup2(other, 4)
+
+        self._process = subprocess.Popen(
+            [program, *_FLAGS, f"--user-data-dir={profile / 'data'}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+            preexec_fn=wire,
+            close_fds=False,
+            start_new_session=True,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._buffer = b""
+        self._last = 0
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        targets = self.call("Target.getTargets", timeout=_START_TIMEOUT)["targetInfos"]
+        target = next(one["targetId"] for one in targets if one["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, *, timeout: float = _CALL_TIMEOUT, **params: Any) -> dict[str, Any]:
+        """The result of a command of the protocol; events on the way are kept."""
+        self._last += 1
+        number = self._last
+        message: dict[str, Any] = {"id": number, "method": method, "params": params}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._receive(deadline, method)
+            if answer.get("id") == number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                result: dict[str, Any] = answer["result"]
+                return result
+            self.events.append(answer)
+
+    def wait_for(self, event: str, *, timeout: float = _CALL_TIMEOUT) -> None:
+        """Waits until an event has come."""
+        deadline = time.monotonic() + timeout
+        while not any(one.get("method") == event for one in self.events):
+            self.events.append(self._receive(deadline, event))
+
+    def _receive(self, deadline: float, waiting_for: str) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            left = deadline - time.monotonic()
+            ready = left > 0 and select.select([self._from], [], [], left)[0]
+            chunk = os.read(self._from, 1 << 20) if ready else b""
+            if not chunk:
+                what = "ended" if ready else "does not answer"
+                pytest.fail(f"Chromium {what} ({waiting_for}); it wrote:\n{self._written()}")
+            self._buffer += chunk
+        message, self._buffer = self._buffer.split(b"\0", 1)
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+    def _written(self) -> str:
+        self._log.seek(0)
+        return self._log.read()[-4000:]
+
+    def open(self, file: Path, *, width: int, height: int = 900, scheme: str = "light") -> "Page":
+        """Loads a file into a window of this many CSS pixels."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+        self.events.clear()
+        self.call("Page.navigate", url=file.as_uri())
+        self.wait_for("Page.loadEventFired")
+        return Page(self)
+
+    def close(self) -> None:
+        """Ends the browser with all its processes."""
+        for stream in (self._to, self._from):
+            os.close(stream)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Page:
+    """A page that was loaded, and what happened while it was."""
+
+    def __init__(self, owner: Browser) -> None:
+        self._owner = owner
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page, from outside of it."""
+        answer = self._owner.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def screenshot(self) -> bytes:
+        """All of the page as PNG, beyond the window's height too."""
+        got = self._owner.call(
+            "Page.captureScreenshot",
+            format="png",
+            captureBeyondViewport=True,
+            optimizeForSpeed=True,
+        )
+        return base64.b64decode(got["data"])
+
+    def pdf(self) -> bytes:
+        """The page as it prints."""
+        got = self._owner.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)
+        return base64.b64decode(got["data"])
+
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, the page's own among them."""
+        return [
+            event["params"]["request"]["url"]
+            for event in self._owner.events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings of the console."""
+        kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        return [
+            json.dumps(event["params"])
+            for event in self._owner.events
+            if event.get("method") in kinds
+        ]
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Browser]:
+    """A headless Chromium with a new profile below `folder`; skips the test where there is none."""
+    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium here; run tests/browser/install.sh as root")
+    with Browser(program, folder) as running:
+        yield running
