@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -77,7 +78,9 @@ def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "export",
         help="train a model, index it, and publish its servables",
         description="Trains a two-tower model on interactions and publishes one servable per "
-        "index, all with the same new version number.",
+        "index, all with the same new version number. Where TF_CONFIG names several workers, "
+        "the same command in each of them trains with MultiWorkerMirroredStrategy, and the "
+        "first one publishes.",
         epilog=f"Example:\n  {_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -215,9 +218,16 @@ def _run_export(args: argparse.Namespace) -> int:
     from export.console import ConsoleProgress
     from export.data import load
     from export.gates.record import GateError
-    from export.pipeline import run_export
+    from export.pipeline import help_train, run_export
+    from export.workers import join_workers
 
+    workers = join_workers(os.environ)
     folder = args.checkpoints or args.repository / f".training-{config.export.model}"
+    checkpoints = CheckpointConfig(folder=folder, resume=args.resume)
+    if not workers.is_chief:
+        help_train(load(config.data), config.export, workers=workers, checkpoints=checkpoints)
+        sys.stderr.write(f"worker {workers.index} of {workers.count} is done; 0 publishes\n")
+        return 0
     try:
         with ConsoleProgress(sys.stderr) as progress:
             result = run_export(
@@ -226,7 +236,8 @@ def _run_export(args: argparse.Namespace) -> int:
                 args.repository,
                 progress=progress,
                 gates=config.gates,
-                checkpoints=CheckpointConfig(folder=folder, resume=args.resume),
+                checkpoints=checkpoints,
+                workers=workers,
                 baselines=BASELINES if args.baselines else BASELINES[:1],
             )
     except GateError as exc:

@@ -10,7 +10,11 @@ Embed = Callable[[tf.Tensor], tf.Tensor]
 
 
 def in_batch_softmax(
-    embed_users: Embed, embed_candidates: Embed, users: tf.Tensor, candidates: tf.Tensor
+    embed_users: Embed,
+    embed_candidates: Embed,
+    users: tf.Tensor,
+    candidates: tf.Tensor,
+    others: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Sum over a batch of -log softmax of each candidate among all candidates of the batch.
 
@@ -24,16 +28,20 @@ def in_batch_softmax(
         embed_candidates: Likewise for candidates.
         users: Int32 `[batch]`, positions.
         candidates: Int32 `[batch]`, positions.
+        others: Int32 `[n]`, candidates of the batch's rows that another worker sums over;
+            they compete here, too.
 
     Returns:
         Float32 scalar.
     """
     distinct_users, user_of, user_counts = tf.unique_with_counts(users)
-    distinct_candidates, candidate_of, candidate_counts = tf.unique_with_counts(candidates)
+    competing = candidates if others is None else tf.concat([candidates, others], axis=0)
+    distinct_candidates, candidate_of, candidate_counts = tf.unique_with_counts(competing)
     queries = embed_users(distinct_users)
     embeddings = embed_candidates(distinct_candidates)
     scores = tf.matmul(queries, embeddings, transpose_b=True)
     raised = scores + tf.math.log(tf.cast(candidate_counts, tf.float32))
     totals = tf.reduce_logsumexp(raised, axis=1) * tf.cast(user_counts, tf.float32)
-    own = tf.gather(queries, user_of) * tf.gather(embeddings, candidate_of)
+    own = tf.gather(queries, user_of)
+    own *= tf.gather(embeddings, candidate_of[: tf.size(candidates)])
     return tf.reduce_sum(totals) - tf.reduce_sum(own)

@@ -37,6 +37,7 @@ class RetrievalModel(tfrs.Model):
             self.candidate_tower.embed_positions,
             features["user"],
             features["candidate"],
+            features.get("others"),
         )
 
     def query_embeddings(self) -> npt.NDArray[np.float32]:

@@ -36,6 +36,7 @@ from export.targets import check_target
 from export.train import train
 from export.trained import TrainedModel
 from export.warmup import write_warmup_records
+from export.workers import Workers
 from serving.probe import checksums
 from serving.repository import ModelRepository
 
@@ -44,6 +45,7 @@ __all__ = [
     "RECALL_PICTURE",
     "ExportResult",
     "Trained",
+    "help_train",
     "publish_trained",
     "run_export",
 ]
@@ -106,6 +108,7 @@ def run_export(
     progress: Progress | None = None,
     gates: GateSettings | None = None,
     checkpoints: CheckpointConfig | None = None,
+    workers: Workers | None = None,
     baselines: Sequence[str] = ("popularity",),
 ) -> ExportResult:
     """Trains a model and publishes it through every configured index.
@@ -120,6 +123,8 @@ def run_export(
         gates: What the gates require; None for their defaults.
         checkpoints: Where an interrupted training can go on from; taken away after the
             publication. None for nowhere.
+        workers: The processes that train, this one being the chief; the others call
+            `help_train`. None for this one alone.
         baselines: Names from `export.baselines.BASELINES` to show in the report.
 
     Raises:
@@ -131,7 +136,7 @@ def run_export(
     for index in config.indexes:  # before training, where it can be told so early
         _check_target(config, index, custom_ops(index))
     timer = StepTimer(progress or Progress())
-    trained = _train(dataset, config, timer, checkpoints, baselines)
+    trained = _train(dataset, config, timer, checkpoints, workers, baselines)
     result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
@@ -223,20 +228,41 @@ class _Common:
         self.corpus_facts = corpus_facts(trained.model.candidate_embeddings)
 
 
-def _train(
+def help_train(
     dataset: Dataset,
     config: ExportConfig,
-    timer: StepTimer,
-    checkpoints: CheckpointConfig | None,
-    baselines: Sequence[str],
-) -> Trained:
-    split = make_split(
+    *,
+    workers: Workers,
+    checkpoints: CheckpointConfig | None = None,
+) -> None:
+    """The part in an export of the workers that are not the chief: see `run_export`.
+
+    Raises:
+        ValueError: As there; or another worker was lost.
+    """
+    split = _split(dataset, config)
+    train(dataset, split, config.towers, config.train, checkpoints=checkpoints, workers=workers)
+
+
+def _split(dataset: Dataset, config: ExportConfig) -> Split:
+    return make_split(
         dataset,
         method=config.train.split,
         held_out_fraction=config.train.held_out_fraction,
         validation_fraction=config.train.validation_fraction,
         seed=config.train.seed,
     )
+
+
+def _train(
+    dataset: Dataset,
+    config: ExportConfig,
+    timer: StepTimer,
+    checkpoints: CheckpointConfig | None,
+    workers: Workers | None,
+    baselines: Sequence[str],
+) -> Trained:
+    split = _split(dataset, config)
     with timer.step("train") as measures:
         model = train(
             dataset,
@@ -245,6 +271,7 @@ def _train(
             config.train,
             progress=timer.progress,
             checkpoints=checkpoints,
+            workers=workers,
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:

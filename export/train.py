@@ -15,8 +15,12 @@ from export.split import Split
 from export.train_batches import train_on_interactions
 from export.train_users import train_on_users
 from export.trained import TrainedModel
+from export.workers import Workers
 
 __all__ = ["train"]
+
+# What a collective operation ends with when one of its processes is gone.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +33,22 @@ def train(
     *,
     progress: Progress | None = None,
     checkpoints: CheckpointConfig | None = None,
+    workers: Workers | None = None,
 ) -> TrainedModel:
     """A model that knows all of `split` but its held-out part.
 
     The same data, configuration and seed give the same model on the same machine, even
-    when the training was interrupted and went on from a checkpoint.
+    when the training was interrupted and went on from a checkpoint. Several workers end
+    with the same model each, equal to that of one up to the order of additions.
+
+    Args:
+        dataset: The interactions.
+        split: Which of them are trained on.
+        model_config: Shape of the towers.
+        config: How they are trained.
+        progress: Told of batches.
+        checkpoints: Where an interrupted training can go on from; None for nowhere.
+        workers: The processes that train, each of which calls this; None for this one alone.
 
     Raises:
         CheckpointError: The checkpoint to go on from is of another training, or cannot be
@@ -46,9 +61,22 @@ def train(
     checkpoint = None
     if checkpoints is not None:
         identity = _identity(dataset, split, model_config, config)
+        identity["workers"] = 1 if workers is None else workers.count
         checkpoint = Checkpoint(checkpoints, identity)
     recipe = train_on_users if config.loss == "user_softmax" else train_on_interactions
-    model = recipe(dataset, split, model_config, config, progress or Progress(), checkpoint)
+    if workers is not None and not workers.is_chief:
+        config = dataclasses.replace(config, tensorboard=None)
+    try:
+        model = recipe(
+            dataset, split, model_config, config, progress or Progress(), checkpoint, workers
+        )
+    except _LOST as exc:
+        if workers is None or workers.count == 1:
+            raise
+        raise ValueError(
+            f"worker {workers.index} of {workers.count} lost another one while training; "
+            "start all of them again, with --resume to go on"
+        ) from exc
     if config.rating_weight and model.rating_head is None:
         head = fit_linear_head(dataset, split, model.candidate_embeddings)
         model = dataclasses.replace(model, rating_head=head)

@@ -18,6 +18,7 @@ from export.split import Split
 from export.summaries import Summaries
 from export.trained import TrainedModel, popular_query
 from export.training_loop import TrainingLoop
+from export.workers import Workers, alone
 
 __all__ = ["InBatchSteps", "train_on_interactions"]
 
@@ -29,6 +30,7 @@ def train_on_interactions(
     config: TrainConfig,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
+    workers: Workers | None = None,
 ) -> TrainedModel:
     """A model trained on all that is not held out, for as many epochs as configured.
 
@@ -37,7 +39,7 @@ def train_on_interactions(
         ValueError: The loss stopped being a number.
     """
     saved = checkpoint.restored() if checkpoint is not None else None
-    steps = InBatchSteps(dataset, split.fitted, model_config, config)
+    steps = InBatchSteps(dataset, split.fitted, model_config, config, workers)
     loop = steps.loop(progress, "fit", checkpoint)
     with Summaries(config.tensorboard) as summaries:
         records = loop.run(config.epochs, saved=saved, finished=summaries.write)
@@ -68,9 +70,15 @@ class InBatchSteps:
         interactions: npt.NDArray[np.int64],
         model_config: ModelConfig,
         config: TrainConfig,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers or alone()
+        if config.rating_weight and self._workers.count > 1:
+            raise ValueError(
+                f"rating_weight {config.rating_weight:g} needs one process, and TF_CONFIG names "
+                f"{self._workers.count}; unset it, or train without ratings"
+            )
         tf.keras.utils.set_random_seed(config.seed)
-        self.model = _model(dataset, model_config, config)
         self._columns: dict[str, npt.NDArray[Any]] = {
             "user": dataset.user_positions[interactions],
             "candidate": dataset.candidate_positions[interactions],
@@ -82,8 +90,10 @@ class InBatchSteps:
         )
         self._config = config
         optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
-        self._optimizer = optimizers[config.optimizer](config.learning_rate)
-        self._optimizer.build(self.model.trainable_variables)
+        with self._workers.strategy.scope():
+            self.model = _model(dataset, model_config, config)
+            self._optimizer = optimizers[config.optimizer](config.learning_rate)
+            self._optimizer.build(self.model.trainable_variables)
         self._step = self._make_step()
 
     def loop(self, progress: Progress, phase: str, checkpoint: Checkpoint | None) -> TrainingLoop:
@@ -97,12 +107,17 @@ class InBatchSteps:
             progress=progress,
             phase=phase,
             checkpoint=checkpoint,
+            workers=self._workers,
         )
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Learns from a batch of interactions, given by their positions."""
+        own = np.arange(len(examples)) % self._workers.count == self._workers.index
+        features = {name: column[examples[own]] for name, column in self._columns.items()}
+        features["others"] = self._columns["candidate"][examples[~own]]
         return self._step(
-            {name: tf.constant(column[examples]) for name, column in self._columns.items()}
+            {name: tf.constant(column) for name, column in features.items()},
+            tf.constant(len(examples), tf.float32),
         )
 
     def interactions(self, examples: npt.NDArray[np.int32]) -> int:
@@ -118,15 +133,20 @@ class InBatchSteps:
         specs = {
             name: tf.TensorSpec([None], column.dtype) for name, column in self._columns.items()
         }
+        specs["others"] = tf.TensorSpec([None], tf.int32)
 
-        @tf.function(input_signature=[specs])
-        def step(features: dict[str, tf.Tensor]) -> tf.Tensor:
+        def replica_step(features: dict[str, tf.Tensor], total: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 loss = self.model.compute_loss(features, training=True)
             gradients = tape.gradient(loss, variables)
+            # Sums the gradients of all workers, as TFRS's loss is a sum.
             self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            # TFRS's loss is a sum; a mean can be compared between batches.
-            return loss / tf.cast(tf.size(features["user"]), tf.float32)
+            # A mean can be compared between batches.
+            return self._workers.sum(loss) / total
+
+        @tf.function(input_signature=[specs, tf.TensorSpec([], tf.float32)])
+        def step(features: dict[str, tf.Tensor], total: tf.Tensor) -> tf.Tensor:
+            return self._workers.strategy.run(replica_step, args=(features, total))
 
         return step
 

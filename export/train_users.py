@@ -25,6 +25,7 @@ from export.towers import TableTower
 from export.trained import EpochRecord, TrainedModel, popular_query
 from export.training_loop import TrainingLoop
 from export.user_softmax import UserSoftmaxModel
+from export.workers import Workers, alone
 
 __all__ = ["UserSteps", "train_on_users"]
 
@@ -43,6 +44,7 @@ def train_on_users(
     config: TrainConfig,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
+    workers: Workers | None = None,
 ) -> TrainedModel:
     """A model trained on all that is not held out.
 
@@ -59,7 +61,7 @@ def train_on_users(
         epochs = saved.carried["epochs"]
         records = [EpochRecord(**record) for record in saved.carried["records"]]
     elif len(split.validation):
-        search = UserSteps(dataset, split.training, model_config, config)
+        search = UserSteps(dataset, split.training, model_config, config, workers)
         loop = search.loop(progress, "search", checkpoint)
         records = search.run(loop, config.epochs, saved=saved, validation=split)
         looks = [record for record in records if record.validation is not None]
@@ -67,7 +69,7 @@ def train_on_users(
         log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
         del search, loop
         gc.collect()  # its tables and their moments, before the next ones are made
-    final = UserSteps(dataset, split.fitted, model_config, config)
+    final = UserSteps(dataset, split.fitted, model_config, config, workers)
     carried = {"epochs": epochs, "records": [dataclasses.asdict(record) for record in records]}
     loop = final.loop(progress, _FIT, checkpoint, carried)
     fitted = final.run(loop, epochs, saved=saved)
@@ -104,14 +106,23 @@ class UserSteps:
         interactions: npt.NDArray[np.int64],
         model_config: ModelConfig,
         config: TrainConfig,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers or alone()
         self._dataset = dataset
         self._config = config
         self.histories = UserHistories(dataset, interactions)
-        self.model = UserSoftmaxModel(dataset, self.histories, model_config, config)
-        self._optimizer = make_optimizer(
-            config.optimizer, config.learning_rate, lazy=self.model.is_sampled
-        )
+        # Made outside of the strategy, all workers draw the same numbers.
+        random = tf.random.Generator.from_seed(config.seed)
+        with self._workers.strategy.scope():
+            self.model = UserSoftmaxModel(
+                dataset, self.histories, model_config, config, random=random
+            )
+            self._optimizer = make_optimizer(
+                config.optimizer, config.learning_rate, lazy=self.model.is_sampled
+            )
+            # It would make its variables at its first step; a checkpoint needs them before.
+            self._optimizer._create_all_weights(self.model.trainable_variables)
         self._step = self._make_step()
 
     def loop(
@@ -131,6 +142,7 @@ class UserSteps:
             phase=phase,
             checkpoint=checkpoint,
             carried=carried,
+            workers=self._workers,
         )
 
     def run(
@@ -154,7 +166,9 @@ class UserSteps:
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Learns from a batch of users."""
-        return self._step(tf.constant(examples))
+        own = examples[self._workers.index :: self._workers.count]
+        total = (self.histories.counts[examples] ** self._config.activity_power).sum()
+        return self._step(tf.constant(own), tf.constant(total, tf.float32))
 
     def interactions(self, examples: npt.NDArray[np.int32]) -> int:
         """How many interactions those users have."""
@@ -166,16 +180,20 @@ class UserSteps:
 
     def _make_step(self) -> "tf.types.experimental.GenericFunction":
         variables = self.model.trainable_variables
-        # The optimizer makes its variables at its first step; a checkpoint needs them before.
-        self._optimizer._create_all_weights(variables)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
-        def step(users: tf.Tensor) -> tf.Tensor:
+        def replica_step(users: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = self.model.loss(users)
+                loss = self.model.loss(users, total)
             gradients = tape.gradient(loss, variables)
+            # Sums the gradients of all workers.
             self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return loss
+            return self._workers.sum(loss)
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.float32)]
+        )
+        def step(users: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+            return self._workers.strategy.run(replica_step, args=(users, total))
 
         return step
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export._tf import tf
-from export.checkpoint import Checkpoint, Saved
+from export.checkpoint import Checkpoint, CheckpointError, Saved
 from export.config import TrainConfig
 from export.progress import Progress, TrainingState
 from export.trained import EpochRecord
+from export.workers import Workers, alone
 
 __all__ = ["Steps", "TrainingLoop"]
 
@@ -80,6 +81,7 @@ class TrainingLoop:
         phase: str,
         checkpoint: Checkpoint | None = None,
         carried: Mapping[str, Any] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """Takes note; `run` trains.
 
@@ -92,6 +94,7 @@ class TrainingLoop:
             phase: Name in checkpoints and progress.
             checkpoint: Where to save; None for nowhere.
             carried: What a checkpoint of this phase shall hold besides.
+            workers: Who trains; None for this process alone.
         """
         self._steps = steps
         self._examples = examples
@@ -101,6 +104,7 @@ class TrainingLoop:
         self._phase = phase
         self._checkpoint = checkpoint
         self._carried = dict(carried or {})
+        self._workers = workers or alone()
 
     def run(
         self,
@@ -121,19 +125,26 @@ class TrainingLoop:
             finished: Told of each epoch.
 
         Raises:
+            CheckpointError: The workers do not see the same checkpoint.
             ValueError: The loss stopped being a number.
         """
         random = np.random.default_rng(self._config.seed)
         state = _State(order=random.bit_generator.state)
         if saved is not None and saved.phase == self._phase:
             state = self._restore(saved)
+        if not self._workers.agree(state.epoch * self.batches + state.batch):
+            raise CheckpointError(
+                "the workers do not see the same checkpoint; put it where all of them can read "
+                "it with --checkpoints, or start anew without --resume"
+            )
         while state.epoch < epochs and (validate is None or state.since < self._config.patience):
             loss = self._epoch(state, random, epochs)
             value = None
             if validate is not None and (
                 (state.epoch + 1) % epochs_between_looks == 0 or state.epoch + 1 == epochs
             ):
-                value = validate()
+                # One number for all workers, so that they stop together.
+                value = self._workers.mean(validate())
                 better = value > state.best
                 state.best, state.since = (value, 0) if better else (state.best, state.since + 1)
             state.epoch, state.batch, state.losses = state.epoch + 1, 0, []
@@ -179,6 +190,8 @@ class TrainingLoop:
         )
 
     def _save_if_due(self, state: _State) -> None:
+        if not self._workers.is_chief:
+            return
         if self._checkpoint is not None and self._checkpoint.due():
             self._checkpoint.save(
                 phase=self._phase,

@@ -46,12 +46,23 @@ class UserSoftmaxModel(tf.Module):
         histories: UserHistories,
         model_config: ModelConfig,
         config: TrainConfig,
+        *,
+        random: Any = None,
     ) -> None:
+        """Draws the initial values.
+
+        Args:
+            dataset: The interactions.
+            histories: Those that are trained on.
+            model_config: Shape of the towers.
+            config: How they are trained.
+            random: Generator of initial values and samples; None for one by the seed.
+        """
         super().__init__()
         self._histories = histories
         self._temperature = model_config.temperature
         self._activity_power = config.activity_power
-        self._random = tf.random.Generator.from_seed(config.seed)
+        self._random = random or tf.random.Generator.from_seed(config.seed)
         self._num_candidates = len(dataset.candidate_ids)
         self._sampled = sample_size(
             self._num_candidates, config.batch_size, config.sampled_candidates
@@ -95,11 +106,16 @@ class UserSoftmaxModel(tf.Module):
             rows = rows + self._features.project(self._weights, candidates)
         return tf.math.l2_normalize(rows, axis=1)
 
-    def loss(self, users: tf.Tensor) -> tf.Tensor:
+    def loss(self, users: tf.Tensor, total: tf.Tensor | None = None) -> tf.Tensor:
         """Mean loss per user of a batch, weighted by a power of their activity.
 
         Of one interaction: -log(exp(s) / (exp(s) + sum of exp over the candidates that
         the user has not)), where s is the cosine over the temperature.
+
+        Args:
+            users: Int32 `[batch]`, positions.
+            total: Sum of the weights of the whole batch, where `users` are a part of it; the
+                parts' losses then add up to the batch's.
         """
         rows, own = self._histories.entries(users)
         queries = self.embed_users(users)
@@ -111,7 +127,8 @@ class UserSoftmaxModel(tf.Module):
         counts = tf.math.segment_sum(tf.ones_like(losses), rows)
         weights = counts**self._activity_power
         means = tf.math.segment_sum(losses, rows) / counts
-        return tf.reduce_sum(weights * means) / tf.reduce_sum(weights)
+        total = tf.reduce_sum(weights) if total is None else total
+        return tf.reduce_sum(weights * means) / total
 
     def _scores_of_all(
         self, queries: tf.Tensor, rows: tf.Tensor, own: tf.Tensor
