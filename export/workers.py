@@ -94,9 +94,7 @@ def _place(text: str) -> tuple[int, int]:
     cluster, task = config["cluster"], config.get("task")
     for kind, addresses in cluster.items():
         if kind not in ("chief", "worker"):
-            raise _wrong(
-                f'names {kind!r} in "cluster"; all processes train, as "worker" or "chief"'
-            )
+            raise _wrong(f'names {kind!r} in "cluster"; use "worker", and "chief" if you like')
         if not isinstance(addresses, list) or not all(
             isinstance(one, str) and one.rpartition(":")[2].isdigit() for one in addresses
         ):

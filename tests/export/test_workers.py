@@ -18,8 +18,7 @@ from export.train import train
 from export.workers import alone, join_workers
 
 RECIPES = {
-    "users": TrainConfig(epochs=3, batch_size=16, learning_rate=0.03),
-    "sampled": TrainConfig(epochs=2, batch_size=16, sampled_candidates=50),
+    "users": TrainConfig(epochs=3, batch_size=16, learning_rate=0.03, sampled_candidates=50),
     "interactions": TrainConfig(
         loss="in_batch_softmax", optimizer="adagrad", epochs=3, batch_size=250, learning_rate=0.1
     ),
@@ -67,7 +66,7 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def run_workers(commands: list[list[str]], *, timeout: float = 150.0) -> list[str]:
+def run_workers(commands: list[list[str]], *, timeout: float = 240.0) -> list[str]:
     """Runs one command per worker of a cluster; returns what each wrote to stderr."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
     processes: list[subprocess.Popen[bytes]] = []
