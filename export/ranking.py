@@ -168,10 +168,13 @@ def rank_in_one_order(
     # The j-th unseen candidate stands at j plus the number of seen ones ahead of it. Those
     # are the i-th seen ones with (place - i) <= j, which ascends like the places.
     shifted = keys - (np.arange(len(keys)) - starts[rows])
-    cells = np.arange(len(users))[:, None] * num_candidates + np.arange(top_k)[None]
-    places = np.searchsorted(shifted, cells, side="right") - starts[:, None] + np.arange(top_k)
-    found = places < num_candidates
-    unseen = np.where(found, order[np.minimum(places, num_candidates - 1)], -1)
+    unseen = np.full((len(users), top_k), -1, np.int32)
+    for start, stop in _batches(len(users), top_k):
+        part = np.arange(start, stop)[:, None]
+        cells = part * num_candidates + np.arange(top_k)
+        places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
+        found = places < num_candidates
+        unseen[start:stop][found] = order[places[found]]
     return Ranking(
         top_k=top_k,
         users=users,
@@ -182,8 +185,8 @@ def rank_in_one_order(
             "seen_excluded": np.where(gone, top_k, np.minimum(left, top_k)),
         },
         top={
-            "seen_kept": np.repeat(order[None, :top_k], len(users), axis=0).astype(np.int32),
-            "seen_excluded": unseen.astype(np.int32),
+            "seen_kept": np.broadcast_to(order[:top_k].astype(np.int32), (len(users), top_k)),
+            "seen_excluded": unseen,
         },
     )
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export import metrics
 from export import ranking as module
 from export.data.dataset import Dataset
 from export.metrics import activity_buckets, at_k, bootstrap, breadth, popularity_bands
-from export.ranking import Scorer, inner_product_scorer, rank_held_out, rank_in_one_order
+from export.ranking import Ranking, Scorer, inner_product_scorer, rank_held_out, rank_in_one_order
 from export.split import Split
 
 
@@ -89,15 +90,17 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
 
 
 @settings(deadline=None, max_examples=300)
-@given(problems())
+@given(problems(), st.sampled_from([1, 10_000]))
 def test_one_order_for_all_ranks_as_scoring_does(
-    problem: tuple[Dataset, Split, npt.NDArray[np.float32], int],
+    problem: tuple[Dataset, Split, npt.NDArray[np.float32], int], cells_per_batch: int
 ) -> None:
     dataset, split, scores, top_k = problem
     same = np.repeat(scores[:1], len(scores), axis=0)
     expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
     order = np.argsort(-same[0], kind="stable")
-    got = rank_in_one_order(order, dataset, split, top_k=top_k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SCORES_PER_BATCH", cells_per_batch)
+        got = rank_in_one_order(order, dataset, split, top_k=top_k)
     np.testing.assert_array_equal(got.users, expected.users)
     np.testing.assert_array_equal(got.owners, expected.owners)
     for protocol in ("seen_kept", "seen_excluded"):
@@ -155,6 +158,30 @@ def test_bootstrap_interval_holds_the_metric_and_is_repeatable(
     width = 2 * 1.96 * math.sqrt(value * (1 - value) / len(split.held_out))
     assert 0.5 * width < interval.high - interval.low < 2 * width
     assert bootstrap(ranking, "seen_kept", [10], resamples=500, seed=1) == intervals
+
+
+def test_bootstrap_of_groups_is_as_wide_as_that_of_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(3000), random.integers(1, 20, 3000))
+    # Some users are easier than others, so their interactions depend on each other.
+    ranks = random.geometric(random.uniform(0.02, 0.3, 3000)[users])
+    ranking = Ranking(
+        top_k=10,
+        users=np.arange(3000, dtype=np.int32),
+        owners=users,
+        candidates=np.zeros(len(users), np.int32),
+        ranks={"seen_kept": np.minimum(ranks, 10)},
+        top={"seen_kept": np.zeros((3000, 10), np.int32)},
+    )
+    widths = []
+    for most in (3000, 400):
+        monkeypatch.setattr(metrics, "_MOST_UNITS", most)
+        interval = bootstrap(ranking, "seen_kept", [5], resamples=2000)["ndcg@5"]
+        assert interval.low < at_k(ranking.ranks["seen_kept"], [5])["ndcg@5"] < interval.high
+        widths.append(interval.high - interval.low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.12)
 
 
 def test_activity_buckets_part_the_users_and_add_up(
