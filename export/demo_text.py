@@ -62,6 +62,8 @@ def _quality(report: DemoReport) -> list[str]:
         for name in kept
         if name.startswith("hit_rate@")
     ]
+    if report.export.report is not None:
+        lines.append(f"more of it, for a browser: {report.export.report}")
     lines.append(f"all of it took {report.total_seconds:.0f} s")
     return lines
 

@@ -20,7 +20,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() {
     DEBIAN_FRONTEND=noninteractive timeout 300 \
-        apt-get install -y -qq --no-install-recommends chromium >>"$log" 2>&1 </dev/null
+        apt-get -o DPkg::Lock::Timeout=60 install -y -qq --no-install-recommends chromium >>"$log" 2>&1 </dev/null
 }
 # The lists may be there, fresh or stale, or not at all.
 if install || { timeout 120 apt-get update -qq >>"$log" 2>&1 </dev/null && install; }; then
