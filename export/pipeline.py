@@ -188,16 +188,8 @@ def publish_trained(
         if trained.judged:
             with timer.step("report") as measures:
                 staged = {name: publisher.staged(name) for name in names}
-                report = export_report(
-                    staged,
-                    results,
-                    dataset=dataset,
-                    split=trained.split,
-                    model=trained.model,
-                    judged=trained.judged,
-                    config=config,
-                )
-                measures.append(f"{store_report(staged, report) / 1e3:.0f} kB")
+                size = _store_report(staged, results, trained, dataset, config)
+                measures.append(f"{size / 1e3:.0f} kB")
         with timer.step("publish") as measures:
             servables = publisher.publish()
             measures.append(f"version {publisher.version} of {', '.join(names)}")
@@ -209,6 +201,26 @@ def publish_trained(
         report=servables[names[0]] / contract.REPORT_FILE if trained.judged else None,
         gates=results,
     )
+
+
+def _store_report(
+    staged: Mapping[str, Path],
+    results: Mapping[str, Sequence[GateResult]],
+    trained: Trained,
+    dataset: Dataset,
+    config: ExportConfig,
+) -> int:
+    """Stores the report in every staged version and returns its size in bytes."""
+    report = export_report(
+        staged,
+        results,
+        dataset=dataset,
+        split=trained.split,
+        model=trained.model,
+        judged=trained.judged,
+        config=config,
+    )
+    return store_report(staged, report)
 
 
 class _Common:
