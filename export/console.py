@@ -56,9 +56,9 @@ class ConsoleProgress(Progress):
                 shown["examples/s"] = f"{(state.interactions - before) / (now - since):,.0f}"
             if state.validation is not None:
                 shown[VALIDATION_METRIC] = f"{state.validation:.4f}"
-            bar.set_postfix(shown, refresh=False)
+            bar.n = state.done
+            bar.set_postfix(shown)  # draws it
             self._drawn = now
-        bar.update(state.done - bar.n)
 
     def _open_bar(self, state: TrainingState) -> None:
         self._phase = state.phase
@@ -67,8 +67,9 @@ class ConsoleProgress(Progress):
         self._bar = tqdm(
             total=state.total,
             initial=state.done,
-            desc=f"train ({state.phase})",
-            unit="batch",
+            desc=state.phase,
+            # Short enough for all of it to fit into 80 columns.
+            bar_format="{desc}: {percentage:.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
             file=self._stream,
             leave=False,
             disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
