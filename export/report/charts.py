@@ -23,12 +23,14 @@ class Series:
         name: Told with each point.
         points: `(x, y)`, from left to right.
         band: `(x, low, high)` around the line; empty for none.
+        ring: A point with a ring around it; None for none.
         slot: Which of the page's colours it has; the same for the same thing everywhere.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     band: Sequence[tuple[float, float, float]] = ()
+    ring: tuple[float, float] | None = None
     slot: int = 0
 
 
@@ -92,6 +94,11 @@ def line_chart(
             )
             for point in (one.points if len(one.points) <= _MOST_DOTS else ())
         ]
+        if one.ring is not None:
+            x_ring, y_ring = frame.at(*one.ring)
+            parts.append(
+                f'<circle cx="{x_ring:.1f}" cy="{y_ring:.1f}" r="8" class="ring s{one.slot}"/>'
+            )
     return _svg(parts, label, HEIGHT)
 
 

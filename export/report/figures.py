@@ -156,7 +156,7 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
         for slot, name, buckets in known
     ]
     highest = max(value for one in bars for value in one.values)
-    groups = [f"{bucket.fewest}–{bucket.most}" for bucket in known[0][2]]
+    groups = [f"{bucket.fewest:,}–{bucket.most:,}" for bucket in known[0][2]]
     svg = bar_chart(
         groups,
         bars,
@@ -179,7 +179,12 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
 def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
     """Recall against latency of every index; beaten points are left out."""
     series = [
-        Series(name=one.servable, points=front(one.curve), slot=slot)
+        Series(
+            name=one.servable,
+            points=front(one.curve),
+            ring=(one.latency_ms, one.recall),
+            slot=slot,
+        )
         for slot, one in enumerate(indexes)
     ]
     latencies = [latency for one in series for latency, _ in one.points]
@@ -198,7 +203,8 @@ def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
     )
     return Figure(
         title=f"Recall@{k} against latency",
-        note=f"Measured while exporting on {indexes[0].num_queries:,} queries, one at a time.",
+        note=f"Measured while exporting on {indexes[0].num_queries:,} queries, one at a time; "
+        "a ring marks what is published.",
         svg=Markup(svg),
         key=[(f"line s{one.slot}", one.name) for one in series],
     )

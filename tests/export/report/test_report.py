@@ -205,6 +205,7 @@ def test_sample_users_are_the_same_each_time(
 def test_beaten_points_are_left_out_of_the_recall_chart(full_report: Report) -> None:
     svg = str(recall_figure(full_report.indexes).svg)
     assert "0.91 at 0.5" in svg
+    assert svg.count('class="ring') == 3  # what is published
     assert "at 0.6" not in svg  # slower than 0.5 ms and less exact
 
 
