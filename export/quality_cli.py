@@ -135,7 +135,7 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
     """Asks published versions instead of training."""
     from export.data import load
     from export.published import PublishedVersion, evaluate_version, split_of
-    from export.quality import judge_baseline
+    from export.quality import judge_baselines
 
     versions = [PublishedVersion(path) for path in args.version_dir]
     if args.baselines and len({str(one.split_settings) for one in versions}) > 1:
@@ -148,9 +148,14 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
         _progress(f"asking {version.name}")
         found[version.name] = evaluate_version(version, dataset, split, resamples=args.resamples)
     for name in BASELINES if args.baselines else ():
-        _progress(f"fitting {name}")  # on the split of the last version
-        seed = settings.export.train.seed
-        found[name] = judge_baseline(dataset, split, name, seed=seed, resamples=args.resamples)
+        _progress(f"fitting {name}")
+        (one,) = judge_baselines(
+            dataset, split, [name], seed=settings.export.train.seed, resamples=args.resamples
+        )
+        if one.evaluation is None:
+            _progress(f"{name} is left out: {one.problem}")
+        else:
+            found[name] = one.evaluation
     _show(args, found)
     return 0
 
