@@ -165,16 +165,7 @@ def rank_in_one_order(
     at = np.searchsorted(keys, wanted)
     gone = keys[np.minimum(at, len(keys) - 1)] == wanted if len(keys) else np.zeros(len(at), bool)
     left = place[candidates] - (at - starts[owners])
-    # The j-th unseen candidate stands at j plus the number of seen ones ahead of it. Those
-    # are the i-th seen ones with (place - i) <= j, which ascends like the places.
     shifted = keys - (np.arange(len(keys)) - starts[rows])
-    unseen = np.full((len(users), top_k), -1, np.int32)
-    for start, stop in _batches(len(users), top_k):
-        part = np.arange(start, stop)[:, None]
-        cells = part * num_candidates + np.arange(top_k)
-        places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
-        found = places < num_candidates
-        unseen[start:stop][found] = order[places[found]]
     return Ranking(
         top_k=top_k,
         users=users,
@@ -186,9 +177,36 @@ def rank_in_one_order(
         },
         top={
             "seen_kept": np.broadcast_to(order[:top_k].astype(np.int32), (len(users), top_k)),
-            "seen_excluded": unseen,
+            "seen_excluded": _first_unseen(order, shifted, starts, top_k),
         },
     )
+
+
+def _first_unseen(
+    order: npt.NDArray[np.int64],
+    shifted: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    top_k: int,
+) -> npt.NDArray[np.int32]:
+    """The first candidates of an order that each user has not seen, int32 `[users, top_k]`.
+
+    A user's j-th unseen candidate stands at j plus the number of seen ones ahead of it.
+    Those are the i-th seen ones with (place - i) <= j, which ascends like the places.
+
+    Args:
+        order: `[num_candidates]`, best first.
+        shifted: Of all seen candidates, user by user: user * num_candidates + place - i.
+        starts: `[users]`, where each user's begin.
+        top_k: At most num_candidates.
+    """
+    unseen = np.full((len(starts), top_k), -1, np.int32)
+    for start, stop in _batches(len(starts), top_k):
+        part = np.arange(start, stop)[:, None]
+        cells = part * len(order) + np.arange(top_k)
+        places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
+        found = places < len(order)
+        unseen[start:stop][found] = order[places[found]]
+    return unseen
 
 
 def _batches(num_users: int, num_candidates: int) -> Iterator[tuple[int, int]]:

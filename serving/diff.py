@@ -114,7 +114,12 @@ def diff_versions(
         name=name,
         versions=(before, after),
         settings=tuple(_changes(one, other, _SETTINGS)),
-        metrics=tuple(_changes(one, other, _NUMBERS)),
+        # Lists, such as intervals and users by activity, say the same at length.
+        metrics=tuple(
+            change
+            for change in _changes(one, other, _NUMBERS)
+            if not isinstance(change.before, list) and not isinstance(change.after, list)
+        ),
         added=added,
         lost=lost,
         overlap=overlap,

@@ -82,24 +82,28 @@ def line_chart(
             edge += [(at, low) for at, low, _ in reversed(one.band)]
             parts.append(f'<polygon points="{_path(frame, edge)}" class="band s{one.slot}"/>')
     for one in series:
-        if len(one.points) > 1:
-            parts.append(
-                f'<polyline points="{_path(frame, one.points)}" class="line s{one.slot}"/>'
-            )
+        parts += _line(frame, one)
+    return _svg(parts, label, HEIGHT)
+
+
+def _line(frame: Frame, one: Series) -> list[str]:
+    """A line with its points, or with its points alone where there is one only."""
+    parts = []
+    if len(one.points) > 1:
+        parts.append(f'<polyline points="{_path(frame, one.points)}" class="line s{one.slot}"/>')
+    if len(one.points) <= _MOST_DOTS:
         parts += [
             circle(
                 frame.at(*point),
                 f"dot s{one.slot}",
-                f"{one.name}: {y.written(point[1])} at {x.written(point[0])}",
+                f"{one.name}: {frame.y.written(point[1])} at {frame.x.written(point[0])}",
             )
-            for point in (one.points if len(one.points) <= _MOST_DOTS else ())
+            for point in one.points
         ]
-        if one.ring is not None:
-            x_ring, y_ring = frame.at(*one.ring)
-            parts.append(
-                f'<circle cx="{x_ring:.1f}" cy="{y_ring:.1f}" r="8" class="ring s{one.slot}"/>'
-            )
-    return _svg(parts, label, HEIGHT)
+    if one.ring is not None:
+        x, y = frame.at(*one.ring)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" class="ring s{one.slot}"/>')
+    return parts
 
 
 def bar_chart(

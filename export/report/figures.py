@@ -31,6 +31,7 @@ BAND_NAMES = tuple(
     for low, high in zip((0.0, *BANDS), BANDS, strict=False)
 )
 _EXCLUDED = "seen_excluded"
+_SHORTEST = 1e-4  # ms; latencies are rounded to it, and 0 has no place on a logarithmic axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +182,8 @@ def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
     series = [
         Series(
             name=one.servable,
-            points=front(one.curve),
-            ring=(one.latency_ms, one.recall),
+            points=front([(max(latency, _SHORTEST), recall) for latency, recall in one.curve]),
+            ring=(max(one.latency_ms, _SHORTEST), one.recall),
             slot=slot,
         )
         for slot, one in enumerate(indexes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def evaluation_report(
         model=judged[0].name,
         version=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        judged=judged,
+        judged=[replace(judged[0], name="this model"), *judged[1:]],
         config=settings,
         packages=package_versions(),
         **_of_training(dataset, split, model, config),

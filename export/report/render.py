@@ -88,7 +88,11 @@ def _renamed(one: Judged) -> Judged:
 
 
 def _title(report: Report) -> str:
-    return report.model if report.version is None else f"{report.model}, version {report.version}"
+    return (
+        f"Recipe {report.model}"
+        if report.version is None
+        else f"{report.model}, version {report.version}"
+    )
 
 
 def _summary(judged: list[Judged], few: int, many: int) -> str:
