@@ -18,7 +18,7 @@ import pytest
 __all__ = ["Browser", "Page", "browser"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_START_TIMEOUT, _CALL_TIMEOUT = 30.0, 30.0  # seconds
+_START_TIMEOUT, _CALL_TIMEOUT = 60.0, 60.0  # seconds
 _FLAGS = (
     "--headless",
     "--no-sandbox",  # root has none
@@ -74,6 +74,7 @@ class Browser:
         ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, *, timeout: float = _CALL_TIMEOUT, **params: Any) -> dict[str, Any]:
         """The result of a command of the protocol; events on the way are kept."""
@@ -92,11 +93,16 @@ class Browser:
                 return result
             self.events.append(answer)
 
-    def wait_for(self, event: str, *, timeout: float = _CALL_TIMEOUT) -> None:
-        """Waits until an event has come."""
-        deadline = time.monotonic() + timeout
-        while not any(one.get("method") == event for one in self.events):
-            self.events.append(self._receive(deadline, event))
+    def _wait_until_loaded(self, loader: str, address: str) -> None:
+        """Waits for the load of this navigation, not of one before it."""
+        deadline = time.monotonic() + _CALL_TIMEOUT
+        wanted = ("Page.lifecycleEvent", loader, "load")
+        while not any(
+            (event.get("method"), event["params"].get("loaderId"), event["params"].get("name"))
+            == wanted
+            for event in self.events
+        ):
+            self.events.append(self._receive(deadline, f"to load {address}"))
 
     def _receive(self, deadline: float, waiting_for: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -126,11 +132,12 @@ class Browser:
         )
         self.call(
             "Emulation.setEmulatedMedia",
+            media="",
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         self.events.clear()
-        self.call("Page.navigate", url=file.as_uri())
-        self.wait_for("Page.loadEventFired")
+        loader = self.call("Page.navigate", url=file.as_uri())["loaderId"]
+        self._wait_until_loaded(loader, file.as_uri())
         return Page(self)
 
     def close(self) -> None:
@@ -172,6 +179,10 @@ class Page:
             optimizeForSpeed=True,
         )
         return base64.b64decode(got["data"])
+
+    def as_printed(self) -> None:
+        """Shows the page with the styles of paper, as wide as the window is."""
+        self._owner.call("Emulation.setEmulatedMedia", media="print")
 
     def pdf(self) -> bytes:
         """The page as it prints."""
