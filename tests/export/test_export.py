@@ -1,5 +1,6 @@
 """The published servables, read as a server would."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from clients import contract
 from clients.wire.messages import PredictionLog
 from export._tf import tf
-from export.config import ExportConfig, TrainConfig
+from export.config import SIMILAR_BY, ExportConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.pipeline import ExportResult, run_export
 from export.saved_model import inspect_saved_model
@@ -180,18 +181,33 @@ def test_every_servable_carries_the_report_and_its_checksum(small_export: Export
         assert f"{small_export.metrics[protocol]['ndcg@10']:.4f}" in text
 
 
-def test_next_export_gets_the_next_version(
+def test_next_export_gets_the_next_version_and_may_find_similar_ones_otherwise(
     small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
 ) -> None:
-    config = ExportConfig(
-        model="other",
-        indexes=("brute_force",),
-        towers=small_config.towers,
-        train=small_config.train,
-    )
-    versions = [run_export(small_dataset, config, tmp_path).version for _ in range(2)]
-    assert versions == [1, 2]
+    exports = [
+        run_export(
+            small_dataset,
+            ExportConfig(
+                model="other",
+                indexes=("brute_force",),
+                towers=small_config.towers,
+                train=dataclasses.replace(small_config.train, similar=similar),
+            ),
+            tmp_path,
+        )
+        for similar in SIMILAR_BY
+    ]
+    assert [export.version for export in exports] == [1, 2]
     assert sorted(p.name for p in (tmp_path / "other_brute_force").glob("[0-9]*")) == ["1", "2"]
+    assert ["similar" in export.metrics for export in exports] == [False, True]
+    names = small_dataset.candidate_ids[:20]
+    answers = []
+    for export in exports:
+        similar = load(export.servables["other_brute_force"]).signatures[contract.SIMILAR]
+        found = similar(candidate_id=tf.constant(names))[contract.CANDIDATE_IDS].numpy().astype(str)
+        assert all(name not in row for name, row in zip(names, found, strict=True))
+        answers.append(found)
+    assert (answers[0][:, 0] != answers[1][:, 0]).any()
 
 
 @pytest.mark.slow
