@@ -19,6 +19,7 @@ from export.bench.machine import machine
 
 if TYPE_CHECKING:
     from clients.protocol import RetrievalClient
+    from clients.types import Retrieval
 
 __all__ = ["Row", "add_arguments", "run"]
 
@@ -246,7 +247,7 @@ def _through_server(address: str, indexes: Sequence[str], queries: int) -> list[
 
     users = [str(i) for i in range(queries)]
     with GrpcClient(address, timeout=60.0) as client:
-        answers = client.retrieve(users, k=K, model=servable_name(MODEL, "brute_force"))
+        answers = _answers(client, users, servable_name(MODEL, "brute_force"))
         exact = [set(answer.candidate_ids) for answer in answers]
         return [_through_client(client, index, users, exact) for index in indexes]
 
@@ -255,7 +256,7 @@ def _through_client(
     client: "RetrievalClient", index: str, users: Sequence[str], exact: Sequence[set[str]]
 ) -> Row:
     model = servable_name(MODEL, index)
-    answers = client.retrieve(users, k=K, model=model)
+    answers = _answers(client, users, model)
     hits = [
         len(right.intersection(answer.candidate_ids)) / len(right)
         for answer, right in zip(answers, exact, strict=True)
@@ -279,6 +280,15 @@ def _through_client(
         cpu_ms=None,
         batch_ms=statistics.median(batches),
     )
+
+
+def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> list["Retrieval"]:
+    """In batches: brute force scores the corpus for each user of a request."""
+    return [
+        answer
+        for start in range(0, len(users), BATCH)
+        for answer in client.retrieve(users[start : start + BATCH], k=K, model=model)
+    ]
 
 
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
