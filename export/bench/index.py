@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
             for index in indexes:
                 measured, curve = _in_process(args, size, index, recalls)
                 rows += measured
-                curves[f"{index} {size}" if len(sizes) > 1 else index] = curve
+                curves[f"{index} {_short(size)}" if len(sizes) > 1 else index] = curve
     if args.picture is not None and curves:
         _draw(args, sizes, curves)
     text = json.dumps([asdict(row) for row in rows], indent=2) if args.json else _table(args, rows)
@@ -294,7 +294,7 @@ def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> lis
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
     from export.plot import recall_latency_svg
 
-    size = " and ".join(f"{size:,}" for size in sizes)
+    size = ", ".join(map(_short, sizes))
     title = f"recall@{K}, one query: {size} x {args.dimension} {args.vectors} vectors"
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     args.picture.write_text(recall_latency_svg(curves, title=title), encoding="utf-8")
@@ -318,9 +318,12 @@ _COLUMNS = (
 
 def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, under what they were measured on."""
-    where = f"through {args.address}" if args.address else f"{args.threads} thread(s), {machine()}"
+    what = f"through {args.address}, client on: {machine()}"
+    if args.address is None:
+        what = f"{args.vectors} vectors, {args.dimension} dimensions, {args.threads} thread(s), "
+        what += machine()
     lines = [
-        f"{args.vectors} vectors, {args.dimension} dimensions, {where}",
+        what,
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -342,6 +345,14 @@ def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _short(size: int) -> str:
+    """A size such as 100k or 1M, where it is a round one."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size:,}"
 
 
 def _number(value: float | None, form: str) -> str:
