@@ -322,29 +322,30 @@ def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     if args.address is None:
         what = f"{args.vectors} vectors, {args.dimension} dimensions, {args.threads} thread(s), "
         what += machine()
-    lines = [
-        what,
-        "",
-        f"| {' | '.join(_COLUMNS)} |",
-        "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    table = []
     for row in rows:
-        cells = [
-            _number(row.size, ","),
-            row.index,
-            _number(row.target, "g"),
-            f"{row.recall:.3f}",
-            row.effort,
-            f"{row.p50_ms:.2f}",
-            f"{row.p99_ms:.2f}",
-            _number(row.cpu_ms, ".2f"),
-            f"{row.batch_ms:.3f}",
-            _number(row.build_seconds, ".1f"),
-            _number(None if row.size_bytes is None else row.size_bytes / 1e6, ".0f"),
-            _number(None if row.resident_bytes is None else row.resident_bytes / 1e6, ".0f"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        table.append(
+            [
+                _number(row.size, ","),
+                row.index,
+                _number(row.target, "g"),
+                f"{row.recall:.3f}",
+                row.effort,
+                f"{row.p50_ms:.2f}",
+                f"{row.p99_ms:.2f}",
+                _number(row.cpu_ms, ".2f"),
+                f"{row.batch_ms:.3f}",
+                _number(row.build_seconds, ".1f"),
+                _number(None if row.size_bytes is None else row.size_bytes / 1e6, ".0f"),
+                _number(None if row.resident_bytes is None else row.resident_bytes / 1e6, ".0f"),
+            ]
+        )
+    # Through a server nothing is known of how the servables were built.
+    known = [i for i in range(len(_COLUMNS)) if any(cells[i] for cells in table)]
+    lines = [[_COLUMNS[i] for i in known]]
+    lines.append(["---" if _COLUMNS[i] in ("index", "effort") else "---:" for i in known])
+    lines += [[cells[i] for i in known] for cells in table]
+    return "\n".join([what, "", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def _short(size: int) -> str:
