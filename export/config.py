@@ -10,7 +10,6 @@ from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
     "PRESETS",
-    "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
     "BruteForceConfig",
@@ -19,7 +18,6 @@ __all__ = [
     "IvfConfig",
     "ModelConfig",
     "ScannConfig",
-    "SimilarBy",
     "SplitMethod",
     "TrainConfig",
 ]
@@ -32,9 +30,6 @@ ROW_TYPES = ("float32", "bfloat16", "int8")
 
 SplitMethod = Literal["random", "leave_last_out", "global_time"]
 SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
-
-SimilarBy = Literal["towers", "co_interactions"]
-SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -103,8 +98,6 @@ class TrainConfig:
             towers, each loss times its weight; `user_softmax` fits it to the finished towers,
             whatever the weight.
         retrieval_weight: Of the retrieval loss, beside that.
-        similar: What `similar` goes by: `towers`, near candidate embeddings; `co_interactions`,
-            what users have beside a candidate, by queries learned for that.
         tensorboard: Folder for TensorBoard's event files; unset, none are written.
     """
 
@@ -122,7 +115,6 @@ class TrainConfig:
     seed: int = 42
     rating_weight: float = 0.0
     retrieval_weight: float = 1.0
-    similar: SimilarBy = "towers"
     tensorboard: Path | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +128,6 @@ class TrainConfig:
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
         _require_choice("split", self.split, SPLIT_METHODS)
-        _require_choice("similar", self.similar, SIMILAR_BY)
         _require(
             0 < self.held_out_fraction < 1,
             f"held_out_fraction must lie between 0 and 1, got {self.held_out_fraction}",
@@ -240,7 +231,7 @@ class IvfConfig:
         num_reordering_candidates: Best of the first scoring, which are scored in full.
         row_type: Of the first scoring: `float32`, `bfloat16` or `int8`.
         training_iterations: Of k-means, which finds the leaves.
-        training_sample: Candidates that the leaves are trained on.
+        training_sample: Candidates that each division into branches is trained on.
     """
 
     num_leaves: int | None = None
@@ -249,7 +240,7 @@ class IvfConfig:
     num_reordering_candidates: int | None = None
     row_type: str = "float32"
     training_iterations: int = 12
-    training_sample: int = 250_000
+    training_sample: int = 32_768
 
     def __post_init__(self) -> None:
         _require_positive(

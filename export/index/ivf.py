@@ -1,7 +1,7 @@
 """An inverted-file index in core TensorFlow ops, which any stock server runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,24 +10,36 @@ import numpy.typing as npt
 from export._tf import tf
 from export.config import IvfConfig
 from export.index.base import CandidateIndex, Effort, best_first, check_candidates
+from export.index.leaf_rows import LeafRows
 from export.index.partition import Partition, train_partition
 
 __all__ = ["IvfIndex"]
 
-_LEAVES_TO_SEARCH = 40
+Answers = tuple[tf.Tensor, tf.Tensor]
+
+_LEAVES_TO_SEARCH = 64
 _REORDERING_CANDIDATES = 200
+_LEAVES_PER_ROOT = 16  # so many times sqrt(n) leaves, 16,000 for a million candidates
+_LEAST_WIDTH = 16
 _PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
-_PREFILTER_ENERGY = 0.8  # share of the variance that the leading directions must hold
+_PREFILTER_ENERGY = 0.85  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000
+_LEAF_DIRECTIONS = 0.75  # of the leading directions; all of them rank leaves no better
+# Where in a leaf its best candidate may be expected, in standard deviations from the mean:
+# 1.75 to 2.75 are equally good.
+_REACH = 2.5
+# So many queries of a batch are scored at once, fewer where they gather many rows: it should
+# fit into the cache, and must into memory whatever k is.
+_QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
 
 
 class IvfIndex(CandidateIndex):
-    """Scores the candidates of the leaves whose centroids suit the query best.
+    """Scores the candidates of the leaves that suit the query best.
 
-    Each leaf is a run of blocks of a few rows, so that a query gathers some hundred
-    blocks instead of ten thousand rows. On a large corpus whose embeddings vary in few
-    directions the blocks hold only those, a quarter of the bytes, and the best rows
-    are then scored in full. docs/indexes.md has what else was tried.
+    All leaves have the same number of rows, so that a query gathers whole leaves and
+    nothing is ragged. Leaves are ranked by centroid and spread. On a large corpus whose
+    embeddings vary in few directions both leaves and rows are first scored in those alone,
+    and the best rows then in full. docs/indexes.md has what else was tried.
     """
 
     index_name = "ivf"
@@ -42,15 +54,17 @@ class IvfIndex(CandidateIndex):
         check_candidates(candidate_embeddings, candidate_ids)
         n, self.dimension = candidate_embeddings.shape
         self.num_candidates = n
-        # Many small leaves: at 1M x 64, 40 of 4000 beat 100 of 1000 in time and recall.
-        wanted = min(config.num_leaves or max(1, min(round(4 * math.sqrt(n)), n // 16)), n)
-        partition = train_partition(candidate_embeddings, wanted, config)
-        self._num_leaves = len(partition.sizes)
-        self._block_size = _block_size(n / self._num_leaves)
-        directions = _directions(candidate_embeddings, config)
-        self._row_type = tf.as_dtype(config.row_type)
-        self._reorders = directions is not None or self._row_type != tf.float32
-        self._store(candidate_embeddings, partition, directions)
+        leaves = train_partition(
+            candidate_embeddings, min(config.num_leaves or _choose_leaves(n), n), config
+        )
+        self._num_leaves = len(leaves.members)
+        moments = _second_moments(candidate_embeddings)
+        directions = _directions(moments, n, config)
+        self._row_type = config.row_type
+        self._reorders = directions is not None or self._row_type != "float32"
+        self._store_rows(candidate_embeddings, leaves, directions)
+        spreads = leaves.spreads(candidate_embeddings, moments)
+        self._store_leaves(leaves.centroids, spreads)
         self.set_effort(
             Effort(
                 num_leaves_to_search=config.num_leaves_to_search or _LEAVES_TO_SEARCH,
@@ -59,36 +73,34 @@ class IvfIndex(CandidateIndex):
             )
         )
 
-    def _store(
+    def _store_rows(
         self,
         candidate_embeddings: npt.NDArray[np.float32],
-        partition: Partition,
+        leaves: Partition,
         directions: npt.NDArray[np.float32] | None,
     ) -> None:
-        size, n = self._block_size, self.num_candidates
-        blocks = -(-partition.sizes // size)
-        starts = np.concatenate([[0], np.cumsum(blocks)])
-        positions = _blocked_positions(partition, starts, size)
         rows = candidate_embeddings if directions is None else candidate_embeddings @ directions
-        self._row_width = rows.shape[1]
-        if self._row_type == tf.int8:
-            rows = np.rint(rows * (127 / max(float(np.abs(rows).max()), 1e-30)))
-        padded = np.zeros([len(positions), self._row_width], rows.dtype)
-        padded[positions < n] = rows[positions[positions < n]]
-        shape = [len(positions) // size, size * self._row_width]
-        self._blocks = _frozen(tf.cast(padded.reshape(shape), self._row_type), "blocks")
-        self._positions = _frozen(positions.reshape(-1, size), "positions")
-        self._starts = _frozen(starts.astype(np.int32), "starts")
-        self._centroids = _frozen(partition.centroids, "centroids")
-        # Entry i: how many candidates the i + 1 smallest leaves hold.
-        self._least = _frozen(np.cumsum(np.sort(partition.sizes)).astype(np.int32), "least")
         self._directions = None if directions is None else _frozen(directions, "directions")
+        self._rows = LeafRows(
+            rows, leaves.members, row_type=self._row_type, transposed=self._reorders
+        )
         if self._reorders:
             self._embeddings = _frozen(candidate_embeddings, "embeddings")
         else:
-            row_of = np.empty(n + 1, np.int32)
-            row_of[positions] = np.arange(len(positions))
-            self._row_of = _frozen(row_of[:n], "row_of")
+            row_of = np.empty(self.num_candidates + 1, np.int32)
+            row_of[leaves.members.ravel()] = np.arange(leaves.members.size)
+            self._row_of = _frozen(row_of[:-1], "row_of")
+
+    def _store_leaves(
+        self, centroids: npt.NDArray[np.float32], spreads: npt.NDArray[np.float32]
+    ) -> None:
+        """What ranks leaves: their centroids meet a query, their spreads its length."""
+        self._leaf_directions = self.dimension
+        if self._directions is not None:
+            self._leaf_directions = round(_LEAF_DIRECTIONS * self._rows.vector_length)
+            centroids = centroids @ self._directions.numpy()[:, : self._leaf_directions]
+        leaves = np.concatenate([centroids, _REACH * spreads[:, None]], axis=1).T
+        self._leaves = _frozen(np.ascontiguousarray(leaves, np.float32), "leaves")
 
     def set_effort(self, effort: Effort) -> None:
         """See `CandidateIndex.set_effort`."""
@@ -102,8 +114,7 @@ class IvfIndex(CandidateIndex):
 
     def efforts(self) -> list[Effort]:
         """See `CandidateIndex.efforts`."""
-        leaves = [5, 10, 15, 20, 30, 40, 50, 60, 80, 120, 160, 240, 320, 480, 640]
-        leaves = sorted({min(count, self._num_leaves) for count in leaves})
+        leaves = sorted({min(round(4 * 1.25**i), self._num_leaves) for i in range(27)})
         reordered = [100, 200, 400] if self._reorders else [None]
         return [
             Effort(num_leaves_to_search=count, num_reordering_candidates=candidates)
@@ -128,18 +139,21 @@ class IvfIndex(CandidateIndex):
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
         """See `CandidateIndex.embeddings`."""
+        # Read before they are gathered from, see `LeafRows`.
         if self._reorders:
             return tf.gather(tf.convert_to_tensor(self._embeddings), positions)
-        rows = tf.reshape(self._blocks, [-1, self.dimension])
-        return tf.gather(rows, tf.gather(tf.convert_to_tensor(self._row_of), positions))
+        rows = tf.gather(tf.convert_to_tensor(self._row_of), positions)
+        return tf.gather(self._rows.all_rows(), rows)
 
     def parameters(self) -> dict[str, Any]:
         """See `CandidateIndex.parameters`."""
         return {
             "num_leaves": self._num_leaves,
             **self.effort._asdict(),
-            "prefilter_dimensions": None if self._directions is None else self._row_width,
-            "row_type": self._row_type.name,
+            "prefilter_dimensions": (
+                None if self._directions is None else self._rows.vector_length
+            ),
+            "row_type": self._row_type,
         }
 
     def _search(
@@ -150,111 +164,127 @@ class IvfIndex(CandidateIndex):
         allowed: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         k = tf.convert_to_tensor(k, tf.int32)
+        rows, reordered = self._rows, effort.num_reordering_candidates
         # Whichever leaves are searched, they hold k candidates.
-        needed = tf.searchsorted(self._least, [k])[0] + 1
+        needed = (k + rows.num_empty + rows.width - 1) // rows.width
         searched = tf.minimum(tf.maximum(effort.num_leaves_to_search, needed), self._num_leaves)
-        leaf_scores = tf.matmul(query_embeddings, self._centroids, transpose_b=True)
-        _, leaves = tf.math.top_k(leaf_scores, k=searched, sorted=False)
-        short = query_embeddings
-        if self._directions is not None:
-            short = tf.matmul(query_embeddings, self._directions)
-
-        def search_one(
-            inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            query, rough, own = inputs
-            reordered = effort.num_reordering_candidates
-            return self._search_leaves(query, rough, own, k, reordered, allowed)
-
-        def search_single() -> tuple[tf.Tensor, tf.Tensor]:
-            scores, positions = search_one((query_embeddings[0], short[0], leaves[0]))
-            return scores[None], positions[None]
-
-        def search_each() -> tuple[tf.Tensor, tf.Tensor]:
-            # Query by query, for what one gathers fits into the processor's cache: at
-            # 1M x 64 a batch of 64 at once took half as long again.
-            return tf.map_fn(
-                search_one,
-                (query_embeddings, short, leaves),
-                fn_output_signature=(tf.float32, tf.int32),
-            )
-
-        batch = tf.shape(query_embeddings)[0]
-        return tf.switch_case(
-            tf.minimum(batch, 2),
-            [lambda: (tf.zeros([0, k]), tf.zeros([0, k], tf.int32)), search_single, search_each],
+        count = tf.minimum(
+            k if reordered is None else tf.maximum(reordered, 2 * k), searched * rows.width
         )
 
-    def _search_leaves(
-        self,
-        query: tf.Tensor,
-        short: tf.Tensor,
-        leaves: tf.Tensor,
-        k: tf.Tensor,
-        reordered: int | tf.Tensor | None,
-        allowed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best k of some leaves for one query `[d]`; `short` is what meets the blocks."""
-        # Variables are read before they are gathered from: gathering from the variable
-        # itself makes TensorFlow copy the whole of it at each later read.
-        starts = tf.convert_to_tensor(self._starts)
-        blocks = tf.ragged.range(tf.gather(starts, leaves), tf.gather(starts, leaves + 1)).values
-        rows = tf.reshape(
-            tf.gather(tf.convert_to_tensor(self._blocks), blocks), [-1, self._row_width]
-        )
-        positions = tf.reshape(tf.gather(tf.convert_to_tensor(self._positions), blocks), [-1])
-        scores = tf.linalg.matvec(tf.cast(rows, tf.float32), short)
-        if allowed is None:
-            kept = positions < self.num_candidates
-        else:
+        def find(queries: tf.Tensor) -> Answers:
+            short = queries
+            if self._directions is not None:
+                short = tf.matmul(queries, self._directions)
+            leaves = self._best_leaves(queries, short, searched)
+            if self.exact:
+                return self._score_exactly(queries, leaves, k, allowed)
+            scores, positions = self._score_roughly(short, leaves, count, allowed)
+            if reordered is not None:
+                # In their order, so that equal scores go by position; `best_first` takes a
+                # dozen ops more.
+                positions = -tf.math.top_k(-positions, k=tf.shape(positions)[1])[0]
+                found = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
+                scores = tf.linalg.matvec(found, queries)
+            scores = tf.where(positions < self.num_candidates, scores, -math.inf)
+            if reordered is None:
+                return best_first(scores, positions, k)
+            scores, columns = tf.math.top_k(scores, k=k)
+            return scores, tf.gather(positions, columns, batch_dims=1)
+
+        gathered = searched * rows.width + count + self._num_leaves
+        at_once = tf.clip_by_value(_ROWS_AT_ONCE // gathered, 1, _QUERIES_AT_ONCE)
+        queries = tf.ensure_shape(query_embeddings, [None, self.dimension])
+        return _in_parts(find, queries, at_once)
+
+    def _best_leaves(self, queries: tf.Tensor, short: tf.Tensor, searched: tf.Tensor) -> tf.Tensor:
+        """The leaves to search, `[batch, searched]`, in no order."""
+        lengths = tf.norm(queries, axis=1, keepdims=True)
+        heads = tf.concat([short[:, : self._leaf_directions], lengths], axis=1)
+        scores = tf.matmul(heads, self._leaves)
+        return tf.math.top_k(scores, k=searched, sorted=False)[1]
+
+    def _score_exactly(
+        self, queries: tf.Tensor, leaves: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor | None
+    ) -> Answers:
+        """The best k of all leaves, equal scores by position, where rows are embeddings."""
+        positions = self._rows.positions(leaves)
+        kept = positions < self.num_candidates if allowed is None else tf.gather(allowed, positions)
+        scores = tf.where(kept, self._rows.scores(queries, leaves), -math.inf)
+        return best_first(scores, tf.where(kept, positions, self.num_candidates), k)
+
+    def _score_roughly(
+        self, queries: tf.Tensor, leaves: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor | None
+    ) -> Answers:
+        """The best `count` rows of some leaves, in no order; position n for none."""
+        scores = self._rows.scores(queries, leaves)
+        if allowed is not None:
+            kept = tf.gather(allowed, self._rows.positions(leaves))
+            scores = tf.where(kept, scores, -math.inf)
+        # Empty places score 0, so there must be room for all of them besides.
+        count = tf.minimum(count + self._rows.num_empty, tf.shape(scores)[1])
+        scores, columns = tf.math.top_k(scores, k=count, sorted=False)
+        positions = self._rows.positions(leaves, columns)
+        if allowed is not None:
             kept = tf.gather(allowed, positions)
             positions = tf.where(kept, positions, self.num_candidates)
-        scores = tf.where(kept, scores, -math.inf)
-        if reordered is None:
-            return best_first(scores, positions, k)
-        count = tf.minimum(tf.maximum(reordered, 2 * k), tf.size(scores))
-        _, columns = tf.math.top_k(scores, k=count, sorted=False)
-        positions = tf.gather(positions, columns)
-        rows = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
-        scores = tf.linalg.matvec(rows, query)
-        scores = tf.where(positions < self.num_candidates, scores, -math.inf)
-        return best_first(scores, positions, k)
+        return scores, positions
+
+
+def _in_parts(
+    find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once: tf.Tensor
+) -> Answers:
+    """Answers to a batch of queries, a few of them at once.
+
+    At 1M x 64 a batch of 64 at once took a quarter longer, and query by query a third.
+    """
+    batch = tf.shape(queries)[0]
+    parts = tf.maximum(-(-batch // at_once), 1)
+    each = -(-batch // parts)
+
+    def join(values: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(values, [parts * each, tf.shape(values)[2]])[:batch]
+
+    def find_each() -> Answers:
+        padded = tf.pad(queries, [[0, parts * each - batch], [0, 0]])
+        scores, positions = tf.map_fn(
+            find,
+            tf.reshape(padded, [parts, each, queries.shape[1]]),
+            parallel_iterations=1,
+            fn_output_signature=(tf.float32, tf.int32),
+        )
+        return join(scores), join(positions)
+
+    return tf.cond(batch <= at_once, lambda: find(queries), find_each)
+
+
+def _choose_leaves(num_candidates: int) -> int:
+    """Many small leaves need fewer rows for the same recall, until ranking them costs more."""
+    width = max(_LEAST_WIDTH, round(math.sqrt(num_candidates) / _LEAVES_PER_ROOT))
+    return max(1, num_candidates // width)
 
 
 def _frozen(value: Any, name: str) -> tf.Variable:
     return tf.Variable(value, trainable=False, name=name)
 
 
-def _block_size(mean_leaf: float) -> int:
-    """Rows per block: many make gathering fast, few leave little padding in each leaf."""
-    return 2 ** min(5, max(0, math.floor(math.log2(max(mean_leaf / 4, 1)))))
-
-
-def _blocked_positions(
-    partition: Partition, starts: npt.NDArray[np.int64], size: int
-) -> npt.NDArray[np.int32]:
-    """Candidate positions in the blocks' order; n where a leaf's last block is not full."""
-    n = len(partition.leaf_of)
-    order = np.argsort(partition.leaf_of, kind="stable")
-    first = np.cumsum(partition.sizes) - partition.sizes
-    within = np.arange(n) - np.repeat(first, partition.sizes)
-    positions = np.full(starts[-1] * size, n, np.int32)
-    positions[np.repeat(starts[:-1] * size, partition.sizes) + within] = order
-    return positions
+def _second_moments(candidate_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Matrix `[d, d]` of a sample; not covariances, for the mean counts in an inner product."""
+    step = max(1, len(candidate_embeddings) // _COVARIANCE_SAMPLE)
+    sample = candidate_embeddings[::step].astype(np.float64)
+    return np.asarray(sample.T @ sample / len(sample))
 
 
 def _directions(
-    candidate_embeddings: npt.NDArray[np.float32], config: IvfConfig
+    moments: npt.NDArray[np.float64], num_candidates: int, config: IvfConfig
 ) -> npt.NDArray[np.float32] | None:
-    """The leading directions `[d, p]` to score blocks by, or None for all of them."""
-    n, d = candidate_embeddings.shape
-    if config.prefilter_dimensions is None and (n < _PREFILTER_FROM or d < 32):
+    """The leading directions `[d, p]` to score rows by, or None for all of them."""
+    d = len(moments)
+    if config.prefilter_dimensions is None and (num_candidates < _PREFILTER_FROM or d < 32):
         return None
     if config.prefilter_dimensions is not None and config.prefilter_dimensions >= d:
         return None
-    sample = candidate_embeddings[:: max(1, n // _COVARIANCE_SAMPLE)].astype(np.float64)
-    # Second moments, not covariances: the mean counts in an inner product.
-    energies, directions = np.linalg.eigh(sample.T @ sample)
+    energies, directions = np.linalg.eigh(moments)
     energies, directions = energies[::-1], directions[:, ::-1]
     count = config.prefilter_dimensions
     if count is None:

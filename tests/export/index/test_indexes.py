@@ -1,5 +1,9 @@
 """Every index against NumPy."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -153,6 +157,81 @@ def test_approximate_index_finds_most_of_the_best(name: str, config: IndexConfig
     expected = oracle(queries, candidates, 10)[1]
     found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
     assert np.mean(found) >= 0.9
+
+
+MANY_LEAVES = IvfConfig(num_leaves=2500, num_leaves_to_search=60, prefilter_dimensions=4)
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[Matrix, Matrix]:
+    rng = np.random.default_rng(31)
+    scale = np.arange(1, 9, dtype=np.float32) ** -1.0
+    return (
+        (rng.standard_normal((17, 8)) * scale).astype(np.float32),
+        (rng.standard_normal((5003, 8)) * scale).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def many_leaves(many: tuple[Matrix, Matrix]) -> CandidateIndex:
+    return build("ivf", many[1], MANY_LEAVES)
+
+
+def test_few_of_many_leaves_hold_most_of_the_best(
+    many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
+) -> None:
+    queries, candidates = many
+    _, positions = many_leaves.search(tf.constant(queries), 10)
+    expected = oracle(queries, candidates, 10)[1]
+    found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
+    assert np.mean(found) >= 0.85
+
+
+@pytest.mark.parametrize("k", [1, 5003])
+def test_query_of_zeros_finds_k_candidates(k: int, many_leaves: CandidateIndex) -> None:
+    """Nothing ranks leaves then, and none of the empty places may pass for a candidate."""
+    scores, positions = many_leaves.search(tf.zeros([2, 8]), k)
+    assert (scores.numpy() == 0).all()
+    for row in positions.numpy():
+        assert len(set(row)) == k
+        assert (row < 5003).all()
+
+
+@pytest.mark.parametrize("batch", [2, 8, 9, 17])
+@pytest.mark.parametrize("k", [10, 4000])
+def test_batch_answers_as_its_queries_one_by_one(
+    batch: int, k: int, many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
+) -> None:
+    queries = many[0][:batch]
+    scores, positions = many_leaves.search(tf.constant(queries), k)
+    for row in range(batch):
+        single_scores, single = many_leaves.search(tf.constant(queries[row : row + 1]), k)
+        np.testing.assert_allclose(scores[row], single_scores[0], rtol=1e-4, atol=1e-5)
+        assert np.mean(positions[row].numpy() == single[0].numpy()) > 0.99
+
+
+def test_saved_ivf_answers_the_same_in_a_fresh_process(
+    tmp_path: Path, many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
+) -> None:
+    module = tf.Module()
+    module.index = many_leaves
+    module.search = tf.function(
+        lambda queries: many_leaves.search(queries, 10),
+        input_signature=[tf.TensorSpec([None, 8], tf.float32)],
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    np.save(tmp_path / "queries.npy", many[0])
+    script = (
+        "import sys; import numpy as np; from export._tf import tf\n"
+        "folder = sys.argv[1]; loaded = tf.saved_model.load(folder + '/saved')\n"
+        "scores, positions = loaded.search(np.load(folder + '/queries.npy'))\n"
+        "np.savez(folder + '/answers.npz', scores=scores, positions=positions)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
+    scores, positions = module.search(many[0])
+    with np.load(tmp_path / "answers.npz") as answers:
+        np.testing.assert_array_equal(answers["scores"], scores)
+        np.testing.assert_array_equal(answers["positions"], positions)
 
 
 @pytest.mark.parametrize(
