@@ -1,5 +1,6 @@
 """Several processes that train one model, as TensorFlow's TF_CONFIG describes them."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,16 +47,20 @@ class Workers:
         """Mean of what each process has, the same number in all of them."""
         if self.count == 1:
             return value
-
-        @tf.function
-        def total(part: tf.Tensor) -> tf.Tensor:
-            return self.strategy.run(self.sum, args=(part,))
-
-        return float(total(tf.constant(value, tf.float64))) / self.count
+        return float(_total(self)(tf.constant(value, tf.float64))) / self.count
 
     def agree(self, value: float) -> bool:
         """Whether all processes have the same number."""
         return self.mean(value * value) == self.mean(value) ** 2
+
+
+@functools.cache  # traced once
+def _total(workers: Workers) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+    def total(part: tf.Tensor) -> tf.Tensor:
+        return workers.strategy.run(workers.sum, args=(part,))
+
+    return total
 
 
 def alone() -> Workers:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.cli import main
 from export.checkpoint import Checkpoint, CheckpointConfig, CheckpointError, data_fingerprint
 from export.config import ModelConfig, TrainConfig
 from export.data import DataConfig, load
@@ -152,6 +153,7 @@ def test_publication_removes_the_checkpoint(small_export: ExportResult) -> None:
 KILLED = """
 import sys
 from pathlib import Path
+from clients.cli import main
 from export.checkpoint import CheckpointConfig
 from export.config import ModelConfig, TrainConfig
 from export.data import DataConfig, load
@@ -197,3 +199,19 @@ def test_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
             checkpoints=CheckpointConfig(folder=tmp_path, resume=True),
         )
     assert progress.reports[0].done > 1
+
+
+def test_command_refuses_the_checkpoint_of_another_configuration(
+    small_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = random_split(small_dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
+    config = TrainConfig(epochs=1, batch_size=16)
+    checkpoints = CheckpointConfig(folder=tmp_path / "models/.training-music", interval=0)
+    train(small_dataset, split, MODEL, config, checkpoints=checkpoints)
+    arguments = ["export", "--data", "sample", "--sample-users", "60", "--sample-candidates", "150"]
+    arguments += ["--sample-interactions", "1500", "--repository", str(tmp_path / "models")]
+    arguments += ["--model", "music", "--epochs", "1", "--embedding-dim", "8", "--resume"]
+    assert main([*arguments, "--batch-size", "32"]) == 1
+    error = capsys.readouterr().err
+    assert "is of another training: train.batch_size was 16 and is now 32" in error
+    assert "without --resume" in error
