@@ -62,17 +62,25 @@ class ModelConfig:
 
     Attributes:
         embedding_dim: Length of an embedding.
-        temperature: With `user_softmax`, logits are cosines over this. Lower values memorise
-            more: better with seen candidates excluded, worse with them kept (0.3 is best there).
+        temperature: With `user_softmax`, of the logits that are cosines. Lower values memorise
+            more: better with seen candidates excluded, worse with them kept.
+        inner_product_weight: With `user_softmax`, half of the dimensions are a second pair of
+            towers, whose logits are plain inner products; both pairs learn apart, and these
+            logits times this are added to the cosines'. 0 for cosines alone.
         candidate_features: Whether candidates have their attributes beside their ids.
     """
 
-    embedding_dim: int = 128
+    embedding_dim: int = 256
     temperature: float = 0.17
+    inner_product_weight: float = 0.5
     candidate_features: bool = True
 
     def __post_init__(self) -> None:
         _require_positive(embedding_dim=self.embedding_dim, temperature=self.temperature)
+        _require(
+            self.inner_product_weight >= 0,
+            f"inner_product_weight must be >= 0, got {self.inner_product_weight}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,9 @@ class TrainConfig:
         learning_rate: Of the optimizer.
         activity_power: A user with n interactions counts n to this power: 1 weighs
             interactions alike, 0 users.
+        norm_penalty: Weight of the squared lengths of the inner products' embeddings.
+        seen_last_epochs: Passes of a second stage, in which the towers learn to rank last what
+            a user already has: for lists that are shown without `exclude_seen`; 0 for none.
         sampled_candidates: Negatives per batch; unset, the corpus where it fits into memory.
         split: How interactions are held out: `random`, `leave_last_out` or `global_time`.
         held_out_fraction: Share of the interactions that judges the model.
@@ -107,6 +118,8 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 0.01
     activity_power: float = 0.5
+    norm_penalty: float = 0.15
+    seen_last_epochs: int = 0
     sampled_candidates: int | None = None
     split: SplitMethod = "random"
     held_out_fraction: float = 0.2
@@ -124,6 +137,11 @@ class TrainConfig:
             learning_rate=self.learning_rate,
             sampled_candidates=self.sampled_candidates,
             patience=self.patience,
+        )
+        _require(self.norm_penalty >= 0, f"norm_penalty must be >= 0, got {self.norm_penalty}")
+        _require(
+            self.seen_last_epochs >= 0,
+            f"seen_last_epochs must be >= 0, got {self.seen_last_epochs}",
         )
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
@@ -154,7 +172,7 @@ class TrainConfig:
 # tutorial, of its overview and of its multitask tutorial, kept to compare with.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
-    "seen_kept": (ModelConfig(temperature=0.3), TrainConfig()),
+    "seen_kept": (ModelConfig(), TrainConfig(seen_last_epochs=60)),
     "tutorial": (
         ModelConfig(embedding_dim=32, candidate_features=False),
         TrainConfig(

@@ -34,13 +34,14 @@ Recipe = tuple[ModelConfig, TrainConfig]
 
 # What each part of the default recipe is worth: the recipe with that part changed.
 ABLATIONS: Mapping[str, Mapping[str, object]] = {
-    "without candidate features": {"candidate_features": False},
+    "cosines alone": {"inner_product_weight": 0.0},
+    "no penalty on lengths": {"norm_penalty": 0.0},
+    "no candidate features": {"candidate_features": False},
     "interactions weigh alike": {"activity_power": 1.0},
     "users weigh alike": {"activity_power": 0.0},
     "temperature 0.1": {"temperature": 0.1},
     "temperature 0.3": {"temperature": 0.3},
-    "32 dimensions": {"embedding_dim": 32},
-    "64 dimensions": {"embedding_dim": 64},
+    "half the dimensions": {"embedding_dim": ModelConfig.embedding_dim // 2},
     "1,000 sampled negatives": {"sampled_candidates": 1000},
 }
 

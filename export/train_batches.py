@@ -45,7 +45,7 @@ def train_on_interactions(
         records = loop.run(config.epochs, saved=saved, finished=summaries.write)
     model, counts = steps.model, steps.candidate_counts
     candidate_embeddings = model.candidate_embeddings()
-    model.query_tower.set_unknown(popular_query(candidate_embeddings, counts, temperature=None))
+    model.query_tower.set_unknown(popular_query(candidate_embeddings, counts))
     return TrainedModel(
         query_tower=model.query_tower,
         query_embeddings=model.query_embeddings(),

@@ -24,6 +24,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         ("--epochs", TrainConfig.epochs, "passes over the training part, at most"),
         ("--batch-size", TrainConfig.batch_size, "users per step (interactions, for tutorials)"),
         ("--embedding-dim", ModelConfig.embedding_dim, "length of an embedding"),
+        (
+            "--seen-last-epochs",
+            TrainConfig.seen_last_epochs,
+            "passes of a second stage that ranks last what a user has; 0 for none",
+        ),
         ("--seed", TrainConfig.seed, "seed of split, initial values and order"),
     ):
         group.add_argument(option, type=int, metavar="N", help=f"{text} (default: {default})")

@@ -4,7 +4,8 @@ import dataclasses
 import gc
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,22 +20,29 @@ from export.metrics import at_k
 from export.optimizers import make_optimizer
 from export.progress import Progress
 from export.ranking import inner_product_scorer, rank_held_out
+from export.seen_last import SeenLastModel
 from export.split import Split
 from export.summaries import Summaries
 from export.towers import TableTower
 from export.trained import EpochRecord, TrainedModel, popular_query
 from export.training_loop import TrainingLoop
-from export.user_softmax import UserSoftmaxModel
+from export.user_softmax import UserSoftmaxModel, pair_dimensions
 from export.workers import Workers, alone
 
 __all__ = ["UserSteps", "train_on_users"]
 
 log = logging.getLogger(__name__)
 
+Table = npt.NDArray[np.float32]
+Model = UserSoftmaxModel | SeenLastModel
+
 _VALIDATION_K = 100
 _VALIDATION_USERS = 5_000  # a sample is enough to stop by
 _STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too little to look after
-_FIT = "fit"  # the training of the final model
+# Phases, as progress and checkpoints call them.
+_SEARCH = "search"  # for the number of epochs
+_FIT = "fit"  # the final model
+_SEEN_LAST = "seen last"  # its second stage, if wanted
 
 
 def train_on_users(
@@ -49,35 +57,95 @@ def train_on_users(
     """A model trained on all that is not held out.
 
     Where there is a validation part, a first training without it finds the number of
-    epochs with the best NDCG@100; the final model is trained as long, on both parts.
+    epochs with the best NDCG@100; the final model is trained as long, on both parts. A
+    second stage follows where the configuration wants one.
 
     Raises:
         CheckpointError: The checkpoint to go on from is of another training.
         ValueError: The loss stopped being a number.
     """
-    epochs, records = config.epochs, []
     saved = checkpoint.restored() if checkpoint is not None else None
-    if saved is not None and saved.phase == _FIT:
+    epochs, records = config.epochs, []
+    if saved is not None and saved.phase != _SEARCH:
         epochs = saved.carried["epochs"]
         records = [EpochRecord(**record) for record in saved.carried["records"]]
     elif len(split.validation):
-        search = UserSteps(dataset, split.training, model_config, config, workers)
-        loop = search.loop(progress, "search", checkpoint)
-        records = search.run(loop, config.epochs, saved=saved, validation=split)
-        looks = [record for record in records if record.validation is not None]
-        epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
-        log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
-        del search, loop
+        epochs, records = _search(
+            dataset, split, model_config, config, progress, checkpoint, saved, workers
+        )
         gc.collect()  # its tables and their moments, before the next ones are made
-    final = UserSteps(dataset, split.fitted, model_config, config, workers)
     carried = {"epochs": epochs, "records": [dataclasses.asdict(record) for record in records]}
-    loop = final.loop(progress, _FIT, checkpoint, carried)
-    fitted = final.run(loop, epochs, saved=saved)
-    model, histories = final.model, final.histories
-    query_embeddings, candidates = model.query_embeddings(), model.candidate_embeddings()
-    unknown = popular_query(
-        candidates, histories.candidate_counts, temperature=model_config.temperature
+    if saved is not None and saved.phase == _SEEN_LAST:
+        dimensions = model_config.embedding_dim
+        users = np.zeros([len(dataset.user_ids), dimensions], np.float32)
+        candidates = np.zeros([len(dataset.candidate_ids), dimensions], np.float32)
+        histories = UserHistories(dataset, split.fitted)
+    else:
+        final = UserSteps.of_data(dataset, split.fitted, model_config, config, workers)
+        fitted = final.run(final.loop(progress, _FIT, checkpoint, carried), epochs, saved=saved)
+        records, histories = records or fitted, final.histories
+        carried["records"] = [dataclasses.asdict(record) for record in records]
+        users, candidates = final.model.query_embeddings(), final.model.candidate_embeddings()
+        del final
+        gc.collect()
+    if config.seen_last_epochs:
+        make = partial(SeenLastModel, histories, users, candidates, config)
+        second = UserSteps(make, histories, config, workers)
+        loop = second.loop(progress, _SEEN_LAST, checkpoint, carried)
+        second.run(loop, config.seen_last_epochs, saved=saved)
+        users, candidates = second.model.query_embeddings(), second.model.candidate_embeddings()
+    _share_out(users, candidates, pair_dimensions(model_config)[0])
+    return _trained(dataset, histories, users, candidates, epochs, records)
+
+
+def _search(
+    dataset: Dataset,
+    split: Split,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    progress: Progress,
+    checkpoint: Checkpoint | None,
+    saved: Saved | None,
+    workers: Workers | None,
+) -> tuple[int, list[EpochRecord]]:
+    """The number of epochs that serves the validation part best."""
+    search = UserSteps.of_data(dataset, split.training, model_config, config, workers)
+    records = search.run(
+        search.loop(progress, _SEARCH, checkpoint),
+        config.epochs,
+        saved=saved,
+        validate=lambda: _look(search.model, dataset, split, config.seed),
     )
+    looks = [record for record in records if record.validation is not None]
+    epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
+    log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
+    return epochs, records
+
+
+def _share_out(queries: Table, candidates: Table, cosines: int) -> None:
+    """Shares the length of the embeddings out anew; no inner product of the two changes.
+
+    Candidates get the same length in the cosines' dimensions, and half of it, on average,
+    in the others: where candidates are compared with each other, the cosines decide.
+    """
+    for part, wanted in ((slice(0, cosines), 1.0), (slice(cosines, None), 0.5)):
+        squares = np.einsum("nd,nd->n", candidates[:, part], candidates[:, part])
+        length = float(np.sqrt(squares.mean(dtype=np.float64)))
+        if length > 0:
+            candidates[:, part] *= np.float32(wanted / length)
+            queries[:, part] *= np.float32(length / wanted)
+
+
+def _trained(
+    dataset: Dataset,
+    histories: UserHistories,
+    query_embeddings: npt.NDArray[np.float32],
+    candidate_embeddings: npt.NDArray[np.float32],
+    epochs: int,
+    records: Sequence[EpochRecord],
+) -> TrainedModel:
+    """The towers, with an embedding for users without any interactions."""
+    unknown = popular_query(candidate_embeddings, histories.candidate_counts)
     known = np.zeros(len(dataset.user_ids), bool)
     known[histories.active] = True
     query_embeddings[~known] = unknown
@@ -86,14 +154,14 @@ def train_on_users(
             dataset.user_ids, query_embeddings, unknown, known=known, name="query_tower"
         ),
         query_embeddings=query_embeddings,
-        candidate_embeddings=candidates,
+        candidate_embeddings=candidate_embeddings,
         epochs=epochs,
-        records=records or fitted,
+        records=records,
     )
 
 
 class UserSteps:
-    """One model on one part of the interactions.
+    """Trains a model on a part of the interactions.
 
     Attributes:
         histories: That part by user.
@@ -102,28 +170,46 @@ class UserSteps:
 
     def __init__(
         self,
-        dataset: Dataset,
-        interactions: npt.NDArray[np.int64],
-        model_config: ModelConfig,
+        make: Callable[..., Model],
+        histories: UserHistories,
         config: TrainConfig,
         workers: Workers | None = None,
     ) -> None:
+        """Makes the model and its optimizer.
+
+        Args:
+            make: Makes the model; takes the generator `random` by name.
+            histories: What it is trained on.
+            config: How.
+            workers: Processes that share the batches out; None for this one alone.
+        """
         self._workers = workers or alone()
-        self._dataset = dataset
         self._config = config
-        self.histories = UserHistories(dataset, interactions)
+        self.histories = histories
         # Made outside of the strategy, all workers draw the same numbers.
         random = tf.random.Generator.from_seed(config.seed)
         with self._workers.strategy.scope():
-            self.model = UserSoftmaxModel(
-                dataset, self.histories, model_config, config, random=random
-            )
+            self.model = make(random=random)
             self._optimizer = make_optimizer(
                 config.optimizer, config.learning_rate, lazy=self.model.is_sampled
             )
             # It would make its variables at its first step; a checkpoint needs them before.
             self._optimizer._create_all_weights(self.model.trainable_variables)
         self._step = self._make_step()
+
+    @classmethod
+    def of_data(
+        cls,
+        dataset: Dataset,
+        interactions: npt.NDArray[np.int64],
+        model_config: ModelConfig,
+        config: TrainConfig,
+        workers: Workers | None = None,
+    ) -> "UserSteps":
+        """Trains a new model on some interactions."""
+        histories = UserHistories(dataset, interactions)
+        make = partial(UserSoftmaxModel, dataset, histories, model_config, config)
+        return cls(make, histories, config, workers)
 
     def loop(
         self,
@@ -151,7 +237,7 @@ class UserSteps:
         epochs: int,
         *,
         saved: Saved | None = None,
-        validation: Split | None = None,
+        validate: Callable[[], float] | None = None,
     ) -> list[EpochRecord]:
         """Trains for some epochs, or until the validation part has had enough."""
         per_epoch = math.ceil(len(self.histories.active) / self._config.batch_size)
@@ -159,7 +245,7 @@ class UserSteps:
             return loop.run(
                 epochs,
                 saved=saved,
-                validate=None if validation is None else lambda: self._validate(validation),
+                validate=validate,
                 epochs_between_looks=max(1, round(_STEPS_BETWEEN_LOOKS / per_epoch)),
                 finished=summaries.write,
             )
@@ -197,22 +283,20 @@ class UserSteps:
 
         return step
 
-    def _validate(self, split: Split) -> float:
-        judged = split.validation
-        users = np.unique(self._dataset.user_positions[judged])
-        if len(users) > _VALIDATION_USERS:
-            random = np.random.default_rng(self._config.seed)
-            some = random.choice(users, _VALIDATION_USERS, replace=False)
-            judged = judged[np.isin(self._dataset.user_positions[judged], some)]
-        scorer = inner_product_scorer(
-            self.model.query_embeddings(), self.model.candidate_embeddings()
-        )
-        ranking = rank_held_out(
-            scorer,
-            self._dataset,
-            split,
-            top_k=_VALIDATION_K,
-            judged=judged,
-            seen=split.training,
-        )
-        return at_k(ranking.ranks["seen_excluded"], [ranking.top_k])[f"ndcg@{ranking.top_k}"]
+
+def _look(model: Model, dataset: Dataset, split: Split, seed: int) -> float:
+    """NDCG on the validation part, or on some of its users."""
+    judged = split.validation
+    users = np.unique(dataset.user_positions[judged])
+    if len(users) > _VALIDATION_USERS:
+        some = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
+        judged = judged[np.isin(dataset.user_positions[judged], some)]
+    ranking = rank_held_out(
+        inner_product_scorer(model.query_embeddings(), model.candidate_embeddings()),
+        dataset,
+        split,
+        top_k=_VALIDATION_K,
+        judged=judged,
+        seen=split.training,
+    )
+    return at_k(ranking.ranks["seen_excluded"], [ranking.top_k])[f"ndcg@{ranking.top_k}"]

@@ -53,19 +53,15 @@ class TrainedModel:
 
 
 def popular_query(
-    candidate_embeddings: npt.NDArray[np.float32],
-    counts: npt.NDArray[np.int64],
-    *,
-    temperature: float | None,
+    candidate_embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Query embedding for strangers: its softmax is as near to popularity as one can be.
 
     Maximises the likelihood of all interactions under a single query.
 
     Args:
-        candidate_embeddings: `[n, d]`.
+        candidate_embeddings: `[n, d]`, whose inner product with a query is the logit.
         counts: `[n]`, interactions of each candidate.
-        temperature: Of the cosine, for a query of unit length; None for a free length.
 
     Returns:
         Float32 `[d]`.
@@ -77,18 +73,13 @@ def popular_query(
     query = tf.Variable(tf.math.l2_normalize(start, axis=0))
     optimizer = tf.keras.optimizers.legacy.Adam(0.05)
 
-    def scores() -> tf.Tensor:
-        if temperature is None:
-            return tf.linalg.matvec(candidates, query)
-        return tf.linalg.matvec(candidates, tf.math.l2_normalize(query, axis=0)) / temperature
-
     @tf.function
     def step() -> None:
         with tf.GradientTape() as tape:
-            loss = -tf.reduce_sum(shares * tf.nn.log_softmax(scores()))
+            logits = tf.linalg.matvec(candidates, query)
+            loss = -tf.reduce_sum(shares * tf.nn.log_softmax(logits))
         optimizer.apply_gradients([(tape.gradient(loss, query), query)])
 
     for _ in range(_STEPS):
         step()
-    value = query if temperature is None else tf.math.l2_normalize(query, axis=0)
-    return np.asarray(value, np.float32)
+    return np.asarray(query, np.float32)

@@ -169,8 +169,8 @@ def _measure(
     model_config, config = PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size or config.batch_size)
     watch = Stopwatch(seconds, warm_up=warm_up)
-    kind = UserSteps if config.loss == "user_softmax" else InBatchSteps
-    steps = kind(dataset, split.fitted, model_config, config)
+    make = UserSteps.of_data if config.loss == "user_softmax" else InBatchSteps
+    steps = make(dataset, split.fitted, model_config, config)
     loop = steps.loop(watch, "fit", None)
     watch.start(loop.batches)
     try:

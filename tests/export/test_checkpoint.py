@@ -26,6 +26,7 @@ MODEL = ModelConfig(embedding_dim=8)
 RECIPES = {
     "users": TrainConfig(epochs=6, batch_size=16, learning_rate=0.03, patience=2),
     "sampled": TrainConfig(epochs=4, batch_size=16, sampled_candidates=50),
+    "seen_last": TrainConfig(epochs=3, batch_size=16, seen_last_epochs=3),
     "interactions": TrainConfig(
         loss="in_batch_softmax", optimizer="adagrad", epochs=3, batch_size=256, learning_rate=0.1
     ),
@@ -63,7 +64,7 @@ def test_interrupted_training_ends_like_one_that_was_not(
     whole = Interrupting()
     expected = train(small_dataset, split, MODEL, config, progress=whole)
     total = len(whole.reports)
-    # In either phase, where there are two.
+    # In the first phase and in the last.
     for at in [total] if recipe == "sampled" else [total // 3, total]:
         checkpoints = CheckpointConfig(folder=tmp_path / f"{recipe}{at}", interval=0)
         with pytest.raises(InterruptedByTestError):

@@ -86,6 +86,15 @@ def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert "| popularity | 0." in capsys.readouterr().out
 
 
+def test_bench_quality_takes_the_first_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = []
+    for first in ("43", "44"):
+        argv = ["--seeds", "1", "--first-seed", first, "--row", "popularity", "--json"]
+        assert main(["bench", "quality", *SAMPLE, *argv]) == 0
+        tables.append(json.loads(capsys.readouterr().out)["popularity"])
+    assert tables[0]["seen_kept ndcg@100"] != tables[1]["seen_kept ndcg@100"]
+
+
 def test_bench_quality_refuses_no_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "quality", *SAMPLE, "--seeds", "0"]) == 1
     assert "--seeds must be at least 1, got 0" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The default model's loss against plain loops, its features and its tables."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,9 +13,10 @@ from export.data.dataset import Attribute, Dataset
 from export.features import CandidateFeatures
 from export.history import UserHistories
 from export.towers import TableTower
-from export.user_softmax import UserSoftmaxModel, sample_size
+from export.user_scores import sample_size
+from export.user_softmax import UserSoftmaxModel
 
-MODEL = ModelConfig(embedding_dim=6, temperature=0.5)
+MODEL = ModelConfig(embedding_dim=6, temperature=0.5, inner_product_weight=1.0)
 
 
 @pytest.fixture
@@ -47,10 +49,11 @@ def plain_loss(
     users: list[int],
     power: float,
 ) -> float:
+    """Loss of one pair of towers, whose inner products are the logits."""
     total = weight = 0.0
     for user in users:
         own = dataset.candidate_positions[dataset.user_positions == user].tolist()
-        logits = [float(row @ queries[user]) / 0.5 for row in candidates]
+        logits = [float(row @ queries[user]) for row in candidates]
         others = sum(math.exp(logit) for c, logit in enumerate(logits) if c not in own)
         losses = [-math.log(math.exp(logits[c]) / (math.exp(logits[c]) + others)) for c in own]
         total += len(own) ** power * sum(losses) / len(own)
@@ -59,14 +62,67 @@ def plain_loss(
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_loss_equals_its_definition(dataset: Dataset, power: float) -> None:
-    model = make(dataset, activity_power=power)
+def test_loss_is_that_of_both_pairs_and_a_penalty(dataset: Dataset, power: float) -> None:
+    model = make(dataset, activity_power=power, norm_penalty=3.0)
     users = [3, 0, 6]
     loss = float(model.loss(tf.constant(users)))
-    expected = plain_loss(
-        dataset, model.query_embeddings(), model.candidate_embeddings(), users, power
-    )
-    assert loss == pytest.approx(expected, rel=1e-5)
+    queries, candidates = model.query_embeddings(), model.candidate_embeddings()
+    expected = plain_loss(dataset, queries[:, :3], candidates[:, :3], users, power)
+    expected += plain_loss(dataset, queries[:, 3:], candidates[:, 3:], users, power)
+    counts = np.bincount(dataset.user_positions, minlength=9)
+    squares = np.average(np.sum(queries[users, 3:] ** 2, axis=1), weights=counts[users] ** power)
+    # The features add nothing yet.
+    squares += np.sum(candidates[:, 3:] ** 2) / np.count_nonzero(counts)
+    assert loss == pytest.approx(expected + 3.0 * squares / 2, rel=1e-5)
+
+
+def test_first_pair_is_a_cosine_over_the_temperature(dataset: Dataset) -> None:
+    model = make(dataset)
+    for rows in (model.query_embeddings(), model.candidate_embeddings()):
+        np.testing.assert_allclose(np.sum(rows[:, :3] ** 2, axis=1), 1 / 0.5, rtol=1e-5)
+        assert np.sum(rows[:, 3:] ** 2, axis=1).max() < 1
+
+
+def test_weight_says_how_much_the_second_pair_counts(dataset: Dataset) -> None:
+    histories = UserHistories(dataset, np.arange(dataset.num_interactions))
+
+    def scores(weight: float) -> npt.NDArray[np.float32]:
+        config = dataclasses.replace(MODEL, inner_product_weight=weight)
+        model = UserSoftmaxModel(dataset, histories, config, TrainConfig())
+        queries, candidates = model.query_embeddings(), model.candidate_embeddings()
+        assert queries.shape[1] == candidates.shape[1] == 6
+        return np.asarray(queries @ candidates.T)
+
+    whole = make(dataset)
+    queries, candidates = whole.query_embeddings(), whole.candidate_embeddings()
+    cosines, others = queries[:, :3] @ candidates[:, :3].T, queries[:, 3:] @ candidates[:, 3:].T
+    np.testing.assert_allclose(scores(0.25), cosines + 0.25 * others, atol=1e-5)
+    assert np.abs(scores(0.0)).max() <= 1 / 0.5 + 1e-5, "cosines alone"
+
+
+def test_pairs_learn_apart_and_every_table_learns(dataset: Dataset) -> None:
+    """An ensemble: neither pair's gradient may depend on the other."""
+    users = tf.constant([0, 1, 2, 3])
+
+    def gradients(model: UserSoftmaxModel) -> dict[str, npt.NDArray[np.float32]]:
+        with tf.GradientTape() as tape:
+            loss = model.loss(users)
+        found = tape.gradient(loss, model.trainable_variables)
+        names = [variable.name for variable in model.trainable_variables]
+        return {n: tf.convert_to_tensor(g).numpy() for n, g in zip(names, found, strict=True)}
+
+    both = make(dataset)
+    assert len(gradients(both)) == 6
+    assert all(np.abs(gradient).max() > 0 for gradient in gradients(both).values())
+    before = gradients(both)
+    moved = [v for v in both.trainable_variables if "inner_product" in v.name]
+    assert len(moved) == 3
+    for variable in moved:
+        variable.assign_add(tf.ones_like(variable))
+    after = gradients(both)
+    for name, gradient in before.items():
+        same = np.array_equal(gradient, after[name])
+        assert same == ("cosine" in name), name
 
 
 def test_sampled_loss_and_gradient_come_near_the_exact_ones(dataset: Dataset) -> None:
