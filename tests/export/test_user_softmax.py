@@ -76,6 +76,16 @@ def test_loss_is_that_of_both_pairs_and_a_penalty(dataset: Dataset, power: float
     assert loss == pytest.approx(expected + 3.0 * squares / 2, rel=1e-5)
 
 
+def test_losses_of_a_batch_in_parts_add_up(dataset: Dataset) -> None:
+    """Several workers share a batch out; penalties must count once, too."""
+    model = make(dataset, norm_penalty=3.0)
+    weights = np.bincount(dataset.user_positions, minlength=9)[:6] ** 0.5
+    total = tf.constant(weights.sum(), tf.float32)
+    parts = [float(model.loss(tf.constant(part), total)) for part in ([0, 2, 4], [1, 3, 5])]
+    whole = float(model.loss(tf.constant([0, 1, 2, 3, 4, 5])))
+    assert sum(parts) == pytest.approx(whole, rel=1e-5)
+
+
 def test_first_pair_is_a_cosine_over_the_temperature(dataset: Dataset) -> None:
     model = make(dataset)
     for rows in (model.query_embeddings(), model.candidate_embeddings()):
