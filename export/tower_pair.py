@@ -42,7 +42,8 @@ class TowerPair(tf.Module):
         self.temperature = temperature
         self._users = users
         self._candidates = candidates
-        self._features, self._weights = features or (None, None)
+        self._features = None if features is None else features[0]
+        self._weights = None if features is None else features[1]
 
     @classmethod
     def made(
