@@ -279,6 +279,12 @@ def _as_text(result: "ExportResult") -> str:
             f"  rating RMSE {rating['rmse']:.4f} (means per user and candidate: "
             f"{rating['baseline_rmse']:.4f})"
         )
+    if "similar" in result.metrics:
+        similar = result.metrics["similar"]
+        lines.append(
+            f"  similar hit_rate@10 {similar['hit_rate']:.4f} (by towers: "
+            f"{similar['towers_hit_rate']:.4f})"
+        )
     return "\n".join(lines)
 
 

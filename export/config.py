@@ -10,6 +10,7 @@ from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
     "PRESETS",
+    "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
     "BruteForceConfig",
@@ -18,6 +19,7 @@ __all__ = [
     "IvfConfig",
     "ModelConfig",
     "ScannConfig",
+    "SimilarBy",
     "SplitMethod",
     "TrainConfig",
 ]
@@ -30,6 +32,9 @@ ROW_TYPES = ("float32", "bfloat16", "int8")
 
 SplitMethod = Literal["random", "leave_last_out", "global_time"]
 SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
+
+SimilarBy = Literal["towers", "co_interactions"]
+SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -109,6 +114,8 @@ class TrainConfig:
             towers, each loss times its weight; `user_softmax` fits it to the finished towers,
             whatever the weight.
         retrieval_weight: Of the retrieval loss, beside that.
+        similar: What `similar` goes by: `towers`, near candidate embeddings; `co_interactions`,
+            what users have beside a candidate, by queries learned for that.
         tensorboard: Folder for TensorBoard's event files; unset, none are written.
     """
 
@@ -128,6 +135,7 @@ class TrainConfig:
     seed: int = 42
     rating_weight: float = 0.0
     retrieval_weight: float = 1.0
+    similar: SimilarBy = "towers"
     tensorboard: Path | None = None
 
     def __post_init__(self) -> None:
@@ -146,6 +154,7 @@ class TrainConfig:
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
         _require_choice("split", self.split, SPLIT_METHODS)
+        _require_choice("similar", self.similar, SIMILAR_BY)
         _require(
             0 < self.held_out_fraction < 1,
             f"held_out_fraction must lie between 0 and 1, got {self.held_out_fraction}",

@@ -18,6 +18,7 @@ from export.metrics import (
 )
 from export.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
 from export.ratings import RatingQuality
+from export.similar_quality import SimilarQuality
 from export.split import Split
 
 __all__ = [
@@ -52,6 +53,7 @@ class Evaluation:
         bands: By protocol, shares of the top 10 by `export.metrics.BANDS`; and under
             `held_out` those of the held-out interactions.
         rating: Of predicted ratings; None where none are predicted.
+        similar: Of candidates by co-interactions; None where towers find them.
     """
 
     num_users: int
@@ -61,6 +63,7 @@ class Evaluation:
     activity: Sequence[ActivityBucket]
     bands: Mapping[str, Sequence[float]]
     rating: RatingQuality | None = None
+    similar: SimilarQuality | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Metrics by protocol, and the rest, in values that JSON knows."""
@@ -70,6 +73,8 @@ class Evaluation:
         values["popularity_bands"] = {name: list(shares) for name, shares in self.bands.items()}
         if self.rating is not None:
             values["rating"] = asdict(self.rating)
+        if self.similar is not None:
+            values["similar"] = asdict(self.similar)
         if self.intervals:
             values["intervals"] = {
                 protocol: {name: [one.low, one.high] for name, one in rows.items()}

@@ -1,4 +1,4 @@
-"""Judges a trained model on the held-out part: its order, and its ratings if it has any."""
+"""Judges a trained model on the held-out part: its order, and what else it answers."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ from export.data.dataset import Dataset
 from export.evaluate import Evaluation, evaluate
 from export.ranking import inner_product_scorer
 from export.ratings import rating_quality
+from export.similar_quality import similar_quality
 from export.split import Split
 from export.trained import TrainedModel
 
@@ -15,13 +16,16 @@ __all__ = ["judge_model"]
 def judge_model(
     model: TrainedModel, dataset: Dataset, split: Split, *, resamples: int = 0
 ) -> Evaluation:
-    """Exact metrics of both towers, and the error of the rating head beside that of the means.
+    """Exact metrics of both towers, of the rating head and of `similar` by co-interactions.
 
     Raises:
         ValueError: Nothing is held out.
     """
     scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
     evaluation = evaluate(scorer, dataset, split, resamples=resamples)
+    if model.similar_queries is not None:
+        similar = similar_quality(dataset, split, model.similar_queries, model.candidate_embeddings)
+        evaluation = dataclasses.replace(evaluation, similar=similar)
     if model.rating_head is None:
         return evaluation
     predicted = model.rating_head.predict(

@@ -337,6 +337,7 @@ def _save(
         candidate_filter=common.candidate_filter,
         seen=common.seen,
         rating_head=trained.model.rating_head,
+        similar_queries=trained.model.similar_queries,
         version=version,
         top_k=config.top_k,
     )

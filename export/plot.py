@@ -8,7 +8,10 @@ __all__ = ["front", "recall_latency_svg"]
 
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 40, 50
-_COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
+_COLORS = (
+    *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b"),
+    *("#17becf", "#e377c2", "#7f7f7f"),
+)
 
 
 def recall_latency_svg(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str) -> str:

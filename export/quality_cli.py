@@ -180,6 +180,11 @@ def _as_text(name: str, one: "Evaluation") -> str:
             f"  rating RMSE {one.rating.rmse:.4f} (means per user and candidate: "
             f"{one.rating.baseline_rmse:.4f})"
         )
+    if one.similar is not None:
+        lines.append(
+            f"  similar hit_rate@10 {one.similar.hit_rate:.4f} (by towers: "
+            f"{one.similar.towers_hit_rate:.4f})"
+        )
     lines.append("  by activity (interactions in the training part), seen excluded:")
     for bucket in one.activity:
         rate = bucket.metrics["seen_excluded"].get("hit_rate@10", float("nan"))

@@ -17,7 +17,8 @@ Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int32]
 
 _BATCH = 65_536
-# How much a user's taste is drawn to 0, in ratings of candidates along one direction.
+# How much a user's taste is drawn to 0, in ratings of candidates along one direction that
+# have the mean length.
 _STRENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0)
 _STRENGTH = 6.0  # without a validation part
 _SWEEPS = 3  # of tastes and means in turn; more changed the fourth digit
@@ -163,6 +164,8 @@ def fit_linear_head(
     """
     means = fit_means(dataset, split)
     embeddings = candidate_embeddings.astype(np.float64)
+    length = np.sqrt(np.mean(np.sum(embeddings**2, axis=1)))
+    embeddings /= length
     strength = _STRENGTH
     if len(split.validation):
         strength = _choose_strength(dataset, split, means, embeddings)
@@ -173,7 +176,7 @@ def fit_linear_head(
         tastes = _ridge(users, candidates, left, embeddings, strength, len(dataset.user_ids))
         explained = _products(tastes, users, embeddings, candidates)
         means = means_of(dataset, part, means.strengths, explained=explained)
-    return LinearRatingHead(means, tastes)
+    return LinearRatingHead(means, tastes / length)
 
 
 def _choose_strength(

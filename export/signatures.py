@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from clients import contract
 from export._tf import tf
@@ -46,9 +47,14 @@ class RetrievalServable(tf.Module):
         version: int,
         top_k: int,
         rating_head: RatingHead | None = None,
+        similar_queries: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__()
         self._rating_head = rating_head
+        # What `similar` searches with; a candidate's own embedding where there are none.
+        self._similar_queries = None
+        if similar_queries is not None:
+            self._similar_queries = tf.Variable(similar_queries, trainable=False)
         self._query_tower = query_tower
         self._index = index
         self._filter = candidate_filter
@@ -201,7 +207,11 @@ class RetrievalServable(tf.Module):
     def _similar(self, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
         own = self._candidate_positions(candidate_id)
         known = tf.ensure_shape(own < self.num_candidates, [None])
-        queries = self._index.embeddings(tf.where(known, own, 0))
+        rows = tf.where(known, own, 0)
+        if self._similar_queries is None:
+            queries = self._index.embeddings(rows)
+        else:
+            queries = tf.gather(tf.convert_to_tensor(self._similar_queries), rows)
         scores, positions = search_excluding(
             self._index, queries, tf.constant(self.top_k), own[:, None]
         )

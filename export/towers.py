@@ -6,11 +6,25 @@ import numpy as np
 import numpy.typing as npt
 
 from export._tf import tf
+from export.lookup import IdLookup
 
 __all__ = ["IdTower", "TableTower"]
 
-# Stands for "not in the vocabulary"; must not be anybody's id, which "[UNK]" could be.
-_OUT_OF_VOCABULARY = "\x00out of vocabulary"
+
+class _Rows(tf.Module):
+    """Rows of ids in a table that begins with the row of all unknown ids.
+
+    Not Keras' StringLookup, which keeps the vocabulary as a constant in the graph.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__()
+        self._positions, self._count = IdLookup(ids), len(ids)
+
+    def __call__(self, ids: tf.Tensor) -> tf.Tensor:
+        """Int64 rows in the shape of `ids`; 0 for those that are not known."""
+        positions = self._positions(ids)
+        return tf.cast(tf.where(positions < self._count, positions + 1, 0), tf.int64)
 
 
 class IdTower(tf.keras.layers.Layer):
@@ -18,15 +32,13 @@ class IdTower(tf.keras.layers.Layer):
 
     def __init__(self, ids: Sequence[str], *, embedding_dim: int, name: str) -> None:
         super().__init__(name=name)
-        self.lookup = tf.keras.layers.StringLookup(
-            vocabulary=list(ids), mask_token=None, oov_token=_OUT_OF_VOCABULARY
-        )
+        self._rows = _Rows(ids)
         self.embedding = tf.keras.layers.Embedding(len(ids) + 1, embedding_dim)
         self.embedding.build(None)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Embeddings float32 `[batch, d]` of string ids `[batch]`."""
-        return self.embedding(self.lookup(ids))
+        return self.embedding(self._rows(ids))
 
     def embed_positions(self, positions: tf.Tensor) -> tf.Tensor:
         """Embeddings of ids given by their positions in the vocabulary, as in training."""
@@ -34,7 +46,7 @@ class IdTower(tf.keras.layers.Layer):
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
         """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
-        return self.lookup(ids) - 1
+        return self._rows(ids) - 1
 
     def set_unknown(self, embedding: npt.NDArray[np.float32]) -> None:
         """Gives unknown ids an embedding `[d]`; training never touches theirs."""
@@ -63,18 +75,16 @@ class TableTower(tf.keras.layers.Layer):
             name: Of the layer.
         """
         super().__init__(name=name)
-        self.lookup = tf.keras.layers.StringLookup(
-            vocabulary=list(ids), mask_token=None, oov_token=_OUT_OF_VOCABULARY
-        )
+        self._rows = _Rows(ids)
         rows = np.where(known[:, None], embeddings, unknown[None])
         self._embeddings = tf.Variable(np.concatenate([unknown[None], rows]), trainable=False)
         self._known = tf.Variable(np.concatenate([[False], known]), trainable=False)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Embeddings float32 `[batch, d]` of string ids `[batch]`."""
-        return tf.gather(self._embeddings, self.lookup(ids))
+        return tf.gather(self._embeddings, self._rows(ids))
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
         """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
-        rows = self.lookup(ids)
+        rows = self._rows(ids)
         return tf.where(tf.gather(self._known, rows), rows - 1, tf.constant(-1, tf.int64))

@@ -6,6 +6,7 @@ from typing import Any
 
 from export._tf import tf
 from export.checkpoint import Checkpoint, CheckpointConfig, data_fingerprint
+from export.co_interactions import co_interactions, fit_queries
 from export.config import ModelConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.progress import Progress
@@ -77,11 +78,22 @@ def train(
             f"worker {workers.index} of {workers.count} lost another one while training; "
             "start all of them again, with --resume to go on"
         ) from exc
+    losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
+    log.info("loss by epoch: %s", losses)
+    return _with_heads(model, dataset, split, config)
+
+
+def _with_heads(
+    model: TrainedModel, dataset: Dataset, split: Split, config: TrainConfig
+) -> TrainedModel:
+    """The model with what is fitted to its finished towers."""
     if config.rating_weight and model.rating_head is None:
         head = fit_linear_head(dataset, split, model.candidate_embeddings)
         model = dataclasses.replace(model, rating_head=head)
-    losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
-    log.info("loss by epoch: %s", losses)
+    if config.similar == "co_interactions":
+        pairs = co_interactions(dataset, split.fitted, seed=config.seed)
+        queries = fit_queries(pairs, model.candidate_embeddings, seed=config.seed)
+        model = dataclasses.replace(model, similar_queries=queries)
     return model
 
 

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from export.config import PRESETS, SPLIT_METHODS, ModelConfig, TrainConfig
+from export.config import PRESETS, SIMILAR_BY, SPLIT_METHODS, ModelConfig, TrainConfig
 
 __all__ = ["add_train_arguments", "train_configs"]
 
@@ -45,6 +45,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=SPLIT_METHODS,
         help=f"how to hold interactions out (default: {TrainConfig.split})",
+    )
+    group.add_argument(
+        "--similar",
+        choices=SIMILAR_BY,
+        help="what `similar` goes by: near candidate embeddings, or what users have beside a "
+        f"candidate (default: {TrainConfig.similar})",
     )
     group.add_argument(
         "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's event files there"

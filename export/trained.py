@@ -42,6 +42,8 @@ class TrainedModel:
         epochs: How long the final model was trained.
         records: Course of the training that chose the number of epochs.
         rating_head: Predicts ratings; None where none was asked for.
+        similar_queries: Float32 `[num_candidates, d]`, with what to look for candidates that
+            go with each; None where its own embedding does.
     """
 
     query_tower: IdTower | TableTower
@@ -50,6 +52,7 @@ class TrainedModel:
     epochs: int
     records: Sequence[EpochRecord]
     rating_head: RatingHead | None = None
+    similar_queries: npt.NDArray[np.float32] | None = None
 
 
 def popular_query(

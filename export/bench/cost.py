@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from export.config import ROW_TYPES, ExportConfig
 
 __all__ = ["ExportCost", "ServableCost", "add_arguments", "run"]
 
-MODEL: Final = "cost"
+MODEL: Final = "bench"  # as `bench index` calls them, which can ask them through a server
 _VECTORS: Final = ("towers", "mixture")
 _MIB: Final = 2**20
 _SEPARATE: Final = ("gates", "publish")  # steps of all servables together
@@ -217,6 +217,24 @@ def _export(
         "model": MODEL,
         "repository": str(repository),
     }
+    status, output, said = _child(order, timeout=args.timeout)
+    if status is None:
+        raise CommandError(
+            f"exporting {size} candidates took more than {args.timeout:g} s; "
+            "give it longer with --timeout"
+        )
+    if status != 0:
+        raise CommandError(f"exporting {size} candidates failed ({status}): {said}")
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
+def _child(order: dict[str, Any], *, timeout: float) -> tuple[int | None, str, str]:
+    """Runs an export, its steps shown as they end.
+
+    Returns:
+        Exit status, None where it took too long; what it wrote; its last line on stderr.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "export.bench.exporting"],
         stdin=subprocess.PIPE,
@@ -233,29 +251,24 @@ def _export(
         late.set()
         process.kill()
 
-    timer = threading.Timer(args.timeout, give_up)
+    timer = threading.Timer(timeout, give_up)
     timer.start()
-    try:
-        with process:
-            process.stdin.write(json.dumps(order))
-            process.stdin.close()
-            said = "no message"
-            for line in process.stderr:  # its steps, as they end
+    said, output = "no message", ""
+    with process:
+        try:
+            with suppress(BrokenPipeError):  # it has ended already, and said why
+                process.stdin.write(json.dumps(order))
+                process.stdin.close()
+            for line in process.stderr:
                 sys.stderr.write(line)
                 said = line.strip() or said
             output = process.stdout.read()
-    finally:
-        timer.cancel()
-        process.kill()
-    if late.is_set():
-        raise CommandError(
-            f"exporting {size} candidates took more than {args.timeout:g} s; "
-            "give it longer with --timeout"
-        )
-    if process.returncode != 0:
-        raise CommandError(f"exporting {size} candidates failed ({process.returncode}): {said}")
-    result: dict[str, Any] = json.loads(output)
-    return result
+        except BaseException:  # a Ctrl-C that only this process got
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+    return None if late.is_set() else process.returncode, output, said
 
 
 _COLUMNS: Final = (

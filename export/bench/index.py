@@ -19,6 +19,7 @@ from export.bench.machine import machine
 
 if TYPE_CHECKING:
     from clients.protocol import RetrievalClient
+    from clients.types import Retrieval
 
 __all__ = ["Row", "add_arguments", "run"]
 
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
             for index in indexes:
                 measured, curve = _in_process(args, size, index, recalls)
                 rows += measured
-                curves[f"{index} {size}" if len(sizes) > 1 else index] = curve
+                curves[f"{index} {_short(size)}" if len(sizes) > 1 else index] = curve
     if args.picture is not None and curves:
         _draw(args, sizes, curves)
     text = json.dumps([asdict(row) for row in rows], indent=2) if args.json else _table(args, rows)
@@ -246,7 +247,7 @@ def _through_server(address: str, indexes: Sequence[str], queries: int) -> list[
 
     users = [str(i) for i in range(queries)]
     with GrpcClient(address, timeout=60.0) as client:
-        answers = client.retrieve(users, k=K, model=servable_name(MODEL, "brute_force"))
+        answers = _answers(client, users, servable_name(MODEL, "brute_force"))
         exact = [set(answer.candidate_ids) for answer in answers]
         return [_through_client(client, index, users, exact) for index in indexes]
 
@@ -255,7 +256,7 @@ def _through_client(
     client: "RetrievalClient", index: str, users: Sequence[str], exact: Sequence[set[str]]
 ) -> Row:
     model = servable_name(MODEL, index)
-    answers = client.retrieve(users, k=K, model=model)
+    answers = _answers(client, users, model)
     hits = [
         len(right.intersection(answer.candidate_ids)) / len(right)
         for answer, right in zip(answers, exact, strict=True)
@@ -281,10 +282,19 @@ def _through_client(
     )
 
 
+def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> list["Retrieval"]:
+    """In batches: brute force scores the corpus for each user of a request."""
+    return [
+        answer
+        for start in range(0, len(users), BATCH)
+        for answer in client.retrieve(users[start : start + BATCH], k=K, model=model)
+    ]
+
+
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
     from export.plot import recall_latency_svg
 
-    size = " and ".join(f"{size:,}" for size in sizes)
+    size = ", ".join(map(_short, sizes))
     title = f"recall@{K}, one query: {size} x {args.dimension} {args.vectors} vectors"
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     args.picture.write_text(recall_latency_svg(curves, title=title), encoding="utf-8")
@@ -308,30 +318,42 @@ _COLUMNS = (
 
 def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, under what they were measured on."""
-    where = f"through {args.address}" if args.address else f"{args.threads} thread(s), {machine()}"
-    lines = [
-        f"{args.vectors} vectors, {args.dimension} dimensions, {where}",
-        "",
-        f"| {' | '.join(_COLUMNS)} |",
-        "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    what = f"through {args.address}, client on: {machine()}"
+    if args.address is None:
+        what = f"{args.vectors} vectors, {args.dimension} dimensions, {args.threads} thread(s), "
+        what += machine()
+    table = []
     for row in rows:
-        cells = [
-            _number(row.size, ","),
-            row.index,
-            _number(row.target, "g"),
-            f"{row.recall:.3f}",
-            row.effort,
-            f"{row.p50_ms:.2f}",
-            f"{row.p99_ms:.2f}",
-            _number(row.cpu_ms, ".2f"),
-            f"{row.batch_ms:.3f}",
-            _number(row.build_seconds, ".1f"),
-            _number(None if row.size_bytes is None else row.size_bytes / 1e6, ".0f"),
-            _number(None if row.resident_bytes is None else row.resident_bytes / 1e6, ".0f"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        table.append(
+            [
+                _number(row.size, ","),
+                row.index,
+                _number(row.target, "g"),
+                f"{row.recall:.3f}",
+                row.effort,
+                f"{row.p50_ms:.2f}",
+                f"{row.p99_ms:.2f}",
+                _number(row.cpu_ms, ".2f"),
+                f"{row.batch_ms:.3f}",
+                _number(row.build_seconds, ".1f"),
+                _number(None if row.size_bytes is None else row.size_bytes / 1e6, ".0f"),
+                _number(None if row.resident_bytes is None else row.resident_bytes / 1e6, ".0f"),
+            ]
+        )
+    # Through a server nothing is known of how the servables were built.
+    known = [i for i in range(len(_COLUMNS)) if any(cells[i] for cells in table)]
+    lines = [[_COLUMNS[i] for i in known]]
+    lines.append(["---" if _COLUMNS[i] in ("index", "effort") else "---:" for i in known])
+    lines += [[cells[i] for i in known] for cells in table]
+    return "\n".join([what, "", *(f"| {' | '.join(cells)} |" for cells in lines)])
+
+
+def _short(size: int) -> str:
+    """A size such as 100k or 1M, where it is a round one."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size:,}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,8 +1,7 @@
 """The published servables, read as a server would."""
 
+import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,66 +11,18 @@ import pytest
 from clients import contract
 from clients.wire.messages import PredictionLog
 from export._tf import tf
-from export.config import ExportConfig, TrainConfig
+from export.config import SIMILAR_BY, ExportConfig, TrainConfig
 from export.data.dataset import Dataset
 from export.pipeline import ExportResult, run_export
 from export.saved_model import inspect_saved_model
 from serving.golden import read_golden
 from serving.probe import checksums
 
-# A process of its own, with nothing of this project but the ops of ScaNN.
-READER = """
-import json, os, sys
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import tensorflow as tf
-from scann.scann_ops.py import scann_ops
-users = json.loads(sys.argv[1])
-answers = {}
-for path in sys.argv[2:]:
-    loaded = tf.saved_model.load(path)
-    outputs = loaded.signatures["serving_default"](user_id=tf.constant(users))
-    answers[path] = {
-        "candidate_ids": [[id.decode() for id in row] for row in outputs["candidate_ids"].numpy()],
-        "scores": outputs["scores"].numpy().tolist(),
-        "known_user": outputs["known_user"].numpy().tolist(),
-        "servable_version": outputs["servable_version"].numpy().tolist(),
-    }
-print(json.dumps(answers))
-"""
-
-
 DTYPES = {1: tf.float32, 3: tf.int32, 7: tf.string, 10: tf.bool}
 
 
 def load(path: Path) -> Any:
     return tf.saved_model.load(str(path))
-
-
-@pytest.mark.slow
-def test_servables_answer_alike_in_a_fresh_process(
-    small_export: ExportResult, small_dataset: Dataset
-) -> None:
-    users = [*small_dataset.user_ids[:5], "nobody"]
-    paths = [str(path) for path in small_export.servables.values()]
-    process = subprocess.run(
-        [sys.executable, "-c", READER, json.dumps(users), *paths],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    answers = json.loads(process.stdout)
-    for path in paths:
-        here = load(Path(path)).signatures["serving_default"](user_id=tf.constant(users))
-        answer = answers[path]
-        expected = [[i.decode() for i in row] for row in here["candidate_ids"].numpy()]
-        assert answer["candidate_ids"] == expected
-        assert answer["candidate_ids"] == answers[paths[0]]["candidate_ids"]
-        np.testing.assert_allclose(answer["scores"], here["scores"], rtol=1e-6)
-        assert answer["known_user"] == [True] * 5 + [False]
-        assert answer["servable_version"] == [small_export.version] * 6
 
 
 def test_brute_force_equals_numpy_on_the_exported_embeddings(
@@ -180,18 +131,33 @@ def test_every_servable_carries_the_report_and_its_checksum(small_export: Export
         assert f"{small_export.metrics[protocol]['ndcg@10']:.4f}" in text
 
 
-def test_next_export_gets_the_next_version(
+def test_next_export_gets_the_next_version_and_may_find_similar_ones_otherwise(
     small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
 ) -> None:
-    config = ExportConfig(
-        model="other",
-        indexes=("brute_force",),
-        towers=small_config.towers,
-        train=small_config.train,
-    )
-    versions = [run_export(small_dataset, config, tmp_path).version for _ in range(2)]
-    assert versions == [1, 2]
+    exports = [
+        run_export(
+            small_dataset,
+            ExportConfig(
+                model="other",
+                indexes=("brute_force",),
+                towers=small_config.towers,
+                train=dataclasses.replace(small_config.train, similar=similar),
+            ),
+            tmp_path,
+        )
+        for similar in SIMILAR_BY
+    ]
+    assert [export.version for export in exports] == [1, 2]
     assert sorted(p.name for p in (tmp_path / "other_brute_force").glob("[0-9]*")) == ["1", "2"]
+    assert ["similar" in export.metrics for export in exports] == [False, True]
+    names = small_dataset.candidate_ids[:20]
+    answers = []
+    for export in exports:
+        similar = load(export.servables["other_brute_force"]).signatures[contract.SIMILAR]
+        found = similar(candidate_id=tf.constant(names))[contract.CANDIDATE_IDS].numpy().astype(str)
+        assert all(name not in row for name, row in zip(names, found, strict=True))
+        answers.append(found)
+    assert (answers[0][:, 0] != answers[1][:, 0]).any()
 
 
 @pytest.mark.slow

@@ -72,7 +72,12 @@ MEANS = RatingMeans(
 
 
 def servable(
-    index: str, config: IndexConfig, *, keep_seen: bool = True, rates: bool = True
+    index: str,
+    config: IndexConfig,
+    *,
+    keep_seen: bool = True,
+    rates: bool = True,
+    similar_queries: np.ndarray | None = None,
 ) -> dict[str, Any]:
     users = np.repeat(np.arange(NUM_USERS), [len(seen) for seen in SEEN])
     seen = np.array([c for user in SEEN for c in sorted(user)])
@@ -98,6 +103,7 @@ def servable(
         version=VERSION,
         top_k=TOP_K,
         rating_head=LinearRatingHead(MEANS, TASTES) if rates else None,
+        similar_queries=similar_queries,
     ).signatures()
 
 
@@ -309,6 +315,15 @@ def test_similar_equals_the_oracle(exact: dict[str, Any], names: list[str]) -> N
         own = CANDIDATES.index(name) if name in CANDIDATES else 0
         others = [c for c in range(NUM_CANDIDATES) if c != own] if name in CANDIDATES else []
         assert (ids, scores) == best(CANDIDATE_EMBEDDINGS[own], others, TOP_K)
+
+
+def test_similar_searches_with_queries_of_its_own_where_there_are_some() -> None:
+    queries = np.roll(CANDIDATE_EMBEDDINGS, 1, axis=0)
+    similar = servable("brute_force", BruteForceConfig(), similar_queries=queries)[contract.SIMILAR]
+    outputs = similar(candidate_id=tf.constant(["c7", "nothing", "c0"]))
+    for own, ids, scores in zip((7, None, 0), *rows(outputs), strict=True):
+        others = [c for c in range(NUM_CANDIDATES) if c != own] if own is not None else []
+        assert (ids, scores) == best(queries[own or 0], others, TOP_K)
 
 
 @examples
