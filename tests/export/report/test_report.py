@@ -83,7 +83,7 @@ def test_report_says_what_was_measured(page: str, full_report: Report) -> None:
         "num leaves 125, num leaves to search 10",
         "1.2 MB",
         "skipped 0.95 <i>",
-        "embedding_dim 128",
+        f"embedding_dim {full_report.config['towers']['embedding_dim']}",
         "tensorflow 2.20.0",
         "The most active user",
         "Somebody new",
