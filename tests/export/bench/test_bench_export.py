@@ -54,7 +54,7 @@ def test_an_export_is_published_served_and_measured(
         assert main(["bench", "index", "--address", address, *asked]) == 0
     exact, approximate = json.loads(capsys.readouterr().out)
     assert exact["recall"] == 1.0
-    assert 0.8 <= approximate["recall"] < 1.0
+    assert approximate["recall"] >= 0.8
     assert 0 < approximate["p50_ms"] <= approximate["p99_ms"]
 
 
