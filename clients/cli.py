@@ -3,12 +3,11 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
-from types import FrameType
 
+from clients._interrupts import interruptible
 from clients.errors import ServingError
 from clients.failures import CommandError
 
@@ -56,11 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exc:  # argparse has printed the reason
         return exc.code if isinstance(exc.code, int) else 2
     restore_logging = _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
-    # Whoever started us may end us by SIGTERM: servers are then stopped and stagings removed.
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run: Callable[[argparse.Namespace], int] = args.run
-        return run(args)
+        with interruptible():
+            run: Callable[[argparse.Namespace], int] = args.run
+            return run(args)
     except (CommandError, ServingError, ValueError) as exc:
         log.debug("the command failed", exc_info=True)
         _say(f"error: {exc}")
@@ -73,12 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
         restore_logging()
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _log_to_stderr(level: int) -> Callable[[], None]:

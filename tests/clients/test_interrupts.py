@@ -1,0 +1,69 @@
+"""Ctrl-C ends a command wherever it comes."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# A finaliser that takes its time, and work after it that never ends by itself.
+PROGRAM = """
+import time, weakref
+from clients._interrupts import interruptible
+
+class Slow:
+    def __del__(self):
+        print("finalising", flush=True)
+        time.sleep(0.5)
+
+class Plain:
+    pass
+
+def callback(_):
+    print("finalising", flush=True)
+    time.sleep(0.5)
+
+try:
+    with interruptible():
+        if {callback}:
+            made = weakref.WeakSet()
+            kept = Plain()
+            made.add(kept)
+            gone = weakref.finalize(kept, callback, None)
+            del kept
+        else:
+            Slow()
+        time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("callback", [False, True], ids=["__del__", "weakref"])
+def test_an_interrupt_within_a_finaliser_is_not_lost(
+    number: signal.Signals, callback: bool
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(callback=callback)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "finalising\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=20)[0] == "interrupted\n"
+        assert process.returncode == 0
+
+
+def test_an_interrupt_that_the_parent_ignores_stays_ignored() -> None:
+    program = (
+        "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from clients._interrupts import interruptible\n"
+        "with interruptible():\n    os.kill(os.getpid(), signal.SIGINT)\n    print('went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "went on\n"
