@@ -2,7 +2,7 @@
 # Checks what is under docker/ without running it. Each tool that is missing costs one line, not
 # the run; as root on Debian with CI=1 the missing ones are installed first.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 failed=0
 say() { printf 'docker/lint: %s\n' "$*"; }
