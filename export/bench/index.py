@@ -7,60 +7,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from clients.contract import INDEXES, servable_name
 from clients.failures import CommandError
+from export.bench.index_rows import BATCH, BATCHES, SINGLE, K, Row, as_table, with_ratios
 from export.bench.machine import machine
+from export.config import ROW_TYPES, IvfConfig
+from export.turns import time_in_turns
 
 if TYPE_CHECKING:
     from clients.protocol import RetrievalClient
     from clients.types import Retrieval
 
-__all__ = ["Row", "add_arguments", "run"]
+__all__ = ["add_arguments", "run"]
 
 MODEL: Final = "bench"
-K: Final = 10
-BATCH: Final = 64
-_BATCHES: Final = 10
 CHILD_TIMEOUT: Final = 3600.0  # seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table: one index at one size, tuned to one recall.
-
-    Attributes:
-        size: Candidates; None through a server.
-        index: Kind of index.
-        target: Recall@10 it was tuned to; None through a server.
-        recall: Recall@10 it has.
-        p50_ms: Median time of one query.
-        p99_ms: 99th percentile of it.
-        cpu_ms: Median CPU time of one query; None through a server.
-        batch_ms: Time per query in a batch of 64, median.
-        build_seconds: Building the index.
-        size_bytes: Of the SavedModel.
-        resident_bytes: Added to a fresh process by loading and using it.
-        effort: Leaves to search and reordering candidates.
-    """
-
-    size: int | None
-    index: str
-    target: float | None
-    recall: float
-    p50_ms: float
-    p99_ms: float
-    cpu_ms: float | None
-    batch_ms: float
-    build_seconds: float | None = None
-    size_bytes: int | None = None
-    resident_bytes: int | None = None
-    effort: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
         )
+    parser.add_argument(
+        "--row-type",
+        default=IvfConfig.row_type,
+        choices=ROW_TYPES,
+        help="what ivf scores rows in first (default: %(default)s)",
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG")
     parser.add_argument(
         "--repository",
@@ -128,13 +101,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         rows = []
         for size in sizes:
-            for index in indexes:
-                measured, curve = _in_process(args, size, index, recalls)
-                rows += measured
+            measured, found = _in_process(args, size, indexes, recalls)
+            rows += measured
+            for index, curve in found.items():
                 curves[f"{index} {_short(size)}" if len(sizes) > 1 else index] = curve
     if args.picture is not None and curves:
         _draw(args, sizes, curves)
-    text = json.dumps([asdict(row) for row in rows], indent=2) if args.json else _table(args, rows)
+    rows = with_ratios(rows)
+    if args.json:
+        text = json.dumps([asdict(row) for row in rows], indent=2)
+    else:
+        text = f"{_header(args)}\n\n{as_table(rows)}"
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -156,74 +133,127 @@ def _check(args: argparse.Namespace, sizes: Sequence[int], recalls: Sequence[flo
 
 
 def _in_process(
-    args: argparse.Namespace, size: int, index: str, recalls: Sequence[float]
-) -> tuple[list[Row], list[tuple[float, float]]]:
-    """Rows and curve of one index, measured in processes of their own."""
-    began = time.monotonic()
-    with _servable_folder(args.repository, index) as (path, version):
-        built = _child(
-            {
-                "what": "build",
-                "index": index,
-                "size": size,
-                "dimension": args.dimension,
-                "vectors": args.vectors,
-                "queries": args.queries,
-                "recalls": recalls,
-                "threads": args.threads,
-                "path": str(path),
-                "version": version,
-            }
-        )
-        if not built["targets"]:
-            best = max(recall for _, recall in built["curve"])
-            raise CommandError(
-                f"{index} reaches recall@{K} {best:.3f} at most on {size} vectors; "
-                "ask for less with --recall"
+    args: argparse.Namespace, size: int, indexes: Sequence[str], recalls: Sequence[float]
+) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of one size, and the curve of each index: built one by one, timed in turns."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shortlist-bench-")))
+        folders, version = stack.enter_context(_folders(args.repository, indexes, scratch))
+        common = {
+            "size": size,
+            "dimension": args.dimension,
+            "vectors": args.vectors,
+            "queries": args.queries,
+            "threads": args.threads,
+            "exact": str(scratch / "exact.npy"),
+        }
+        built = {}
+        for index, path in folders.items():
+            built[index] = _child(
+                f"{index}, {size} candidates: built, tuned and saved",
+                what="build",
+                index=index,
+                recalls=recalls,
+                row_type=args.row_type,
+                path=str(path),
+                version=version,
+                **common,
             )
-        loaded = _child({"what": "load", "threads": args.threads, "path": str(path)})
-    sys.stderr.write(f"{index}, {size} candidates: {time.monotonic() - began:.0f} s\n")
-    rows = [
-        Row(
-            size=size,
-            index=index,
-            target=found["target"],
-            recall=found["recall"],
-            p50_ms=found["p50_ms"],
-            p99_ms=found["p99_ms"],
-            cpu_ms=found["cpu_ms"],
-            batch_ms=found["batch_ms"],
-            build_seconds=built["build_seconds"],
-            size_bytes=loaded["size_bytes"],
-            resident_bytes=loaded["resident_bytes"],
-            effort="/".join(
-                str(found[name])
-                for name in ("num_leaves_to_search", "num_reordering_candidates")
-                if found[name] is not None
-            ),
+            _require_targets(built[index], index, size)
+        compared = _child(
+            f"{size} candidates: timed in turns",
+            what="compare",
+            servables={
+                index: (str(path), sorted({*_timed_signatures(built[index]).values()}))
+                for index, path in folders.items()
+            },
+            **common,
         )
-        for found in built["targets"]
+        loaded = {
+            index: _child(
+                f"{index}, {size} candidates: loaded by itself",
+                what="load",
+                threads=args.threads,
+                path=str(path),
+            )
+            for index, path in folders.items()
+        }
+    rows = [
+        row
+        for index in indexes
+        for row in _rows(index, size, built[index], compared[index], loaded[index])
     ]
-    return rows, [(latency, recall) for latency, recall in built["curve"]]
+    return rows, {index: built[index]["curve"] for index in indexes}
+
+
+def _require_targets(built: dict[str, Any], index: str, size: int) -> None:
+    if not built["targets"]:
+        best = max(recall for _, recall in built["curve"])
+        raise CommandError(
+            f"{index} reaches recall@{K} {best:.3f} at most on {size} vectors; "
+            "ask for less with --recall"
+        )
+
+
+def _timed_signatures(built: dict[str, Any]) -> dict[float, str]:
+    """The signature that stands for each target: targets of the same effort share one."""
+    first: dict[tuple[int | None, ...], str] = {}
+    return {
+        found["target"]: first.setdefault(tuple(found["effort"]), found["signature"])
+        for found in built["targets"]
+    }
+
+
+def _rows(
+    index: str,
+    size: int,
+    built: dict[str, Any],
+    measured: dict[str, dict[str, float]],
+    loaded: dict[str, Any],
+) -> list[Row]:
+    timed = _timed_signatures(built)
+    rows = []
+    for found in built["targets"]:
+        measures = measured[timed[found["target"]]]
+        rows.append(
+            Row(
+                size=size,
+                index=index,
+                target=found["target"],
+                recall=measures["recall"],
+                p50_ms=measures["p50_ms"],
+                p99_ms=measures["p99_ms"],
+                cpu_ms=measures["cpu_ms"],
+                batch_ms=measures["batch_ms"],
+                build_seconds=built["build_seconds"],
+                size_bytes=loaded["size_bytes"],
+                resident_bytes=loaded["resident_bytes"],
+                effort="/".join(str(part) for part in found["effort"] if part is not None),
+                parameters=found["parameters"],
+            )
+        )
+    return rows
 
 
 @contextmanager
-def _servable_folder(repository: Path | None, index: str) -> Iterator[tuple[Path, int]]:
-    """Folder and number of a version, to be kept in a repository or thrown away."""
+def _folders(
+    repository: Path | None, indexes: Sequence[str], scratch: Path
+) -> Iterator[tuple[dict[str, Path], int]]:
+    """A folder for each index and a version, to be kept in a repository or thrown away."""
     if repository is None:
-        with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
-            yield Path(folder), 1
+        yield {index: scratch / index for index in indexes}, 1
         return
     from serving.repository import ModelRepository
 
-    name = servable_name(MODEL, index)
-    with ModelRepository(repository).publisher([name]) as publisher:
-        staged = publisher.stage(name)
-        yield staged, publisher.version
+    names = {index: servable_name(MODEL, index) for index in indexes}
+    with ModelRepository(repository).publisher([*names.values()]) as publisher:
+        yield {index: publisher.stage(name) for index, name in names.items()}, publisher.version
         publisher.publish()
 
 
-def _child(order: dict[str, Any]) -> dict[str, Any]:
+def _child(step: str, **order: Any) -> dict[str, Any]:
+    """What a process of its own finds out; says on stderr when it is done."""
+    began = time.monotonic()
     process = subprocess.run(
         [sys.executable, "-m", "export.bench.measure"],
         input=json.dumps(order),
@@ -234,9 +264,8 @@ def _child(order: dict[str, Any]) -> dict[str, Any]:
     )
     if process.returncode != 0:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise CommandError(
-            f"measuring {order.get('index', 'memory')} failed ({process.returncode}): {last[0]}"
-        )
+        raise CommandError(f"{step}: failed ({process.returncode}): {last[0]}")
+    sys.stderr.write(f"{step}, {time.monotonic() - began:.0f} s\n")
     result: dict[str, Any] = json.loads(process.stdout)
     return result
 
@@ -249,36 +278,37 @@ def _through_server(address: str, indexes: Sequence[str], queries: int) -> list[
     with GrpcClient(address, timeout=60.0) as client:
         answers = _answers(client, users, servable_name(MODEL, "brute_force"))
         exact = [set(answer.candidate_ids) for answer in answers]
-        return [_through_client(client, index, users, exact) for index in indexes]
+        recalls = {index: _recall(client, index, users, exact) for index in indexes}
+
+        def call(index: str, batch: int) -> Callable[[int], object]:
+            model = servable_name(MODEL, index)
+            parts = [users[i : i + batch] for i in range(0, len(users) - batch + 1, batch)]
+            return lambda i: client.retrieve(parts[i % len(parts)], k=K, model=model)
+
+        single = time_in_turns({index: call(index, 1) for index in indexes}, SINGLE)
+        batches = time_in_turns({index: call(index, BATCH) for index in indexes}, BATCHES)
+    return [
+        Row(
+            size=None,
+            index=index,
+            target=None,
+            recall=recalls[index],
+            p50_ms=statistics.median(single[index].elapsed_ms),
+            p99_ms=statistics.quantiles(single[index].elapsed_ms, n=100)[98],
+            cpu_ms=None,
+            batch_ms=statistics.median(batches[index].elapsed_ms) / BATCH,
+        )
+        for index in indexes
+    ]
 
 
-def _through_client(
+def _recall(
     client: "RetrievalClient", index: str, users: Sequence[str], exact: Sequence[set[str]]
-) -> Row:
-    model = servable_name(MODEL, index)
-    answers = _answers(client, users, model)
-    hits = [
+) -> float:
+    answers = _answers(client, users, servable_name(MODEL, index))
+    return statistics.fmean(
         len(right.intersection(answer.candidate_ids)) / len(right)
         for answer, right in zip(answers, exact, strict=True)
-    ]
-    single, batches = [], []
-    for user in users:
-        start = time.perf_counter()
-        client.retrieve([user], k=K, model=model)
-        single.append((time.perf_counter() - start) * 1e3)
-    for _ in range(_BATCHES):
-        start = time.perf_counter()
-        client.retrieve(users[:BATCH], k=K, model=model)
-        batches.append((time.perf_counter() - start) * 1e3 / BATCH)
-    return Row(
-        size=None,
-        index=index,
-        target=None,
-        recall=statistics.fmean(hits),
-        p50_ms=statistics.median(single),
-        p99_ms=statistics.quantiles(single, n=100)[98],
-        cpu_ms=None,
-        batch_ms=statistics.median(batches),
     )
 
 
@@ -300,52 +330,15 @@ def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]
     args.picture.write_text(recall_latency_svg(curves, title=title), encoding="utf-8")
 
 
-_COLUMNS = (
-    "candidates",
-    "index",
-    "target",
-    f"recall@{K}",
-    "effort",
-    "p50 ms",
-    "p99 ms",
-    "CPU ms",
-    f"batch of {BATCH}, ms/query",
-    "build s",
-    "disk MB",
-    "memory MB",
-)
-
-
-def _table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table, under what they were measured on."""
-    what = f"through {args.address}, client on: {machine()}"
-    if args.address is None:
-        what = f"{args.vectors} vectors, {args.dimension} dimensions, {args.threads} thread(s), "
-        what += machine()
-    table = []
-    for row in rows:
-        table.append(
-            [
-                _number(row.size, ","),
-                row.index,
-                _number(row.target, "g"),
-                f"{row.recall:.3f}",
-                row.effort,
-                f"{row.p50_ms:.2f}",
-                f"{row.p99_ms:.2f}",
-                _number(row.cpu_ms, ".2f"),
-                f"{row.batch_ms:.3f}",
-                _number(row.build_seconds, ".1f"),
-                _number(None if row.size_bytes is None else row.size_bytes / 1e6, ".0f"),
-                _number(None if row.resident_bytes is None else row.resident_bytes / 1e6, ".0f"),
-            ]
-        )
-    # Through a server nothing is known of how the servables were built.
-    known = [i for i in range(len(_COLUMNS)) if any(cells[i] for cells in table)]
-    lines = [[_COLUMNS[i] for i in known]]
-    lines.append(["---" if _COLUMNS[i] in ("index", "effort") else "---:" for i in known])
-    lines += [[cells[i] for i in known] for cells in table]
-    return "\n".join([what, "", *(f"| {' | '.join(cells)} |" for cells in lines)])
+def _header(args: argparse.Namespace) -> str:
+    """What the table's figures were measured on and how."""
+    if args.address is not None:
+        return f"through {args.address}, in turns, client on: {machine()}"
+    rows = "" if args.row_type == IvfConfig.row_type else f"ivf's rows {args.row_type}, "
+    return (
+        f"{args.vectors} vectors, {args.dimension} dimensions, {rows}{args.threads} thread(s), "
+        f"the indexes of a size timed in turns in one process, {machine()}"
+    )
 
 
 def _short(size: int) -> str:
@@ -354,7 +347,3 @@ def _short(size: int) -> str:
         if size % unit == 0:
             return f"{size // unit}{name}"
     return f"{size:,}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

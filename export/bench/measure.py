@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,21 @@ import numpy.typing as npt
 
 from clients import contract
 from export._tf import tf
+from export.bench.compare import compare, search_signature
+from export.bench.index_rows import K
 from export.bench.vectors import make_vectors
-from export.config import ExportConfig
+from export.config import ExportConfig, IndexConfig, IvfConfig
 from export.filters import CandidateFilter
-from export.index.base import CandidateIndex, Effort
+from export.index.base import CandidateIndex
 from export.index.build import build_index
-from export.index.tuning import (
-    RecallPoint,
-    exact_positions,
-    measure_recall,
-    traced_search,
-)
+from export.index.tuning import exact_positions, explore
 from export.lookup import IdLookup
 from export.saved_model import save
 from export.signatures import RetrievalServable
 from export.warmup import write_warmup_records
 
-__all__ = ["BATCH", "K", "main"]
+__all__ = ["main"]
 
-K = 10
-BATCH = 64
 _CANDIDATE_SEED, _QUERY_SEED = 1, 2
 
 
@@ -64,71 +59,68 @@ def main() -> int:
     threads = order["threads"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    result = _build(order) if order["what"] == "build" else _load(order)
+    result = {"build": _build, "compare": _compare, "load": _load}[order["what"]](order)
     json.dump(result, sys.stdout)
     return 0
 
 
 def _build(order: dict[str, Any]) -> dict[str, Any]:
-    """Builds, tunes, times and saves one index."""
+    """Builds, tunes and saves one index."""
     count, dimension = order["size"], order["dimension"]
     candidates = make_vectors(order["vectors"], count, dimension, seed=_CANDIDATE_SEED)
-    queries = make_vectors(order["vectors"], order["queries"], dimension, seed=_QUERY_SEED)
+    queries = _queries(order)
     ids = [str(i) for i in range(count)]
     start = time.perf_counter()
-    config = ExportConfig().index_config(order["index"])
-    index = build_index(order["index"], candidates, ids, config)
+    index = build_index(order["index"], candidates, ids, _config(order))
     build_seconds = time.perf_counter() - start
-    exact = exact_positions(queries, candidates, K)
+    exact = _exact(Path(order["exact"]), queries, candidates)
     del candidates
-    curve = measure_recall(index, queries, exact)
-    targets = []
-    for target in order["recalls"]:
-        reaching = [point for point in curve if point.recall >= target]
-        if reaching:
-            chosen = min(reaching, key=lambda point: point.latency_ms)
-            targets.append({"target": target, **_time_point(index, chosen, queries)})
-    if order["path"] is not None and targets:
-        index.set_effort(Effort(*(targets[-1][name] for name in Effort._fields)))
-        _save(Path(order["path"]), order, index, queries, ids)
+    found = explore(index, queries, exact, order["recalls"])
+    targets: list[dict[str, Any]] = []
+    signatures = {}
+    for target, point in found.chosen.items():
+        index.set_effort(point.effort)
+        name = f"at_recall_{target:g}"
+        signatures[name] = search_signature(index, K)
+        targets.append(
+            {
+                "target": target,
+                "signature": name,
+                "effort": list(point.effort),
+                "parameters": index.parameters(),
+            }
+        )
+    if targets:
+        _save(Path(order["path"]), order, index, queries, ids, signatures)
     return {
         "build_seconds": build_seconds,
-        "parameters": index.parameters(),
-        "curve": [(point.latency_ms, point.recall) for point in curve],
+        "curve": [(point.latency_ms, point.recall) for point in found.curve],
         "targets": targets,
     }
 
 
-def _time_point(
-    index: CandidateIndex, point: RecallPoint, queries: npt.NDArray[np.float32]
-) -> dict[str, Any]:
-    """Latencies of one effort, for single queries and for batches."""
-    effort = Effort(point.num_leaves_to_search, point.num_reordering_candidates)
-    search = traced_search(index, K)
-    single = _times(lambda i: search(queries[i : i + 1], effort), min(len(queries), 300))
-    batches = max(1, min(len(queries) // BATCH, 6))
-    batch = _times(lambda i: search(queries[i * BATCH : (i + 1) * BATCH], effort), batches)
-    return {
-        **effort._asdict(),
-        "recall": point.recall,
-        "p50_ms": float(np.median(single[0])),
-        "p99_ms": float(np.percentile(single[0], 99)),
-        "cpu_ms": float(np.median(single[1])),
-        "batch_ms": float(np.median(batch[0])) / BATCH,
-        "batch_cpu_ms": float(np.median(batch[1])) / BATCH,
-    }
+def _config(order: dict[str, Any]) -> IndexConfig:
+    config = ExportConfig().index_config(order["index"])
+    return replace(config, row_type=order["row_type"]) if isinstance(config, IvfConfig) else config
 
 
-def _times(call: Callable[[int], object], count: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each call, elapsed and of CPU; the latter bears other work beside it."""
-    call(0)
-    elapsed, cpu = [], []
-    for i in range(count):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        call(i)
-        elapsed.append((time.perf_counter() - start) * 1e3)
-        cpu.append((time.process_time() - cpu_start) * 1e3)
-    return elapsed, cpu
+def _queries(order: dict[str, Any]) -> npt.NDArray[np.float32]:
+    return make_vectors(order["vectors"], order["queries"], order["dimension"], seed=_QUERY_SEED)
+
+
+def _exact(
+    path: Path, queries: npt.NDArray[np.float32], candidates: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """Positions of the exact answers, which the first index's process leaves to the others."""
+    if not path.exists():
+        np.save(path, exact_positions(queries, candidates, K))
+    exact: npt.NDArray[np.int64] = np.load(path)
+    return exact
+
+
+def _compare(order: dict[str, Any]) -> dict[str, Any]:
+    """Times what was saved of all indexes in turns."""
+    return compare(order["servables"], _queries(order), np.load(order["exact"]))
 
 
 def _save(
@@ -137,7 +129,9 @@ def _save(
     index: CandidateIndex,
     queries: npt.NDArray[np.float32],
     ids: list[str],
+    signatures: dict[str, Any],
 ) -> None:
+    """Saves a servable as `shortlist export` does, with further signatures to be timed."""
     servable = RetrievalServable(
         query_tower=_TableTower(queries),
         index=index,
@@ -147,7 +141,7 @@ def _save(
         version=order["version"],
         top_k=K,
     )
-    save(servable, path, servable.signatures())
+    save(servable, path, {**servable.signatures(), **signatures})
     name = contract.servable_name("bench", order["index"])
     write_warmup_records(path, name, servable.example_requests("0", "0"))
 

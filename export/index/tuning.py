@@ -1,9 +1,8 @@
 """Chooses how hard an index tries: the least effort that reaches a recall."""
 
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,15 @@ import numpy.typing as npt
 
 from export._tf import tf
 from export.index.base import CandidateIndex, Effort
+from export.turns import Turns, time_in_turns
 
 __all__ = [
+    "Exploration",
     "RecallPoint",
     "RecallReport",
     "Search",
     "exact_positions",
-    "measure_recall",
+    "explore",
     "recall_at_k",
     "traced_search",
     "tune",
@@ -28,10 +29,16 @@ Search = Callable[[npt.NDArray[np.float32], Effort], npt.NDArray[np.int32]]
 log = logging.getLogger(__name__)
 
 _TIMED_QUERIES = 40
+_QUERIES_PER_BATCH = 64
 _SCORES_PER_BATCH = 32_000_000  # float32, 128 MB
 _ENOUGH = 0.995  # recall beyond which more leaves teach nothing
 # Where recall gains less than this in so many steps, reordering is the limit, not leaves.
 _LEAST_GAIN, _PATIENCE = 0.002, 3
+# Leaves between a point that misses and one that reaches: halved so often, or until this close.
+_REFINEMENTS, _CLOSE = 4, 0.04
+# Points at most so much slower than the fastest are timed again, against each other.
+_MAYBE_FASTEST = 1.3
+_FINAL_TURNS = Turns(count=60, block=12, untimed=2, seconds=3.0, least=6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,11 @@ class RecallPoint:
     num_reordering_candidates: int | None
     recall: float
     latency_ms: float
+
+    @property
+    def effort(self) -> Effort:
+        """The effort that gives it."""
+        return Effort(self.num_leaves_to_search, self.num_reordering_candidates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,19 @@ class RecallReport:
         return {**asdict(self), "curve": [asdict(point) for point in self.curve]}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """What was tried, and what is best of it.
+
+    Attributes:
+        curve: Everything that was tried.
+        chosen: The fastest that reaches a target, by target; one out of reach is missing.
+    """
+
+    curve: tuple[RecallPoint, ...]
+    chosen: Mapping[float, RecallPoint]
+
+
 def tune(
     index: CandidateIndex,
     query_embeddings: npt.NDArray[np.float32],
@@ -94,52 +119,122 @@ def tune(
         ValueError: No effort reaches the target.
     """
     k = exact.shape[1]
-    efforts = [index.effort] if target is None else index.efforts()
-    points = measure_recall(index, query_embeddings, exact, efforts)
-    reaching = [point for point in points if target is None or point.recall >= target]
-    if not reaching:
-        best = max(point.recall for point in points)
-        raise ValueError(
-            f"index {index.index_name} reaches recall@{k} {best:.3f} at most, below the target "
-            f"{target}; ask for less with --recall, or publish another index"
-        )
-    chosen = min(reaching, key=lambda point: point.latency_ms)
-    if target is not None:
-        index.set_effort(Effort(chosen.num_leaves_to_search, chosen.num_reordering_candidates))
+    if target is None:
+        chosen = _Trial(index, query_embeddings, exact).measure(index.effort)
+        curve: tuple[RecallPoint, ...] = (chosen,)
+    else:
+        found = explore(index, query_embeddings, exact, [target])
+        curve = found.curve
+        if target not in found.chosen:
+            best = max(point.recall for point in curve)
+            raise ValueError(
+                f"index {index.index_name} reaches recall@{k} {best:.3f} at most, below the "
+                f"target {target}; ask for less with --recall, or publish another index"
+            )
+        chosen = found.chosen[target]
+        index.set_effort(chosen.effort)
     return RecallReport(
         k=k,
         num_queries=len(query_embeddings),
         target=target,
         chosen=chosen,
-        curve=tuple(points),
+        curve=curve,
     )
 
 
-def measure_recall(
+def explore(
     index: CandidateIndex,
     query_embeddings: npt.NDArray[np.float32],
     exact: npt.NDArray[np.int64],
-    efforts: Sequence[Effort] | None = None,
-) -> list[RecallPoint]:
-    """Recall and latency of some efforts, by default of all that are worth trying.
+    targets: Sequence[float],
+) -> Exploration:
+    """Measures the efforts that are worth trying, and chooses one for each target.
 
-    With the same reordering candidates, more leaves are tried as long as they help.
+    The index's own efforts come first. Between the last that misses a target and the first
+    that reaches it, numbers of leaves are halved until they are close; the best of each
+    number of reordering candidates are timed once more, in turns.
 
     Args:
         index: Its effort stays as it is.
         query_embeddings: `[num_queries, d]`.
         exact: `[num_queries, k]` positions of the exact answers.
-        efforts: What to try, from little to much.
+        targets: Values of recall@k wanted; none to measure only.
     """
-    search = traced_search(index, exact.shape[1])
+    trial = _Trial(index, query_embeddings, exact)
+    points = _measure_all(trial, index.efforts())
+    for target in targets:
+        points += _refined(trial, points, target)
+    finalists = {target: _finalists(points, target) for target in targets}
+    efforts = {point.effort for some in finalists.values() if len(some) > 1 for point in some}
+    latencies = trial.time(sorted(efforts, key=lambda effort: [part or 0 for part in effort]))
+    points = [_with_latency(point, latencies) for point in points]
+    chosen = {
+        target: min(
+            (_with_latency(point, latencies) for point in some), key=lambda point: point.latency_ms
+        )
+        for target, some in finalists.items()
+        if some
+    }
+    return Exploration(curve=tuple(points), chosen=chosen)
+
+
+class _Trial:
+    """An index on trial, with queries whose exact answers are known."""
+
+    def __init__(
+        self,
+        index: CandidateIndex,
+        query_embeddings: npt.NDArray[np.float32],
+        exact: npt.NDArray[np.int64],
+    ) -> None:
+        self._name = index.index_name
+        self._search = traced_search(index, exact.shape[1])
+        self._queries, self._exact = query_embeddings, exact
+        self._num_timed = min(_TIMED_QUERIES, len(query_embeddings))
+
+    def measure(self, effort: Effort) -> RecallPoint:
+        """Recall and latency of one effort."""
+        parts = -(-len(self._queries) // _QUERIES_PER_BATCH)
+        found = [self._search(part, effort) for part in np.array_split(self._queries, parts)]
+        turns = Turns(
+            count=self._num_timed, block=self._num_timed, untimed=0, seconds=5.0, least=10
+        )
+        point = RecallPoint(
+            **effort._asdict(),
+            recall=round(recall_at_k(np.concatenate(found), self._exact), 4),
+            latency_ms=self._latencies([effort], turns)[effort],
+        )
+        log.info("%s: %s", self._name, point)
+        return point
+
+    def time(self, efforts: Sequence[Effort]) -> dict[Effort, float]:
+        """Latency of each effort, timed in turns."""
+        return self._latencies(efforts, _FINAL_TURNS)
+
+    def _latencies(self, efforts: Sequence[Effort], turns: Turns) -> dict[Effort, float]:
+        def search_with(effort: Effort) -> Callable[[int], object]:
+            def call(i: int) -> object:
+                row = i % len(self._queries)
+                return self._search(self._queries[row : row + 1], effort)
+
+            return call
+
+        times = time_in_turns({effort: search_with(effort) for effort in efforts}, turns)
+        return {
+            effort: round(float(np.percentile(one.elapsed_ms, 10)), 4)
+            for effort, one in times.items()
+        }
+
+
+def _measure_all(trial: _Trial, efforts: Sequence[Effort]) -> list[RecallPoint]:
+    """Of efforts from little to much; with as many reordering candidates only while it helps."""
     points: list[RecallPoint] = []
     recalls: dict[int | None, list[float]] = {}
     enough: set[int | None] = set()
-    for effort in index.efforts() if efforts is None else efforts:
+    for effort in efforts:
         if effort.num_reordering_candidates in enough:
             continue
-        point = _measure(search, effort, query_embeddings, exact)
-        log.info("%s: %s", index.index_name, point)
+        point = trial.measure(effort)
         points.append(point)
         history = recalls.setdefault(effort.num_reordering_candidates, [])
         history.append(point.recall)
@@ -147,6 +242,65 @@ def measure_recall(
         if point.recall >= _ENOUGH or flat:
             enough.add(effort.num_reordering_candidates)
     return points
+
+
+def _refined(trial: _Trial, points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
+    """Points between the last that misses the target and the first that reaches it."""
+    refined: list[RecallPoint] = []
+    reaching = _fewest_leaves(points, target)
+    fastest = min((point.latency_ms for point in reaching), default=0.0)
+    for high in sorted(reaching, key=lambda point: point.latency_ms):
+        low = _next_below(points, high)
+        # Whatever lies between takes longer than the one that misses.
+        if low is None or low.latency_ms > fastest:
+            continue
+        for _ in range(_REFINEMENTS):
+            below, above = low.num_leaves_to_search or 0, high.num_leaves_to_search or 0
+            if above - below <= max(1, _CLOSE * above):
+                break
+            effort = high.effort._replace(num_leaves_to_search=(below + above) // 2)
+            point = trial.measure(effort)
+            refined.append(point)
+            low, high = (low, point) if point.recall >= target else (point, high)
+        fastest = min(fastest, high.latency_ms)
+    return refined
+
+
+def _fewest_leaves(points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
+    """Of each number of reordering candidates, the point that reaches the target by least."""
+    fewest: dict[int | None, RecallPoint] = {}
+    for point in sorted(points, key=lambda point: point.num_leaves_to_search or 0):
+        if point.recall >= target:
+            fewest.setdefault(point.num_reordering_candidates, point)
+    return list(fewest.values())
+
+
+def _next_below(points: Sequence[RecallPoint], high: RecallPoint) -> RecallPoint | None:
+    """The point with the most leaves below, and as many reordering candidates."""
+    leaves = high.num_leaves_to_search
+    below = [
+        point
+        for point in points
+        if point.num_reordering_candidates == high.num_reordering_candidates
+        and point.num_leaves_to_search is not None
+        and leaves is not None
+        and point.num_leaves_to_search < leaves
+    ]
+    return max(below, key=lambda point: point.num_leaves_to_search or 0, default=None)
+
+
+def _finalists(points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
+    """Those that reach the target and may be the fastest.
+
+    With as many reordering candidates more leaves are more work, whatever noise says.
+    """
+    reaching = _fewest_leaves(points, target)
+    fastest = min((point.latency_ms for point in reaching), default=0.0)
+    return [point for point in reaching if point.latency_ms <= _MAYBE_FASTEST * fastest]
+
+
+def _with_latency(point: RecallPoint, latencies: Mapping[Effort, float]) -> RecallPoint:
+    return replace(point, latency_ms=latencies.get(point.effort, point.latency_ms))
 
 
 def exact_positions(
@@ -201,29 +355,3 @@ def traced_search(index: CandidateIndex, k: int) -> Search:
         return found
 
     return call
-
-
-def _measure(
-    search: Search,
-    effort: Effort,
-    query_embeddings: npt.NDArray[np.float32],
-    exact: npt.NDArray[np.int64],
-) -> RecallPoint:
-    found = np.concatenate(
-        [search(part, effort) for part in np.array_split(query_embeddings, _parts(exact))]
-    )
-    latencies = []
-    for row in range(min(_TIMED_QUERIES, len(query_embeddings))):
-        start = time.perf_counter()
-        search(query_embeddings[row : row + 1], effort)
-        latencies.append(time.perf_counter() - start)
-    return RecallPoint(
-        **effort._asdict(),
-        recall=round(recall_at_k(found, exact), 4),
-        latency_ms=round(float(np.percentile(latencies, 10)) * 1e3, 4),
-    )
-
-
-def _parts(exact: npt.NDArray[np.int64]) -> int:
-    """Batches of about 64 queries."""
-    return -(-len(exact) // 64)
