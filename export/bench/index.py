@@ -160,7 +160,7 @@ def _in_process(
                 **common,
             )
             _require_targets(built[index], index, size)
-        compared = _child(
+        measured = _child(
             f"{size} candidates: timed in turns",
             what="compare",
             servables={
@@ -168,7 +168,7 @@ def _in_process(
                 for index, path in folders.items()
             },
             **common,
-        )
+        )["measured"]
         loaded = {
             index: _child(
                 f"{index}, {size} candidates: loaded by itself",
@@ -181,7 +181,7 @@ def _in_process(
     rows = [
         row
         for index in indexes
-        for row in _rows(index, size, built[index], compared[index], loaded[index])
+        for row in _rows(index, size, built[index], measured[index], loaded[index])
     ]
     return rows, {index: built[index]["curve"] for index in indexes}
 
@@ -265,8 +265,9 @@ def _child(step: str, **order: Any) -> dict[str, Any]:
     if process.returncode != 0:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
         raise CommandError(f"{step}: failed ({process.returncode}): {last[0]}")
-    sys.stderr.write(f"{step}, {time.monotonic() - began:.0f} s\n")
     result: dict[str, Any] = json.loads(process.stdout)
+    peak = f"{result['peak_bytes'] / 1e6:,.0f} MB at most"
+    sys.stderr.write(f"{step}, {time.monotonic() - began:.0f} s, {peak}\n")
     return result
 
 

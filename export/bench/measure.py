@@ -19,6 +19,7 @@ from clients import contract
 from export._tf import tf
 from export.bench.compare import compare, search_signature
 from export.bench.index_rows import K
+from export.bench.memory import peak_bytes, resident_bytes
 from export.bench.vectors import make_vectors
 from export.config import ExportConfig, IndexConfig, IvfConfig
 from export.filters import CandidateFilter
@@ -94,6 +95,7 @@ def _build(order: dict[str, Any]) -> dict[str, Any]:
         _save(Path(order["path"]), order, index, queries, ids, signatures)
     return {
         "build_seconds": build_seconds,
+        "peak_bytes": peak_bytes(),
         "curve": [(point.latency_ms, point.recall) for point in found.curve],
         "targets": targets,
     }
@@ -120,7 +122,8 @@ def _exact(
 
 def _compare(order: dict[str, Any]) -> dict[str, Any]:
     """Times what was saved of all indexes in turns."""
-    return compare(order["servables"], _queries(order), np.load(order["exact"]))
+    measured = compare(order["servables"], _queries(order), np.load(order["exact"]))
+    return {"measured": measured, "peak_bytes": peak_bytes()}
 
 
 def _save(
@@ -148,7 +151,7 @@ def _save(
 
 def _load(order: dict[str, Any]) -> dict[str, Any]:
     """Memory and first answer of a saved servable in a fresh process."""
-    before = _resident_bytes()
+    before = resident_bytes(os.getpid())
     start = time.perf_counter()
     loaded = tf.saved_model.load(order["path"])
     serve = loaded.signatures[contract.SERVING_DEFAULT]
@@ -160,15 +163,11 @@ def _load(order: dict[str, Any]) -> dict[str, Any]:
     size = sum(f.stat().st_size for f in Path(order["path"]).rglob("*") if f.is_file())
     return {
         "load_seconds": load_seconds,
+        "peak_bytes": peak_bytes(),
         "first_query_seconds": first,
-        "resident_bytes": _resident_bytes() - before,
+        "resident_bytes": resident_bytes(os.getpid()) - before,
         "size_bytes": size,
     }
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

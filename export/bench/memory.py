@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["PeakMemory", "resident_bytes"]
+__all__ = ["PeakMemory", "peak_bytes", "resident_bytes"]
 
 _INTERVAL: Final = 0.05  # seconds
 
@@ -33,7 +33,7 @@ class PeakMemory:
     def step(self, name: str | None) -> None:
         """Ends the step under way and begins another one, or none."""
         with self._lock:
-            self._note(_highest_since_reset())
+            self._note(peak_bytes())
             self._step = name
             _reset_highest()
             self._note(_tree_bytes(os.getpid()))
@@ -74,6 +74,15 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes() -> int:
+    """Highest resident size of this process alone, which no sample between two instants misses."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def _tree_bytes(pid: int) -> int:
     return sum(resident_bytes(one) for one in _tree(pid))
 
@@ -91,15 +100,6 @@ def _tree(pid: int) -> Iterator[int]:
             continue
         for child in children.split():
             yield from _tree(int(child))
-
-
-def _highest_since_reset() -> int:
-    """Peak of this process alone, which no sample between two instants can miss."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def _reset_highest() -> None:

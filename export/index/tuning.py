@@ -36,8 +36,8 @@ _ENOUGH = 0.995  # recall beyond which more leaves teach nothing
 _LEAST_GAIN, _PATIENCE = 0.002, 3
 # Leaves between a point that misses and one that reaches: halved so often, or until this close.
 _REFINEMENTS, _CLOSE = 4, 0.04
-# Points at most so much slower than the fastest are timed again, against each other.
-_MAYBE_FASTEST = 1.3
+# Times as slow as the fastest, a point may yet be faster: times are noisy.
+_MAYBE_FASTEST = 1.2
 _FINAL_TURNS = Turns(count=60, block=12, untimed=2, seconds=3.0, least=6)
 
 
@@ -251,8 +251,8 @@ def _refined(trial: _Trial, points: Sequence[RecallPoint], target: float) -> lis
     fastest = min((point.latency_ms for point in reaching), default=0.0)
     for high in sorted(reaching, key=lambda point: point.latency_ms):
         low = _next_below(points, high)
-        # Whatever lies between takes longer than the one that misses.
-        if low is None or low.latency_ms > fastest:
+        # Whatever lies between takes longer than the one that misses, but for noise.
+        if low is None or low.latency_ms > _MAYBE_FASTEST * fastest:
             continue
         for _ in range(_REFINEMENTS):
             below, above = low.num_leaves_to_search or 0, high.num_leaves_to_search or 0
