@@ -91,9 +91,9 @@ def run(args: argparse.Namespace) -> int:
         CommandError: A measurement failed.
         ValueError: An option is out of range.
     """
-    indexes = tuple(args.index or INDEXES)
-    sizes = tuple(args.size or (10_000, 100_000))
-    recalls = tuple(sorted(args.recall or (0.9, 0.95)))
+    indexes = tuple(dict.fromkeys(args.index or INDEXES))
+    sizes = tuple(dict.fromkeys(args.size or (10_000, 100_000)))
+    recalls = tuple(sorted({*(args.recall or (0.9, 0.95))}))
     _check(args, sizes, recalls)
     curves: dict[str, Any] = {}
     if args.address is not None:
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         text = json.dumps([asdict(row) for row in rows], indent=2)
     else:
-        text = f"{_header(args)}\n\n{as_table(rows)}"
+        text = f"{_header(args, rows)}\n\n{as_table(rows)}"
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -331,13 +331,15 @@ def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]
     args.picture.write_text(recall_latency_svg(curves, title=title), encoding="utf-8")
 
 
-def _header(args: argparse.Namespace) -> str:
+def _header(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     """What the table's figures were measured on and how."""
     if args.address is not None:
         return f"through {args.address}, in turns, client on: {machine()}"
-    rows = "" if args.row_type == IvfConfig.row_type else f"ivf's rows {args.row_type}, "
+    found = [(row.parameters or {}).get("row_type") for row in rows]
+    row_types = {row_type for row_type in found if row_type is not None}
+    kept = f"{' and '.join(sorted(row_types))} rows in ivf, " if row_types else ""
     return (
-        f"{args.vectors} vectors, {args.dimension} dimensions, {rows}{args.threads} thread(s), "
+        f"{args.vectors} vectors, {args.dimension} dimensions, {kept}{args.threads} thread(s), "
         f"the indexes of a size timed in turns in one process, {machine()}"
     )
 

@@ -81,7 +81,7 @@ def _build(order: dict[str, Any]) -> dict[str, Any]:
     signatures = {}
     for target, point in found.chosen.items():
         index.set_effort(point.effort)
-        name = f"at_recall_{target:g}"
+        name = f"at_recall_{target}"
         signatures[name] = search_signature(index, K)
         targets.append(
             {
