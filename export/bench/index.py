@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -145,21 +146,13 @@ def _in_process(
             "vectors": args.vectors,
             "queries": args.queries,
             "threads": args.threads,
+            "row_type": args.row_type,
             "exact": str(scratch / "exact.npy"),
         }
-        built = {}
-        for index, path in folders.items():
-            built[index] = _child(
-                f"{index}, {size} candidates: built, tuned and saved",
-                what="build",
-                index=index,
-                recalls=recalls,
-                row_type=args.row_type,
-                path=str(path),
-                version=version,
-                **common,
-            )
-            _require_targets(built[index], index, size)
+        built = {
+            index: _build(index, recalls, path=str(path), version=version, **common)
+            for index, path in folders.items()
+        }
         measured = _child(
             f"{size} candidates: timed in turns",
             what="compare",
@@ -186,13 +179,18 @@ def _in_process(
     return rows, {index: built[index]["curve"] for index in indexes}
 
 
-def _require_targets(built: dict[str, Any], index: str, size: int) -> None:
+def _build(index: str, recalls: Sequence[float], **order: Any) -> dict[str, Any]:
+    """Builds, tunes and saves an index; it must reach one of the recalls at least."""
+    size = order["size"]
+    step = f"{index}, {size} candidates: built, tuned and saved"
+    built = _child(step, what="build", index=index, recalls=recalls, **order)
     if not built["targets"]:
         best = max(recall for _, recall in built["curve"])
         raise CommandError(
             f"{index} reaches recall@{K} {best:.3f} at most on {size} vectors; "
             "ask for less with --recall"
         )
+    return built
 
 
 def _timed_signatures(built: dict[str, Any]) -> dict[float, str]:
@@ -254,14 +252,24 @@ def _folders(
 def _child(step: str, **order: Any) -> dict[str, Any]:
     """What a process of its own finds out; says on stderr when it is done."""
     began = time.monotonic()
-    process = subprocess.run(
-        [sys.executable, "-m", "export.bench.measure"],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        timeout=CHILD_TIMEOUT,
-        check=False,
-    )
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "export.bench.measure"],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            timeout=CHILD_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise CommandError(
+            f"{step}: not within {CHILD_TIMEOUT:g} s; give a smaller --size"
+        ) from exc
+    if process.returncode == -signal.SIGKILL:
+        raise CommandError(
+            f"{step}: killed, as the system does where memory is short; "
+            "measure fewer indexes at once with --index, or a smaller --size"
+        )
     if process.returncode != 0:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
         raise CommandError(f"{step}: failed ({process.returncode}): {last[0]}")

@@ -1,6 +1,8 @@
 """`shortlist bench index`, small."""
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,20 @@ def test_saved_indexes_are_compared_in_one_process(tmp_path: Path) -> None:
         for one in some.values():
             assert 0 < one["p50_ms"] <= one["p99_ms"]
             assert min(one["cpu_ms"], one["batch_ms"], one["batch_cpu_ms"]) > 0
+
+
+def test_process_that_was_killed_is_one_line_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, -signal.SIGKILL, stdout="", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", killed)
+    assert main(["bench", "index", "--size", "100"]) == 1
+    error = capsys.readouterr().err
+    assert "brute_force, 100 candidates" in error
+    assert "fewer indexes at once with --index" in error
+    assert len(error.splitlines()) == 1
 
 
 def row(index: str, target: float, *, p50: float, batch: float) -> Row:
