@@ -27,7 +27,7 @@ __all__ = [
 
 # Servers whose ops are known: the stock TensorFlow Serving of this TensorFlow, and our own.
 TARGETS = ("stock-2.20", "embedded")
-ROW_TYPES = ("float32", "bfloat16", "int8")
+ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
 
 
 SplitMethod = Literal["random", "leave_last_out", "global_time"]
@@ -256,7 +256,9 @@ class IvfConfig:
         num_leaves_to_search: Leaves per query; more raises recall@k and latency.
         prefilter_dimensions: Directions of the first scoring; the embedding's length for all.
         num_reordering_candidates: Best of the first scoring, which are scored in full.
-        row_type: Of the first scoring: `float32`, `bfloat16` or `int8`.
+        row_type: Of the first scoring: `float32`, `bfloat16`, `int8`, or `auto`: `bfloat16`
+            for 20,000 candidates or more where this processor multiplies it. Set it where
+            servers have other processors.
         training_iterations: Of k-means, which finds the leaves.
         training_sample: Candidates that each division into branches is trained on.
     """
@@ -265,7 +267,7 @@ class IvfConfig:
     num_leaves_to_search: int | None = None
     prefilter_dimensions: int | None = None
     num_reordering_candidates: int | None = None
-    row_type: str = "float32"
+    row_type: str = "auto"
     training_iterations: int = 12
     training_sample: int = 32_768
 

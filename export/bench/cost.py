@@ -15,7 +15,7 @@ from typing import Any, Final
 from clients.contract import INDEXES, servable_name
 from clients.failures import CommandError
 from export.bench.machine import machine
-from export.config import ROW_TYPES, ExportConfig
+from export.config import ROW_TYPES, ExportConfig, IvfConfig
 
 __all__ = ["ExportCost", "ServableCost", "add_arguments", "run"]
 
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--row-type",
-        default="float32",
+        default=IvfConfig.row_type,
         choices=ROW_TYPES,
         help="what ivf scores rows in first (default: %(default)s)",
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,21 @@ from export._tf import tf
 from export.config import IvfConfig
 from export.index.base import CandidateIndex, Effort, best_first, check_candidates
 from export.index.leaf_rows import LeafRows
-from export.index.partition import Partition, train_partition
+from export.index.partition import ROOM, Partition, train_partition
+from export.index.processor import multiplies_bfloat16
 
 __all__ = ["IvfIndex"]
 
 Answers = tuple[tf.Tensor, tf.Tensor]
+# An integer where it is known at tracing time: shapes made of it cost no ops.
+Count: TypeAlias = int | tf.Tensor
 
 _LEAVES_TO_SEARCH = 64
 _REORDERING_CANDIDATES = 200
-_LEAVES_PER_ROOT = 16  # so many times sqrt(n) leaves, 16,000 for a million candidates
-_LEAST_WIDTH = 16
+_WIDTH_STEP, _WIDTHS_PER_ROOT, _MOST_WIDTH = 16, 1 / 256, 64  # 16 places up to 64 at a million
+_GROUP_SIZE, _GROUPS_FROM = 32, 2048  # leaves; fewer are ranked all at once
+# A query looks at so many times the leaves it searches, and at some groups in any case.
+_LEAVES_RANKED, _GROUPS_AT_LEAST = 5, 8
 _PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
 _PREFILTER_ENERGY = 0.85  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000
@@ -36,10 +41,11 @@ _QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
 class IvfIndex(CandidateIndex):
     """Scores the candidates of the leaves that suit the query best.
 
-    All leaves have the same number of rows, so that a query gathers whole leaves and
-    nothing is ragged. Leaves are ranked by centroid and spread. On a large corpus whose
-    embeddings vary in few directions both leaves and rows are first scored in those alone,
-    and the best rows then in full. docs/indexes.md has what else was tried.
+    All leaves have the same number of places, so that a query gathers whole leaves and
+    nothing is ragged. Leaves are ranked by centroid and spread, and where they are many,
+    groups of them before. On a large corpus whose embeddings vary in few directions leaves
+    and rows are first scored in those alone, and the best rows then in full.
+    docs/indexes.md has what else was tried.
     """
 
     index_name = "ivf"
@@ -54,17 +60,16 @@ class IvfIndex(CandidateIndex):
         check_candidates(candidate_embeddings, candidate_ids)
         n, self.dimension = candidate_embeddings.shape
         self.num_candidates = n
+        self._num_leaves, self._group_size = _choose_leaves(n, config.num_leaves)
         leaves = train_partition(
-            candidate_embeddings, min(config.num_leaves or _choose_leaves(n), n), config
+            candidate_embeddings, self._num_leaves, config, group_size=self._group_size
         )
-        self._num_leaves = len(leaves.members)
         moments = _second_moments(candidate_embeddings)
         directions = _directions(moments, n, config)
-        self._row_type = config.row_type
+        self._row_type = _choose_row_type(n, config.row_type)
         self._reorders = directions is not None or self._row_type != "float32"
         self._store_rows(candidate_embeddings, leaves, directions)
-        spreads = leaves.spreads(candidate_embeddings, moments)
-        self._store_leaves(leaves.centroids, spreads)
+        self._store_leaves(candidate_embeddings, leaves, moments)
         self.set_effort(
             Effort(
                 num_leaves_to_search=config.num_leaves_to_search or _LEAVES_TO_SEARCH,
@@ -82,7 +87,10 @@ class IvfIndex(CandidateIndex):
         rows = candidate_embeddings if directions is None else candidate_embeddings @ directions
         self._directions = None if directions is None else _frozen(directions, "directions")
         self._rows = LeafRows(
-            rows, leaves.members, row_type=self._row_type, transposed=self._reorders
+            rows,
+            leaves.members,
+            row_type=self._row_type,
+            transposed=self._reorders and self._row_type != "bfloat16",
         )
         if self._reorders:
             self._embeddings = _frozen(candidate_embeddings, "embeddings")
@@ -92,15 +100,32 @@ class IvfIndex(CandidateIndex):
             self._row_of = _frozen(row_of[:-1], "row_of")
 
     def _store_leaves(
-        self, centroids: npt.NDArray[np.float32], spreads: npt.NDArray[np.float32]
+        self,
+        candidate_embeddings: npt.NDArray[np.float32],
+        leaves: Partition,
+        moments: npt.NDArray[np.float64],
     ) -> None:
         """What ranks leaves: their centroids meet a query, their spreads its length."""
         self._leaf_directions = self.dimension
         if self._directions is not None:
             self._leaf_directions = round(_LEAF_DIRECTIONS * self._rows.vector_length)
-            centroids = centroids @ self._directions.numpy()[:, : self._leaf_directions]
-        leaves = np.concatenate([centroids, _REACH * spreads[:, None]], axis=1).T
-        self._leaves = _frozen(np.ascontiguousarray(leaves, np.float32), "leaves")
+
+        def ranking(parts: Partition) -> npt.NDArray[np.float32]:
+            centroids = parts.centroids
+            if self._directions is not None:
+                centroids = centroids @ self._directions.numpy()[:, : self._leaf_directions]
+            spreads = _REACH * parts.spreads(candidate_embeddings, moments)
+            return np.concatenate([centroids, spreads[:, None]], axis=1)
+
+        by_group = ranking(leaves).reshape(-1, self._group_size, self._leaf_directions + 1)
+        self._groups = None
+        if len(by_group) == 1:
+            self._leaves = _frozen(np.ascontiguousarray(by_group[0].T), "leaves")
+            return
+        self._leaves = _frozen(by_group, "leaves")
+        self._groups = _frozen(np.ascontiguousarray(ranking(leaves.groups()).T), "groups")
+        numbers = np.arange(self._num_leaves, dtype=np.int32).reshape(-1, self._group_size)
+        self._leaf_numbers = _frozen(numbers, "leaf_numbers")
 
     def set_effort(self, effort: Effort) -> None:
         """See `CandidateIndex.set_effort`."""
@@ -115,7 +140,7 @@ class IvfIndex(CandidateIndex):
     def efforts(self) -> list[Effort]:
         """See `CandidateIndex.efforts`."""
         leaves = sorted({min(round(4 * 1.25**i), self._num_leaves) for i in range(27)})
-        reordered = [100, 200, 400] if self._reorders else [None]
+        reordered = [64, 100, 150, 250] if self._reorders else [None]
         return [
             Effort(num_leaves_to_search=count, num_reordering_candidates=candidates)
             for count in leaves
@@ -159,18 +184,19 @@ class IvfIndex(CandidateIndex):
     def _search(
         self,
         query_embeddings: tf.Tensor,
-        k: int | tf.Tensor,
+        k: Count,
         effort: Effort,
         allowed: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        k = tf.convert_to_tensor(k, tf.int32)
         rows, reordered = self._rows, effort.num_reordering_candidates
-        # Whichever leaves are searched, they hold k candidates.
-        needed = (k + rows.num_empty + rows.width - 1) // rows.width
-        searched = tf.minimum(tf.maximum(effort.num_leaves_to_search, needed), self._num_leaves)
-        count = tf.minimum(
-            k if reordered is None else tf.maximum(reordered, 2 * k), searched * rows.width
-        )
+        # Whichever leaves are searched, they hold k candidates, and so do the best places.
+        places = k * rows.most_copies
+        needed = (places + rows.width - 1) // rows.width
+        wanted = effort.num_leaves_to_search
+        searched = _larger(1 if wanted is None else wanted, needed)
+        searched = _smaller(searched, self._num_leaves)
+        count = _larger(0 if reordered is None else reordered, places)
+        count = _smaller(count, searched * rows.width)
 
         def find(queries: tf.Tensor) -> Answers:
             short = queries
@@ -183,29 +209,45 @@ class IvfIndex(CandidateIndex):
             if reordered is not None:
                 # In their order, so that equal scores go by position; `best_first` takes a
                 # dozen ops more.
-                positions = -tf.math.top_k(-positions, k=tf.shape(positions)[1])[0]
+                positions = -tf.math.top_k(-positions, k=count)[0]
                 found = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
                 scores = tf.linalg.matvec(found, queries)
-            scores = tf.where(positions < self.num_candidates, scores, -math.inf)
+            # `where` with a scalar broadcasts, which takes longer.
+            kept = positions < self.num_candidates
+            scores = tf.raw_ops.Select(condition=kept, x=scores, y=scores - math.inf)
             if reordered is None:
                 return best_first(scores, positions, k)
             scores, columns = tf.math.top_k(scores, k=k)
             return scores, tf.gather(positions, columns, batch_dims=1)
 
         gathered = searched * rows.width + count + self._num_leaves
-        at_once = tf.clip_by_value(_ROWS_AT_ONCE // gathered, 1, _QUERIES_AT_ONCE)
+        at_once = _smaller(_larger(_ROWS_AT_ONCE // gathered, 1), _QUERIES_AT_ONCE)
         queries = tf.ensure_shape(query_embeddings, [None, self.dimension])
         return _in_parts(find, queries, at_once)
 
-    def _best_leaves(self, queries: tf.Tensor, short: tf.Tensor, searched: tf.Tensor) -> tf.Tensor:
-        """The leaves to search, `[batch, searched]`, in no order."""
-        lengths = tf.norm(queries, axis=1, keepdims=True)
+    def _best_leaves(self, queries: tf.Tensor, short: tf.Tensor, searched: Count) -> tf.Tensor:
+        """The leaves to search, `[batch, searched]`, best first.
+
+        In that order because `top_k` takes half the time where the best rows come first.
+        """
+        lengths = tf.math.reduce_euclidean_norm(queries, axis=1, keepdims=True)
         heads = tf.concat([short[:, : self._leaf_directions], lengths], axis=1)
-        scores = tf.matmul(heads, self._leaves)
-        return tf.math.top_k(scores, k=searched, sorted=False)[1]
+        if self._groups is None:
+            return tf.math.top_k(tf.matmul(heads, self._leaves), k=searched)[1]
+        groups = -(-searched * _LEAVES_RANKED // self._group_size) + _GROUPS_AT_LEAST
+        groups = _smaller(groups, self._num_leaves // self._group_size)
+        best = tf.math.top_k(tf.matmul(heads, self._groups), k=groups)[1]
+        # Read before they are gathered from, see `LeafRows`.
+        leaves = tf.gather(tf.convert_to_tensor(self._leaves), best)
+        shape = [-1, groups * self._group_size]
+        leaves = tf.reshape(leaves, [-1, shape[1], self._leaf_directions + 1])
+        scores = tf.reshape(tf.matmul(heads[:, None, :], leaves, transpose_b=True), shape)
+        numbers = tf.gather(tf.convert_to_tensor(self._leaf_numbers), best)
+        chosen = tf.math.top_k(scores, k=searched)[1]
+        return tf.gather(tf.reshape(numbers, shape), chosen, batch_dims=1)
 
     def _score_exactly(
-        self, queries: tf.Tensor, leaves: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor | None
+        self, queries: tf.Tensor, leaves: tf.Tensor, k: Count, allowed: tf.Tensor | None
     ) -> Answers:
         """The best k of all leaves, equal scores by position, where rows are embeddings."""
         positions = self._rows.positions(leaves)
@@ -214,15 +256,13 @@ class IvfIndex(CandidateIndex):
         return best_first(scores, tf.where(kept, positions, self.num_candidates), k)
 
     def _score_roughly(
-        self, queries: tf.Tensor, leaves: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor | None
+        self, queries: tf.Tensor, leaves: tf.Tensor, count: Count, allowed: tf.Tensor | None
     ) -> Answers:
         """The best `count` rows of some leaves, in no order; position n for none."""
         scores = self._rows.scores(queries, leaves)
         if allowed is not None:
             kept = tf.gather(allowed, self._rows.positions(leaves))
             scores = tf.where(kept, scores, -math.inf)
-        # Empty places score 0, so there must be room for all of them besides.
-        count = tf.minimum(count + self._rows.num_empty, tf.shape(scores)[1])
         scores, columns = tf.math.top_k(scores, k=count, sorted=False)
         positions = self._rows.positions(leaves, columns)
         if allowed is not None:
@@ -231,21 +271,20 @@ class IvfIndex(CandidateIndex):
         return scores, positions
 
 
-def _in_parts(
-    find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once: tf.Tensor
-) -> Answers:
+def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once: Count) -> Answers:
     """Answers to a batch of queries, a few of them at once.
 
     At 1M x 64 a batch of 64 at once took a quarter longer, and query by query a third.
     """
     batch = tf.shape(queries)[0]
-    parts = tf.maximum(-(-batch // at_once), 1)
-    each = -(-batch // parts)
-
-    def join(values: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(values, [parts * each, tf.shape(values)[2]])[:batch]
 
     def find_each() -> Answers:
+        parts = -(-batch // at_once)
+        each = -(-batch // parts)
+
+        def join(values: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(values, [parts * each, tf.shape(values)[2]])[:batch]
+
         padded = tf.pad(queries, [[0, parts * each - batch], [0, 0]])
         scores, positions = tf.map_fn(
             find,
@@ -258,10 +297,39 @@ def _in_parts(
     return tf.cond(batch <= at_once, lambda: find(queries), find_each)
 
 
-def _choose_leaves(num_candidates: int) -> int:
-    """Many small leaves need fewer rows for the same recall, until ranking them costs more."""
-    width = max(_LEAST_WIDTH, round(math.sqrt(num_candidates) / _LEAVES_PER_ROOT))
-    return max(1, num_candidates // width)
+def _choose_leaves(num_candidates: int, num_leaves: int | None) -> tuple[int, int]:
+    """Leaves, and how many of them make a group: all where they are few.
+
+    Many small leaves need fewer rows for the same recall, until ranking them costs more.
+    """
+    if num_leaves is None:
+        steps = round(math.sqrt(num_candidates) * _WIDTHS_PER_ROOT)
+        width = min(max(1, steps) * _WIDTH_STEP, _MOST_WIDTH)
+        num_leaves = math.ceil(num_candidates * ROOM / width)
+        if num_leaves > _GROUPS_FROM:
+            num_leaves = math.ceil(num_leaves / _GROUP_SIZE) * _GROUP_SIZE
+    num_leaves = min(num_leaves, num_candidates)
+    if num_leaves <= _GROUPS_FROM:
+        return num_leaves, num_leaves
+    return num_leaves // _GROUP_SIZE * _GROUP_SIZE, _GROUP_SIZE
+
+
+def _choose_row_type(num_candidates: int, wanted: str) -> str:
+    """bfloat16 where the processor multiplies it; else it takes longer than float32."""
+    if wanted != "auto":
+        return wanted
+    fast = num_candidates >= _PREFILTER_FROM and multiplies_bfloat16()
+    return "bfloat16" if fast else "float32"
+
+
+def _smaller(first: Count, second: Count) -> Count:
+    known = isinstance(first, int) and isinstance(second, int)
+    return min(first, second) if known else tf.minimum(first, second)
+
+
+def _larger(first: Count, second: Count) -> Count:
+    known = isinstance(first, int) and isinstance(second, int)
+    return max(first, second) if known else tf.maximum(first, second)
 
 
 def _frozen(value: Any, name: str) -> tf.Variable:

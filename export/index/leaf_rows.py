@@ -7,6 +7,8 @@ from export._tf import tf
 
 __all__ = ["LeafRows"]
 
+_LEAVES_AT_ONCE = 4096
+
 
 class LeafRows(tf.Module):
     """Scores what leaves of one size hold.
@@ -18,7 +20,7 @@ class LeafRows(tf.Module):
     Attributes:
         num_leaves: All of them.
         width: Places of each leaf.
-        num_empty: Places without a candidate, of all leaves.
+        most_copies: So many places of a leaf may hold the same candidate's row at most.
         vector_length: Of a row.
     """
 
@@ -32,31 +34,36 @@ class LeafRows(tf.Module):
     ) -> None:
         """Lays rows out.
 
+        Empty places get copies of their leaf's rows, so that nothing must be masked before
+        the best are known: a copy is never better than its original, which comes first.
+
         Args:
             rows: `[n, w]`; with int8 their magnitude does not count.
-            members: `[num_leaves, width]` positions; n where a place is empty.
+            members: `[num_leaves, width]` positions; n where a place is empty, the last ones.
             row_type: How they are kept.
-            transposed: Whether a leaf lies there as `[w, width]`, by a third faster to
-                multiply by, or as `[width, w]`.
+            transposed: Whether a leaf lies there as `[w, width]`, with float32 by a third
+                faster to multiply by, or as `[width, w]`.
         """
         super().__init__()
         n = len(rows)
         self.num_leaves, self.width = members.shape
         self.vector_length = rows.shape[1]
-        self.num_empty = members.size - n
+        sizes = np.sum(members < n, axis=1)
+        self.most_copies = -(-self.width // int(np.min(sizes)))
         self._transposed = transposed
         if row_type == "int8":
             rows = np.rint(rows * (127 / max(float(np.abs(rows).max()), 1e-30)))
-        laid = np.zeros([*members.shape, self.vector_length], np.float32)
-        laid[members < n] = rows[members[members < n]]
-        if transposed:
-            laid = laid.transpose(0, 2, 1)
-        laid = laid.reshape(self.num_leaves, -1)
+        copied = np.take_along_axis(members, np.arange(self.width) % sizes[:, None], axis=1)
+        shape = [self.width, self.vector_length]
+        laid = np.empty([self.num_leaves, *(shape[::-1] if transposed else shape)], np.float32)
+        for start in range(0, self.num_leaves, _LEAVES_AT_ONCE):
+            part = rows[copied[start : start + _LEAVES_AT_ONCE]]
+            laid[start : start + _LEAVES_AT_ONCE] = part.transpose(0, 2, 1) if transposed else part
         self._rows = tf.Variable(tf.cast(laid, row_type), trainable=False, name="rows")
         self._members = tf.Variable(members, trainable=False, name="members")
 
     def scores(self, queries: tf.Tensor, leaves: tf.Tensor) -> tf.Tensor:
-        """Inner products with all rows of some leaves; 0 for an empty place.
+        """Inner products with all rows of some leaves; an empty place gets its copy's.
 
         Args:
             queries: Float32 `[batch, w]`.
@@ -65,18 +72,17 @@ class LeafRows(tf.Module):
         Returns:
             Float32 `[batch, s * width]`.
         """
-        batch, count = tf.shape(leaves)[0], tf.shape(leaves)[1]
+        count = leaves.shape[1] or tf.shape(leaves)[1]
         rows = tf.gather(tf.convert_to_tensor(self._rows), leaves)
         # Processors of these years multiply bfloat16 as it is; casting first took longer.
         compute = tf.bfloat16 if rows.dtype == tf.bfloat16 else tf.float32
         rows, queries = tf.cast(rows, compute), tf.cast(queries, compute)
         if self._transposed:
-            rows = tf.reshape(rows, [batch, count, self.vector_length, self.width])
             scores = tf.matmul(queries[:, None, None, :], rows)
         else:
-            rows = tf.reshape(rows, [batch, count * self.width, self.vector_length])
-            scores = tf.linalg.matvec(rows, queries)
-        return tf.cast(tf.reshape(scores, [batch, count * self.width]), tf.float32)
+            rows = tf.reshape(rows, [-1, count * self.width, self.vector_length])
+            scores = tf.matmul(queries[:, None, :], rows, transpose_b=True)
+        return tf.cast(tf.reshape(scores, [-1, count * self.width]), tf.float32)
 
     def positions(self, leaves: tf.Tensor, columns: tf.Tensor | None = None) -> tf.Tensor:
         """Positions int32 of what is scored; n for an empty place.
@@ -87,10 +93,11 @@ class LeafRows(tf.Module):
         """
         members = tf.convert_to_tensor(self._members)
         if columns is None:
-            shape = [tf.shape(leaves)[0], tf.shape(leaves)[1] * self.width]
-            return tf.reshape(tf.gather(members, leaves), shape)
-        leaf = tf.gather(leaves, columns // self.width, batch_dims=1)
-        return tf.gather(tf.reshape(members, [-1]), leaf * self.width + columns % self.width)
+            count = leaves.shape[1] or tf.shape(leaves)[1]
+            return tf.reshape(tf.gather(members, leaves), [-1, count * self.width])
+        ranks = columns // self.width
+        moved = tf.gather(leaves, ranks, batch_dims=1) - ranks
+        return tf.gather(tf.reshape(members, [-1]), moved * self.width + columns)
 
     def all_rows(self) -> tf.Tensor:
         """All places `[num_leaves * width, w]`, where they are not transposed."""
