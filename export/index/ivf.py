@@ -10,7 +10,7 @@ import numpy.typing as npt
 from export._tf import tf
 from export.config import IvfConfig
 from export.index.base import CandidateIndex, Effort, best_first, check_candidates
-from export.index.leaf_rows import LeafRows
+from export.index.leaf_rows import LeafRows, inner_products
 from export.index.partition import ROOM, Partition, train_partition
 from export.index.processor import multiplies_bfloat16
 
@@ -211,7 +211,7 @@ class IvfIndex(CandidateIndex):
                 # dozen ops more.
                 positions = -tf.math.top_k(-positions, k=count)[0]
                 found = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
-                scores = tf.linalg.matvec(found, queries)
+                scores = inner_products(queries, found)
             # `where` with a scalar broadcasts, which takes longer.
             kept = positions < self.num_candidates
             scores = tf.raw_ops.Select(condition=kept, x=scores, y=scores - math.inf)
@@ -241,7 +241,7 @@ class IvfIndex(CandidateIndex):
         leaves = tf.gather(tf.convert_to_tensor(self._leaves), best)
         shape = [-1, groups * self._group_size]
         leaves = tf.reshape(leaves, [-1, shape[1], self._leaf_directions + 1])
-        scores = tf.reshape(tf.matmul(heads[:, None, :], leaves, transpose_b=True), shape)
+        scores = inner_products(heads, leaves)
         numbers = tf.gather(tf.convert_to_tensor(self._leaf_numbers), best)
         chosen = tf.math.top_k(scores, k=searched)[1]
         return tf.gather(tf.reshape(numbers, shape), chosen, batch_dims=1)
@@ -274,12 +274,22 @@ class IvfIndex(CandidateIndex):
 def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once: Count) -> Answers:
     """Answers to a batch of queries, a few of them at once.
 
-    At 1M x 64 a batch of 64 at once took a quarter longer, and query by query a third.
+    At 1M x 64 a batch of 64 at once takes a quarter longer. A single query has a graph of its
+    own, with products of matrices instead of batches of them, and does not pass through the
+    loop, which is a function to be called so that its ops cost a single query nothing.
     """
-    batch = tf.shape(queries)[0]
+    batch, dimension = tf.shape(queries)[0], queries.shape[1]
 
-    def find_each() -> Answers:
-        parts = -(-batch // at_once)
+    def find_one() -> Answers:
+        # Known while tracing only: from `ensure_shape` or `reshape` TensorFlow's optimizer
+        # would conclude that every batch is of one query, and spoil the others.
+        one = tf.identity(queries)
+        one.set_shape([1, dimension])
+        return find(one)
+
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def find_each(queries: tf.Tensor) -> Answers:
+        parts = tf.maximum(-(-batch // at_once), 1)
         each = -(-batch // parts)
 
         def join(values: tf.Tensor) -> tf.Tensor:
@@ -288,13 +298,13 @@ def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once:
         padded = tf.pad(queries, [[0, parts * each - batch], [0, 0]])
         scores, positions = tf.map_fn(
             find,
-            tf.reshape(padded, [parts, each, queries.shape[1]]),
+            tf.reshape(padded, [parts, each, dimension]),
             parallel_iterations=1,
             fn_output_signature=(tf.float32, tf.int32),
         )
         return join(scores), join(positions)
 
-    return tf.cond(batch <= at_once, lambda: find(queries), find_each)
+    return tf.cond(batch == 1, find_one, lambda: find_each(queries))
 
 
 def _choose_leaves(num_candidates: int, num_leaves: int | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from export._tf import tf
 
-__all__ = ["LeafRows"]
+__all__ = ["LeafRows", "inner_products"]
 
 _LEAVES_AT_ONCE = 4096
 
@@ -81,7 +81,7 @@ class LeafRows(tf.Module):
             scores = tf.matmul(queries[:, None, None, :], rows)
         else:
             rows = tf.reshape(rows, [-1, count * self.width, self.vector_length])
-            scores = tf.matmul(queries[:, None, :], rows, transpose_b=True)
+            scores = inner_products(queries, rows)
         return tf.cast(tf.reshape(scores, [-1, count * self.width]), tf.float32)
 
     def positions(self, leaves: tf.Tensor, columns: tf.Tensor | None = None) -> tf.Tensor:
@@ -102,3 +102,15 @@ class LeafRows(tf.Module):
     def all_rows(self) -> tf.Tensor:
         """All places `[num_leaves * width, w]`, where they are not transposed."""
         return tf.reshape(self._rows, [-1, self.vector_length])
+
+
+def inner_products(queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Inner products `[batch, m]` of queries `[batch, w]` with rows `[batch, m, w]` of their own.
+
+    Where there is one query at tracing time it is a product of two matrices, which takes a third
+    of the time of a batch with one product in it.
+    """
+    if queries.shape[0] == 1:
+        return tf.matmul(queries, tf.reshape(rows, [-1, rows.shape[2]]), transpose_b=True)
+    products = tf.matmul(tf.expand_dims(queries, 1), rows, transpose_b=True)
+    return tf.reshape(products, [-1, rows.shape[1] or tf.shape(rows)[1]])

@@ -197,6 +197,21 @@ def test_query_of_zeros_finds_k_candidates(k: int, many_leaves: CandidateIndex) 
         assert (row < 5003).all()
 
 
+def test_optimized_graph_answers_batches_as_single_queries(
+    many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
+) -> None:
+    """A single query has a graph of its own, whose shapes must not spread to the other."""
+    queries = many[0]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32)])
+    def search(batch: tf.Tensor) -> tf.Tensor:
+        return many_leaves.search(batch, 10)[1]
+
+    expected = np.concatenate([search(queries[i : i + 1]).numpy() for i in range(17)])
+    for batch in (17, 2, 0, 1, 9):
+        np.testing.assert_array_equal(search(queries[:batch]).numpy(), expected[:batch])
+
+
 @pytest.mark.parametrize("batch", [2, 8, 9, 17])
 @pytest.mark.parametrize("k", [10, 4000])
 def test_batch_answers_as_its_queries_one_by_one(
