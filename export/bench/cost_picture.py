@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["cost_svg"]
 
 _WIDTH, _HEIGHT = 360, 250  # of one panel
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 34, 40
 _HEAD = 30
-_COLORS: Final = {"brute_force": "#2ca02c", "scann": "#d62728", "ivf": "#1f77b4"}
+_COLORS: Final = {"brute_force": "#1f77b4", "scann": "#d62728", "ivf": "#2ca02c"}
 
 Points = Sequence[tuple[float, float]]
 

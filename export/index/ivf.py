@@ -23,9 +23,9 @@ Count: TypeAlias = int | tf.Tensor
 _LEAVES_TO_SEARCH = 64
 _REORDERING_CANDIDATES = 200
 _WIDTH_STEP, _WIDTHS_PER_ROOT, _MOST_WIDTH = 16, 1 / 256, 64  # 16 places up to 64 at a million
-_GROUP_SIZE, _GROUPS_FROM = 32, 2048  # leaves; fewer are ranked all at once
+_GROUP_SIZE, _GROUPS_FROM = 16, 2048  # leaves; fewer are ranked all at once
 # A query looks at so many times the leaves it searches, and at some groups in any case.
-_LEAVES_RANKED, _GROUPS_AT_LEAST = 5, 8
+_LEAVES_RANKED, _GROUPS_AT_LEAST = 2, 60
 _PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
 _PREFILTER_ENERGY = 0.85  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000

@@ -110,6 +110,11 @@ def train_partition(
     leaf_of = rebalanced(
         candidate_embeddings, leaf_of, num_leaves, group_size=group_size, width=width
     )
+    centroids = leaf_means(candidate_embeddings, leaf_of, num_leaves)
+    if group_size < num_leaves:
+        # Leaves have moved: groups of those that are near each other by now.
+        regrouped = np.argsort(np.concatenate(_tree(centroids, num_leaves // group_size, config)))
+        leaf_of, centroids = regrouped[leaf_of], centroids[np.argsort(regrouped)]
     sizes = np.bincount(leaf_of, minlength=num_leaves)
     order = np.argsort(leaf_of, kind="stable")
     starts = np.cumsum(sizes) - sizes
@@ -117,7 +122,7 @@ def train_partition(
     members[leaf_of[order], np.arange(n) - np.repeat(starts, sizes)] = order
     return Partition(
         members=members,
-        centroids=leaf_means(candidate_embeddings, leaf_of, num_leaves),
+        centroids=centroids,
         group_size=group_size,
         num_candidates=n,
     )

@@ -8,7 +8,7 @@ __all__ = ["leaf_means", "rebalanced"]
 Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
-_NEIGHBOURS = 16  # groups around its own in which a candidate looks for a leaf
+_NEIGHBOURS = 32  # groups around its own in which a candidate looks for a leaf
 _WISHES = 8  # leaves that a candidate would go to, best first
 _ROWS_AT_ONCE = 4096
 _LEAVES_AT_ONCE = 4096

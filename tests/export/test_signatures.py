@@ -14,7 +14,7 @@ from export._tf import tf
 from export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
 from export.data.dataset import Attribute
 from export.filters import CandidateFilter
-from export.index import restricted
+from export.index import ivf, restricted
 from export.index.build import build_index
 from export.lookup import IdLookup
 from export.rating_head import LinearRatingHead
@@ -113,13 +113,13 @@ EXACT: dict[str, tuple[str, IndexConfig, int]] = {
     "scann": ("scann", ScannConfig(), 20_000),
     "scann all leaves": ("scann", ScannConfig(num_leaves=9, num_leaves_to_search=9), 0),
     "ivf all leaves": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=9), 20_000),
-    "ivf all leaves probed": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=9), 0),
+    "ivf all leaves probed": ("ivf", IvfConfig(num_leaves=8, num_leaves_to_search=8), 0),
 }
 APPROXIMATE: dict[str, tuple[str, IndexConfig, int]] = {
     "scann": ("scann", ScannConfig(num_leaves=9, num_leaves_to_search=1), 20_000),
     "scann probed": ("scann", ScannConfig(num_leaves=9, num_leaves_to_search=1), 0),
     "ivf": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=1), 20_000),
-    "ivf probed": ("ivf", IvfConfig(num_leaves=9, num_leaves_to_search=1), 0),
+    "ivf probed": ("ivf", IvfConfig(num_leaves=8, num_leaves_to_search=1), 0),
     "ivf prefiltered": (
         "ivf",
         IvfConfig(
@@ -127,6 +127,7 @@ APPROXIMATE: dict[str, tuple[str, IndexConfig, int]] = {
             num_leaves_to_search=2,
             prefilter_dimensions=2,
             num_reordering_candidates=5,
+            row_type="bfloat16",
         ),
         0,
     ),
@@ -135,9 +136,16 @@ APPROXIMATE: dict[str, tuple[str, IndexConfig, int]] = {
 
 
 def traced(index: str, config: IndexConfig, score_all_up_to: int) -> dict[str, Any]:
-    """Signatures that score each remaining candidate only up to so many, 0 for always probing."""
+    """Signatures that score each remaining candidate only up to so many, 0 for always probing.
+
+    More than 8 leaves of ivf are in groups of 3, of which as few are searched as may be.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restricted, "_SCORE_ALL_UP_TO", score_all_up_to)
+        for name, value in (("FROM", 8), ("AT_LEAST", 0)):
+            patch.setattr(ivf, f"_GROUPS_{name}", value)
+        patch.setattr(ivf, "_GROUP_SIZE", 3)
+        patch.setattr(ivf, "_LEAVES_RANKED", 1)
         return servable(index, config)
 
 
