@@ -24,8 +24,9 @@ _LEAVES_TO_SEARCH = 64
 _REORDERING_CANDIDATES = 200
 _WIDTH_STEP, _WIDTHS_PER_ROOT, _MOST_WIDTH = 16, 1 / 256, 64  # 16 places up to 64 at a million
 _GROUP_SIZE, _GROUPS_FROM = 16, 2048  # leaves; fewer are ranked all at once
-# A query looks at so many times the leaves it searches, and at some groups in any case.
-_LEAVES_RANKED, _GROUPS_AT_LEAST = 2, 60
+# A query looks at so many times the leaves it searches, and at some groups in any case: 60 up to
+# a million candidates, 190 at ten million.
+_LEAVES_RANKED, _GROUPS_AT_LEAST, _GROUPS_PER_ROOT = 2, 60, 1.85
 _PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
 _PREFILTER_ENERGY = 0.85  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000
@@ -139,8 +140,8 @@ class IvfIndex(CandidateIndex):
 
     def efforts(self) -> list[Effort]:
         """See `CandidateIndex.efforts`."""
-        leaves = sorted({min(round(4 * 1.25**i), self._num_leaves) for i in range(27)})
-        reordered = [64, 100, 150, 250] if self._reorders else [None]
+        leaves = sorted({min(round(4 * 1.25**i), self._num_leaves) for i in range(31)})
+        reordered = [64, 100, 150, 250, 400] if self._reorders else [None]
         return [
             Effort(num_leaves_to_search=count, num_reordering_candidates=candidates)
             for count in leaves
@@ -234,8 +235,10 @@ class IvfIndex(CandidateIndex):
         heads = tf.concat([short[:, : self._leaf_directions], lengths], axis=1)
         if self._groups is None:
             return tf.math.top_k(tf.matmul(heads, self._leaves), k=searched)[1]
-        groups = -(-searched * _LEAVES_RANKED // self._group_size) + _GROUPS_AT_LEAST
-        groups = _smaller(groups, self._num_leaves // self._group_size)
+        all_groups = self._num_leaves // self._group_size
+        groups = -(-searched * _LEAVES_RANKED // self._group_size)
+        groups += max(_GROUPS_AT_LEAST, round(math.sqrt(all_groups) * _GROUPS_PER_ROOT))
+        groups = _smaller(groups, all_groups)
         best = tf.math.top_k(tf.matmul(heads, self._groups), k=groups)[1]
         # Read before they are gathered from, see `LeafRows`.
         leaves = tf.gather(tf.convert_to_tensor(self._leaves), best)

@@ -142,7 +142,7 @@ def traced(index: str, config: IndexConfig, score_all_up_to: int) -> dict[str, A
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restricted, "_SCORE_ALL_UP_TO", score_all_up_to)
-        for name, value in (("FROM", 8), ("AT_LEAST", 0)):
+        for name, value in (("FROM", 8), ("AT_LEAST", 0), ("PER_ROOT", 0.0)):
             patch.setattr(ivf, f"_GROUPS_{name}", value)
         patch.setattr(ivf, "_GROUP_SIZE", 3)
         patch.setattr(ivf, "_LEAVES_RANKED", 1)
