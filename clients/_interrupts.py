@@ -1,10 +1,13 @@
 """Ctrl-C and SIGTERM as `KeyboardInterrupt`, so that none of them is lost."""
 
+import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -24,22 +27,71 @@ def interruptible() -> Iterator[None]:
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
-    previous = {number: signal.signal(number, _interrupt) for number in numbers}
+    interrupts = _Interrupts()
+    previous = {number: signal.signal(number, interrupts.handle) for number in numbers}
     try:
         yield
     finally:
+        interrupts.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    if not _in_finaliser(frame):
-        raise KeyboardInterrupt
-    # Python drops what a finaliser raises, and TensorFlow has many of them: the signal
-    # comes again when this one is over.
-    again = threading.Timer(_AGAIN, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+class _Interrupts:
+    """Raises for a signal, and looks a moment later whether that did any good.
+
+    Python drops what a finaliser raises, and TensorFlow has many of them; some libraries have
+    an `except:` around what may fail. Then the signal comes again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = True
+        self._ours = False  # the next signal is sent by us
+        self._due = False  # nobody is known to deal with a signal that came
+        self._raised: KeyboardInterrupt | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal, somebody's or ours."""
+        ours, self._ours = self._ours, False
+        raised, self._raised = self._raised, None
+        if ours:
+            # An `except`, a `finally` or a context may have it by now.
+            self._due = self._due and not (raised is not None and _is_handled(raised))
+            if not self._due:
+                return
+        self._due = True
+        self._send_later(number)
+        if not _in_finaliser(frame):
+            self._raised = KeyboardInterrupt()
+            raise self._raised
+
+    def close(self) -> None:
+        """Sends no signal from now on."""
+        with self._lock:
+            self._open = False
+        self._raised = None
+
+    def _send_later(self, number: int) -> None:
+        # Not by `threading`, whose lock the interrupted code may hold. Where no thread can be
+        # started, the signal does not come again.
+        with suppress(RuntimeError):
+            _thread.start_new_thread(self._send, (number,))
+
+    def _send(self, number: int) -> None:
+        time.sleep(_AGAIN)
+        with self._lock:
+            if self._open:
+                self._ours = True
+                os.kill(os.getpid(), number)
+
+
+def _is_handled(raised: KeyboardInterrupt) -> bool:
+    """Whether what runs now is dealing with it, or with what came of dealing with it."""
+    exception = sys.exception()
+    while exception is not None and exception is not raised:
+        exception = exception.__context__
+    return exception is not None
 
 
 def _in_finaliser(frame: FrameType | None) -> bool:

@@ -57,6 +57,75 @@ def test_an_interrupt_within_a_finaliser_is_not_lost(
         assert process.returncode == 0
 
 
+SWALLOWED = """
+import time
+from clients._interrupts import interruptible
+
+try:
+    with interruptible():
+        try:
+            print("ready", flush=True)
+            time.sleep(30)
+        except:
+            pass
+        print("went on", flush=True)
+        time.sleep(30)
+        print("never told", flush=True)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+CLEANED_UP = """
+import contextlib, time
+from clients._interrupts import interruptible
+
+@contextlib.contextmanager
+def server():
+    try:
+        yield
+    finally:
+        try:
+            raise ValueError
+        except ValueError:
+            time.sleep(0.3)
+        print("stopped", flush=True)
+
+def serve():
+    try:
+        with server():
+            print("ready", flush=True)
+            time.sleep(30)
+    except KeyboardInterrupt:
+        time.sleep(0.3)
+        return "ended in order"
+
+with interruptible():
+    print(serve())
+time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [(SWALLOWED, "went on\ninterrupted\n"), (CLEANED_UP, "stopped\nended in order\n")],
+    ids=["swallowed", "cleaned up"],
+)
+def test_an_interrupt_comes_again_unless_somebody_deals_with_it(
+    number: signal.Signals, program: str, expected: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=20)[0] == expected
+        assert process.returncode == 0
+
+
 def test_an_interrupt_that_the_parent_ignores_stays_ignored() -> None:
     program = (
         "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
