@@ -39,22 +39,29 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("callback", [False, True], ids=["__del__", "weakref"])
-def test_an_interrupt_within_a_finaliser_is_not_lost(
-    number: signal.Signals, callback: bool
-) -> None:
+def interrupted(program: str, number: signal.Signals, *, after: str) -> str:
+    """What a program prints after a signal, which it gets when it has printed a first line."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(callback=callback)],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "finalising\n"
+        assert process.stdout.readline() == f"{after}\n"
         process.send_signal(number)
-        assert process.communicate(timeout=20)[0] == "interrupted\n"
+        output, _ = process.communicate(timeout=20)
         assert process.returncode == 0
+        return output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("callback", [False, True], ids=["__del__", "weakref"])
+def test_an_interrupt_within_a_finaliser_is_not_lost(
+    number: signal.Signals, callback: bool
+) -> None:
+    program = PROGRAM.format(callback=callback)
+    assert interrupted(program, number, after="finalising") == "interrupted\n"
 
 
 SWALLOWED = """
@@ -113,17 +120,7 @@ time.sleep(0.2)
 def test_an_interrupt_comes_again_unless_somebody_deals_with_it(
     number: signal.Signals, program: str, expected: str
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        assert process.communicate(timeout=20)[0] == expected
-        assert process.returncode == 0
+    assert interrupted(program, number, after="ready") == expected
 
 
 def test_an_interrupt_that_the_parent_ignores_stays_ignored() -> None:
