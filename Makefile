@@ -25,7 +25,7 @@ test-containers: setup ## build the images, run the whole stack in containers an
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
 
-conformance: setup ## replay what a real TensorFlow Serving answered (SHORTLIST_CONFORMANCE)
+conformance: setup ## replay what a real TensorFlow Serving answered
 	$(BIN)/pytest -q -rs tests/conformance
 
 soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: make soak [SERVER=embedded|binary] [MINUTES=10]
@@ -36,9 +36,9 @@ lint: setup ## format, lint, import rules, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m clients.wire.generate --check
+	$(BIN)/python -m shortlist.clients.wire.generate --check
 	docker/lint.sh
-	$(BIN)/python -m clients._reference --check
+	$(BIN)/python -m shortlist.clients._reference --check
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -51,7 +51,7 @@ bench: setup ## measure: make bench [WHAT=client|server|index|quality] [FLAGS=..
 	$(BIN)/shortlist bench $(or $(WHAT),client) $(FLAGS)
 
 fuzz: setup ## 100,000 mutated requests against the embedded server
-	$(BIN)/python -m tests.serving.embedded.fuzz
+	$(BIN)/python -m tests.soak.fuzz
 
 lock: setup ## renew the lock files after a change to pyproject.toml
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -60,7 +60,7 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	    - -o requirements-setup.lock
 	docker/requirements/lock.sh
 
-STACK = $(BIN)/python -m serving.model_server.stack
+STACK = $(BIN)/python -m shortlist.serving.servers.stack
 REPOSITORY ?= models
 
 up: setup ## serve in containers: make up [REPOSITORY=models] [PROFILES=scann,monitoring,tls]
@@ -76,10 +76,10 @@ publish: setup ## train and publish in a container: make publish [DATA=sample] [
 	@$(STACK) publish --repository "$(REPOSITORY)" --data "$(or $(DATA),sample)" -- $(FLAGS)
 
 reference: setup ## make clients/API.md from the docstrings
-	$(BIN)/python -m clients._reference
+	$(BIN)/python -m shortlist.clients._reference
 
 wire: setup ## make the messages' code from clients/wire/*.proto
-	$(BIN)/python -m clients.wire.generate
+	$(BIN)/python -m shortlist.clients.wire.generate
 
 clean: ## remove what the targets made
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,22 +1,22 @@
 """Thin REST and gRPC clients for retrieval models on TensorFlow Serving.
 
-`import clients` alone loads neither grpc nor requests; the first use of a name does.
+`import shortlist.clients` alone loads neither grpc nor requests; the first use of a name does.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clients._retry import RetryPolicy
-    from clients.aio import AsyncGrpcClient
-    from clients.connection import Tls
-    from clients.errors import ServingError
-    from clients.grpc import GrpcClient
-    from clients.hooks import CallEvent
-    from clients.protocol import RetrievalClient
-    from clients.rest import RestClient
-    from clients.split import Split
-    from clients.types import Filter, Retrieval
+    from shortlist.clients._calls.retry import RetryPolicy
+    from shortlist.clients.aio import AsyncGrpcClient
+    from shortlist.clients.connection import Tls
+    from shortlist.clients.errors import ServingError
+    from shortlist.clients.grpc import GrpcClient
+    from shortlist.clients.hooks import CallEvent
+    from shortlist.clients.protocol import RetrievalClient
+    from shortlist.clients.rest import RestClient
+    from shortlist.clients.split import Split
+    from shortlist.clients.types import Filter, Retrieval
 
 __all__ = [
     "AsyncGrpcClient",
@@ -33,23 +33,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncGrpcClient": "clients.aio",
-    "CallEvent": "clients.hooks",
-    "Filter": "clients.types",
-    "GrpcClient": "clients.grpc",
-    "RestClient": "clients.rest",
-    "Retrieval": "clients.types",
-    "RetrievalClient": "clients.protocol",
-    "RetryPolicy": "clients._retry",
-    "ServingError": "clients.errors",
-    "Split": "clients.split",
-    "Tls": "clients.connection",
+    "AsyncGrpcClient": "shortlist.clients.aio",
+    "CallEvent": "shortlist.clients.hooks",
+    "Filter": "shortlist.clients.types",
+    "GrpcClient": "shortlist.clients.grpc",
+    "RestClient": "shortlist.clients.rest",
+    "Retrieval": "shortlist.clients.types",
+    "RetrievalClient": "shortlist.clients.protocol",
+    "RetryPolicy": "shortlist.clients._calls.retry",
+    "ServingError": "shortlist.clients.errors",
+    "Split": "shortlist.clients.split",
+    "Tls": "shortlist.clients.connection",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'clients' has no attribute {name!r}")
+        raise AttributeError(f"module 'shortlist.clients' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from clients import _flows, _lookups, contract
-from clients._engine import Engine, Transport, check_limits
-from clients._flows import Flow
-from clients._requests import (
+from shortlist.clients import contract
+from shortlist.clients._calls import flows as _flows
+from shortlist.clients._calls import lookups as _lookups
+from shortlist.clients._calls.flows import Flow
+from shortlist.clients._calls.requests import (
     ClassifyRequest,
     MetadataRequest,
     RegressRequest,
@@ -14,12 +15,13 @@ from clients._requests import (
     StatusRequest,
     Target,
 )
-from clients._retrieval import Exclude, Servables, retrieve
-from clients._retry import RetryPolicy
-from clients.codec import is_array
-from clients.hooks import Hook
-from clients.split import Split
-from clients.types import (
+from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._engines.blocking import Engine, Transport, check_limits
+from shortlist.clients.codec import is_array
+from shortlist.clients.hooks import Hook
+from shortlist.clients.split import Split
+from shortlist.clients.types import (
     Classification,
     Embedding,
     Filter,
@@ -343,7 +345,7 @@ class BlockingClient:
         for new versions: follow with `wait_until_available`.
 
         Args:
-            config: A `clients.wire.messages.ModelServerConfig`, or its text form.
+            config: A `shortlist.clients.wire.messages.ModelServerConfig`, or its text form.
             timeout: See the class.
 
         Raises:
@@ -352,7 +354,7 @@ class BlockingClient:
             InvalidRequest: The server refused it, for instance for a label on a version
                 that is not AVAILABLE.
         """
-        from clients._wire_codec import server_config
+        from shortlist.clients._codecs.protobuf import server_config
 
         request = ReloadRequest(config=server_config(config))
         self._run(_flows.single(request), None, timeout)

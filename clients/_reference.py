@@ -1,4 +1,7 @@
-"""Writes `clients/API.md` from the docstrings: `python -m clients._reference [--check]`."""
+"""Writes `clients/API.md` from the docstrings.
+
+Usage: `python -m shortlist.clients._reference [--check]`.
+"""
 
 import argparse
 import importlib
@@ -15,12 +18,12 @@ _FILE: Final = Path(__file__).with_name("API.md")
 
 # What users import, module by module, in the order of reading.
 _MODULES: Final = (
-    ("clients", "Clients"),
-    ("clients.types", "Results"),
-    ("clients.errors", "Errors"),
-    ("clients.prometheus", "Metrics"),
-    ("clients.opentelemetry", "Traces"),
-    ("clients.codec", "Tensors"),
+    ("shortlist.clients", "Clients"),
+    ("shortlist.clients.types", "Results"),
+    ("shortlist.clients.errors", "Errors"),
+    ("shortlist.clients.hooks.prometheus", "Metrics"),
+    ("shortlist.clients.hooks.opentelemetry", "Traces"),
+    ("shortlist.clients.codec", "Tensors"),
 )
 _LIKE_GRPC_CLIENT: Final = ("AsyncGrpcClient", "RestClient", "RetrievalClient")
 _SECTIONS: Final = ("Args", "Returns", "Raises", "Attributes")
@@ -39,7 +42,7 @@ def _signature(value: Any) -> str:
         text = str(inspect.signature(value))
     except ValueError:
         return ""
-    text = re.sub(r"\bclients\.[a-z_.]*\b", "", text)
+    text = re.sub(r"\bshortlist\.clients\.[a-z_.]*\b", "", text)
     text = re.sub(r"(collections\.abc|typing|pathlib\._local|pathlib)\.", "", text)
     text = text.replace("self, ", "").replace("(self)", "()")
     text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>", "...", text)
@@ -78,7 +81,7 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _own_bases(value: Any) -> list[Any]:
-    return [base for base in value.__mro__[1:] if base.__module__.startswith("clients")]
+    return [base for base in value.__mro__[1:] if base.__module__.startswith("shortlist.clients")]
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:
@@ -115,13 +118,16 @@ def render() -> str:
     """The whole page."""
     parts = [
         "# API of the clients\n",
-        "Made from the docstrings by `python -m clients._reference`; do not edit.\n",
+        "Made from the docstrings by `python -m shortlist.clients._reference`; do not edit.\n",
     ]
     for module_name, title in _MODULES:
         module = importlib.import_module(module_name)
         parts += [f"## {title}: `{module_name}`\n", _prose(module.__doc__ or "") + "\n"]
         for name, value in _public(module_name):
-            if module_name == "clients" and value.__module__ in ("clients.types", "clients.errors"):
+            if module_name == "shortlist.clients" and value.__module__ in (
+                "shortlist.clients.types",
+                "shortlist.clients.errors",
+            ):
                 continue  # under their own heading
             parts += _entry(name, value)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(part for part in parts if part))
@@ -129,7 +135,9 @@ def render() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the page, or compares it; exit status 1 where it is old."""
-    parser = argparse.ArgumentParser(prog="python -m clients._reference", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m shortlist.clients._reference", description=__doc__
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if it is old")
     args = parser.parse_args(argv)
     text = render()

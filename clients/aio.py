@@ -5,12 +5,11 @@ from typing import Any, Self, TypeVar
 
 import grpc.aio
 
-from clients import _flows, _lookups, contract
-from clients._async_engine import AsyncEngine
-from clients._engine import check_limits
-from clients._flows import Flow
-from clients._forks import generation
-from clients._requests import (
+from shortlist.clients import contract
+from shortlist.clients._calls import flows as _flows
+from shortlist.clients._calls import lookups as _lookups
+from shortlist.clients._calls.flows import Flow
+from shortlist.clients._calls.requests import (
     ClassifyRequest,
     MetadataRequest,
     RegressRequest,
@@ -19,12 +18,15 @@ from clients._requests import (
     StatusRequest,
     Target,
 )
-from clients._retrieval import Exclude, Servables, retrieve
-from clients._retry import RetryPolicy
-from clients._wire_codec import message_of, method_of, reader_of, server_config
-from clients.codec import is_array
-from clients.connection import Headers, Tls, address_list, header_source
-from clients.grpc import (
+from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of, server_config
+from shortlist.clients._engines.asyncio import AsyncEngine
+from shortlist.clients._engines.blocking import check_limits
+from shortlist.clients._engines.forks import generation
+from shortlist.clients.codec import is_array
+from shortlist.clients.connection import Headers, Tls, address_list, header_source
+from shortlist.clients.grpc import (
     DEFAULT_ADDRESS,
     Line,
     channel_settings,
@@ -32,9 +34,9 @@ from clients.grpc import (
     grpc_failure,
     is_late,
 )
-from clients.hooks import Hook
-from clients.split import Split
-from clients.types import (
+from shortlist.clients.hooks import Hook
+from shortlist.clients.split import Split
+from shortlist.clients.types import (
     Classification,
     Embedding,
     Filter,

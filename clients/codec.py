@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
-from clients._dtypes import Dtype, by_name, by_number, by_numpy_name
-from clients.wire.packed_pb2 import PackedTensorProto
-from clients.wire.tensor_pb2 import TensorProto
+from shortlist.clients._codecs.dtypes import Dtype, by_name, by_number, by_numpy_name
+from shortlist.clients.wire.packed_pb2 import PackedTensorProto
+from shortlist.clients.wire.tensor_pb2 import TensorProto
 
 __all__ = ["from_tensor_proto", "is_array", "to_tensor_proto"]
 
@@ -286,7 +286,7 @@ def from_tensor_proto(tensor: TensorProto, *, arrays: bool = False) -> Any:
         ValueError: The message contradicts itself, or its dtype has no value outside a server.
     """
     # Imported here: `_tensors` needs this module.
-    from clients._tensors import WireTensor
+    from shortlist.clients._codecs.tensors import WireTensor
 
     view = WireTensor(PackedTensorProto.FromString(tensor.SerializeToString()))
     return view.array() if arrays else view.value()

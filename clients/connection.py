@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
-__all__ = ["Headers", "Tls", "address_list", "header_source"]
+__all__ = ["PLAIN", "Headers", "Security", "Tls", "address_list", "header_source"]
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -58,3 +59,13 @@ def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValueError(f"headers are strings, got {name!r}: {type(value).__name__}")
     return lambda: fixed
+
+
+class Security(NamedTuple):
+    """How to reach a server behind a proxy, as the clients' constructors take it."""
+
+    tls: Tls | bool = False
+    headers: dict[str, str] | None = None
+
+
+PLAIN: Final = Security()  # neither TLS nor headers

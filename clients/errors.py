@@ -21,6 +21,7 @@ __all__ = [
     "ServableNotFound",
     "ServerError",
     "ServingError",
+    "ShortlistError",
     "SignatureNotFound",
     "TooManyInFlight",
     "Unauthenticated",
@@ -31,7 +32,14 @@ __all__ = [
 ]
 
 
-class ServingError(Exception):
+class ShortlistError(Exception):
+    """Base of every error that names its remedy.
+
+    Commands print it as one line on stderr and exit with status 1.
+    """
+
+
+class ServingError(ShortlistError):
     """Base of every error that a client raises about a call.
 
     Attributes:

@@ -7,16 +7,16 @@ from typing import Any, Final
 
 import grpc
 
-from clients import contract
-from clients._client import BlockingClient
-from clients._failures import failure, unreachable
-from clients._forks import generation
-from clients._requests import Request
-from clients._retry import RetryPolicy
-from clients._wire_codec import message_of, method_of, reader_of
-from clients.connection import Headers, Tls, address_list, header_source
-from clients.errors import DeadlineExceeded, ServingError, error_class_for_code
-from clients.hooks import Hook
+from shortlist.clients import contract
+from shortlist.clients._calls.failures import failure, unreachable
+from shortlist.clients._calls.requests import Request
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._client import BlockingClient
+from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of
+from shortlist.clients._engines.forks import generation
+from shortlist.clients.connection import Headers, Tls, address_list, header_source
+from shortlist.clients.errors import DeadlineExceeded, ServingError, error_class_for_code
+from shortlist.clients.hooks import Hook
 
 __all__ = [
     "ChannelHealth",

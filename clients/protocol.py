@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from clients import contract
-from clients._retrieval import Exclude
-from clients.split import Split
-from clients.types import (
+from shortlist.clients import contract
+from shortlist.clients._calls.retrieval import Exclude
+from shortlist.clients.split import Split
+from shortlist.clients.types import (
     Classification,
     Embedding,
     Filter,

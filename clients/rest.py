@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import requests
 
-from clients import contract, errors
-from clients._client import BlockingClient
-from clients._failures import failure, unreachable
-from clients._forks import generation
-from clients._json_codec import answer_of, body_of, path_of
-from clients._requests import Request
-from clients._retry import RetryPolicy
-from clients._sockets import DeadlineAdapter, until
-from clients.connection import Headers, Tls, address_list, header_source
-from clients.hooks import Hook
+from shortlist.clients import contract, errors
+from shortlist.clients._calls.failures import failure, unreachable
+from shortlist.clients._calls.requests import Request
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._client import BlockingClient
+from shortlist.clients._codecs.json import answer_of, body_of, path_of
+from shortlist.clients._engines.forks import generation
+from shortlist.clients._engines.sockets import DeadlineAdapter, until
+from shortlist.clients.connection import Headers, Tls, address_list, header_source
+from shortlist.clients.hooks import Hook
 
 __all__ = ["RestClient"]
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
+from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
     "PRESETS",
@@ -296,7 +296,7 @@ class ExportConfig:
 
     Attributes:
         model: Model name; each index is published as `<model>_<index>`.
-        indexes: Which servables to publish, names from `clients.contract.INDEXES`.
+        indexes: Which servables to publish, names from `shortlist.clients.contract.INDEXES`.
         top_k: Answers per row of `serving_default`; at most the corpus is returned.
         recall: Recall@10 that every approximate index must reach; its effort is chosen for
             it by measuring. Unset, the effort is what its configuration says.

@@ -10,35 +10,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clients import contract
-from export.checkpoint import CheckpointConfig, remove_checkpoint
-from export.config import ExportConfig
-from export.data.dataset import Dataset
-from export.filters import CandidateFilter
-from export.gates.publication import pass_gates, summary
-from export.gates.record import GateResult
-from export.gates.settings import GateSettings
-from export.index.base import CandidateIndex
-from export.index.build import build_index, custom_ops
-from export.index.tuning import RecallReport, exact_positions, tune
-from export.judge import judge_model
-from export.manifest import build_manifest, write_manifest
-from export.plot import recall_latency_svg
-from export.progress import Progress, StepTimer
-from export.quality import Judged, judge_baselines
-from export.report.publication import export_report, store_report
-from export.saved_model import inspect_saved_model, save
-from export.seen import SeenCandidates
-from export.self_test import corpus_facts, make_probe, write_self_test
-from export.signatures import RetrievalServable
-from export.split import Split, make_split
-from export.targets import check_target
-from export.train import train
-from export.trained import TrainedModel
-from export.warmup import write_warmup_records
-from export.workers import Workers
-from serving.probe import checksums
-from serving.repository import ModelRepository
+from shortlist.clients import contract
+from shortlist.export.config import ExportConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split, make_split
+from shortlist.export.evaluation.model import judge_model
+from shortlist.export.evaluation.quality import Judged, judge_baselines
+from shortlist.export.gates.publication import pass_gates, summary
+from shortlist.export.gates.record import GateResult
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.index.base import CandidateIndex
+from shortlist.export.index.build import build_index, custom_ops
+from shortlist.export.index.tuning import RecallReport, exact_positions, tune
+from shortlist.export.progress import Progress, StepTimer
+from shortlist.export.report.publication import export_report, store_report
+from shortlist.export.report.recall_latency import recall_latency_svg
+from shortlist.export.servable.filters import CandidateFilter
+from shortlist.export.servable.manifest import build_manifest, write_manifest
+from shortlist.export.servable.saved_model import inspect_saved_model, save
+from shortlist.export.servable.seen import SeenCandidates
+from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
+from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.servable.targets import check_target
+from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
+from shortlist.export.training.train import train
+from shortlist.export.training.workers import Workers
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.probe import checksums
 
 __all__ = [
     "RECALL_K",
@@ -125,7 +125,7 @@ def run_export(
             publication. None for nowhere.
         workers: The processes that train, this one being the chief; the others call
             `help_train`. None for this one alone.
-        baselines: Names from `export.baselines.BASELINES` to show in the report.
+        baselines: Names from `evaluation.baselines.BASELINES` to show in the report.
 
     Raises:
         GateError: A gate failed; nothing was published.

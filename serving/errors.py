@@ -1,17 +1,17 @@
 """Errors about model repositories and model servers."""
 
-from clients.failures import CommandError
+from shortlist.clients.errors import ShortlistError
 
 __all__ = ["ModelServerError", "RepositoryError", "RolloutError"]
 
 
-class RepositoryError(CommandError, ValueError):
+class RepositoryError(ShortlistError, ValueError):
     """A model repository cannot be read or written as asked."""
 
 
-class ModelServerError(CommandError, RuntimeError):
+class ModelServerError(ShortlistError, RuntimeError):
     """A model server could not be started, or ended when it should not."""
 
 
-class RolloutError(CommandError, RuntimeError):
+class RolloutError(ShortlistError, RuntimeError):
     """A rollout cannot be planned, or did not reach its goal."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.cli import build_parser
+from shortlist.clients.cli.main import build_parser
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("clients", "serving", "export")
 MODULES = sorted(
     path.relative_to(ROOT)
@@ -50,18 +50,20 @@ def heavy_modules_after(code: str) -> set[str]:
 
 
 def test_clients_and_serving_load_neither_tensorflow_nor_numpy() -> None:
-    assert heavy_modules_after("import clients, serving, serving.repository") == set()
+    assert (
+        heavy_modules_after("import shortlist.clients, shortlist.serving.repository.local") == set()
+    )
 
 
 def test_export_loads_no_tensorflow_until_it_works() -> None:
-    code = "import export, export.cli, export.data"
+    code = "import shortlist.export.cli.commands, shortlist.export.data"
     assert not heavy_modules_after(code) & set(HEAVY)
 
 
 @pytest.mark.parametrize("verb", ["", *verbs()])
 def test_help_answers_without_tensorflow(verb: str) -> None:
     arguments = [verb, "--help"] if verb else ["--help"]
-    code = f"from clients.cli import main\nassert main({arguments!r}) == 0"
+    code = f"from shortlist.clients.cli.main import main\nassert main({arguments!r}) == 0"
     assert not heavy_modules_after(code) & set(HEAVY)
 
 

@@ -2,6 +2,6 @@
 
 Messages are told apart on the wire by field numbers and calls by path, so these are
 the same bytes as `tensorflow-serving-api`'s, and both can live in one process. The
-`*.proto` files here are the source; `python -m clients.wire.generate` makes the rest.
-Import the messages from `clients.wire.messages` and the calls from `clients.wire.methods`.
+`*.proto` files here are the source; `python -m shortlist.clients.wire.generate` makes the rest.
+Import the messages from `messages` and the calls from `methods`.
 """

@@ -1,6 +1,6 @@
 """Makes the messages' Python code from the `*.proto` files beside this one.
 
-Usage, from the root of the project: `python -m clients.wire.generate [--check]`.
+Usage, from the root of the project: `python -m shortlist.clients.wire.generate [--check]`.
 
 The compiler is pinned to protoc 26.1, in an isolated environment that uv makes: from 26
 on generated code fits protobuf 5 and later, and from 27 on it would refuse or warn at
@@ -21,8 +21,8 @@ __all__ = ["generate", "main", "outdated"]
 
 COMPILER: Final = "grpcio-tools==1.64.3"  # bundles protoc 26.1
 _HERE: Final = Path(__file__).resolve().parent
-_ROOT: Final = _HERE.parents[1]
-_PACKAGE: Final = "clients/wire"
+_SOURCES: Final = _HERE.parents[1] / "src"
+_PACKAGE: Final = "shortlist/clients/wire"
 _GENERATED: Final = ("*_pb2.py", "*_pb2.pyi", "messages.py")
 
 
@@ -39,7 +39,7 @@ def _compile(out: Path) -> None:
     command = [
         *("run", "--quiet", "--isolated", "--no-project", "--no-config"),
         *("--python", sys.executable, "--with", COMPILER, "--with", "setuptools<81"),
-        *("python", "-W", "ignore", "-m", "grpc_tools.protoc", f"-I{_ROOT}"),
+        *("python", "-W", "ignore", "-m", "grpc_tools.protoc", f"-I{_SOURCES}"),
         *(f"--python_out={out}", f"--pyi_out={out}", *protos),
     ]
     errors = []
@@ -58,13 +58,13 @@ def _top_level_names(pyi: str) -> list[str]:
 
 def _messages_module(out: Path) -> str:
     """One module that has every message, so that callers need not know the files."""
-    lines = ['"""Every message and enum of `clients.wire`; made by `clients.wire.generate`."""', ""]
+    lines = ['"""Every message and enum of this package; made by `generate`."""', ""]
     lines += ["# ruff: noqa: I001", ""]
     every: list[str] = []
     for path in sorted(out.glob("*_pb2.pyi")):
         names = _top_level_names(path.read_text(encoding="utf-8"))
         every += names
-        lines.append(f"from clients.wire.{path.stem} import (")
+        lines.append(f"from shortlist.clients.wire.{path.stem} import (")
         lines += [f"    {name}," for name in names]
         lines.append(")")
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in sorted(every)), "]", ""]
@@ -109,7 +109,9 @@ def outdated() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; exit status 1 where `--check` finds old files."""
-    parser = argparse.ArgumentParser(prog="python -m clients.wire.generate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m shortlist.clients.wire.generate", description=__doc__
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if files are old")
     args = parser.parse_args(argv)
     try:

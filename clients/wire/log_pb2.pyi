@@ -1,6 +1,6 @@
-from clients.wire import inference_pb2 as _inference_pb2
-from clients.wire import management_pb2 as _management_pb2
-from clients.wire import model_pb2 as _model_pb2
+from shortlist.clients.wire import inference_pb2 as _inference_pb2
+from shortlist.clients.wire import management_pb2 as _management_pb2
+from shortlist.clients.wire import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

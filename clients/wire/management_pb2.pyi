@@ -1,5 +1,5 @@
-from clients.wire import model_pb2 as _model_pb2
-from clients.wire import signature_pb2 as _signature_pb2
+from shortlist.clients.wire import model_pb2 as _model_pb2
+from shortlist.clients.wire import signature_pb2 as _signature_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper

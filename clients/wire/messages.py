@@ -1,8 +1,8 @@
-"""Every message and enum of `clients.wire`; made by `clients.wire.generate`."""
+"""Every message and enum of this package; made by `generate`."""
 
 # ruff: noqa: I001
 
-from clients.wire.example_pb2 import (
+from shortlist.clients.wire.example_pb2 import (
     BytesList,
     Example,
     Feature,
@@ -13,17 +13,17 @@ from clients.wire.example_pb2 import (
     Int64List,
     SequenceExample,
 )
-from clients.wire.flags_pb2 import (
+from shortlist.clients.wire.flags_pb2 import (
     BatchingParameters,
     MonitoringConfig,
     PrometheusConfig,
     SSLConfig,
 )
-from clients.wire.health_pb2 import (
+from shortlist.clients.wire.health_pb2 import (
     HealthCheckRequest,
     HealthCheckResponse,
 )
-from clients.wire.inference_pb2 import (
+from shortlist.clients.wire.inference_pb2 import (
     Class,
     ClassificationRequest,
     ClassificationResponse,
@@ -48,7 +48,7 @@ from clients.wire.inference_pb2 import (
     SessionRunRequest,
     SessionRunResponse,
 )
-from clients.wire.log_pb2 import (
+from shortlist.clients.wire.log_pb2 import (
     ClassifyLog,
     LogMetadata,
     MultiInferenceLog,
@@ -58,7 +58,7 @@ from clients.wire.log_pb2 import (
     RegressLog,
     SessionRunLog,
 )
-from clients.wire.management_pb2 import (
+from shortlist.clients.wire.management_pb2 import (
     FileSystemStoragePathSourceConfig,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
@@ -80,16 +80,16 @@ from clients.wire.management_pb2 import (
     SamplingConfig,
     SignatureDefMap,
 )
-from clients.wire.model_pb2 import (
+from shortlist.clients.wire.model_pb2 import (
     Code,
     ModelSpec,
     StatusProto,
 )
-from clients.wire.packed_pb2 import (
+from shortlist.clients.wire.packed_pb2 import (
     PackedPredictResponse,
     PackedTensorProto,
 )
-from clients.wire.signature_pb2 import (
+from shortlist.clients.wire.signature_pb2 import (
     BoundedTensorSpecProto,
     DictValue,
     ListValue,
@@ -103,7 +103,7 @@ from clients.wire.signature_pb2 import (
     TupleValue,
     TypeSpecProto,
 )
-from clients.wire.tensor_pb2 import (
+from shortlist.clients.wire.tensor_pb2 import (
     DataType,
     NamedTensorProto,
     ResourceHandleProto,

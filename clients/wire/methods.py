@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from clients.wire import messages
+from shortlist.clients.wire import messages
 
 __all__ = [
     "CLASSIFY",

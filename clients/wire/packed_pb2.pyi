@@ -1,5 +1,5 @@
-from clients.wire import model_pb2 as _model_pb2
-from clients.wire import tensor_pb2 as _tensor_pb2
+from shortlist.clients.wire import model_pb2 as _model_pb2
+from shortlist.clients.wire import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clients import contract
-from export._tf import tf
-from export.bench.index_rows import BATCH, BATCHES, SINGLE
-from export.index.base import CandidateIndex
-from export.index.tuning import recall_at_k
-from export.turns import Times, time_in_turns
+from shortlist.clients import contract
+from shortlist.export._tf import tf
+from shortlist.export.bench.index_rows import BATCH, BATCHES, SINGLE
+from shortlist.export.index.base import CandidateIndex
+from shortlist.export.index.tuning import recall_at_k
+from shortlist.export.index.turns import Times, time_in_turns
 
 __all__ = ["compare", "search_signature"]
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clients.contract import INDEXES, servable_name
-from clients.failures import CommandError
-from export.bench.machine import machine
-from export.config import ROW_TYPES, ExportConfig, IvfConfig
+from shortlist.clients.contract import INDEXES, servable_name
+from shortlist.clients.errors import ShortlistError
+from shortlist.export.bench.machine import machine
+from shortlist.export.config import ROW_TYPES, ExportConfig, IvfConfig
 
 __all__ = ["ExportCost", "ServableCost", "add_arguments", "run"]
 
@@ -134,14 +134,14 @@ def run(args: argparse.Namespace) -> int:
     """Exports, serves, measures and prints.
 
     Raises:
-        CommandError: An export failed.
+        ShortlistError: An export failed.
         ValueError: An option is out of range.
     """
     sizes = tuple(args.size or (10_000, 100_000))
     _check(args, sizes)
     costs = [_cost(args, size) for size in sizes]
     if args.picture is not None:
-        from export.bench.cost_picture import cost_svg
+        from shortlist.export.bench.cost_picture import cost_svg
 
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         args.picture.write_text(cost_svg(costs), encoding="utf-8")
@@ -164,7 +164,7 @@ def _check(args: argparse.Namespace, sizes: Sequence[int]) -> None:
 
 
 def _cost(args: argparse.Namespace, size: int) -> ExportCost:
-    from export.bench.serving_cost import serve_and_measure
+    from shortlist.export.bench.serving_cost import serve_and_measure
 
     indexes = tuple(args.index or INDEXES)
     sys.stderr.write(f"{size:,} candidates\n")
@@ -219,12 +219,12 @@ def _export(
     }
     status, output, said = _child(order, timeout=args.timeout)
     if status is None:
-        raise CommandError(
+        raise ShortlistError(
             f"exporting {size} candidates took more than {args.timeout:g} s; "
             "give it longer with --timeout"
         )
     if status != 0:
-        raise CommandError(f"exporting {size} candidates failed ({status}): {said}")
+        raise ShortlistError(f"exporting {size} candidates failed ({status}): {said}")
     result: dict[str, Any] = json.loads(output)
     return result
 
@@ -236,7 +236,7 @@ def _child(order: dict[str, Any], *, timeout: float) -> tuple[int | None, str, s
         Exit status, None where it took too long; what it wrote; its last line on stderr.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "export.bench.exporting"],
+        [sys.executable, "-m", "shortlist.export.bench.exporting"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

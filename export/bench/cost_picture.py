@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from export.bench.cost import ExportCost
+    from shortlist.export.bench.cost import ExportCost
 
 __all__ = ["cost_svg"]
 

@@ -1,7 +1,7 @@
 """Exports made vectors in a process of its own, by the code that `shortlist export` uses.
 
-`python -m export.bench.exporting` reads what to do as JSON on stdin and writes what it took
-as JSON on stdout.
+`python -m shortlist.export.bench.exporting` reads what to do as JSON on stdin and writes what it
+took as JSON on stdout.
 """
 
 import json
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from export._tf import tf
-from export.bench.memory import PeakMemory
-from export.bench.vectors import make_vectors
-from export.config import ExportConfig, IvfConfig
-from export.data.dataset import Dataset
-from export.gates.settings import GateSettings
-from export.pipeline import Trained, publish_trained
-from export.progress import Progress, StepTimer
-from export.split import random_split
-from export.towers import TableTower
-from export.trained import TrainedModel
+from shortlist.export._tf import tf
+from shortlist.export.bench.memory import PeakMemory
+from shortlist.export.bench.vectors import make_vectors
+from shortlist.export.config import ExportConfig, IvfConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import random_split
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.pipeline import Trained, publish_trained
+from shortlist.export.progress import Progress, StepTimer
+from shortlist.export.towers.ids import TableTower
+from shortlist.export.towers.trained import TrainedModel
 
 __all__ = ["NUM_USERS", "main"]
 

@@ -14,16 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clients.contract import INDEXES, servable_name
-from clients.failures import CommandError
-from export.bench.index_rows import BATCH, BATCHES, SINGLE, K, Row, as_table, with_ratios
-from export.bench.machine import machine
-from export.config import ROW_TYPES, IvfConfig
-from export.turns import time_in_turns
+from shortlist.clients.contract import INDEXES, servable_name
+from shortlist.clients.errors import ShortlistError
+from shortlist.export.bench.index_rows import BATCH, BATCHES, SINGLE, K, Row, as_table, with_ratios
+from shortlist.export.bench.machine import machine
+from shortlist.export.config import ROW_TYPES, IvfConfig
+from shortlist.export.index.turns import time_in_turns
 
 if TYPE_CHECKING:
-    from clients.protocol import RetrievalClient
-    from clients.types import Retrieval
+    from shortlist.clients.protocol import RetrievalClient
+    from shortlist.clients.types import Retrieval
 
 __all__ = ["add_arguments", "run"]
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures and prints.
 
     Raises:
-        CommandError: A measurement failed.
+        ShortlistError: A measurement failed.
         ValueError: An option is out of range.
     """
     indexes = tuple(dict.fromkeys(args.index or INDEXES))
@@ -186,7 +186,7 @@ def _build(index: str, recalls: Sequence[float], **order: Any) -> dict[str, Any]
     built = _child(step, what="build", index=index, recalls=recalls, **order)
     if not built["targets"]:
         best = max(recall for _, recall in built["curve"])
-        raise CommandError(
+        raise ShortlistError(
             f"{index} reaches recall@{K} {best:.3f} at most on {size} vectors; "
             "ask for less with --recall"
         )
@@ -241,7 +241,7 @@ def _folders(
     if repository is None:
         yield {index: scratch / index for index in indexes}, 1
         return
-    from serving.repository import ModelRepository
+    from shortlist.serving.repository.local import ModelRepository
 
     names = {index: servable_name(MODEL, index) for index in indexes}
     with ModelRepository(repository).publisher([*names.values()]) as publisher:
@@ -254,7 +254,7 @@ def _child(step: str, **order: Any) -> dict[str, Any]:
     began = time.monotonic()
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "export.bench.measure"],
+            [sys.executable, "-m", "shortlist.export.bench.measure"],
             input=json.dumps(order),
             capture_output=True,
             text=True,
@@ -262,17 +262,17 @@ def _child(step: str, **order: Any) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise CommandError(
+        raise ShortlistError(
             f"{step}: not within {CHILD_TIMEOUT:g} s; give a smaller --size"
         ) from exc
     if process.returncode == -signal.SIGKILL:
-        raise CommandError(
+        raise ShortlistError(
             f"{step}: killed, as the system does where memory is short; "
             "measure fewer indexes at once with --index, or a smaller --size"
         )
     if process.returncode != 0:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise CommandError(f"{step}: failed ({process.returncode}): {last[0]}")
+        raise ShortlistError(f"{step}: failed ({process.returncode}): {last[0]}")
     result: dict[str, Any] = json.loads(process.stdout)
     peak = f"{result['peak_bytes'] / 1e6:,.0f} MB at most"
     sys.stderr.write(f"{step}, {time.monotonic() - began:.0f} s, {peak}\n")
@@ -281,7 +281,7 @@ def _child(step: str, **order: Any) -> dict[str, Any]:
 
 def _through_server(address: str, indexes: Sequence[str], queries: int) -> list[Row]:
     """The same queries over gRPC; the server's own brute force says what is exact."""
-    from clients.grpc import GrpcClient
+    from shortlist.clients.grpc import GrpcClient
 
     users = [str(i) for i in range(queries)]
     with GrpcClient(address, timeout=60.0) as client:
@@ -331,7 +331,7 @@ def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> lis
 
 
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
-    from export.plot import recall_latency_svg
+    from shortlist.export.report.recall_latency import recall_latency_svg
 
     size = ", ".join(map(_short, sizes))
     title = f"recall@{K}, one query: {size} x {args.dimension} {args.vectors} vectors"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from export.turns import Turns
+from shortlist.export.index.turns import Turns
 
 __all__ = ["BATCH", "BATCHES", "SINGLE", "K", "Row", "as_table", "with_ratios"]
 

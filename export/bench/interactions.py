@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from export.data.dataset import Dataset
+from shortlist.export.data.dataset import Dataset
 
 __all__ = ["make_interactions"]
 

@@ -1,6 +1,6 @@
 """One measurement in a process of its own, so that memory and threads are its alone.
 
-`python -m export.bench.measure` reads what to do as JSON on stdin and writes the result
+`python -m shortlist.export.bench.measure` reads what to do as JSON on stdin and writes the result
 as JSON on stdout.
 """
 
@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clients import contract
-from export._tf import tf
-from export.bench.compare import compare, search_signature
-from export.bench.index_rows import K
-from export.bench.memory import peak_bytes, resident_bytes
-from export.bench.vectors import make_vectors
-from export.config import ExportConfig, IndexConfig, IvfConfig
-from export.filters import CandidateFilter
-from export.index.base import CandidateIndex
-from export.index.build import build_index
-from export.index.tuning import exact_positions, explore
-from export.lookup import IdLookup
-from export.saved_model import save
-from export.signatures import RetrievalServable
-from export.warmup import write_warmup_records
+from shortlist.clients import contract
+from shortlist.export._tf import tf
+from shortlist.export.bench.compare import compare, search_signature
+from shortlist.export.bench.index_rows import K
+from shortlist.export.bench.memory import peak_bytes, resident_bytes
+from shortlist.export.bench.vectors import make_vectors
+from shortlist.export.config import ExportConfig, IndexConfig, IvfConfig
+from shortlist.export.index.base import CandidateIndex
+from shortlist.export.index.build import build_index
+from shortlist.export.index.tuning import exact_positions, explore
+from shortlist.export.servable.filters import CandidateFilter
+from shortlist.export.servable.saved_model import save
+from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.export.towers.lookup import IdLookup
 
 __all__ = ["main"]
 

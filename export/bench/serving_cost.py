@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clients import GrpcClient, ServingError, contract
-from clients.types import State
-from export.bench.memory import resident_bytes
-from serving.model_server.options import ServerOptions, claim_port
-from serving.model_server.runner import ModelServer
-from serving.server_config import ModelEntry, write_config
+from shortlist.clients import GrpcClient, ServingError, contract
+from shortlist.clients.types import State
+from shortlist.export.bench.memory import resident_bytes
+from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
 
 __all__ = ["Served", "serve_and_measure"]
 

@@ -2,7 +2,7 @@
 
 import time
 
-from export.progress import Progress, TrainingState
+from shortlist.export.progress import Progress, TrainingState
 
 __all__ = ["Enough", "Stopwatch"]
 

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from export._tf import tf, tfrs
-from export.data.dataset import Dataset
-from export.split import Split
+from shortlist.export._tf import tf, tfrs
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
 
 __all__ = ["train_tutorial"]
 

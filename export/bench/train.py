@@ -8,13 +8,13 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from export.bench.machine import machine
-from export.config import PRESETS
-from export.data.options import add_data_arguments, data_config
+from shortlist.export.bench.machine import machine
+from shortlist.export.config import PRESETS
+from shortlist.export.data.options import add_data_arguments, data_config
 
 if TYPE_CHECKING:
-    from export.data.dataset import Dataset
-    from export.split import Split
+    from shortlist.export.data.dataset import Dataset
+    from shortlist.export.data.split import Split
 
 __all__ = ["Row", "add_arguments", "run"]
 
@@ -100,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _beside_tfrs(args: argparse.Namespace) -> list[Row]:
     source = data_config(args, source="sample")
-    from export.bench.tfrs_tutorial import train_tutorial
-    from export.data import load
-    from export.split import random_split
+    from shortlist.export.bench.tfrs_tutorial import train_tutorial
+    from shortlist.export.data import load
+    from shortlist.export.data.split import random_split
 
     dataset = load(source)
     split = random_split(dataset, held_out_fraction=0.2, seed=42)
@@ -126,8 +126,8 @@ def _beside_tfrs(args: argparse.Namespace) -> list[Row]:
 
 
 def _on_made_data(args: argparse.Namespace) -> Row:
-    from export.bench.interactions import make_interactions
-    from export.split import random_split
+    from shortlist.export.bench.interactions import make_interactions
+    from shortlist.export.data.split import random_split
 
     start = time.monotonic()
     dataset = make_interactions(
@@ -162,9 +162,9 @@ def _measure(
         batch_size: Instead of the preset's.
         warm_up: Batches that do not count; None for the first epoch.
     """
-    from export.bench.stopwatch import Enough, Stopwatch
-    from export.train_batches import InBatchSteps
-    from export.train_users import UserSteps
+    from shortlist.export.bench.stopwatch import Enough, Stopwatch
+    from shortlist.export.training.batches import InBatchSteps
+    from shortlist.export.training.users import UserSteps
 
     model_config, config = PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size or config.batch_size)

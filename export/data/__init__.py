@@ -2,25 +2,25 @@
 
 from typing import TYPE_CHECKING, Any
 
-from export.data.config import DataConfig
-from export.data.errors import DataError
+from shortlist.export.data.config import DataConfig
+from shortlist.export.data.errors import DataError
 
 if TYPE_CHECKING:
-    from export.data.dataset import Attribute, Dataset
-    from export.data.loading import load
+    from shortlist.export.data.dataset import Attribute, Dataset
+    from shortlist.export.data.loading import load
 
 __all__ = ["Attribute", "DataConfig", "DataError", "Dataset", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # The command's parser imports `export.data.options`, also in an installation of the
+    # The command's parser imports `shortlist.export.data.options`, also in an installation of the
     # clients alone; NumPy and pandas come in when data is asked for.
     if name in {"Attribute", "Dataset"}:
-        from export.data import dataset
+        from shortlist.export.data import dataset
 
         return getattr(dataset, name)
     if name == "load":
-        from export.data.loading import load
+        from shortlist.export.data.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from export.data.dataset import Attribute, Dataset
-from export.data.errors import DataError
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.errors import DataError
 
 __all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "natural_order"]
 

@@ -4,13 +4,13 @@ import logging
 import time
 from pathlib import Path
 
-from export.data.config import MOVIELENS, SAMPLE, DataConfig
-from export.data.dataset import Dataset
-from export.data.errors import DataError
-from export.data.movielens import read_release
-from export.data.sample import make_sample
-from export.data.tabular import read_table
-from export.data.tfds import read_tfds
+from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.errors import DataError
+from shortlist.export.data.movielens import read_release
+from shortlist.export.data.sample import make_sample
+from shortlist.export.data.tabular import read_table
+from shortlist.export.data.tfds import read_tfds
 
 __all__ = ["load"]
 

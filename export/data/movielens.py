@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
-from export.data._delimited import ID, NUMBER, TIME, Delimited
-from export.data.config import CandidateId
-from export.data.dataset import Attribute, Dataset
-from export.data.errors import DataError
+from shortlist.export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
+from shortlist.export.data._delimited import ID, NUMBER, TIME, Delimited
+from shortlist.export.data.config import CandidateId
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.errors import DataError
 
 __all__ = ["is_release", "movie_catalogue", "read_release"]
 

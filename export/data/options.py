@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from export.data.config import MOVIELENS, SAMPLE, DataConfig
+from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
 
 __all__ = ["add_data_arguments", "data_config"]
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
-from export.data._delimited import ID, NUMBER, Delimited, check_file, one_line
-from export.data.config import DataConfig
-from export.data.dataset import Attribute, Dataset
-from export.data.errors import DataError
+from shortlist.export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
+from shortlist.export.data._delimited import ID, NUMBER, Delimited, check_file, one_line
+from shortlist.export.data.config import DataConfig
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.errors import DataError
 
 __all__ = ["read_table"]
 

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import requests
 
-from export.data._assemble import Interactions, assemble, ids_of
-from export.data._delimited import one_line
-from export.data.config import MOVIELENS, CandidateId
-from export.data.dataset import Dataset
-from export.data.errors import DataError
-from export.data.movielens import movie_catalogue, read_release
+from shortlist.export.data._assemble import Interactions, assemble, ids_of
+from shortlist.export.data._delimited import one_line
+from shortlist.export.data.config import MOVIELENS, CandidateId
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.errors import DataError
+from shortlist.export.data.movielens import movie_catalogue, read_release
 
 __all__ = ["availability", "read_tfds"]
 
@@ -216,7 +216,7 @@ def _tfds() -> Iterator[Any]:
         )
     import tensorflow_datasets
 
-    import export._tf  # noqa: F401  (its switches must precede the first use of TensorFlow)
+    import shortlist.export._tf  # noqa: F401  (its switches must precede the first use of TensorFlow)
 
     if not sys.stderr.isatty():
         tensorflow_datasets.disable_progress_bar()

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clients import contract
-from export.gates.record import GateResult, Verdict
-from export.gates.settings import GateSettings
-from export.gates.subject import Subject
-from serving.fresh import FreshServable
-from serving.golden import GoldenQuery, compare
-from serving.probe import Probe, checksums, read_corpus
+from shortlist.clients import contract
+from shortlist.export.gates.record import GateResult, Verdict
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.subject import Subject
+from shortlist.serving.repository.golden import GoldenQuery, compare
+from shortlist.serving.repository.probe import Probe, checksums, read_corpus
+from shortlist.serving.servers.check import FreshServable
 
 __all__ = [
     "UNKNOWN_USER",

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients import contract
-from export.gates.record import GateResult, Verdict, failed
-from export.gates.run import record_in_manifest, run_gates
-from export.gates.settings import GateSettings
-from export.gates.subject import Live, live_version, read_manifest, subject_of
-from serving.errors import RepositoryError
-from serving.probe import checksums
-from serving.repository import ModelRepository, Publisher, parse_version
-from serving.store import ObjectStore, is_url
+from shortlist.clients import contract
+from shortlist.export.gates.record import GateResult, Verdict, failed
+from shortlist.export.gates.run import record_in_manifest, run_gates
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.subject import Live, live_version, read_manifest, subject_of
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.local import ModelRepository, Publisher, parse_version
+from shortlist.serving.repository.object_store import ObjectStore, is_url
+from shortlist.serving.repository.probe import checksums
 
 __all__ = ["Published", "pass_gates", "publish_saved_model", "summary", "verify_version"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from clients.failures import CommandError
+from shortlist.clients.errors import ShortlistError
 
 __all__ = ["GATES", "GateError", "GateResult", "Verdict", "as_json", "failed"]
 
@@ -44,7 +44,7 @@ class GateResult:
         )
 
 
-class GateError(CommandError, RuntimeError):
+class GateError(ShortlistError, RuntimeError):
     """A gate failed, so nothing was published.
 
     Attributes:

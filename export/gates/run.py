@@ -5,13 +5,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clients import contract
-from export.gates import checks
-from export.gates.record import GATES, GateResult, Verdict, as_json
-from export.gates.server import serve_and_ask
-from export.gates.settings import GateSettings
-from export.gates.subject import Subject, read_manifest
-from serving.fresh import Asked, FreshServable, ask_in_fresh_process
+from shortlist.clients import contract
+from shortlist.export.gates import checks
+from shortlist.export.gates.record import GATES, GateResult, Verdict, as_json
+from shortlist.export.gates.server import serve_and_ask
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.subject import Subject, read_manifest
+from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
 
 __all__ = ["record_in_manifest", "run_gates"]
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients import GrpcClient, RestClient, ServingError, contract
-from clients.types import State
-from export.gates.record import GateResult, Verdict
-from export.gates.settings import GateSettings
-from export.gates.subject import Subject
-from serving.errors import ModelServerError
-from serving.golden import compare
-from serving.model_server.options import ServerOptions, claim_port
-from serving.model_server.runner import ModelServer
-from serving.server_config import ModelEntry, write_config
+from shortlist.clients import GrpcClient, RestClient, ServingError, contract
+from shortlist.clients.types import State
+from shortlist.export.gates.record import GateResult, Verdict
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.subject import Subject
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.repository.golden import compare
+from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
 
 __all__ = ["serve_and_ask"]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from export.gates.record import GATES
+from shortlist.export.gates.record import GATES
 
 __all__ = ["GateSettings"]
 

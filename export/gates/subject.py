@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients import contract
-from serving.errors import RepositoryError
-from serving.golden import GoldenQuery, read_golden
-from serving.probe import Probe, read_corpus, read_probe
-from serving.repository import ModelRepository
-from serving.rollout.config import entry_of
-from serving.rollout.state import STABLE
-from serving.server_config import CONFIG_FILE, read_config
+from shortlist.clients import contract
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.golden import GoldenQuery, read_golden
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.probe import Probe, read_corpus, read_probe
+from shortlist.serving.repository.server_config import CONFIG_FILE, read_config
+from shortlist.serving.rollout.config import entry_of
+from shortlist.serving.rollout.state import STABLE
 
 __all__ = ["Live", "Subject", "live_version", "read_manifest", "subject_of"]
 

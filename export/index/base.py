@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export._tf import tf
+from shortlist.export._tf import tf
 
 __all__ = ["CandidateIndex", "Effort", "best_first", "check_candidates"]
 
@@ -32,7 +32,7 @@ class CandidateIndex(tf.Module, ABC):
     Nothing outside an index knows which kind it is, but for `exact`.
 
     Attributes:
-        index_name: Kind of index, one of `clients.contract.INDEXES`.
+        index_name: Kind of index, one of `shortlist.clients.contract.INDEXES`.
         custom_ops: Ops it uses that TensorFlow itself does not have.
         exact: Whether the answers are those of brute force.
         effort: What `search` spends unless told otherwise.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export._tf import tf, tfrs
-from export.config import BruteForceConfig
-from export.index.base import CandidateIndex, Effort, check_candidates
+from shortlist.export._tf import tf, tfrs
+from shortlist.export.config import BruteForceConfig
+from shortlist.export.index.base import CandidateIndex, Effort, check_candidates
 
 __all__ = ["BruteForceIndex"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.config import IndexConfig
-from export.index.base import CandidateIndex
-from export.index.brute_force import BruteForceIndex
-from export.index.ivf import IvfIndex
-from export.index.scann import ScannIndex
+from shortlist.export.config import IndexConfig
+from shortlist.export.index.base import CandidateIndex
+from shortlist.export.index.brute_force import BruteForceIndex
+from shortlist.export.index.ivf import IvfIndex
+from shortlist.export.index.scann import ScannIndex
 
 __all__ = ["build_index", "custom_ops"]
 
@@ -28,7 +28,7 @@ def build_index(
     """An index over candidates.
 
     Args:
-        name: One of `clients.contract.INDEXES`.
+        name: One of `shortlist.clients.contract.INDEXES`.
         candidate_embeddings: `[n, d]`.
         candidate_ids: `[n]` distinct ids.
         config: The configuration class that belongs to the index.

@@ -7,12 +7,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from export._tf import tf
-from export.config import IvfConfig
-from export.index.base import CandidateIndex, Effort, best_first, check_candidates
-from export.index.leaf_rows import LeafRows, inner_products
-from export.index.partition import ROOM, Partition, train_partition
-from export.index.processor import multiplies_bfloat16
+from shortlist.export._tf import tf
+from shortlist.export.config import IvfConfig
+from shortlist.export.index.base import CandidateIndex, Effort, best_first, check_candidates
+from shortlist.export.index.leaf_rows import LeafRows, inner_products
+from shortlist.export.index.partition import ROOM, Partition, train_partition
+from shortlist.export.index.processor import multiplies_bfloat16
 
 __all__ = ["IvfIndex"]
 

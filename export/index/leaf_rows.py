@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from export._tf import tf
+from shortlist.export._tf import tf
 
 __all__ = ["LeafRows", "inner_products"]
 

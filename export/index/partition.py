@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.config import IvfConfig
-from export.index.rebalance import leaf_means, rebalanced
+from shortlist.export.config import IvfConfig
+from shortlist.export.index.rebalance import leaf_means, rebalanced
 
 __all__ = ["ROOM", "Partition", "train_partition"]
 

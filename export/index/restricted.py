@@ -7,8 +7,8 @@ stays approximate.
 
 import math
 
-from export._tf import tf
-from export.index.base import CandidateIndex, best_first
+from shortlist.export._tf import tf
+from shortlist.export.index.base import CandidateIndex, best_first
 
 __all__ = ["search_excluding", "search_filtered"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export._native_log import quiet_native_log
-from export._tf import scann_ops, tf
-from export.config import ScannConfig
-from export.index.base import CandidateIndex, Effort, best_first, check_candidates
+from shortlist.export._tf import scann_ops, tf
+from shortlist.export.config import ScannConfig
+from shortlist.export.index._native_log import quiet_native_log
+from shortlist.export.index.base import CandidateIndex, Effort, best_first, check_candidates
 
 __all__ = ["ScannIndex"]
 

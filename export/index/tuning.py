@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export._tf import tf
-from export.index.base import CandidateIndex, Effort
-from export.turns import Turns, time_in_turns
+from shortlist.export._tf import tf
+from shortlist.export.index.base import CandidateIndex, Effort
+from shortlist.export.index.turns import Turns, time_in_turns
 
 __all__ = [
     "Exploration",

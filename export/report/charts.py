@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
-from export.report._axes import HEIGHT, WIDTH, Axis, Frame, circle, line, rect, text
-from export.report._words import percent
+from shortlist.export.report._axes import HEIGHT, WIDTH, Axis, Frame, circle, line, rect, text
+from shortlist.export.report._words import percent
 
 __all__ = ["Bars", "Series", "bar_chart", "line_chart", "stacked_chart"]
 

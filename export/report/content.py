@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from export.data.dataset import Dataset
-from export.gates.record import GateResult
-from export.quality import Judged
-from export.split import Split
-from export.trained import EpochRecord
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.quality import Judged
+from shortlist.export.gates.record import GateResult
+from shortlist.export.towers.trained import EpochRecord
 
 __all__ = ["DataFacts", "IndexFacts", "Report", "SampleUser", "Shown", "data_facts"]
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from export.metrics import BANDS
-from export.plot import front
-from export.quality import Judged
-from export.report._axes import Axis, nice_ticks
-from export.report._words import percent
-from export.report.charts import Bars, Series, bar_chart, line_chart, stacked_chart
-from export.report.content import IndexFacts
-from export.trained import EpochRecord
+from shortlist.export.evaluation.metrics import BANDS
+from shortlist.export.evaluation.quality import Judged
+from shortlist.export.report._axes import Axis, nice_ticks
+from shortlist.export.report._words import percent
+from shortlist.export.report.charts import Bars, Series, bar_chart, line_chart, stacked_chart
+from shortlist.export.report.content import IndexFacts
+from shortlist.export.report.recall_latency import front
+from shortlist.export.towers.trained import EpochRecord
 
 __all__ = [
     "BAND_NAMES",

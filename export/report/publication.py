@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clients import contract
-from export._tf import tf
-from export.config import ExportConfig
-from export.data.dataset import Dataset
-from export.gates.record import GateResult
-from export.manifest import package_versions, write_manifest
-from export.quality import Judged
-from export.ranking import inner_product_scorer
-from export.report.content import IndexFacts, Report, data_facts
-from export.report.render import render
-from export.report.samples import sample_users
-from export.split import Split
-from export.trained import TrainedModel
-from serving.probe import checksum
+from shortlist.clients import contract
+from shortlist.export._tf import tf
+from shortlist.export.config import ExportConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.gates.record import GateResult
+from shortlist.export.report.content import IndexFacts, Report, data_facts
+from shortlist.export.report.render import render
+from shortlist.export.report.samples import sample_users
+from shortlist.export.servable.manifest import package_versions, write_manifest
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.serving.repository.probe import checksum
 
 __all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
 

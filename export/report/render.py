@@ -5,10 +5,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from export.quality import Judged
-from export.report import figures, tables
-from export.report._words import percent
-from export.report.content import Report
+from shortlist.export.evaluation.quality import Judged
+from shortlist.export.report import figures, tables
+from shortlist.export.report._words import percent
+from shortlist.export.report.content import Report
 
 __all__ = ["render"]
 
@@ -30,7 +30,7 @@ def render(report: Report) -> str:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("export.report"),
+        loader=PackageLoader("shortlist.export.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

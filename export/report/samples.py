@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from export.data.dataset import Attribute, Dataset
-from export.ranking import Scorer
-from export.report.content import SampleUser, Shown
-from export.split import Split
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.ranking import Scorer
+from shortlist.export.report.content import SampleUser, Shown
 
 __all__ = ["sample_users"]
 

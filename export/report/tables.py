@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from export.evaluate import Evaluation
-from export.gates.record import GateResult
-from export.quality import Judged
-from export.report._words import size_in_words
-from export.report.content import IndexFacts
+from shortlist.export.evaluation.evaluate import Evaluation
+from shortlist.export.evaluation.quality import Judged
+from shortlist.export.gates.record import GateResult
+from shortlist.export.report._words import size_in_words
+from shortlist.export.report.content import IndexFacts
 
 __all__ = [
     "Cell",

@@ -1,8 +1,8 @@
-"""`python -m serving.bench`: the same as `shortlist bench server`."""
+"""`python -m shortlist.serving.bench`: the same as `shortlist bench server`."""
 
 import sys
 
-from serving.bench.cli import main
+from shortlist.serving.bench.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import grpc
 
-from clients import contract
-from clients.wire import messages, methods
+from shortlist.clients import contract
+from shortlist.clients.wire import messages, methods
 
 __all__ = ["Load", "LoadError", "Measurement", "measure"]
 
@@ -81,7 +81,7 @@ def measure(load: Load) -> Measurement:
     shares = [load.connections // count + (i < load.connections % count) for i in range(count)]
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "serving.bench.load"],
+            [sys.executable, "-m", "shortlist.serving.bench.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

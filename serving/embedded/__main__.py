@@ -1,9 +1,9 @@
-"""`python -m serving.embedded FLAGS`."""
+"""`python -m shortlist.serving.embedded FLAGS`."""
 
 import os
 import sys
 
-from serving.embedded.process import main
+from shortlist.serving.embedded.process import main
 
 if __name__ == "__main__":
     status = main()

@@ -6,19 +6,25 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from clients.wire.messages import BatchingParameters, MonitoringConfig, PredictionLog, SSLConfig
-from serving.embedded import _tf, examples, inference
-from serving.embedded.batching import Batching
-from serving.embedded.grpc_server import GrpcOptions, GrpcServer, start_grpc
-from serving.embedded.http_server import HttpServer
-from serving.embedded.inference import Call, InferenceOptions
-from serving.embedded.interfaces import Code, Servable, ServableSource, StatusError
-from serving.embedded.metrics import DEFAULT_PATH, Metrics
-from serving.embedded.rest import RestOptions, start_rest
-from serving.embedded.runtime import RuntimeOptions, load_servable, warm_runtime
-from serving.embedded.settings import Settings
-from serving.embedded.text_files import read_text_message
-from serving.embedded.warmup import replay
+from shortlist.clients.wire.messages import (
+    BatchingParameters,
+    MonitoringConfig,
+    PredictionLog,
+    SSLConfig,
+)
+from shortlist.serving.embedded.api import examples, inference
+from shortlist.serving.embedded.api.inference import Call, InferenceOptions
+from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
+from shortlist.serving.embedded.api.text_files import read_text_message
+from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
+from shortlist.serving.embedded.rest.api import RestOptions, start_rest
+from shortlist.serving.embedded.rest.http.server import HttpServer
+from shortlist.serving.embedded.runtime import _tf
+from shortlist.serving.embedded.runtime.batching import Batching
+from shortlist.serving.embedded.runtime.servable import RuntimeOptions, load_servable, warm_runtime
+from shortlist.serving.embedded.runtime.warmup import replay
+from shortlist.serving.embedded.settings import Settings
 
 __all__ = ["Backend"]
 

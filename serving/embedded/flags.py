@@ -287,7 +287,7 @@ def usage(program: str) -> str:
             text += f" No effect here: {spec.metadata['no_effect']}."
         lines.append(f"\t{f'--{spec.name}={shown}':<33}\t{spec.metadata['kind']}\t{text}")
     lines.append(
-        "Example: python -m serving.embedded --rest_api_port=8501 "
+        "Example: python -m shortlist.serving.embedded --rest_api_port=8501 "
         "--model_name=retrieval_brute_force --model_base_path=$PWD/models/retrieval_brute_force"
     )
     return "\n".join(lines) + "\n"

@@ -11,23 +11,23 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from clients.wire.messages import MonitoringConfig
-from serving.embedded.core import CoreOptions, ServerCore
-from serving.embedded.flags import Flags, parse_flags, usage
-from serving.embedded.interfaces import Code, StatusError
-from serving.embedded.loading import RetryPolicy
-from serving.embedded.server_log import log_to_stderr
-from serving.embedded.settings import Settings, read_model_config, read_settings
-from serving.embedded.text_files import read_text_message
+from shortlist.clients.wire.messages import MonitoringConfig
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.text_files import read_text_message
+from shortlist.serving.embedded.flags import Flags, parse_flags, usage
+from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
+from shortlist.serving.embedded.lifecycle.loading import RetryPolicy
+from shortlist.serving.embedded.server_log import log_to_stderr
+from shortlist.serving.embedded.settings import Settings, read_model_config, read_settings
 
 if TYPE_CHECKING:
-    from serving.embedded.backend import Backend
+    from shortlist.serving.embedded.backend import Backend
 
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-PROGRAM: Final = "python -m serving.embedded"
+PROGRAM: Final = "python -m shortlist.serving.embedded"
 FAILED: Final = 255  # exit status of the real server, which returns -1 from main
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -112,7 +112,7 @@ class _Server:
         return FAILED
 
     def _start_core(self, settings: Settings) -> tuple["Backend", ServerCore]:
-        from serving.embedded.backend import Backend
+        from shortlist.serving.embedded.backend import Backend
 
         flags = self._flags
         backend = Backend(settings)

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.wire.messages import ModelServerConfig
-from serving.embedded.flags import Flags
-from serving.embedded.interfaces import Code, StatusError
-from serving.embedded.model_config import PLATFORMS, check_list, models_of, single_model
-from serving.embedded.text_files import read_text_message
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.text_files import read_text_message
+from shortlist.serving.embedded.flags import Flags
+from shortlist.serving.embedded.lifecycle.model_config import (
+    PLATFORMS,
+    check_list,
+    models_of,
+    single_model,
+)
 
 __all__ = ["Settings", "read_model_config", "read_settings"]
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving._lock import file_lock
-from serving.errors import RepositoryError, RolloutError
-from serving.rollout.fleet import Fleet, Observation
-from serving.rollout.goals import goals_for
-from serving.rollout.history import HISTORY_FILE, History, Recorder
-from serving.rollout.plan import Goal, Step, plan, plan_all
-from serving.rollout.state import MANAGED_LABELS, Entry, ServableState
-from serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
+from shortlist.serving.errors import RepositoryError, RolloutError
+from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.rollout.fleet import Fleet, Observation
+from shortlist.serving.rollout.goals import goals_for
+from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
+from shortlist.serving.rollout.plan import Goal, Step, plan, plan_all
+from shortlist.serving.rollout.state import MANAGED_LABELS, Entry, ServableState
+from shortlist.serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
 
 __all__ = ["ApplyOptions", "Outcome", "apply", "lock_path", "preview"]
 
@@ -101,7 +101,7 @@ def apply(
     Args:
         fleet: Where.
         name: Model name.
-        action: One of `serving.rollout.goals.ACTIONS`.
+        action: One of `shortlist.serving.rollout.goals.ACTIONS`.
         version: For the actions that take one.
         options: How.
         on_step: Told of each step before it is taken.

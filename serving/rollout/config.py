@@ -4,12 +4,12 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from clients.wire.messages import ModelConfig, ModelServerConfig
-from serving._files import write_atomically
-from serving.errors import RepositoryError, RolloutError
-from serving.repository import ModelRepository
-from serving.rollout.state import Entry
-from serving.server_config import ModelEntry, read_config
+from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig
+from shortlist.serving.errors import RepositoryError, RolloutError
+from shortlist.serving.repository.files import write_atomically
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import ModelEntry, read_config
+from shortlist.serving.rollout.state import Entry
 
 __all__ = [
     "ConfigFile",

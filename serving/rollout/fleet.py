@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from clients.wire.messages import ModelServerConfig
-from serving.errors import RolloutError
-from serving.golden import GoldenQuery
-from serving.repository import ModelRepository
-from serving.rollout.config import ConfigFile
-from serving.rollout.state import MANAGED_LABELS, ServableState, ServerState
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.golden import GoldenQuery
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.state import MANAGED_LABELS, ServableState, ServerState
 
 __all__ = ["CheckError", "Fleet", "Observation", "RefusedError", "Server", "UnreachableError"]
 

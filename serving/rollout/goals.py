@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from serving.errors import RolloutError
-from serving.rollout.plan import Goal
-from serving.rollout.state import CANARY, PREVIOUS, STABLE, ServableState
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.rollout.plan import Goal
+from shortlist.serving.rollout.state import CANARY, PREVIOUS, STABLE, ServableState
 
 __all__ = ["ACTIONS", "abort", "canary", "finish", "goals_for", "promote", "rollback"]
 

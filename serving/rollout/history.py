@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.errors import RolloutError
+from shortlist.serving.errors import RolloutError
 
 __all__ = ["History", "Recorder"]
 

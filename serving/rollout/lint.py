@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from clients.wire.messages import ModelConfig, ModelServerConfig
-from serving.repository import ModelRepository, parse_version
+from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig
+from shortlist.serving.repository.local import ModelRepository, parse_version
 
 __all__ = ["Finding", "Severity", "lint"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serving.errors import RolloutError
-from serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.rollout.state import Entry, ServableState, ServerState
 
 __all__ = ["Goal", "Step", "StepKind", "entry_for", "plan", "plan_all"]
 

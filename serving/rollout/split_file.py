@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving._files import write_atomically
-from serving.errors import RolloutError
-from serving.rollout.state import CANARY, STABLE
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.files import write_atomically
+from shortlist.serving.rollout.state import CANARY, STABLE
 
 __all__ = ["SPLIT_FILE", "read_split", "write_split"]
 

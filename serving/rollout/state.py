@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from serving.errors import RolloutError
+from shortlist.serving.errors import RolloutError
 
 __all__ = [
     "CANARY",

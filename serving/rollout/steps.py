@@ -5,14 +5,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.wire.messages import ModelServerConfig
-from serving.errors import RolloutError
-from serving.golden import read_golden
-from serving.rollout.config import server_base_path, with_entry, without
-from serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
-from serving.rollout.lint import Severity, lint
-from serving.rollout.plan import Step, StepKind, entry_for
-from serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.golden import read_golden
+from shortlist.serving.rollout.config import server_base_path, with_entry, without
+from shortlist.serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
+from shortlist.serving.rollout.lint import Severity, lint
+from shortlist.serving.rollout.plan import Step, StepKind, entry_for
+from shortlist.serving.rollout.state import Entry, ServableState, ServerState
 
 __all__ = ["StepOptions", "StepRunner", "refuse_if_changed"]
 

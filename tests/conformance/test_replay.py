@@ -13,17 +13,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-CORPUS = Path(os.environ.get("SHORTLIST_CONFORMANCE", ROOT.parent / "shared" / "conformance"))
+from tests.support.paths import ROOT
+from tests.support.recorded import RECORDED
+
 DOCUMENT = ROOT / "docs" / "conformance.md"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.conformance,
-    pytest.mark.skipif(
-        not (CORPUS / "replay.py").exists(),
-        reason=f"no recorded answers at {CORPUS}; set SHORTLIST_CONFORMANCE to their folder",
-    ),
 ]
 
 
@@ -36,14 +33,16 @@ def deliberate() -> set[str]:
 def replay(suite: str, work: Path, only: str = "*") -> dict[str, list[list[str]]]:
     """Differences by case, output lines not counted."""
     report = work / "report.json"
-    server = f"{sys.executable} -m serving.embedded --enable_scann_ops={{scann}} {{flags}}"
+    server = (
+        f"{sys.executable} -m shortlist.serving.embedded --enable_scann_ops={{scann}} {{flags}}"
+    )
     done = subprocess.run(
         [
-            *(sys.executable, CORPUS / "replay.py", "--server", server, "--suite", suite),
+            *(sys.executable, RECORDED / "replay.py", "--server", server, "--suite", suite),
             *("--only", only, "--ignore", "output", "--json", report, "--work", work),
             *("--jobs", "2", "--quiet"),
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         timeout=900,

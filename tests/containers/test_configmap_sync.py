@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docker/kubernetes/rollout/configmap_sync.py"
+from tests.support.paths import ROOT
+
+SCRIPT = ROOT / "docker/kubernetes/rollout/configmap_sync.py"
 NAMES = ("models.config", "split.json")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 DOCKER = ROOT / "docker"
 DOCUMENTS = [(ROOT / "docs" / name).read_text() for name in ("production.md", "scaling.md")]
 README = (ROOT / "README.md").read_text()
@@ -41,7 +42,7 @@ def test_every_variable_that_the_documentation_names_exists() -> None:
     known = set(re.findall(r"\$\{(SHORTLIST_\w+)", compose_file()))
     named = {
         name for text in (*DOCUMENTS, README) for name in re.findall(r"SHORTLIST_[A-Z_]+", text)
-    } - {"SHORTLIST_MOVIELENS", "SHORTLIST_CONFORMANCE"}
+    } - {"SHORTLIST_MOVIELENS"}
     assert named
     assert named <= known
 

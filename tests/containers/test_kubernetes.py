@@ -5,14 +5,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-DOCKER = Path(__file__).parents[2] / "docker"
+from tests.support.paths import ROOT
+
+DOCKER = ROOT / "docker"
 FOLDERS = (
     "variants/pvc",
     "variants/object-store",

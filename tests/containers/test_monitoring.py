@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.embedded.interfaces import Code
-from serving.embedded.metrics import Metrics
+from shortlist.serving.embedded.api.interfaces import Code
+from shortlist.serving.embedded.api.metrics import Metrics
+from tests.support.paths import ROOT
+from tests.support.recorded import RECORDED
 
-DOCKER = Path(__file__).parents[2] / "docker"
+DOCKER = ROOT / "docker"
 MONITORING = DOCKER / "monitoring"
 METRIC = re.compile(r"(?:shortlist_|:tensorflow:|model_name:)[a-zA-Z0-9_:]+|\bup\b")
 SUFFIXES = re.compile(r"_(?:bucket|sum|count)$")
@@ -78,12 +80,7 @@ def test_the_servers_metrics_are_those_of_tensorflow_serving(conformance_metrics
 
 @pytest.fixture
 def conformance_metrics() -> set[str]:
-    import os
-
-    folder = Path(os.environ.get("SHORTLIST_CONFORMANCE", "../shared/conformance"))
-    recorded = folder / "scenarios/monitoring_default_path.json"
-    if not recorded.is_file():
-        pytest.skip(f"no recorded answers in {folder}; name their folder in SHORTLIST_CONFORMANCE")
+    recorded = RECORDED / "scenarios" / "monitoring_default_path.json"
     return set(re.findall(r'"(:tensorflow:\S+) (?:counter|gauge|histogram)"', recorded.read_text()))
 
 

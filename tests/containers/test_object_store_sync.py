@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docker/kubernetes/variants/object-store/sync.sh"
+from tests.support.paths import ROOT
+
+SCRIPT = ROOT / "docker/kubernetes/variants/object-store/sync.sh"
 RCLONE = """#!/bin/sh
 # Of rclone what the script uses; a remote `models:x` is the folder $STORE/x.
 place() { echo "$STORE/${1#models:}"; }

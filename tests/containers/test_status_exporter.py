@@ -10,7 +10,9 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docker/monitoring/status_exporter.py"
+from tests.support.paths import ROOT
+
+SCRIPT = ROOT / "docker/monitoring/status_exporter.py"
 CONFIG = """
 # made by hand
 model_config_list {
@@ -104,7 +106,7 @@ def test_a_configuration_that_cannot_be_read_is_a_metric(
 
 def test_what_serving_writes_is_understood(exporter: ModuleType, tmp_path: Path) -> None:
     """The exporter has a parser of its own, because it runs where no package of ours does."""
-    from serving.server_config import ModelEntry, write_config
+    from shortlist.serving.repository.server_config import ModelEntry, write_config
 
     config = tmp_path / "models.config"
     entry = ModelEntry(
@@ -120,7 +122,11 @@ def test_the_process_is_found_behind_a_first_process(exporter: ModuleType, tmp_p
     """Process 1 hands on signals; its command line names the server too."""
     for pid, command, kib in (
         ("1", ["/sbin/docker-init", "--", "/usr/bin/tensorflow_model_server"], 10),
-        ("7", ["/opt/shortlist/bin/python", "-m", "serving.embedded", "--port=8500"], 2048),
+        (
+            "7",
+            ["/opt/shortlist/bin/python", "-m", "shortlist.serving.embedded", "--port=8500"],
+            2048,
+        ),
         ("8", [], 0),
     ):
         folder = tmp_path / pid
@@ -131,7 +137,7 @@ def test_the_process_is_found_behind_a_first_process(exporter: ModuleType, tmp_p
     samples = {
         sample.metric: sample.value
         for sample in exporter.of_process(
-            ["tensorflow_model_server", "serving.embedded"], proc=tmp_path
+            ["tensorflow_model_server", "shortlist.serving.embedded"], proc=tmp_path
         )
     }
     assert samples["server_resident_memory_bytes"] == 2048 * 1024

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from clients import contract
-from clients.wire import messages, methods
+from shortlist.clients import contract
+from shortlist.clients.wire import messages, methods
 
 __all__ = ["Load", "Outcome", "Target"]
 

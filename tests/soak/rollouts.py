@@ -18,18 +18,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients import GrpcClient, RestClient, RetryPolicy, ServingError, contract
-from serving.model_server.options import ServerOptions, claim_port
-from serving.model_server.runner import ModelServer
-from serving.prune import prune
-from serving.repository import ModelRepository
-from serving.rollout.apply import ApplyOptions, apply
-from serving.rollout.config import ConfigFile
-from serving.rollout.fleet import Fleet
-from serving.rollout.servers import GrpcServer
-from serving.rollout.state import CANARY, STABLE
-from serving.rollout.steps import StepOptions
-from serving.server_config import CONFIG_FILE, ModelEntry, write_config
+from shortlist.clients import GrpcClient, RestClient, RetryPolicy, ServingError, contract
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
+from shortlist.serving.rollout.apply import ApplyOptions, apply
+from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.fleet import Fleet
+from shortlist.serving.rollout.prune import prune
+from shortlist.serving.rollout.replica import GrpcServer
+from shortlist.serving.rollout.state import CANARY, STABLE
+from shortlist.serving.rollout.steps import StepOptions
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
 from tests.soak.soak import MEMORY_SLACK_MIB, SOURCES, make_sources
 
 __all__ = ["Report", "main", "run_rollouts"]

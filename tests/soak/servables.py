@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from clients import contract
+from shortlist.clients import contract
 
 USERS = 1000
 CANDIDATES = 2000

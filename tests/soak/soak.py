@@ -19,9 +19,9 @@ from pathlib import Path
 import grpc
 from google.protobuf import text_format
 
-from clients.wire import messages, methods
-from serving.model_server.options import claim_port
-from serving.server_config import ModelEntry, render_config, write_config
+from shortlist.clients.wire import messages, methods
+from shortlist.serving.repository.server_config import ModelEntry, render_config, write_config
+from shortlist.serving.servers.options import claim_port
 from tests.soak.load import Load, Outcome, Target, capacity
 
 __all__ = ["Report", "main", "run_soak"]
@@ -199,7 +199,7 @@ def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Repor
 def _server(target: Target, config_file: Path, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server that accepts connections."""
     command = [
-        *(sys.executable, "-m", "serving.embedded", f"--model_config_file={config_file}"),
+        *(sys.executable, "-m", "shortlist.serving.embedded", f"--model_config_file={config_file}"),
         *(f"--port={target.grpc_port}", f"--rest_api_port={target.rest_port}"),
         *("--grpc_max_threads=64", "--allow_version_labels_for_unavailable_models=true"),
     ]

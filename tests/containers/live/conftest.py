@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clients import GrpcClient, RestClient, Tls
-from serving.model_server.stack import Stack
+from shortlist.clients import GrpcClient, RestClient, Tls
+from shortlist.serving.servers.stack import Stack
 
 # Without the images of tests/containers/images.sh there is nothing to test.
 collect_ignore_glob = [] if os.environ.get("SHORTLIST_CONTAINERS") else ["test_*.py"]

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from clients import GrpcClient, RestClient
-from clients.errors import ServingError
-from clients.types import ModelStatus
-from serving.server_config import read_config
+from shortlist.clients import GrpcClient, RestClient
+from shortlist.clients.errors import ServingError
+from shortlist.clients.types import ModelStatus
+from shortlist.serving.repository.server_config import read_config
 from tests.containers.live.conftest import PROJECT, READY_SECONDS, SMALL, Running, docker
+from tests.support.paths import ROOT
 
 USERS = ["1", "2", "3"]
 SERVICES = ("serving", "scann", "status", "prometheus", "proxy")
@@ -50,7 +51,7 @@ def healthy(running: Running, service: str) -> bool:
 def shortlist(*arguments: str) -> str:
     """Runs the command as a user would; its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "clients", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "shortlist", *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -105,8 +106,9 @@ def test_a_killed_server_comes_back_with_its_labels(running: Running) -> None:
     serving = running.container("serving")
     kill = (
         "for folder in /proc/[0-9]*; do "
-        "if [ ${folder#/proc/} != 1 ] && grep -qaE 'serving.embedded|tensorflow_model_server' "
-        "$folder/cmdline && ! grep -qa bash $folder/cmdline; then kill -9 ${folder#/proc/}; fi; "
+        "if [ ${folder#/proc/} != 1 ] "
+        "&& grep -qaE 'shortlist.serving.embedded|tensorflow_model_server' $folder/cmdline "
+        "&& ! grep -qa bash $folder/cmdline; then kill -9 ${folder#/proc/}; fi; "
         "done"
     )
     # The shell may be gone with the container before it can say that it did its work.
@@ -213,7 +215,7 @@ def test_prometheus_scrapes_all_and_every_panel_has_data(running: Running) -> No
 
 def panel_queries() -> list[str]:
     """Queries of the dashboard, with its variables at their widest; rates over a minute."""
-    dashboards = Path(__file__).parents[3] / "docker/monitoring/grafana/dashboards"
+    dashboards = ROOT / "docker/monitoring/grafana/dashboards"
     dashboard = json.loads((dashboards / "shortlist.json").read_text())
     expressions = [
         target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])
@@ -289,7 +291,7 @@ def test_images_are_as_small_as_the_documentation_says() -> None:
 def test_serve_in_the_foreground_uses_the_same_file(running: Running, tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
     command = [
-        *(sys.executable, "-m", "clients", "serve", "--server=docker", "--json"),
+        *(sys.executable, "-m", "shortlist", "serve", "--server=docker", "--json"),
         *(f"--repository={running.repository}", "--port=0", "--rest-port=0"),
         *("--servable=retrieval_brute_force", f"--image={SERVING_IMAGE}"),
     ]

@@ -1,0 +1,153 @@
+"""Flows of the calls beside retrieval: similar, embed and rate."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from shortlist.clients import contract, errors
+from shortlist.clients._calls.flows import Flow, SignatureCache
+from shortlist.clients._calls.rankings import (
+    check_k,
+    ids,
+    matrix,
+    rankings,
+    replies_to,
+    vector,
+    versions,
+)
+from shortlist.clients._calls.requests import Input, Outputs, PredictRequest, Target
+from shortlist.clients.types import Embedding, Rating, Similar
+
+__all__ = ["embed", "rate", "similar"]
+
+R = TypeVar("R")
+
+
+def _batched(
+    request: Callable[[slice], PredictRequest],
+    read: Callable[[slice, Outputs], list[R]],
+    size: int,
+    batch_size: int,
+) -> Flow[list[R]]:
+    batches = [slice(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]
+    replies = yield from replies_to([request(batch) for batch in batches])
+    return [
+        row for batch, reply in zip(batches, replies, strict=True) for row in read(batch, reply)
+    ]
+
+
+def similar(
+    candidate_ids: Sequence[str],
+    *,
+    k: int,
+    target: Target,
+    signatures: SignatureCache,
+    batch_size: int,
+) -> Flow[list[Similar]]:
+    """Candidates like each candidate, in their order."""
+    queries = ids("candidate_ids", candidate_ids)
+    check_k(k)
+    # Some servables take k here; for the others it was fixed at export.
+    takes_k = contract.K in (yield from signatures.inputs(contract.SIMILAR, target))
+
+    def request(batch: slice) -> PredictRequest:
+        inputs = {contract.CANDIDATE_ID: Input(queries[batch], "DT_STRING")}
+        if takes_k:
+            inputs[contract.K] = Input(k, "DT_INT32")
+        return PredictRequest(
+            target=target, signature=contract.SIMILAR, inputs=inputs, operation="similar"
+        )
+
+    def read(batch: slice, reply: Outputs) -> list[Similar]:
+        part = queries[batch]
+        names, scores = rankings(reply, len(part), k, target)
+        known = vector(reply, contract.KNOWN_CANDIDATE, len(part))
+        answered = versions(reply, len(part))
+        return [
+            Similar(
+                candidate_id=query,
+                candidate_ids=candidate_ids,
+                scores=row,
+                known_candidate=is_known,
+                version=version,
+            )
+            for query, candidate_ids, row, is_known, version in zip(
+                part, names, scores, known, answered, strict=True
+            )
+        ]
+
+    return (yield from _batched(request, read, len(queries), batch_size))
+
+
+def embed(user_ids: Sequence[str], *, target: Target, batch_size: int) -> Flow[list[Embedding]]:
+    """The query tower's vector of each user, in their order."""
+    users = ids("user_ids", user_ids)
+
+    def request(batch: slice) -> PredictRequest:
+        return PredictRequest(
+            target=target,
+            signature=contract.EMBED,
+            inputs={contract.USER_ID: Input(users[batch], "DT_STRING")},
+            only_output=contract.QUERY_EMBEDDING,
+            operation="embed",
+        )
+
+    def read(batch: slice, reply: Outputs) -> list[Embedding]:
+        part = users[batch]
+        vectors = matrix(reply, contract.QUERY_EMBEDDING, target)
+        if vectors.shape[0] != len(part):
+            raise errors.ProtocolError(f"{target} answered {vectors.shape} to {len(part)} users")
+        try:
+            numbers = vectors.numbers(vectors.shape[1])
+        except (ValueError, TypeError) as exc:
+            raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
+        known = vector(reply, contract.KNOWN_USER, len(part))
+        answered = versions(reply, len(part))
+        return [
+            Embedding(
+                user_id=user,
+                values=numbers[index],
+                known_user=known[index],
+                version=answered[index],
+            )
+            for index, user in enumerate(part)
+        ]
+
+    return (yield from _batched(request, read, len(users), batch_size))
+
+
+def rate(
+    pairs: Sequence[tuple[str, str]], *, target: Target, batch_size: int
+) -> Flow[list[Rating]]:
+    """The predicted rating of each `(user_id, candidate_id)`, in their order."""
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f"rate takes (user_id, candidate_id) pairs, got {pair!r}")
+    users = ids("user_ids", [pair[0] for pair in pairs])
+    candidates = ids("candidate_ids", [pair[1] for pair in pairs])
+
+    def request(batch: slice) -> PredictRequest:
+        return PredictRequest(
+            target=target,
+            signature=contract.RATE,
+            inputs={
+                contract.USER_ID: Input(users[batch], "DT_STRING"),
+                contract.CANDIDATE_ID: Input(candidates[batch], "DT_STRING"),
+            },
+            only_output=contract.RATING,
+            operation="rate",
+        )
+
+    def read(batch: slice, reply: Outputs) -> list[Rating]:
+        part = users[batch]
+        ratings = vector(reply, contract.RATING, len(part))
+        answered = versions(reply, len(part))
+        if None in ratings:
+            raise errors.ProtocolError(f"{target} answered without {contract.RATING!r}")
+        return [
+            Rating(user_id=user, candidate_id=candidate, rating=value, version=version)
+            for user, candidate, value, version in zip(
+                part, candidates[batch], ratings, answered, strict=True
+            )
+        ]
+
+    return (yield from _batched(request, read, len(users), batch_size))

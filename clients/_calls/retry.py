@@ -1,0 +1,137 @@
+"""Deadlines, backoff and the retry budget: pure, so that all clients share them."""
+
+import math
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+from shortlist.clients.errors import DeadlineExceeded, ServingError
+
+__all__ = ["Attempts", "Deadline", "RetryBudget", "RetryPolicy"]
+
+_LEAST_TIMEOUT = 1e-3  # seconds; less than that is not worth a try
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """When and how fast a failed call is tried again.
+
+    Tried again are UNAVAILABLE, RESOURCE_EXHAUSTED / HTTP 429, HTTP 502, 503 and 504, and
+    connections that are refused or reset; never `reload_config`, and never past the
+    call's own deadline.
+
+    Attributes:
+        max_attempts: Tries in all; 1 never repeats a call.
+        initial_backoff: Upper bound of the first pause, in seconds.
+        multiplier: Growth of that bound from pause to pause.
+        max_backoff: Its limit. The pause itself is drawn evenly from the upper half.
+        attempt_timeout: Limit of one try in seconds, so that a black hole does not eat the
+            whole deadline; None leaves it to the call's deadline.
+        budget: Retries that may be saved up. Each retry spends one and each success earns
+            `budget_ratio` back, so an outage is not answered by a storm of retries.
+        budget_ratio: See `budget`.
+    """
+
+    max_attempts: int = 4
+    initial_backoff: float = 0.05
+    multiplier: float = 2.0
+    max_backoff: float = 1.0
+    attempt_timeout: float | None = None
+    budget: float = 20.0
+    budget_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
+        for name in ("initial_backoff", "max_backoff", "budget", "budget_ratio"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.multiplier >= 1:
+            raise ValueError(f"multiplier must be at least 1, got {self.multiplier}")
+        if self.attempt_timeout is not None and not self.attempt_timeout > 0:
+            raise ValueError(f"attempt_timeout must be positive, got {self.attempt_timeout}")
+
+
+class RetryBudget:
+    """Retries saved up by one client; safe to share between threads."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._limit = policy.budget
+        self._ratio = policy.budget_ratio
+        self._tokens = policy.budget
+        self._lock = threading.Lock()
+
+    def earn(self) -> None:
+        """Notes a success."""
+        if self._tokens < self._limit:
+            with self._lock:
+                self._tokens = min(self._limit, self._tokens + self._ratio)
+
+    def spend(self) -> bool:
+        """Takes one retry out; False where too little is left."""
+        with self._lock:
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+class Deadline:
+    """A point in monotonic time that a whole call shares."""
+
+    __slots__ = ("_at", "timeout")
+
+    def __init__(self, timeout: float) -> None:
+        """Starts the clock; infinity waits for ever.
+
+        Raises:
+            ValueError: `timeout` is not a positive number.
+        """
+        if not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+        self.timeout = timeout
+        self._at = time.monotonic() + timeout
+
+    def remaining(self) -> float:
+        """Seconds left; negative when over."""
+        return self._at - time.monotonic()
+
+
+class Attempts:
+    """The tries of one request."""
+
+    __slots__ = ("_budget", "_deadline", "_policy", "count")
+
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget, deadline: Deadline) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._deadline = deadline
+        self.count = 0
+
+    def next_timeout(self, remaining: float) -> float | None:
+        """Counts a try and gives its time limit in seconds; None for none.
+
+        Args:
+            remaining: Seconds until the call's own deadline.
+        """
+        self.count += 1
+        limit = self._policy.attempt_timeout
+        timeout = remaining if limit is None or remaining < limit else limit
+        if timeout == math.inf:
+            return None
+        return timeout if timeout > _LEAST_TIMEOUT else _LEAST_TIMEOUT
+
+    def pause(self, error: ServingError, *, repeatable: bool) -> float | None:
+        """Seconds to wait before the next try; None if the error is final."""
+        if not (repeatable and error.retryable) or self.count >= self._policy.max_attempts:
+            return None
+        bound = min(
+            self._policy.max_backoff,
+            self._policy.initial_backoff * self._policy.multiplier ** (self.count - 1),
+        )
+        pause = random.uniform(bound / 2, bound)
+        remaining = self._deadline.remaining()
+        if remaining <= pause or (isinstance(error, DeadlineExceeded) and remaining <= 0.01):
+            return None
+        return pause if self._budget.spend() else None

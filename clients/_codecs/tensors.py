@@ -1,0 +1,276 @@
+"""Tensors as they arrived, decoded only as far as somebody asks.
+
+Both kinds have the same methods: `WireTensor` reads gRPC's messages, `JsonTensor` REST's JSON.
+"""
+
+import math
+import struct
+from array import array
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+from google.protobuf.message import DecodeError
+
+from shortlist.clients._codecs.dtypes import Dtype, by_name
+from shortlist.clients.codec import dtype_of, flatten, numpy_dtype
+from shortlist.clients.wire.packed_pb2 import PackedTensorProto
+from shortlist.clients.wire.tensor_pb2 import TensorProto, TensorShapeProto
+
+__all__ = ["JsonTensor", "Tensor", "WireTensor"]
+
+_NOTHING: Final[dict[str, Any]] = {"b": False, "i": 0, "f": 0.0, "x": 0.0, "c": 0j, "s": b""}
+
+
+@lru_cache(maxsize=256)
+def _shape(raw: bytes) -> tuple[tuple[int, ...], int]:
+    """Sizes of the dimensions and their product, from a `TensorShapeProto`."""
+    try:
+        shape = tuple(dim.size for dim in TensorShapeProto.FromString(raw).dim)
+    except DecodeError as exc:
+        raise ValueError(f"the shape of a tensor is unreadable: {exc}") from exc
+    if any(size < 0 for size in shape):
+        raise ValueError(f"the shape {shape} of a tensor is negative")
+    return shape, math.prod(shape)
+
+
+@lru_cache(maxsize=64)
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}f")
+
+
+class Tensor(Protocol):
+    """One output of a servable."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+        ...
+
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
+        """The first `limit` numbers of each row of a matrix.
+
+        Raises:
+            ValueError: They are no numbers, or the rows differ.
+        """
+        ...
+
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
+        """The first `limit` strings of each row of a matrix.
+
+        Raises:
+            ValueError: They are no UTF-8 strings, or the rows differ.
+        """
+        ...
+
+    def value(self) -> Any:
+        """Nested lists, or a scalar; strings as `bytes` (wire) or `str` (JSON)."""
+        ...
+
+    def array(self, dtype: str | None = None) -> Any:
+        """A NumPy array, of `dtype` where the transport does not tell."""
+        ...
+
+
+def nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
+    """Nested lists of `shape` from row-major elements; the element itself for a scalar."""
+    if not shape:
+        return flat[0]
+    if len(shape) == 1:
+        return flat
+    step = math.prod(shape[1:])
+    return [nest(flat[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+class WireTensor:
+    """A tensor of a gRPC answer."""
+
+    __slots__ = ("_cached", "_proto", "dtype", "shape", "size")
+
+    def __init__(self, proto: PackedTensorProto) -> None:
+        """Wraps a message.
+
+        Raises:
+            ValueError: Its dtype has no value outside a server, or its shape is not one.
+        """
+        self._proto = proto
+        self.dtype: Dtype = dtype_of(proto.dtype)
+        self.shape, self.size = _shape(proto.tensor_shape)
+        self._cached: bytes | None = None
+
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
+        """See `Tensor`."""
+        count, width = self.shape
+        stop = min(limit, width)
+        if self.dtype.name == "DT_FLOAT" and width:
+            block = self._block()
+            if block is not None and len(block) == 4 * self.size:
+                read = _floats(stop).unpack_from
+                return [read(block, 4 * i) for i in range(0, self.size, width)]
+        if self.dtype.kind not in "fix":
+            raise ValueError(f"{self.dtype.name} where numbers should be")
+        return [tuple(row[:stop]) for row in self.value()] if width else [()] * count
+
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
+        """See `Tensor`."""
+        if self.dtype.kind != "s":
+            raise ValueError(f"{self.dtype.name} where strings should be")
+        count, width = self.shape
+        if not width:
+            return [()] * count
+        stop = min(limit, width)
+        values: Any = self._proto.string_val
+        if len(values) != self.size:
+            values = self._flat()
+        return [tuple(map(bytes.decode, values[i : i + stop])) for i in range(0, self.size, width)]
+
+    def value(self) -> Any:
+        """See `Tensor`."""
+        return nest(self._flat(), self.shape)
+
+    def array(self, dtype: str | None = None) -> Any:
+        """See `Tensor`; `dtype` is ignored, as the message tells."""
+        del dtype
+        import numpy as np
+
+        if self.dtype.kind == "s":
+            strings = np.empty(self.size, dtype=object)
+            strings[:] = self._flat()
+            return strings.reshape(self.shape)
+        wanted = numpy_dtype(self.dtype)
+        block = self._block()
+        if block is not None:
+            found = np.frombuffer(block, wanted)
+        else:
+            numbers = _varints(b"".join(getattr(self._proto, self.dtype.field)))
+            if self.dtype.field == "half_val":
+                found = numbers.astype(np.uint16).view(wanted)
+            else:
+                found = numbers.astype(wanted)
+        if found.size > self.size:
+            raise ValueError(f"a tensor of shape {self.shape} holds {found.size} values")
+        if found.size < self.size:  # TensorFlow leaves out repetitions of the last value
+            last = found[-1] if found.size else wanted.type(0)
+            found = np.concatenate([found, np.full(self.size - found.size, last, wanted)])
+        return found.reshape(self.shape)
+
+    def _block(self) -> bytes | None:
+        """The numbers as one little-endian block; None where they are varints."""
+        if self._cached is None:  # protobuf copies the bytes at each look
+            content = self._proto.tensor_content
+            if not content:
+                if self.dtype.layout == "varint":
+                    return None
+                chunks = getattr(self._proto, self.dtype.field)
+                content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._cached = content
+        return self._cached
+
+    def _flat(self) -> list[Any]:
+        if self.dtype.char is None and self.dtype.kind in "xi":
+            # Floats of eight bits and integers of less are NumPy's business.
+            numbers: list[Any] = self.array().ravel().tolist()
+        elif self.dtype.kind == "s":
+            numbers = list(self._proto.string_val)
+        else:
+            numbers = self._numbers()
+        if len(numbers) > self.size:
+            raise ValueError(f"a tensor of shape {self.shape} holds {len(numbers)} values")
+        last = numbers[-1] if numbers else _NOTHING[self.dtype.kind]
+        return numbers + [last] * (self.size - len(numbers))
+
+    def _numbers(self) -> list[Any]:
+        block = self._block()
+        if block is None:
+            numbers = self._parsed()
+            if self.dtype.field != "half_val":
+                return numbers
+            block = struct.pack(f"<{len(numbers)}H", *numbers)
+        if self.dtype.name == "DT_BFLOAT16":
+            halves = b"".join(b"\0\0" + block[i : i + 2] for i in range(0, len(block), 2))
+            return list(memoryview(halves).cast("f"))
+        char = self.dtype.char or ""
+        count, rest = divmod(len(block), struct.calcsize(char))
+        if rest:
+            raise ValueError(f"a {self.dtype.name} tensor of {len(block)} bytes is torn")
+        parts = list(struct.unpack(f"<{count}{char}", block))
+        if self.dtype.kind != "c":
+            return parts
+        return [complex(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+
+    def _parsed(self) -> list[Any]:
+        """Varints, unpacked by protobuf itself."""
+        only = PackedTensorProto()
+        getattr(only, self.dtype.field).extend(getattr(self._proto, self.dtype.field))
+        return list(getattr(TensorProto.FromString(only.SerializeToString()), self.dtype.field))
+
+
+def _varints(raw: bytes) -> Any:
+    """Protobuf's varints as an int64 array (uint64 wraps round), without a loop in Python."""
+    import numpy as np
+
+    octets = np.frombuffer(raw, np.uint8)
+    if not octets.size or octets.max() < 0x80:
+        return octets.astype(np.int64)
+    ends = np.flatnonzero(octets < 0x80)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(octets.size) - np.repeat(starts, ends - starts + 1)
+    parts = (octets & 0x7F).astype(np.uint64) << (place * 7).astype(np.uint64)
+    return np.bitwise_or.reduceat(parts, starts).view(np.int64)
+
+
+class JsonTensor:
+    """A tensor of a REST answer; `{"b64": …}` stands for bytes."""
+
+    __slots__ = ("_value", "shape")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        sizes = []
+        while isinstance(value, list):
+            sizes.append(len(value))
+            if not value:
+                break
+            value = value[0]
+        self.shape = tuple(sizes)
+
+    def numbers(self, limit: int) -> list[tuple[float, ...]]:
+        """See `Tensor`."""
+        try:
+            # JSON has the nine digits that tell every float32 apart: rounded to float32
+            # again, the numbers are exactly those that gRPC carries.
+            return [tuple(array("f", row)) for row in self._rows(limit)]
+        except TypeError as exc:
+            raise ValueError(f"something else where numbers should be: {exc}") from exc
+
+    def texts(self, limit: int) -> list[tuple[str, ...]]:
+        """See `Tensor`."""
+        rows = [tuple(row) for row in self._rows(limit)]
+        if any({*map(type, row)} - {str} for row in rows):
+            raise ValueError("something else where strings should be")
+        return rows
+
+    def _rows(self, limit: int) -> list[Any]:
+        width = self.shape[1]
+        if not all(type(row) is list and len(row) == width for row in self._value):
+            raise ValueError(f"the rows are not all of width {width}")
+        if limit >= width:
+            return list(self._value)
+        return [row[:limit] for row in self._value]
+
+    def value(self) -> Any:
+        """See `Tensor`."""
+        return self._value
+
+    def array(self, dtype: str | None = None) -> Any:
+        """See `Tensor`."""
+        import numpy as np
+
+        known = by_name(dtype) if dtype is not None else None
+        if known is None:
+            return np.array(self._value)
+        if known.kind != "s":
+            return np.array(self._value, dtype=numpy_dtype(known))
+        shape, flat = flatten(self._value)
+        strings = np.empty(len(flat), dtype=object)
+        strings[:] = flat
+        return strings.reshape(shape)

@@ -1,0 +1,1 @@
+"""Carry out calls: sleep, send and gather, with threads or with asyncio."""

@@ -1,0 +1,128 @@
+"""Times calls of our clients in turn with bare ones; a process of its own for `bench client`.
+
+`python -m shortlist.clients.bench.calls GRPC_ADDRESS REST_ADDRESS MODEL CALLS [stub]` prints JSON:
+seconds of the median call by case and caller.
+"""
+
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import grpc
+import requests
+
+from shortlist.clients import GrpcClient, RestClient, contract
+from shortlist.clients.bench.server import ARRAY_SIZE, BATCHES, MODEL
+
+__all__ = ["main"]
+
+Call = Callable[[], object]
+
+
+def _median_in_turn(calls: Mapping[str, Call], repeats: int) -> dict[str, float]:
+    """Median seconds of each, one after another so that noise hits all alike."""
+    for call in calls.values():
+        for _ in range(max(3, repeats // 20)):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+class _Stub:
+    """What one writes by hand with `tensorflow-serving-api`."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._model = model
+        # By name, as neither this package nor its users depend on it.
+        self._tf: Any = importlib.import_module("tensorflow")
+        self._predict: Any = importlib.import_module("tensorflow_serving.apis.predict_pb2")
+        stubs: Any = importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
+        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._channel = grpc.insecure_channel(address, options=unlimited)
+        self._stub = stubs.PredictionServiceStub(self._channel)
+
+    def retrieve(self, users: list[str], k: int) -> list[Any]:
+        request = self._predict.PredictRequest()
+        request.model_spec.name = self._model
+        request.model_spec.signature_name = contract.SERVING_DEFAULT
+        tensor = request.inputs[contract.USER_ID]
+        tensor.dtype = 7  # DT_STRING
+        tensor.tensor_shape.dim.add(size=len(users))
+        tensor.string_val.extend([user.encode() for user in users])
+        response = self._stub.Predict(request, timeout=5.0)
+        names = response.outputs[contract.CANDIDATE_IDS].string_val
+        scores = response.outputs[contract.SCORES].float_val
+        width = len(scores) // len(users)
+        return [
+            (
+                [name.decode() for name in names[row * width : row * width + k]],
+                list(scores[row * width : row * width + k]),
+            )
+            for row in range(len(users))
+        ]
+
+    def array(self, x: Any) -> Any:
+        request = self._predict.PredictRequest()
+        request.model_spec.name = self._model
+        request.model_spec.signature_name = "array"
+        request.inputs["x"].CopyFrom(self._tf.make_tensor_proto(x))
+        response = self._stub.Predict(request, timeout=30.0)
+        return self._tf.make_ndarray(response.outputs["y"])
+
+
+def _bare_rest(address: str, model: str) -> Callable[[list[str]], object]:
+    session = requests.Session()
+    url = f"http://{address}/v1/models/{model}:predict"
+
+    def call(users: list[str]) -> object:
+        return session.post(url, json={"inputs": {contract.USER_ID: users}}, timeout=5).json()
+
+    return call
+
+
+def main(argv: list[str]) -> int:
+    """Prints the medians."""
+    grpc_address, rest_address, model, calls = argv[0], argv[1], argv[2], int(argv[3])
+    stub = _Stub(grpc_address, model) if argv[4:] == ["stub"] else None
+    found = {}
+    with (
+        GrpcClient(grpc_address, model=model, timeout=30) as ours,
+        RestClient(rest_address, model=model, timeout=30) as ours_rest,
+    ):
+        bare_rest = _bare_rest(rest_address, model)
+        for batch in BATCHES:
+            users = [f"user {i}" for i in range(batch)]
+            repeats = calls if batch == 1 else max(10, calls // 40)
+            name = f"{batch} user{'s' if batch > 1 else ''}, k=10"
+            case: dict[str, Call] = {"GrpcClient": partial(ours.retrieve, users, k=10)}
+            if stub is not None:
+                case["stub"] = partial(stub.retrieve, users, 10)
+            found[f"grpc, {name}"] = _median_in_turn(case, repeats)
+            case = {
+                "RestClient": partial(ours_rest.retrieve, users, k=10),
+                "requests": partial(bare_rest, users),
+            }
+            found[f"rest, {name}"] = _median_in_turn(case, repeats)
+        if model == MODEL:
+            numpy: Any = importlib.import_module("numpy")
+            x = numpy.ones(ARRAY_SIZE, numpy.float32)
+            case = {"GrpcClient": partial(ours.predict, {"x": x}, signature="array")}
+            if stub is not None:
+                case["stub"] = partial(stub.array, x)
+            found[f"grpc, {ARRAY_SIZE:,} float32 in and out"] = _median_in_turn(case, 20)
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The `shortlist` command, and the verbs that ask a model server."""

@@ -1,0 +1,99 @@
+"""The `shortlist` command: one parser, to which each package adds its verbs."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points, version
+
+from shortlist.clients.cli.interrupts import interruptible
+from shortlist.clients.errors import ShortlistError
+
+__all__ = ["build_parser", "main"]
+
+log = logging.getLogger(__name__)
+
+COMMANDS_GROUP = "shortlist.commands"
+OUR_LOGGERS = ("shortlist",)
+
+AddCommands = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the whole command.
+
+    The packages' `add_commands` come from entry points, so that `clients` need not
+    know who else adds verbs. None of them imports TensorFlow.
+    """
+    parser = argparse.ArgumentParser(
+        prog="shortlist",
+        description="Train, publish, serve and query two-tower retrieval models.",
+        epilog="Try it without any data of your own: shortlist demo --data sample",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"shortlist {version('shortlist')}")
+    parser.add_argument(
+        "--debug", action="store_true", help="log everything, and show tracebacks of failures"
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
+    for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
+        add_commands: AddCommands = entry.load()
+        add_commands(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0 on success, 1 on an expected failure, 2 on wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as exc:  # argparse has printed the reason
+        return exc.code if isinstance(exc.code, int) else 2
+    restore_logging = _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
+    try:
+        with interruptible():
+            run: Callable[[argparse.Namespace], int] = args.run
+            return run(args)
+    except (ShortlistError, ValueError) as exc:
+        log.debug("the command failed", exc_info=True)
+        _say(f"error: {exc}")
+        return 1
+    except BrokenPipeError:
+        # The reader (`| head`) is gone; keep the interpreter's exit from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    finally:
+        restore_logging()
+
+
+def _log_to_stderr(level: int) -> Callable[[], None]:
+    """Sends our packages' log to stderr; the returned function puts things back."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
+    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+
+    def restore() -> None:
+        for logger, (handlers, old_level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(old_level)
+
+    return restore
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"shortlist: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

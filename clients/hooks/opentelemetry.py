@@ -1,0 +1,53 @@
+"""A hook that writes spans with OpenTelemetry; needs the extra `shortlist[opentelemetry]`."""
+
+from opentelemetry import propagate, trace
+
+from shortlist.clients.hooks import CallEvent
+
+__all__ = ["OpenTelemetryHook", "trace_headers"]
+
+
+class OpenTelemetryHook:
+    """Pass it in a client's `hooks`: one client span for each request.
+
+    The span's parent is the one current in the calling thread or task. Together with
+    `headers=trace_headers` a proxy or server that traces sees the same trace.
+    """
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        """Uses the given provider, or else the global one."""
+        self._tracer = trace.get_tracer("shortlist.clients", tracer_provider=provider)
+
+    def __call__(self, event: CallEvent) -> None:
+        """Writes one span."""
+        started = int(event.started * 1e9)
+        attributes: dict[str, str | int] = {
+            "rpc.system": "grpc" if event.transport == "grpc" else "http",
+            "rpc.method": event.operation,
+            "server.address": event.address,
+            "shortlist.attempts": event.attempts,
+            "shortlist.status": event.status,
+        }
+        for name, value in (
+            ("shortlist.model", event.model),
+            ("shortlist.label", event.label),
+            ("shortlist.version", event.version),
+        ):
+            if value is not None:
+                attributes[name] = value
+        span = self._tracer.start_span(
+            f"shortlist {event.operation}",
+            kind=trace.SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=started,
+        )
+        if event.status != "OK":
+            span.set_status(trace.Status(trace.StatusCode.ERROR, event.status))
+        span.end(end_time=started + int(event.seconds * 1e9))
+
+
+def trace_headers() -> dict[str, str]:
+    """The current trace's headers; pass the function itself as a client's `headers`."""
+    found: dict[str, str] = {}
+    propagate.inject(found)
+    return found

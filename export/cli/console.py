@@ -1,0 +1,81 @@
+"""Shows the course of an export on a terminal."""
+
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
+
+__all__ = ["ConsoleProgress"]
+
+
+class ConsoleProgress(Progress):
+    """One line per finished step, and a bar while batches are trained.
+
+    Use it as a context manager, so that an interrupted bar is cleared away.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: tqdm[Any] | None = None
+        self._phase = ""
+        self._start = (0.0, 0)
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close_bar()
+
+    def step_finished(self, step: str, measure: str, seconds: float) -> None:
+        """Writes the step's line."""
+        self._close_bar()
+        self._stream.write(f"{step:<18} {seconds:6.1f} s  {measure}\n")
+        self._stream.flush()
+
+    def batches_done(self, state: TrainingState) -> None:
+        """Moves the bar: loss, interactions per second, and the latest validation metric."""
+        if self._bar is None or self._phase != state.phase:
+            self._close_bar()
+            self._open_bar(state)
+        bar = self._bar
+        assert bar is not None
+        now = time.monotonic()
+        if now - self._drawn > 0.2:  # as often as an eye can follow
+            shown = {"loss": f"{state.loss:.3f}"}
+            since, before = self._start
+            if now > since:
+                shown["examples/s"] = f"{(state.interactions - before) / (now - since):,.0f}"
+            if state.validation is not None:
+                shown[VALIDATION_METRIC] = f"{state.validation:.4f}"
+            bar.n = state.done
+            bar.set_postfix(shown)  # draws it
+            self._drawn = now
+
+    def _open_bar(self, state: TrainingState) -> None:
+        self._phase = state.phase
+        # A training that goes on has done some already; the rate counts from here.
+        self._start = (time.monotonic(), state.interactions)
+        self._bar = tqdm(
+            total=state.total,
+            initial=state.done,
+            desc=state.phase,
+            # Short enough for all of it to fit into 80 columns.
+            bar_format="{desc}: {percentage:.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
+            file=self._stream,
+            leave=False,
+            disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
+        )
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,144 @@
+"""Splits interactions into parts to train on, to choose by, and to judge the model by."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.config import SplitMethod
+from shortlist.export.data.dataset import Dataset
+
+__all__ = ["Split", "make_split", "random_split"]
+
+Positions = npt.NDArray[np.int64]
+
+
+def _none() -> Positions:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which interactions are trained on, which choose, and which judge.
+
+    Attributes:
+        training: int64, positions of interactions, ascending.
+        validation: The same, of those that early stopping and other choices may look at.
+        held_out: The same, of those that only the final metrics look at.
+    """
+
+    training: Positions
+    validation: Positions = field(default_factory=_none)
+    held_out: Positions
+
+    @property
+    def fitted(self) -> Positions:
+        """All but the held-out ones: what the final model may learn from."""
+        return np.sort(np.concatenate([self.training, self.validation]))
+
+
+def random_split(
+    dataset: Dataset, *, held_out_fraction: float, seed: int, validation_fraction: float = 0.0
+) -> Split:
+    """Holds out a random share of the interactions; the same seed gives the same split.
+
+    The validation part comes out of what is not held out, so the held-out part does not
+    depend on it.
+
+    Raises:
+        ValueError: There are too few interactions for each part to have one.
+    """
+    return make_split(
+        dataset,
+        method="random",
+        held_out_fraction=held_out_fraction,
+        validation_fraction=validation_fraction,
+        seed=seed,
+    )
+
+
+def make_split(
+    dataset: Dataset,
+    *,
+    method: SplitMethod,
+    held_out_fraction: float = 0.2,
+    validation_fraction: float = 0.0,
+    seed: int = 42,
+) -> Split:
+    """Splits by one of three methods; the same arguments give the same split.
+
+    Args:
+        dataset: The interactions.
+        method: `random` holds out a share of all interactions; `leave_last_out` the last
+            interaction of each user who has others; `global_time` the latest share of all
+            interactions, as a model in production meets them. The validation part is
+            taken off the rest in the same way.
+        held_out_fraction: Share of the interactions; `leave_last_out` does not use it.
+        validation_fraction: Share of what is not held out; 0 for none. With
+            `leave_last_out`, anything above 0 takes one interaction per user.
+        seed: Of `random`; the others leave nothing to chance.
+
+    Raises:
+        ValueError: There are too few interactions, or no times to go by.
+    """
+    total = dataset.num_interactions
+    if total < 3:
+        raise ValueError(f"{dataset.name} has {total} interactions; a split needs at least 3")
+    everything = np.arange(total)
+    if method == "random":
+        random = np.random.default_rng(seed)
+        rest, held_out = _random(everything, held_out_fraction, random)
+        if validation_fraction:
+            training, validation = _random(rest, validation_fraction, random)
+    elif method == "leave_last_out":
+        rest, held_out = _last_of_each(dataset, everything)
+        if validation_fraction:
+            training, validation = _last_of_each(dataset, rest)
+    else:
+        rest, held_out = _latest(dataset, everything, held_out_fraction)
+        if validation_fraction:
+            training, validation = _latest(dataset, rest, validation_fraction)
+    if not validation_fraction:
+        training, validation = rest, _none()
+    return Split(training=training, validation=validation, held_out=held_out)
+
+
+def _count(total: int, fraction: float) -> int:
+    return min(max(round(total * fraction), 1), total - 1)
+
+
+def _random(
+    positions: Positions, fraction: float, random: np.random.Generator
+) -> tuple[Positions, Positions]:
+    order = random.permutation(positions)
+    count = _count(len(positions), fraction)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _latest(dataset: Dataset, positions: Positions, fraction: float) -> tuple[Positions, Positions]:
+    times = _times(dataset)[positions]
+    order = positions[np.argsort(times, kind="stable")]
+    count = _count(len(positions), fraction)
+    return np.sort(order[:-count]), np.sort(order[-count:])
+
+
+def _last_of_each(dataset: Dataset, positions: Positions) -> tuple[Positions, Positions]:
+    users = dataset.user_positions[positions]
+    order = np.lexsort((positions, _times(dataset)[positions], users))
+    users = users[order]
+    last = np.append(users[1:] != users[:-1], True)
+    alone = last & np.insert(users[1:] != users[:-1], 0, True)
+    taken = last & ~alone
+    if not taken.any():
+        raise ValueError(
+            f"in {dataset.name} no user has two interactions left; leave_last_out needs them"
+        )
+    return np.sort(positions[order[~taken]]), np.sort(positions[order[taken]])
+
+
+def _times(dataset: Dataset) -> npt.NDArray[np.int64]:
+    if dataset.timestamps is None:
+        raise ValueError(
+            f"{dataset.name} has no timestamps; split at random or name the column that has them"
+        )
+    return dataset.timestamps

@@ -1,0 +1,187 @@
+"""Plain and strong rivals to judge a model by: popularity, EASE and iALS."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.metrics import at_k
+from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer, rank_held_out
+
+__all__ = ["BASELINES", "Baseline", "fit_baseline"]
+
+log = logging.getLogger(__name__)
+
+# EASE inverts a dense matrix, as long as the fewer of users and candidates.
+MOST_FOR_EASE = 20_000
+_EASE_LAMBDAS = (50.0, 100.0, 200.0, 500.0, 1000.0)
+# (factors, regularization, alpha): a little tuning, as one would do by hand.
+_IALS_SETTINGS = ((32, 30.0, 3.0), (64, 10.0, 1.0), (64, 60.0, 5.0), (64, 100.0, 10.0))
+_IALS_ITERATIONS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A fitted baseline.
+
+    Attributes:
+        name: One of `BASELINES`.
+        settings: What was chosen on the validation part.
+        scorer: Its scores.
+    """
+
+    name: str
+    settings: Mapping[str, float]
+    scorer: Scorer
+
+
+Fit = Callable[[Dataset, npt.NDArray[np.int64], Mapping[str, float]], Scorer]
+
+
+def fit_baseline(name: str, dataset: Dataset, split: Split, *, seed: int = 0) -> Baseline:
+    """Fits a baseline to all that is not held out.
+
+    Its settings are those with the best hit rate@100, seen excluded, on the validation
+    part; where `split` has none, the middle one of the list is taken.
+
+    Args:
+        name: One of `BASELINES`.
+        dataset: The interactions that `split` refers to.
+        split: The parts.
+        seed: Of initial values.
+
+    Raises:
+        ValueError: Unknown name; or too many users and candidates for EASE.
+        ModuleNotFoundError: iALS needs the package `implicit`.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"no baseline {name!r}; choose from {', '.join(BASELINES)}")
+    fit, choices = BASELINES[name]
+    chosen: Mapping[str, float] = {**choices[len(choices) // 2], "seed": seed}
+    if len(choices) > 1 and len(split.validation):
+        judged = []
+        for choice in choices:
+            scorer = fit(dataset, split.training, {**choice, "seed": seed})
+            ranking = rank_held_out(
+                scorer, dataset, split, top_k=100, judged=split.validation, seen=split.training
+            )
+            rate = at_k(ranking.ranks["seen_excluded"], [100])["hit_rate@100"]
+            log.info("%s with %s: validation hit rate@100 %.4f", name, choice, rate)
+            judged.append((rate, choice))
+        chosen = {**max(judged, key=lambda pair: pair[0])[1], "seed": seed}
+    scorer = fit(dataset, split.fitted, chosen)
+    shown = {key: value for key, value in chosen.items() if key != "seed"}
+    return Baseline(name=name, settings=shown, scorer=scorer)
+
+
+def _popularity(
+    dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]
+) -> Scorer:
+    """The same scores for everybody: how many interactions each candidate has."""
+    counts = np.bincount(
+        dataset.candidate_positions[rows], minlength=len(dataset.candidate_ids)
+    ).astype(np.float32)
+
+    def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        return np.repeat(counts[None], len(users), axis=0)
+
+    return score
+
+
+def _ease(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]) -> Scorer:
+    """EASE (Steck 2019): the linear item-to-item model with a zero diagonal, closed form.
+
+    With X the binary interactions and P = (X'X + l I)^-1, the scores are X B, where
+    B = I - P / diag(P) by columns. As X P = (XX' + l I)^-1 X, the smaller of the two
+    Gram matrices is inverted.
+    """
+    matrix = _matrix(dataset, rows)
+    num_users, num_candidates = matrix.shape
+    size = min(num_users, num_candidates)
+    if size > MOST_FOR_EASE:
+        raise ValueError(
+            f"EASE inverts a {size} x {size} matrix; more than {MOST_FOR_EASE} is too much: "
+            "leave it out"
+        )
+    weight = settings["lambda"]
+    if num_candidates <= num_users:
+        gram = (matrix.T @ matrix).toarray().astype(np.float64)
+        gram[np.diag_indices(size)] += weight
+        inverse = np.linalg.inv(gram)
+        weights = -inverse / np.diag(inverse)[None]
+        weights[np.diag_indices(size)] = 0.0
+        between = weights.astype(np.float32)
+
+        def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+            return np.asarray(matrix[users] @ between, np.float32)
+
+        return score
+    gram = (matrix @ matrix.T).toarray().astype(np.float64)
+    gram[np.diag_indices(size)] += weight
+    inverse = np.linalg.inv(gram)
+    # diag(P) = (1 - diag(X' (XX' + l I)^-1 X)) / l, a column of X at a time.
+    spread = np.asarray(matrix.T @ inverse)
+    diagonal = (1.0 - np.asarray(matrix.T.multiply(spread).sum(axis=1)).ravel()) / weight
+    inverse32, diagonal32 = inverse.astype(np.float32), diagonal.astype(np.float32)
+
+    def score_by_users(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        projected = np.asarray((matrix.T @ inverse32[users].T).T)
+        return np.asarray(matrix[users].toarray() - projected / diagonal32[None], np.float32)
+
+    return score_by_users
+
+
+def _ials(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]) -> Scorer:
+    """Implicit-feedback matrix factorisation (Hu, Koren, Volinsky 2008) of `implicit`."""
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError as exc:
+        raise ModuleNotFoundError(
+            "iALS needs the package implicit; install shortlist[baselines]"
+        ) from exc
+    # implicit runs its own threads and slows down with BLAS's beside them.
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=int(settings["factors"]),
+            regularization=settings["regularization"],
+            alpha=settings["alpha"],
+            iterations=_IALS_ITERATIONS,
+            random_state=int(settings["seed"]),
+        )
+        model.fit(_matrix(dataset, rows), show_progress=False)
+    return inner_product_scorer(np.asarray(model.user_factors), np.asarray(model.item_factors))
+
+
+def _matrix(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Any:
+    """Sparse float32 `[num_users, num_candidates]` of ones where there was an interaction."""
+    from scipy.sparse import csr_matrix
+
+    matrix = csr_matrix(
+        (
+            np.ones(len(rows), np.float32),
+            (dataset.user_positions[rows], dataset.candidate_positions[rows]),
+        ),
+        shape=(len(dataset.user_ids), len(dataset.candidate_ids)),
+    )
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+BASELINES: Mapping[str, tuple[Fit, tuple[Mapping[str, float], ...]]] = {
+    "popularity": (_popularity, ({},)),
+    "ease": (_ease, tuple({"lambda": weight} for weight in _EASE_LAMBDAS)),
+    "ials": (
+        _ials,
+        tuple(
+            {"factors": factors, "regularization": regularization, "alpha": alpha}
+            for factors, regularization, alpha in _IALS_SETTINGS
+        ),
+    ),
+}

@@ -1,0 +1,196 @@
+"""What ranks say: hit rate, NDCG and MRR at k, coverage, popularity, activity, intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.evaluation.ranking import Ranking
+
+__all__ = [
+    "BANDS",
+    "ActivityBucket",
+    "Interval",
+    "activity_buckets",
+    "at_k",
+    "bootstrap",
+    "breadth",
+    "popularity_bands",
+]
+
+# Bands of the corpus by popularity, most popular first, as their ends: the best 1 %, the
+# next 4 %, the next 15 %, and the other 80 %.
+BANDS = (0.01, 0.05, 0.2, 1.0)
+_MOST_UNITS = 20_000  # users, or groups of them, that the bootstrap draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivityBucket:
+    """Users with a similar number of interactions in the training part.
+
+    Attributes:
+        fewest: Interactions of the least active of them.
+        most: Interactions of the most active of them.
+        num_users: How many they are.
+        num_held_out: How many interactions of theirs were held out.
+        metrics: Of those, by protocol and name.
+    """
+
+    fewest: int
+    most: int
+    num_users: int
+    num_held_out: int
+    metrics: Mapping[str, Mapping[str, float]]
+
+
+def _gains(ranks: npt.NDArray[np.int64], k: int) -> dict[str, npt.NDArray[np.float64]]:
+    """What each held-out interaction adds to the metrics at k."""
+    hit = ranks < k
+    return {
+        f"hit_rate@{k}": hit.astype(np.float64),
+        f"ndcg@{k}": np.where(hit, 1.0 / np.log2(ranks + 2.0), 0.0),
+        f"mrr@{k}": np.where(hit, 1.0 / (ranks + 1.0), 0.0),
+    }
+
+
+def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
+    """Means over held-out interactions, each of which is the only right answer.
+
+    With rank r (from 0) and r < k, an interaction counts 1 for the hit rate (TFRS: top-k
+    categorical accuracy), 1 / log2(r + 2) for NDCG and 1 / (r + 1) for MRR; else 0.
+
+    Args:
+        ranks: int64 `[n]`, n at least 1.
+        ks: Cut-offs.
+
+    Returns:
+        By name: the hit rates at all k, then NDCG, then MRR.
+    """
+    values = {name: float(gain.mean()) for k in ks for name, gain in _gains(ranks, k).items()}
+    return {name: values[name] for name in sorted(values, key=lambda name: _ORDER[name[0]])}
+
+
+_ORDER = {"h": 0, "n": 1, "m": 2}
+
+
+def bootstrap(
+    ranking: Ranking, protocol: str, ks: Sequence[int], *, resamples: int, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals by resampling users, whose interactions are not independent of each other.
+
+    Efron's percentile method: the 2.5 % and 97.5 % quantiles of the metric over
+    `resamples` draws of as many users, with replacement. Where users are very many, groups
+    of them, made at random, are drawn in their stead: as independent of each other as the
+    users, they spread the metric alike, at a cost that grows no more.
+    """
+    gains: dict[str, npt.NDArray[np.float64]] = {}
+    for k in ks:
+        gains.update(_gains(ranking.ranks[protocol], k))
+    random = np.random.default_rng(seed)
+    units, num_units = ranking.owners, len(ranking.users)
+    if num_units > _MOST_UNITS:
+        units = (random.permutation(num_units) % _MOST_UNITS)[units]
+        num_units = _MOST_UNITS
+    counts = np.bincount(units, minlength=num_units).astype(np.float64)
+    sums = np.stack([np.bincount(units, gain, minlength=num_units) for gain in gains.values()])
+    draws = np.empty((resamples, len(gains)))
+    for draw in draws:
+        times = np.bincount(random.integers(num_units, size=num_units), minlength=num_units)
+        draw[:] = sums @ times / (counts @ times)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return {name: Interval(low=float(low[i]), high=float(high[i])) for i, name in enumerate(gains)}
+
+
+def breadth(
+    ranking: Ranking,
+    protocol: str,
+    popularity: npt.NDArray[np.int64],
+    ks: Sequence[int],
+) -> dict[str, float]:
+    """How much of the corpus is recommended, and how popular it is.
+
+    Args:
+        ranking: Holds the top lists of all judged users.
+        protocol: Which of them.
+        popularity: int `[num_candidates]`, interactions in the training part.
+        ks: Cut-offs.
+
+    Returns:
+        `coverage@k`, the share of candidates in anybody's top k; and
+        `popularity_lift@k`, the mean popularity of what is recommended over that of what
+        was held out: 1 is as popular as what users choose, more is biased to the popular.
+    """
+    chosen = float(np.mean(popularity[ranking.candidates]))
+    values: dict[str, float] = {}
+    for k in ks:
+        top = ranking.top[protocol][:, :k]
+        top = top[top >= 0]
+        values[f"coverage@{k}"] = len(np.unique(top)) / len(popularity)
+        if len(top) and chosen > 0:
+            values[f"popularity_lift@{k}"] = float(np.mean(popularity[top])) / chosen
+    return values
+
+
+def popularity_bands(
+    candidates: npt.NDArray[np.int32], popularity: npt.NDArray[np.int64]
+) -> list[float]:
+    """Which part of the corpus candidates come from: shares by `BANDS`, which add up to 1.
+
+    Args:
+        candidates: Positions, of any shape; -1 counts as nothing.
+        popularity: int `[num_candidates]`, interactions in the training part.
+    """
+    ends = np.ceil(np.array(BANDS) * len(popularity))
+    place = np.empty(len(popularity), np.int64)
+    place[np.argsort(-popularity, kind="stable")] = np.arange(len(popularity))
+    bands = np.searchsorted(ends, place[candidates[candidates >= 0]], side="right")
+    counts = np.bincount(bands, minlength=len(BANDS))
+    return [float(share) for share in counts / max(1, counts.sum())]
+
+
+def activity_buckets(
+    ranking: Ranking,
+    activity: npt.NDArray[np.int64],
+    ks: Sequence[int],
+    *,
+    num_buckets: int = 4,
+) -> list[ActivityBucket]:
+    """Metrics apart for users of similar activity, least active first.
+
+    The borders are quantiles of the judged users, so that buckets are about equal in
+    users; a bucket that would be empty is left out.
+
+    Args:
+        ranking: Ranks of all judged users.
+        activity: int `[num_users]`, interactions in the training part.
+        ks: Cut-offs.
+        num_buckets: How many, at most.
+    """
+    own = activity[ranking.users]
+    borders = np.quantile(own, np.arange(1, num_buckets) / num_buckets, method="lower")
+    bucket_of = np.searchsorted(borders, own, side="left")
+    buckets = []
+    for bucket in np.unique(bucket_of):
+        users = bucket_of == bucket
+        rows = users[ranking.owners]
+        buckets.append(
+            ActivityBucket(
+                fewest=int(own[users].min()),
+                most=int(own[users].max()),
+                num_users=int(users.sum()),
+                num_held_out=int(rows.sum()),
+                metrics={
+                    protocol: at_k(ranks[rows], ks) for protocol, ranks in ranking.ranks.items()
+                },
+            )
+        )
+    return buckets

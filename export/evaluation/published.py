@@ -1,0 +1,219 @@
+"""Measures a published version by asking its SavedModel, whatever index is in it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.clients import contract
+from shortlist.export._tf import tf
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split, make_split
+from shortlist.export.evaluation.evaluate import KS, PROTOCOLS, Evaluation, evaluate_ranking
+from shortlist.export.evaluation.ranking import Ranking
+from shortlist.export.gates.subject import read_manifest
+
+__all__ = ["PublishedVersion", "evaluate_version", "split_of"]
+
+_MOST_USERS = 256  # per request
+_SCORES_PER_REQUEST = 16_000_000  # of brute force, in memory at once
+_CELLS = 10_000_000  # of held-out interactions by k, compared at once
+
+
+class PublishedVersion:
+    """A version's folder with its manifest.
+
+    Attributes:
+        path: The folder.
+        name: Model name and version, as in `retrieval_ivf/3`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the manifest; the SavedModel is loaded when it is asked.
+
+        Raises:
+            RepositoryError: The manifest cannot be read.
+            ValueError: There is no SavedModel, or no manifest.
+        """
+        self.path = path
+        if not (path / "saved_model.pb").is_file():
+            raise ValueError(
+                f"no SavedModel in {path}; give the folder of a version, "
+                "<repository>/<model>/<version>"
+            )
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise ValueError(
+                f"{path} has no manifest, so its split is not known; give a version that "
+                "`shortlist export` published"
+            )
+        self.manifest: Mapping[str, Any] = manifest
+        self.name = f"{manifest['servable']}/{manifest['version']}"
+
+    @property
+    def split_settings(self) -> dict[str, Any]:
+        """Arguments of `make_split` besides the data."""
+        config = self.manifest["config"]["train"]
+        return {
+            "method": config["split"],
+            "held_out_fraction": config["held_out_fraction"],
+            "validation_fraction": config["validation_fraction"],
+            "seed": config["seed"],
+        }
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuses data that the version was not trained on.
+
+        Raises:
+            ValueError: Name or sizes differ.
+        """
+        ours = {
+            "name": dataset.name,
+            "users": len(dataset.user_ids),
+            "candidates": len(dataset.candidate_ids),
+            "interactions": dataset.num_interactions,
+        }
+        for key, value in ours.items():
+            theirs = self.manifest["dataset"].get(key)
+            if theirs != value:
+                raise ValueError(
+                    f"{self.name} was trained on other data: {key} {theirs!r}, and --data has "
+                    f"{value!r}; give the data that it was exported from"
+                )
+
+
+def split_of(version: PublishedVersion, dataset: Dataset) -> Split:
+    """The split that the version was trained on, as its manifest describes it.
+
+    Raises:
+        ValueError: The data cannot be split so.
+    """
+    return make_split(dataset, **version.split_settings)
+
+
+def evaluate_version(
+    version: PublishedVersion,
+    dataset: Dataset,
+    split: Split,
+    *,
+    ks: Sequence[int] = KS,
+    resamples: int = 0,
+) -> Evaluation:
+    """Metrics of what the version's `retrieve` answers to each user with held-out interactions.
+
+    For brute force they are those of the manifest. An approximate index is judged by what
+    it returns: what it misses is a miss, though the model would have ranked it.
+
+    Args:
+        version: The version.
+        dataset: What it was trained on.
+        split: See `split_of`.
+        ks: Cut-offs; those beyond the corpus are left out.
+        resamples: Of the bootstrap; 0 for no intervals.
+
+    Raises:
+        ValueError: Nothing is held out, or the data are others.
+    """
+    version.check_data(dataset)
+    judged = split.held_out
+    if not len(judged):
+        raise ValueError(f"{dataset.name} has no held-out interactions; nothing can be judged")
+    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
+    users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
+    candidates = dataset.candidate_positions[judged]
+    retrieve = _Retrieve(version, dataset, split)
+    top = {
+        protocol: retrieve(users, top_k, exclude_seen=protocol == "seen_excluded")
+        for protocol in PROTOCOLS
+    }
+    ranking = Ranking(
+        top_k=top_k,
+        users=users,
+        owners=owners,
+        candidates=candidates,
+        ranks={protocol: _ranks(rows, owners, candidates) for protocol, rows in top.items()},
+        top=top,
+    )
+    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+
+
+class _Retrieve:
+    """Asks the signature `retrieve` and translates ids back into positions."""
+
+    def __init__(self, version: PublishedVersion, dataset: Dataset, split: Split) -> None:
+        # Kept: a signature does not keep alive the variables that it reads.
+        self._model = tf.saved_model.load(str(version.path))
+        self._signature = self._model.signatures[contract.RETRIEVE]
+        self._user_ids = np.array(dataset.user_ids, dtype=object)
+        self._candidate_ids = np.array(dataset.candidate_ids, dtype=object)
+        self._positions = {
+            one.encode("utf-8"): position for position, one in enumerate(dataset.candidate_ids)
+        }
+        self._positions[contract.PADDING_CANDIDATE_ID.encode()] = -1
+        self._keeps_seen = bool(version.manifest["config"].get("keep_seen", True))
+        self._seen: list[npt.NDArray[np.int32]] = []
+        if not self._keeps_seen:
+            users = dataset.user_positions[split.fitted]
+            order = np.argsort(users, kind="stable")
+            ends = np.cumsum(np.bincount(users, minlength=len(dataset.user_ids)))
+            self._seen = np.split(dataset.candidate_positions[split.fitted][order], ends[:-1])
+
+    def __call__(
+        self, users: npt.NDArray[np.int32], k: int, *, exclude_seen: bool
+    ) -> npt.NDArray[np.int32]:
+        """Positions int32 `[len(users), k]`, best first; -1 where there are no more."""
+        found = np.full((len(users), k), -1, np.int32)
+        for start, stop in self._batches(len(users)):
+            batch = users[start:stop]
+            exclude = np.full((len(batch), 0), "", object)
+            if exclude_seen and not self._keeps_seen:
+                exclude = self._seen_ids(batch)
+            nothing = tf.constant([], tf.string)
+            answer = self._signature(
+                **{
+                    contract.USER_ID: tf.constant(self._user_ids[batch], tf.string),
+                    contract.K: tf.constant(k, tf.int32),
+                    contract.EXCLUDE: tf.constant(exclude, tf.string),
+                    contract.EXCLUDE_SEEN: tf.constant(exclude_seen and self._keeps_seen),
+                    contract.FILTER_ANY: nothing,
+                    contract.FILTER_ALL: nothing,
+                    contract.FILTER_MIN: nothing,
+                    contract.FILTER_MAX: nothing,
+                }
+            )
+            ids = answer[contract.CANDIDATE_IDS].numpy()
+            found[start:stop, : ids.shape[1]] = [
+                [self._positions[one] for one in row] for row in ids
+            ]
+        return found
+
+    def _batches(self, num_users: int) -> Iterator[tuple[int, int]]:
+        size = min(_MOST_USERS, max(1, _SCORES_PER_REQUEST // len(self._candidate_ids)))
+        for start in range(0, num_users, size):
+            yield start, min(start + size, num_users)
+
+    def _seen_ids(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
+        """Each user's training candidates, `[len(users), most]`, padded."""
+        rows = [self._candidate_ids[self._seen[user]] for user in users]
+        exclude = np.full((len(rows), max(map(len, rows))), "", object)
+        for row, ids in zip(exclude, rows, strict=True):
+            row[: len(ids)] = ids
+        return exclude
+
+
+def _ranks(
+    top: npt.NDArray[np.int32],
+    owners: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int64]:
+    """Place of each held-out candidate in its user's answers; k where it is not there."""
+    k = top.shape[1]
+    ranks = np.full(len(owners), k, np.int64)
+    size = max(1, _CELLS // k)
+    for start in range(0, len(owners), size):
+        part = slice(start, start + size)
+        rows, places = np.nonzero(top[owners[part]] == candidates[part, None])
+        ranks[start + rows] = places
+    return ranks

@@ -1,0 +1,143 @@
+"""Filters over the candidates' attributes, inside a servable."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from shortlist.export._tf import tf
+from shortlist.export.data.dataset import Attribute
+from shortlist.export.towers.lookup import IdLookup
+
+__all__ = ["CandidateFilter"]
+
+_SEPARATOR = "="
+
+
+class CandidateFilter(tf.Module):
+    """Which candidates satisfy conditions such as `genre=Comedy` or `year=1990`.
+
+    Each `attribute=value` of the categorical attributes has the list of its candidates;
+    each numeric attribute has its column.
+    """
+
+    def __init__(self, attributes: Mapping[str, Attribute], num_candidates: int) -> None:
+        """Indexes the attributes.
+
+        Raises:
+            ValueError: An attribute's name is empty or holds "=".
+        """
+        super().__init__()
+        for name in attributes:
+            if not name or _SEPARATOR in name:
+                raise ValueError(
+                    f"attribute name {name!r} must not be empty or hold {_SEPARATOR!r}: filters "
+                    f"are written attribute{_SEPARATOR}value; rename the column"
+                )
+        self._num_candidates = num_candidates
+        lists: dict[str, list[int]] = {}
+        numbers: dict[str, np.ndarray] = {}
+        categorical = []
+        for name, attribute in sorted(attributes.items()):
+            if attribute.values is not None:
+                categorical.append(name)
+                for position, values in enumerate(attribute.values):
+                    for value in dict.fromkeys(values):
+                        lists.setdefault(f"{name}{_SEPARATOR}{value}", []).append(position)
+            elif attribute.numbers is not None:
+                numbers[name] = attribute.numbers
+        self.categorical = tuple(categorical)
+        self.numeric = tuple(numbers)
+        self._is_categorical = IdLookup(categorical)
+        self._is_numeric = IdLookup(list(numbers))
+        self._terms = IdLookup(list(lists))
+        # One more, empty, for terms that no candidate has.
+        sizes = [len(positions) for positions in lists.values()] + [0]
+        self._starts = tf.Variable(
+            np.concatenate([[0], np.cumsum(sizes)]), dtype=tf.int64, trainable=False
+        )
+        entries = [position for positions in lists.values() for position in positions]
+        self._positions = tf.Variable(np.array(entries, np.int32), trainable=False)
+        columns = np.stack(list(numbers.values())) if numbers else np.zeros([0, num_candidates])
+        self._columns = tf.Variable(columns, dtype=tf.float64, trainable=False)
+
+    def mask(
+        self,
+        filter_any: tf.Tensor,
+        filter_all: tf.Tensor,
+        filter_min: tf.Tensor,
+        filter_max: tf.Tensor,
+    ) -> tf.Tensor:
+        """Which candidates satisfy all four conditions; an empty one is satisfied by all.
+
+        Empty strings count as no condition. A value that no candidate has is satisfied by
+        none; an attribute that there is not makes the request fail.
+
+        Args:
+            filter_any: String `[n]` of `attribute=value`, at least one of which must hold.
+            filter_all: String `[n]` of `attribute=value`, every one of which must hold.
+            filter_min: String `[n]` of `attribute=number`, inclusive lower bounds.
+            filter_max: String `[n]` of `attribute=number`, inclusive upper bounds.
+
+        Returns:
+            Bool `[num_candidates]`. A candidate whose number is not known satisfies no bound.
+        """
+        with tf.name_scope("candidate_filter"):
+            return tf.logical_and(
+                tf.logical_and(self._any(filter_any), self._all(filter_all)),
+                tf.logical_and(
+                    self._bounds(filter_min, tf.greater_equal),
+                    self._bounds(filter_max, tf.less_equal),
+                ),
+            )
+
+    def _any(self, terms: tf.Tensor) -> tf.Tensor:
+        terms = _conditions(terms)
+        return tf.logical_or(tf.equal(tf.size(terms), 0), self._holding(terms) > 0)
+
+    def _all(self, terms: tf.Tensor) -> tf.Tensor:
+        terms = _conditions(terms)
+        return tf.equal(self._holding(terms), tf.size(terms))
+
+    def _holding(self, terms: tf.Tensor) -> tf.Tensor:
+        """How many of the distinct terms each candidate holds, int32 `[num_candidates]`."""
+        with tf.control_dependencies(
+            [_check_attributes(terms, self._is_categorical, self.categorical, "categorical")]
+        ):
+            rows = tf.cast(self._terms(terms), tf.int64)
+        entries = tf.ragged.range(tf.gather(self._starts, rows), tf.gather(self._starts, rows + 1))
+        positions = tf.gather(self._positions, entries.flat_values)
+        return tf.math.unsorted_segment_sum(
+            tf.ones_like(positions), positions, self._num_candidates
+        )
+
+    def _bounds(self, terms: tf.Tensor, holds: object) -> tf.Tensor:
+        terms = _conditions(terms)
+        with tf.control_dependencies(
+            [_check_attributes(terms, self._is_numeric, self.numeric, "numeric")]
+        ):
+            rows = self._is_numeric(_attribute(terms))
+            values = tf.strings.regex_replace(terms, f"(?s)^[^{_SEPARATOR}]*{_SEPARATOR}", "")
+        numbers = tf.strings.to_number(values, tf.float64)
+        columns = tf.gather(self._columns, rows)
+        return tf.reduce_all(holds(columns, numbers[:, None]), axis=0)  # type: ignore[operator]
+
+
+def _conditions(terms: tf.Tensor) -> tf.Tensor:
+    """The distinct terms that are not empty."""
+    return tf.unique(tf.boolean_mask(terms, tf.not_equal(terms, ""))).y
+
+
+def _attribute(terms: tf.Tensor) -> tf.Tensor:
+    return tf.strings.regex_replace(terms, f"(?s){_SEPARATOR}.*$", "")
+
+
+def _check_attributes(
+    terms: tf.Tensor, lookup: IdLookup, names: tuple[str, ...], kind: str
+) -> tf.Operation:
+    known = lookup(_attribute(terms)) < len(names)
+    formed = tf.strings.regex_full_match(terms, f"(?s)[^{_SEPARATOR}]+{_SEPARATOR}.*")
+    message = (
+        f"a filter must be attribute{_SEPARATOR}value with one of the {kind} attributes: "
+        f"{', '.join(names) or 'this servable has none'}"
+    )
+    return tf.debugging.Assert(tf.reduce_all(tf.logical_and(known, formed)), [message, terms])

@@ -1,0 +1,59 @@
+"""Writes servables to disk and reads what a SavedModel needs of its server."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shortlist.export._tf import saved_model_pb2, tf
+
+__all__ = ["GraphFacts", "inspect_saved_model", "save"]
+
+SCANN_NAMESPACE = "Scann"  # TensorFlow refuses to save ops of a namespace not named here
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphFacts:
+    """What a SavedModel asks of the server that loads it.
+
+    Attributes:
+        ops: Names of all ops, functions of its own left out, sorted.
+        tensorflow_producer: Producer number of the graph's format.
+        tensorflow_min_consumer: Oldest consumer number that may read the graph.
+    """
+
+    ops: tuple[str, ...]
+    tensorflow_producer: int
+    tensorflow_min_consumer: int
+
+
+def save(module: Any, path: Path, signatures: Mapping[str, Any]) -> None:
+    """Saves a small module, never a training model, as a SavedModel.
+
+    Args:
+        module: `tf.Module` that holds what the signatures use.
+        path: Folder to write into.
+        signatures: Concrete functions by signature name.
+    """
+    options = tf.saved_model.SaveOptions(namespace_whitelist=[SCANN_NAMESPACE])
+    tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
+
+
+def inspect_saved_model(path: Path) -> GraphFacts:
+    """Facts of the SavedModel in `path`, read from its graph alone."""
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((path / "saved_model.pb").read_bytes())
+    graph = message.meta_graphs[0].graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    ops = {node.op for node in _nodes(graph)} - functions
+    return GraphFacts(
+        ops=tuple(sorted(ops)),
+        tensorflow_producer=graph.versions.producer,
+        tensorflow_min_consumer=graph.versions.min_consumer,
+    )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def

@@ -1,0 +1,232 @@
+"""The state of a training on disk, so that one that was killed can go on.
+
+A checkpoint is one file, replaced by rename: an archive of NumPy arrays and a JSON
+member that says where the training was, and of what configuration and data.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointConfig",
+    "CheckpointError",
+    "Saved",
+    "data_fingerprint",
+    "remove_checkpoint",
+]
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_FILE = "training.checkpoint"
+_META = "meta.json"
+_FORMAT = 1
+_LARGEST_SHARE = 0.05  # of the time of training that goes into writing checkpoints
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or belongs to another training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """Where a training was.
+
+    Attributes:
+        phase: Such as `search`; a name that the trainer chose.
+        carried: What the trainer wants to know again, in values that JSON knows.
+        loop: Where the phase was, likewise.
+        arrays: Values of the variables, in the trainer's order.
+    """
+
+    phase: str
+    carried: Mapping[str, Any]
+    loop: Mapping[str, Any]
+    arrays: list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """Where and how often a training is saved.
+
+    Attributes:
+        folder: Made if missing; holds one checkpoint.
+        resume: Whether to go on where that checkpoint is.
+        interval: Seconds between two checkpoints, at least; 0 for one per step.
+    """
+
+    folder: Path
+    resume: bool = False
+    interval: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.interval < 0:
+            raise ValueError(f"interval must not be negative, got {self.interval}")
+
+
+class Checkpoint:
+    """The one checkpoint of a training."""
+
+    def __init__(self, config: CheckpointConfig, identity: Mapping[str, Any]) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            config: Where and how often.
+            identity: What must be equal for a checkpoint to fit, in values that JSON knows.
+        """
+        self._file = config.folder / CHECKPOINT_FILE
+        self._identity = json.loads(json.dumps(identity))
+        self._resume = config.resume
+        self._interval = config.interval
+        self._next = time.monotonic() + config.interval
+
+    def restored(self) -> Saved | None:
+        """Where to go on; None to start at the beginning.
+
+        Raises:
+            CheckpointError: What is there cannot be read, or is of another training.
+        """
+        if not self._resume:
+            return None
+        if not self._file.exists():
+            log.warning("no checkpoint in %s; training starts at the beginning", self._file.parent)
+            return None
+        try:
+            with zipfile.ZipFile(self._file) as archive:
+                meta = json.loads(archive.read(_META))
+                self._check(meta["format"], meta["identity"])
+                arrays = [_read_array(archive, f"{number}.npy") for number in range(meta["arrays"])]
+            return Saved(
+                phase=meta["phase"], carried=meta["carried"], loop=meta["loop"], arrays=arrays
+            )
+        except (OSError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError) as exc:
+            raise CheckpointError(
+                f"{self._file} cannot be read ({exc}); delete it, or start anew without --resume"
+            ) from exc
+
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        return time.monotonic() >= self._next
+
+    def save(
+        self,
+        *,
+        phase: str,
+        carried: Mapping[str, Any],
+        loop: Mapping[str, Any],
+        arrays: Iterable[npt.NDArray[Any]],
+    ) -> None:
+        """Replaces the checkpoint; see `Saved`. Arrays are taken one by one.
+
+        Raises:
+            CheckpointError: The folder cannot be written.
+        """
+        start = time.monotonic()
+        staging = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with staging.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+                count = 0
+                for count, array in enumerate(arrays, start=1):
+                    with archive.open(f"{count - 1}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                meta = {
+                    "format": _FORMAT,
+                    "identity": self._identity,
+                    "phase": phase,
+                    "carried": carried,
+                    "loop": loop,
+                    "arrays": count,
+                }
+                archive.writestr(_META, json.dumps(meta))
+                archive.close()
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staging, self._file)
+        except OSError as exc:
+            if staging.parent.is_dir():
+                staging.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"cannot write a checkpoint to {self._file.parent}: {exc.strerror}; "
+                "choose another folder with --checkpoints"
+            ) from exc
+        now = time.monotonic()
+        pause = max(self._interval, (now - start) / _LARGEST_SHARE) if self._interval else 0.0
+        self._next = now + pause
+
+    def _check(self, written_format: int, identity: Mapping[str, Any]) -> None:
+        remedy = "give what it was started with, or start anew without --resume"
+        if written_format != _FORMAT:
+            raise CheckpointError(f"{self._file} was written by another release; {remedy}")
+        ours, theirs = _flat(self._identity), _flat(identity)
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
+                raise CheckpointError(
+                    f"{self._file} is of another training: {key} was {theirs.get(key)!r} and is "
+                    f"now {ours.get(key)!r}; {remedy}"
+                )
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Takes a checkpoint away, and its folder where nothing else is in it."""
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for left in folder.glob(f".{CHECKPOINT_FILE}.*"):
+        left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def data_fingerprint(dataset: Dataset, split: Split) -> str:
+    """Digest of all that training takes from the data and their split."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (
+        dataset.user_positions,
+        dataset.candidate_positions,
+        dataset.ratings,
+        split.training,
+        split.validation,
+    ):
+        # None counts, too: one more field of nothing is not the same data.
+        digest.update(b"-" if array is None else _bytes(array))
+    for ids in (dataset.user_ids, dataset.candidate_ids):
+        digest.update("\0".join(ids).encode("utf-8", "surrogatepass"))
+    for name, attribute in sorted(dataset.attributes.items()):
+        digest.update(f"\1{name}".encode("utf-8", "surrogatepass"))
+        if attribute.numbers is not None:
+            digest.update(_bytes(attribute.numbers))
+        for values in attribute.values or ():
+            digest.update("\0".join(values).encode("utf-8", "surrogatepass") + b"\1")
+    return digest.hexdigest()
+
+
+def _bytes(array: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).view(np.uint8).data
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(name) as member:
+        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,164 @@
+"""The default model: towers trained on all interactions of a user at once.
+
+The interactions of a user share one query, so the scores of the corpus are computed once
+for all of them: some hundred times cheaper than once per interaction, and as exact.
+A user's own candidates are no negatives to each other: each of them competes with what
+the user has not touched, as it will when recommendations are made.
+
+Half of the dimensions are a pair of towers whose logit is a cosine over a temperature,
+the other half a pair whose logit is a plain inner product, shrunk by a penalty. Each pair
+learns by its own loss; the weighted sum of their logits, which is the inner product of
+their embeddings side by side, ranks better than either, for they err differently.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export._tf import tf
+from shortlist.export.config import ModelConfig, TrainConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.towers.features import CandidateFeatures
+from shortlist.export.towers.pair import TowerPair
+from shortlist.export.training.history import UserHistories
+from shortlist.export.training.user_scores import Batch, UserScores
+
+__all__ = ["UserSoftmaxModel", "pair_dimensions"]
+
+_EMBED_BATCH = 65_536
+
+
+class UserSoftmaxModel(tf.Module):
+    """Query towers and candidate towers, and their loss on a batch of users."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        histories: UserHistories,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        *,
+        random: Any = None,
+    ) -> None:
+        """Draws the initial values.
+
+        Args:
+            dataset: The interactions.
+            histories: Those that are trained on.
+            model_config: Shape of the towers.
+            config: How they are trained.
+            random: Generator of initial values and samples; None for one by the seed.
+        """
+        super().__init__()
+        self._activity_power = config.activity_power
+        self._penalty = config.norm_penalty
+        self._weight = model_config.inner_product_weight
+        self._random = random or tf.random.Generator.from_seed(config.seed)
+        self._num_users = len(dataset.user_ids)
+        self._num_active = max(len(histories.active), 1)
+        self._num_candidates = len(dataset.candidate_ids)
+        features: CandidateFeatures | None = None
+        if model_config.candidate_features and dataset.attributes:
+            features = CandidateFeatures(dataset)
+        self._pairs = [
+            TowerPair.made(
+                (self._num_users, self._num_candidates, dimensions),
+                self._random,
+                features,
+                temperature=temperature,
+                name=name,
+            )
+            for name, dimensions, temperature in _pairs(model_config)
+        ]
+        self._scores = UserScores(
+            histories,
+            self._random,
+            batch_size=config.batch_size,
+            sampled=config.sampled_candidates,
+        )
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a batch meets a sample of the corpus rather than all of it."""
+        return self._scores.is_sampled
+
+    def state(self) -> list[tf.Variable]:
+        """All that a training step changes."""
+        return [*self.trainable_variables, self._random.state]
+
+    def loss(self, users: tf.Tensor, total: tf.Tensor | None = None) -> tf.Tensor:
+        """Loss of a batch: the sum of both pairs' and of the inner products' penalty.
+
+        Of one interaction and pair: -log(exp(s) / (exp(s) + sum of exp over the candidates
+        that the user has not)), where s is the logit. The mean over a user's interactions
+        is weighted by a power of their number. The penalty is a factor times half the
+        squared lengths of the query, a mean weighted alike, and of all candidates, a sum
+        divided by the number of users: over an epoch, each row of a table counts once.
+
+        Args:
+            users: Int32 `[batch]`, positions.
+            total: Sum of the weights of the whole batch, where `users` are a part of it; the
+                parts' losses then add up to the batch's.
+        """
+        batch = self._scores.batch(users)
+        weights = batch.counts**self._activity_power
+        part = tf.reduce_sum(weights)
+        total = part if total is None else total
+        shares = tf.gather(weights / batch.counts, batch.rows) / total
+        loss = tf.constant(0.0)
+        for pair in self._pairs:
+            queries = pair.embed_users(users)
+            own, others = self._scores.logits(pair, queries, batch)
+            against = tf.gather(tf.reduce_logsumexp(others, axis=1), batch.rows)
+            loss += tf.reduce_sum(shares * tf.math.softplus(against - own))
+            if pair.temperature is None and self._penalty:
+                squares = self._squares(pair, queries, batch, weights)
+                loss += self._penalty * squares * (part / total)
+        return loss
+
+    def _squares(
+        self, pair: TowerPair, queries: tf.Tensor, batch: Batch, weights: tf.Tensor
+    ) -> tf.Tensor:
+        of_users = tf.reduce_sum(weights * tf.reduce_sum(queries**2, axis=1))
+        of_candidates = pair.own_squares(batch.drawn)
+        if batch.correction is not None:  # a row of the sample stands for so many
+            of_candidates *= tf.exp(batch.correction)
+        mean = of_users / tf.reduce_sum(weights)
+        return 0.5 * (mean + tf.reduce_sum(of_candidates) / self._num_active)
+
+    def query_embeddings(self) -> npt.NDArray[np.float32]:
+        """Float32 `[num_users, d]`, in the data set's order of users."""
+
+        def embed(pair: TowerPair, rows: tf.Tensor) -> tf.Tensor:
+            return pair.embed_users(rows) * (self._weight if pair.temperature is None else 1.0)
+
+        return self._in_parts(self._num_users, embed)
+
+    def candidate_embeddings(self) -> npt.NDArray[np.float32]:
+        """Float32 `[num_candidates, d]`, in the data set's order of candidates."""
+        return self._in_parts(self._num_candidates, lambda pair, rows: pair.embed_candidates(rows))
+
+    def _in_parts(
+        self, size: int, embed: Callable[[TowerPair, tf.Tensor], tf.Tensor]
+    ) -> npt.NDArray[np.float32]:
+        """The embeddings of all pairs side by side, without a second copy of the tables."""
+        parts = []
+        for start in range(0, size, _EMBED_BATCH):
+            rows = tf.range(start, min(start + _EMBED_BATCH, size))
+            parts.append(tf.concat([embed(pair, rows) for pair in self._pairs], axis=1).numpy())
+        return np.concatenate(parts)
+
+
+def pair_dimensions(config: ModelConfig) -> tuple[int, int]:
+    """How many of the dimensions belong to the cosines, and to the inner products."""
+    plain = config.embedding_dim // 2 if config.inner_product_weight else 0
+    return config.embedding_dim - plain, plain
+
+
+def _pairs(config: ModelConfig) -> list[tuple[str, int, float | None]]:
+    """Name, dimensions and temperature of each pair of towers."""
+    cosine, plain = pair_dimensions(config)
+    pairs: list[tuple[str, int, float | None]] = [("cosine", cosine, config.temperature)]
+    return [*pairs, ("inner_product", plain, None)] if plain else pairs

@@ -1,0 +1,266 @@
+"""`shortlist bench server`: requests per second and latencies of model servers, side by side."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from shortlist.clients.errors import ShortlistError
+from shortlist.serving.bench.arguments import DESCRIPTION, EPILOG, add_arguments
+from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.servers.options import claim_port
+
+__all__ = ["main", "run"]
+
+CANDIDATES: Final = (1682, 100_000)
+START_SECONDS: Final = 120.0
+EMBEDDED: Final = "embedded"
+# Both servers' default, 4 threads a core, refuses some of eight calls at once.
+THREADS: Final = 32
+
+Row = tuple[int, str, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A running server."""
+
+    name: str
+    rest: str
+    grpc: str
+
+
+def _named(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ShortlistError(f"{option} takes NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _make_servables(repository: Path, candidates: Sequence[int]) -> None:
+    _progress(f"making servables of {', '.join(map(str, candidates))} candidates")
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "shortlist.serving.embedded.runtime.sample_servables",
+                str(repository),
+            ),
+            *map(str, candidates),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        raise ShortlistError(f"making the sample servables failed: {lines[-1]}")
+
+
+def _model_config(repository: Path, candidates: Sequence[int]) -> str:
+    entries = "\n".join(
+        f'  config {{ name: "brute_force_{number}" model_platform: "tensorflow" '
+        f'base_path: "{repository.resolve()}/brute_force_{number}" }}'
+        for number in candidates
+    )
+    return f"model_config_list {{\n{entries}\n}}\n"
+
+
+@contextmanager
+def _started(name: str, command: str, config: Path) -> Iterator[Target]:
+    """Starts a server, waits until its ports answer, stops it at the end."""
+    try:
+        rest, grpc = claim_port(0, option="--address"), claim_port(0, option="--address")
+    except ModelServerError as exc:
+        raise ShortlistError(str(exc)) from exc
+    flags = [
+        f"--port={grpc}",
+        f"--rest_api_port={rest}",
+        f"--model_config_file={config}",
+        f"--grpc_max_threads={THREADS}",
+    ]
+    arguments = shlex.split(command.replace("{flags}", shlex.join(flags)))
+    log_file = config.with_name(f"{name}.log")
+    with log_file.open("wb") as log:
+        try:
+            process = subprocess.Popen(
+                arguments, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+        except OSError as exc:
+            raise ShortlistError(f"{name} cannot be started: {exc}") from exc
+    target = Target(name=name, rest=f"127.0.0.1:{rest}", grpc=f"127.0.0.1:{grpc}")
+    try:
+        _wait_until_it_serves(target, process, log_file)
+        yield target
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_serves(
+    target: Target, process: "subprocess.Popen[bytes]", log_file: Path
+) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    probe = Load(
+        transport="rest",
+        address=target.rest,
+        model=f"brute_force_{CANDIDATES[0]}",
+        batch=1,
+        connections=1,
+        seconds=0.1,
+    )
+    while True:
+        try:
+            measure(probe)
+        except LoadError as exc:
+            failure = str(exc)
+        else:
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = log_file.read_text(errors="replace").splitlines()[-5:]
+            raise ShortlistError(
+                f"{target.name} does not serve ({failure}); its last lines: {' | '.join(tail)}"
+            )
+        time.sleep(0.3)
+
+
+def _rows(*, quick: bool) -> list[Row]:
+    """Candidates, transport, connections and batch of each measurement."""
+    if quick:
+        return [(CANDIDATES[0], transport, 1, 1) for transport in ("rest", "grpc")]
+    return [
+        (candidates, transport, connections, batch)
+        for candidates in CANDIDATES
+        for transport in ("rest", "grpc")
+        for batch in (1, 32)
+        for connections in (1, 8)
+    ]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures and prints.
+
+    Raises:
+        ShortlistError: A server cannot be started or answers wrongly.
+    """
+    rows = _rows(quick=args.quick)
+    seconds = 0.5 if args.quick else args.seconds
+    candidates = sorted({row[0] for row in rows})
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shortlist-bench-")))
+        repository = Path(args.repository) if args.repository else scratch / "repository"
+        _make_servables(repository, candidates)
+        config = scratch / "models.config"
+        config.write_text(_model_config(repository, candidates))
+        results: dict[str, list[Measurement]] = {}
+        commands = [] if args.no_embedded else [(EMBEDDED, _embedded_command())]
+        commands += [_named(text, "--server") for text in args.server]
+        # One at a time: servers that share the machine would slow one another down.
+        for name, command in commands:
+            with _started(name, command, config) as target:
+                results[name] = _measure_all(target, rows, seconds)
+        for text in args.address:
+            name, value = _named(text, "--address")
+            rest, comma, grpc = value.partition(",")
+            if not comma:
+                raise ShortlistError(f"--address takes NAME=REST,GRPC, got {text!r}")
+            target = Target(name=name, rest=rest, grpc=grpc)
+            results[name] = _measure_all(target, rows, seconds)
+    if not results:
+        raise ShortlistError("there is nothing to measure; give --server or --address")
+    sys.stdout.write(_as_json(rows, results) if args.json else _as_table(rows, results))
+    return 0
+
+
+def _embedded_command() -> str:
+    return shlex.join([sys.executable, "-m", "shortlist.serving.embedded"]) + " {flags}"
+
+
+def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Measurement]:
+    measurements = []
+    for candidates, transport, connections, batch in rows:
+        _progress(
+            f"{target.name}: {candidates} candidates, {transport}, "
+            f"{connections} connection(s), batch {batch}"
+        )
+        load = Load(
+            transport=transport,
+            address=target.rest if transport == "rest" else target.grpc,
+            model=f"brute_force_{candidates}",
+            batch=batch,
+            connections=connections,
+            seconds=seconds,
+        )
+        try:
+            measurements.append(measure(load))
+        except LoadError as exc:
+            raise ShortlistError(f"{target.name}: {exc}") from exc
+    return measurements
+
+
+def _as_json(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str:
+    keys = ("candidates", "transport", "connections", "batch")
+    document = [
+        {**dict(zip(keys, row, strict=True)), "server": name, **asdict(measurements[index])}
+        for index, row in enumerate(rows)
+        for name, measurements in results.items()
+    ]
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _as_table(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str:
+    names = list(results)
+    head = ["candidates", "API", "connections", "batch"]
+    for name in names:
+        head += [f"{name} req/s", "p50 ms", "p99 ms"]
+    lines = [head]
+    for index, (candidates, transport, connections, batch) in enumerate(rows):
+        line = [f"{candidates:,}", transport, str(connections), str(batch)]
+        for name in names:
+            one = results[name][index]
+            line += [f"{one.requests_per_second:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}"]
+        lines.append(line)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+
+    def shown(line: Sequence[str]) -> str:
+        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+        return "| " + " | ".join(cells) + " |"
+
+    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
+    return "\n".join([shown(lines[0]), rule, *map(shown, lines[1:])]) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark as a command of its own."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shortlist.serving.bench",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except ShortlistError as exc:
+        sys.stderr.write(f"{parser.prog}: error: {exc}\n")
+        return 1

@@ -1,0 +1,74 @@
+"""Options of a judge, and the judgement of one canary that they describe."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from shortlist.clients.cli.arguments import security
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.probe import read_probe
+from shortlist.serving.rollout.fleet import Fleet
+from shortlist.serving.rollout.judge.measures import Limits, Pair
+from shortlist.serving.rollout.judge.traffic import read_users, recorded_pairs, replayed_pairs
+from shortlist.serving.rollout.judge.verdict import Judgement, judge
+
+__all__ = ["judge_canary", "judge_limits"]
+
+
+def judge_limits(args: argparse.Namespace) -> Limits:
+    """Limits that the options describe.
+
+    Raises:
+        ValueError: One makes no sense.
+    """
+    for option in ("duration", "rate"):
+        if getattr(args, option) <= 0:
+            raise ValueError(f"--{option} must be positive, got {getattr(args, option):g}")
+    return Limits(
+        errors=args.max_errors_more,
+        slow=args.max_slow_more,
+        latency_ratio=args.slow_ratio,
+        min_overlap=args.min_overlap,
+        alpha=args.alpha,
+    )
+
+
+def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> Judgement:
+    """Judges the canary of one servable as the options say.
+
+    Raises:
+        RolloutError: There are no queries to replay.
+        RepositoryError: A file of queries cannot be read.
+    """
+    pairs: Iterator[Pair | None]
+    if args.events is not None:
+        pairs = recorded_pairs(Path(args.events), name)
+    else:
+        pairs = replayed_pairs(
+            [server.address for server in fleet.servers],
+            name,
+            _users(args, fleet, name, version),
+            rate=args.rate,
+            timeout=args.request_timeout,
+            security=security(args),
+        )
+    with closing(pairs):  # type: ignore[type-var]
+        return judge(
+            pairs,
+            limits=judge_limits(args),
+            duration=args.duration,
+            answers=args.events is None,
+        )
+
+
+def _users(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> list[str]:
+    if args.queries is not None:
+        return read_users(Path(args.queries))
+    probe = read_probe(fleet.repository.version_path(name, version))
+    if probe is None:
+        raise RolloutError(
+            f"version {version} of {name!r} lists no users to ask for; give some, one id a line: "
+            "--queries FILE"
+        )
+    return list(probe.user_ids)

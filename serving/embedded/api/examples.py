@@ -1,0 +1,280 @@
+"""Classify, Regress and MultiInference: signatures that take serialised `tf.Example`s.
+
+What is checked, in which order, and every error text follow TensorFlow Serving's
+`servables/tensorflow/{classifier,regressor,multi_inference,util}.cc`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import text_format
+
+from shortlist.clients.contract import SERVING_DEFAULT
+from shortlist.clients.wire import messages
+from shortlist.serving.embedded.api.dtypes import dtype_of
+from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.inference import (
+    CLASSIFY_METHOD,
+    REGRESS_METHOD,
+    Call,
+    model_spec,
+    timed_run,
+)
+from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+
+__all__ = ["classify", "multi_inference", "regress", "signature_spec"]
+
+_INPUTS: Final = "inputs"
+_CLASSES: Final = "classes"
+_SCORES: Final = "scores"
+_OUTPUTS: Final = "outputs"
+
+
+def classify(
+    servable: Servable, request: messages.ClassificationRequest, call: Call
+) -> messages.ClassificationResponse:
+    """Answers Classify.
+
+    Raises:
+        StatusError: The signature is no classification, the input does not fit it, or
+            running it failed.
+    """
+    signature_name = request.model_spec.signature_name or SERVING_DEFAULT
+    definition = _named_signature(servable, signature_name)
+    _check_classification(definition, call)
+    examples = _serialized_examples(request.input)
+    outputs = timed_run(
+        servable, signature_name, {_INPUTS: examples}, list(definition.outputs), call, "Classify"
+    )
+    return messages.ClassificationResponse(
+        result=_classification_result(outputs, len(examples)),
+        model_spec=model_spec(request.model_spec.name, signature_name, servable.version),
+    )
+
+
+def regress(
+    servable: Servable, request: messages.RegressionRequest, call: Call
+) -> messages.RegressionResponse:
+    """Answers Regress.
+
+    Raises:
+        StatusError: The signature is no regression, the input does not fit it, or
+            running it failed.
+    """
+    signature_name = request.model_spec.signature_name or SERVING_DEFAULT
+    definition = _named_signature(servable, signature_name)
+    _check_regression(definition, call)
+    examples = _serialized_examples(request.input)
+    outputs = timed_run(servable, signature_name, {_INPUTS: examples}, [_OUTPUTS], call, "Regress")
+    return messages.RegressionResponse(
+        result=_regression_result(outputs[_OUTPUTS], len(examples)),
+        model_spec=model_spec(request.model_spec.name, signature_name, servable.version),
+    )
+
+
+def signature_spec(name: str) -> messages.ModelSpec:
+    """A spec that names a signature; empty for the default one.
+
+    Raises:
+        StatusError: The name is no UTF-8, so no signature has it.
+    """
+    try:
+        return messages.ModelSpec(signature_name=name)
+    except UnicodeEncodeError:
+        raise _no_signature(name) from None
+
+
+def _no_signature(name: str) -> StatusError:
+    return invalid(f"No signature was found with the name: {name}")
+
+
+def _named_signature(servable: Servable, name: str) -> messages.SignatureDef:
+    definition: messages.SignatureDef | None = servable.signatures.get(name)
+    if definition is None:
+        raise _no_signature(name)
+    return definition
+
+
+def _debug_string(definition: messages.SignatureDef) -> str:
+    return text_format.MessageToString(definition)
+
+
+def _check_classification(definition: messages.SignatureDef, call: Call) -> None:
+    if call.options.check_method_names and definition.method_name != CLASSIFY_METHOD:
+        raise invalid(
+            f"Expected classification signature method_name to be {CLASSIFY_METHOD}. "
+            f"Was: {definition.method_name}"
+        )
+    if len(definition.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(definition.outputs) not in (1, 2):
+        raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
+    if _INPUTS not in definition.inputs:
+        raise invalid(
+            f"No classification inputs found in SignatureDef: {_debug_string(definition)}"
+        )
+    if _CLASSES not in definition.outputs and _SCORES not in definition.outputs:
+        raise invalid(
+            "Expected classification signature outputs to contain at least one of "
+            f'"{_CLASSES}" or "{_SCORES}". Signature was: {_debug_string(definition)}'
+        )
+
+
+def _check_regression(definition: messages.SignatureDef, call: Call) -> None:
+    if call.options.check_method_names and definition.method_name != REGRESS_METHOD:
+        raise invalid(
+            f"Expected regression signature method_name to be {REGRESS_METHOD}. "
+            f"Was: {definition.method_name}"
+        )
+    if len(definition.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(definition.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
+    if _INPUTS not in definition.inputs:
+        raise invalid(f"No regression inputs found in SignatureDef: {_debug_string(definition)}")
+    if _OUTPUTS not in definition.outputs:
+        raise invalid(f"No regression outputs found in SignatureDef: {_debug_string(definition)}")
+
+
+def _serialized_examples(given: messages.Input) -> npt.NDArray[Any]:
+    """Each example serialised; a context comes before what its examples say themselves."""
+    context = b""
+    if given.WhichOneof("kind") == "example_list_with_context":
+        context = given.example_list_with_context.context.SerializeToString()
+        examples = given.example_list_with_context.examples
+    else:
+        examples = given.example_list.examples
+    if not examples:
+        raise invalid("Input is empty.")
+    array = np.empty(len(examples), object)
+    array[:] = [context + example.SerializeToString() for example in examples]
+    return array
+
+
+def _shape(array: npt.NDArray[Any]) -> str:
+    return f"[{','.join(map(str, array.shape))}]"
+
+
+def _enum_name(array: npt.NDArray[Any]) -> str:
+    return messages.DataType.Name(dtype_of(array).number)
+
+
+def _check_class_tensor(
+    array: npt.NDArray[Any], rows: int, kind: str, dtype: str, numpy_type: Any
+) -> None:
+    if array.ndim != 2:
+        raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+    if array.dtype != numpy_type:
+        raise invalid(f"Expected {kind} Tensor of {dtype}. Got: {_enum_name(array)}")
+    if array.shape[0] != rows:
+        raise invalid(f"Expected {kind} output batch size of {rows}. Got: {array.shape[0]}")
+
+
+def _classification_result(
+    outputs: Mapping[str, npt.NDArray[Any]], rows: int
+) -> messages.ClassificationResult:
+    classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
+    if classes is not None:
+        _check_class_tensor(classes, rows, "classes", "DT_STRING", object)
+    if scores is not None:
+        _check_class_tensor(scores, rows, "scores", "DT_FLOAT", np.float32)
+    if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
+        raise invalid(
+            "Tensors class and score should match in dim_size(1). Got "
+            f"{classes.shape[1]} vs. {scores.shape[1]}"
+        )
+    width = next(array.shape[1] for array in (classes, scores) if array is not None)
+    result = messages.ClassificationResult()
+    for row in range(rows):
+        classifications = result.classifications.add()
+        for column in range(width):
+            one = classifications.classes.add()
+            if classes is not None:
+                # Labels are bytes; a proto3 string holds only those that are UTF-8.
+                one.label = classes[row, column].decode("utf-8", "replace")
+            if scores is not None:
+                one.score = float(scores[row, column])
+    return result
+
+
+def _regression_result(array: npt.NDArray[Any], rows: int) -> messages.RegressionResult:
+    if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
+        raise invalid(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            + _shape(array)
+        )
+    if array.shape[0] != rows:
+        raise invalid(
+            f"Input batch size did not match output batch size: {rows} vs. {array.shape[0]}"
+        )
+    if array.dtype != np.float32:
+        raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_enum_name(array)}")
+    result = messages.RegressionResult()
+    for value in array.ravel().tolist():
+        result.regressions.add(value=value)
+    return result
+
+
+def multi_inference(
+    servable: Servable, request: messages.MultiInferenceRequest, call: Call
+) -> messages.MultiInferenceResponse:
+    """Answers MultiInference: several signatures on the same examples, in one run.
+
+    Raises:
+        StatusError: As `classify` and `regress`, or the tasks do not go together.
+    """
+    definitions = _task_signatures(servable, request, call)
+    feeds = {definition.inputs[_INPUTS].name for definition in definitions}
+    fetches = sorted(
+        {info.name for definition in definitions for info in definition.outputs.values()}
+    )
+    examples = _serialized_examples(request.input)
+    arrays = servable.run_tensors(
+        dict.fromkeys(sorted(feeds), examples), fetches, timeout=call.timeout
+    )
+    by_tensor = dict(zip(fetches, arrays, strict=True))
+    call.metrics.examples(servable.name, len(examples))
+    response = messages.MultiInferenceResponse()
+    for task, definition in zip(request.tasks, definitions, strict=True):
+        outputs = {alias: by_tensor[info.name] for alias, info in definition.outputs.items()}
+        spec = model_spec(task.model_spec.name, task.model_spec.signature_name, servable.version)
+        result = response.results.add(model_spec=spec)
+        if task.method_name == CLASSIFY_METHOD:
+            result.classification_result.CopyFrom(_classification_result(outputs, len(examples)))
+        else:
+            result.regression_result.CopyFrom(_regression_result(outputs[_OUTPUTS], len(examples)))
+    return response
+
+
+def _task_signatures(
+    servable: Servable, request: messages.MultiInferenceRequest, call: Call
+) -> list[messages.SignatureDef]:
+    definitions: list[messages.SignatureDef] = []
+    model, seen = "", set()
+    for task in request.tasks:
+        if not task.model_spec.name:
+            raise invalid("Found ModelSpec with an empty model name.")
+        model = model or task.model_spec.name
+        if model != task.model_spec.name:
+            raise invalid(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
+        name = task.model_spec.signature_name or SERVING_DEFAULT
+        if name in seen:
+            raise invalid(f"Duplicate evaluation of signature: {name}")
+        seen.add(name)
+        definition = servable.signatures.get(name)
+        if definition is None:
+            raise invalid(f"Requested signature not found in model graph: {name}")
+        if task.method_name == CLASSIFY_METHOD:
+            _check_classification(definition, call)
+        elif task.method_name == REGRESS_METHOD:
+            _check_regression(definition, call)
+        else:
+            raise StatusError(
+                Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
+            )
+        definitions.append(definition)
+    return definitions

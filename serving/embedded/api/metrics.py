@@ -1,0 +1,196 @@
+"""The server's metrics, kept by prometheus_client and shown under TensorFlow Serving's names."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from shortlist.serving.embedded.api.interfaces import Code
+
+__all__ = ["CONTENT_TYPE", "DEFAULT_PATH", "Metrics"]
+
+DEFAULT_PATH: Final = "/monitoring/prometheus/metrics"
+CONTENT_TYPE: Final = "text/plain"
+
+
+def _exponential(scale: float, growth: float, count: int) -> list[float]:
+    """Upper bounds of `monitoring::Buckets::Exponential`; the last bucket is open."""
+    return [scale * growth**power for power in range(count)]
+
+
+_MAX_CHILDREN: Final = 2000
+_OTHERS: Final = "(others)"
+_LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
+
+
+class _Family:
+    """One metric: TensorFlow's name, and the collector that holds its values."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        kind: type[Counter | Gauge | Histogram],
+        name: str,
+        labels: Sequence[str] = (),
+        buckets: Sequence[float] = (),
+    ) -> None:
+        self.tensorflow_name = name
+        self.exposed_name = re.sub(r"[^a-zA-Z0-9_]", ":", name)
+        self.kind = kind.__name__.lower()
+        # prometheus_client insists on a suffix for counters, so its own name for the
+        # collector is not the one shown.
+        inner = re.sub(r"[^a-zA-Z0-9_]", "_", name).strip("_")
+        self.collector: Counter | Gauge | Histogram
+        if issubclass(kind, Histogram):
+            self.collector = kind(inner, name, labels, registry=registry, buckets=buckets)
+        else:
+            self.collector = kind(inner, name, labels, registry=registry)
+
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def at(self, *labels: str) -> Any:
+        """The counter or histogram with these label values."""
+        child = self._children.get(labels)
+        if child is None:
+            if len(self._children) >= _MAX_CHILDREN:
+                # Names of models come from clients, right or not: there is no end of them.
+                labels = (_OTHERS, *labels[1:])
+            child = self.collector.labels(*labels) if labels else self.collector
+            self._children[labels] = child
+        return child
+
+    def lines(self) -> Iterable[str]:
+        yield f"# TYPE {self.exposed_name} {self.kind}"
+        for metric in self.collector.collect():
+            for sample in metric.samples:
+                suffix = sample.name[len(metric.name) :]
+                if suffix == "_created":
+                    continue
+                if self.kind == "counter":
+                    suffix = ""
+                labels = ",".join(
+                    f'{key}="{_escape(_bound(value) if key == "le" else value)}"'
+                    for key, value in sample.labels.items()
+                )
+                yield f"{self.exposed_name}{suffix}{{{labels}}} {_number(sample.value)}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _bound(value: str) -> str:
+    return value if value == "+Inf" else f"{float(value):g}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+class Metrics:
+    """What the real server counts and measures; one per server."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._families: list[_Family] = []
+
+        def add(
+            kind: type[Counter | Gauge | Histogram],
+            name: str,
+            labels: Sequence[str] = (),
+            buckets: Sequence[float] = (),
+        ) -> _Family:
+            family = _Family(registry, kind, name, labels, buckets)
+            self._families.append(family)
+            return family
+
+        serving = "/tensorflow/serving/"
+        self._load_attempts = add(
+            Counter, "/tensorflow/cc/saved_model/load_attempt_count", ("model_path", "status")
+        )
+        self._load_latency = add(
+            Counter, "/tensorflow/cc/saved_model/load_latency", ("model_path",)
+        )
+        self._queuing = add(
+            Histogram,
+            serving + "batching_session/queuing_latency",
+            ("thread_pool_name",),
+            _exponential(100, 1.2, 52),
+        )
+        self._wrapped_runs = add(Counter, serving + "batching_session/wrapped_run_count")
+        add(Gauge, serving + "mlmd_map", ("model_name", "version"))
+        self._warmup_latency = add(
+            Histogram, serving + "model_warmup_latency", ("model_path", "status"), _LATENCY_BUCKETS
+        )
+        self._warmup_records = add(
+            Counter, serving + "model_warmup_records_read", ("model_path", "status")
+        )
+        self._requests = add(Counter, serving + "request_count", ("model_name", "status"))
+        self._examples = add(Counter, serving + "request_example_count_total", ("model",))
+        self._example_counts = add(
+            Histogram, serving + "request_example_counts", ("model",), _exponential(1, 2, 15)
+        )
+        self._latency = add(
+            Histogram,
+            serving + "request_latency",
+            ("model_name", "API", "entrypoint"),
+            _LATENCY_BUCKETS,
+        )
+        add(Counter, serving + "request_log_count", ("model_name", "status"))
+        self._runtime = add(
+            Histogram,
+            serving + "runtime_latency",
+            ("model_name", "API", "runtime"),
+            _LATENCY_BUCKETS,
+        )
+
+    def request(self, model: str, code: Code) -> None:
+        """Counts an answered request."""
+        self._requests.at(model, code.name).inc()
+
+    def request_latency(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
+        """Measures a request that went well."""
+        self._latency.at(model, api, entrypoint).observe(seconds * 1e6)
+
+    def runtime_latency(self, model: str, api: str, seconds: float) -> None:
+        """Measures the part of a request that the runtime took."""
+        self._runtime.at(model, api, "TF1").observe(seconds * 1e6)
+
+    def examples(self, model: str, count: int) -> None:
+        """Counts the examples of one request."""
+        self._examples.at(model).inc(count)
+        self._example_counts.at(model).observe(count)
+
+    def load(self, path: str, seconds: float, *, ok: bool) -> None:
+        """Counts an attempt to load a version."""
+        status = "success" if ok else "fail"
+        self._load_attempts.at(path, status).inc()
+        if ok:
+            self._load_latency.at(path).inc(seconds * 1e6)
+
+    def warmup(self, path: str, records: int, seconds: float, status: str) -> None:
+        """Measures the warm-up of a version; `status` is the one of its last record."""
+        self._warmup_records.at(path, status).inc(records)
+        self._warmup_latency.at(path, status).observe(seconds * 1e6)
+
+    def batch(self, thread_pool: str, queued_seconds: Iterable[float]) -> None:
+        """Counts one run on behalf of the requests that waited this long."""
+        self._wrapped_runs.at().inc()
+        for seconds in queued_seconds:
+            self._queuing.at(thread_pool).observe(seconds * 1e6)
+
+    def value(self, name: str) -> int:
+        """First value of the metric with this TensorFlow name, 0 if there is none."""
+        for family in self._families:
+            if family.tensorflow_name == name:
+                for metric in family.collector.collect():
+                    for sample in metric.samples:
+                        if not sample.name.endswith("_created"):
+                            return int(sample.value)
+        return 0
+
+    def page(self) -> bytes:
+        """The page for Prometheus."""
+        lines = [line for family in self._families for line in family.lines()]
+        return ("\n".join(lines) + "\n").encode()

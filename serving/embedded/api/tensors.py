@@ -1,0 +1,186 @@
+"""`TensorProto` messages to numpy arrays and back, as TensorFlow itself reads and writes them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.clients.wire import messages
+from shortlist.serving.embedded.api.dtypes import DTYPES, Dtype, dtype_of
+
+__all__ = ["TensorParseError", "encode_tensor", "encode_varint", "parse_tensor"]
+
+_MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
+# A message of a few bytes may ask for any number of repeated values. The real server
+# tries to allocate them; here such a tensor is refused like one it cannot allocate.
+_MAX_FILLED_BYTES: Final = 16 * 1024 * 1024
+_STRING_BYTES: Final = 64  # of one string, here and in the runtime, before its first character
+_PACKED_FLOATS: Final = {np.dtype(np.float32): 5, np.dtype(np.float64): 6}
+
+
+class TensorParseError(ValueError):
+    """The message is no tensor: its shape, type or content contradict one another."""
+
+
+def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
+    """The array that a `TensorProto` stands for.
+
+    As in `tensorflow::Tensor::FromProto`: values that are missing repeat the last one given
+    (zero or empty if none is), values beyond the shape are ignored, an unknown rank is a
+    scalar.
+
+    Raises:
+        TensorParseError: TensorFlow would not parse it either.
+    """
+    dtype = DTYPES.get(proto.dtype)
+    if dtype is None:
+        raise TensorParseError(f"no tensor can have type {proto.dtype}")
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if shape and (min(shape) < 0 or len(shape) > _MAX_RANK):
+        raise TensorParseError(f"no tensor can have shape {list(shape)}")
+    size = math.prod(shape)
+    if size and proto.tensor_content:
+        return _from_content(proto.tensor_content, dtype, shape, size)
+    values = _values(proto, dtype)
+    if len(values) < size:
+        is_string = dtype.numpy == np.object_
+        if size * (_STRING_BYTES if is_string else values.itemsize) > _MAX_FILLED_BYTES:
+            raise TensorParseError(f"a tensor of shape {list(shape)} does not fit into memory")
+        filled = np.empty(size, values.dtype)
+        filled[: len(values)] = values
+        empty: Any = b"" if dtype.numpy == np.object_ else 0
+        filled[len(values) :] = values[-1] if len(values) else empty
+        values = filled
+    try:
+        return values[:size].reshape(shape)
+    except ValueError as exc:  # no elements, but dimensions whose product numpy cannot hold
+        raise TensorParseError(f"no tensor can have shape {list(shape)}") from exc
+
+
+def _values(proto: messages.TensorProto, dtype: Dtype) -> npt.NDArray[Any]:
+    """What the typed field holds, as a flat array."""
+    field = getattr(proto, dtype.field)
+    if dtype.field == "string_val":
+        return _objects(field)
+    if dtype.field == "half_val":
+        return np.array(field, np.int32).astype(np.uint16).view(dtype.numpy)
+    if dtype.field == "int_val":
+        # int_val is 32 bits wide; narrower types keep the low ones.
+        return np.array(field, np.int32).astype(dtype.numpy)
+    if dtype.field in ("scomplex_val", "dcomplex_val"):
+        part = np.float32 if dtype.field == "scomplex_val" else np.float64
+        parts = np.array(field, part)
+        return parts[: len(parts) // 2 * 2].view(dtype.numpy)
+    return np.array(field, dtype.numpy)
+
+
+def _from_content(
+    content: bytes, dtype: Dtype, shape: tuple[int, ...], size: int
+) -> npt.NDArray[Any]:
+    if dtype.numpy == np.object_:
+        return _objects(_decode_strings(content, size)).reshape(shape)
+    if len(content) != size * np.dtype(dtype.numpy).itemsize:
+        raise TensorParseError(f"tensor_content has {len(content)} bytes for shape {list(shape)}")
+    if dtype.numpy == np.bool_:
+        return (np.frombuffer(content, np.uint8) != 0).reshape(shape)
+    return np.frombuffer(content, dtype.numpy).reshape(shape)
+
+
+def _decode_strings(content: bytes, size: int) -> list[bytes]:
+    """Strings in tensor_content: all lengths as varints, then all bytes."""
+    lengths, position = [], 0
+    for _ in range(size):
+        length, shift = 0, 0
+        while True:
+            if position >= len(content) or shift > 63:
+                raise TensorParseError("tensor_content ends within its list of lengths")
+            byte = content[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if position + sum(lengths) != len(content):
+        raise TensorParseError("tensor_content does not hold the strings it announces")
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings
+
+
+def _objects(values: Sequence[bytes]) -> npt.NDArray[Any]:
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    return array
+
+
+def encode_tensor(array: npt.NDArray[Any], *, as_content: bool = False) -> bytes:
+    """The serialised `TensorProto` of an array, as the real server answers it.
+
+    Args:
+        array: What the runtime returned.
+        as_content: Write `tensor_content` in place of the typed field
+            (`--enable_serialization_as_tensor_content`).
+    """
+    if not as_content:
+        number = _PACKED_FLOATS.get(array.dtype)
+        if number is not None:
+            # The packed field of floats is their little-endian bytes: no value is touched.
+            head = _head(array, 1 if number == 5 else 2)
+            if not array.size:
+                return head
+            data = array.tobytes()
+            return b"".join((head, bytes((number << 3 | 2,)), encode_varint(len(data)), data))
+    dtype = dtype_of(array)
+    proto = messages.TensorProto(dtype=dtype.number)  # type: ignore[arg-type]
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if as_content:
+        proto.tensor_content = _content(array, dtype)
+    else:
+        getattr(proto, dtype.field).extend(_field_values(array, dtype))
+    return proto.SerializeToString()
+
+
+def _head(array: npt.NDArray[Any], number: int) -> bytes:
+    """The fields dtype and tensor_shape."""
+    dims = b"".join(
+        b"\x12" + bytes((len(dim),)) + dim
+        for dim in (b"\x08" + encode_varint(size) if size else b"" for size in array.shape)
+    )
+    return b"".join((b"\x08", bytes((number,)), b"\x12", encode_varint(len(dims)), dims))
+
+
+def _field_values(array: npt.NDArray[Any], dtype: Dtype) -> list[Any]:
+    flat = array.ravel()
+    if dtype.field == "half_val":
+        return flat.view(np.uint16).tolist()
+    if dtype.field == "scomplex_val":
+        return flat.view(np.float32).tolist()
+    if dtype.field == "dcomplex_val":
+        return flat.view(np.float64).tolist()
+    return flat.tolist()
+
+
+def _content(array: npt.NDArray[Any], dtype: Dtype) -> bytes:
+    if dtype.field != "string_val":
+        return array.tobytes()
+    strings = array.ravel().tolist()
+    return b"".join([encode_varint(len(value)) for value in strings] + strings)
+
+
+def encode_varint(value: int) -> bytes:
+    """A non-negative number in protobuf's base-128 form."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,66 @@
+"""Reads protobuf messages in text form from files, failing as the real server does."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Final, TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+
+__all__ = ["read_text_message"]
+
+log = logging.getLogger(__name__)
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+# TensorFlow's mapping of errno, as far as opening and reading a file can set it.
+_CODES: Final = {
+    errno.EINVAL: Code.INVALID_ARGUMENT,
+    errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
+    errno.ENOENT: Code.NOT_FOUND,
+    errno.ENODEV: Code.NOT_FOUND,
+    errno.ENXIO: Code.NOT_FOUND,
+    errno.EACCES: Code.PERMISSION_DENIED,
+    errno.EPERM: Code.PERMISSION_DENIED,
+    errno.ENOTDIR: Code.FAILED_PRECONDITION,
+    errno.EISDIR: Code.FAILED_PRECONDITION,
+    errno.ENOMEM: Code.RESOURCE_EXHAUSTED,
+    errno.EMFILE: Code.RESOURCE_EXHAUSTED,
+    errno.ENFILE: Code.RESOURCE_EXHAUSTED,
+    errno.EAGAIN: Code.UNAVAILABLE,
+    errno.EINTR: Code.UNAVAILABLE,
+}
+
+
+def _io_error(path: Path, number: int | None) -> StatusError:
+    code = _CODES.get(number or 0, Code.UNKNOWN)
+    return StatusError(code, f"{path}; {os.strerror(number or errno.EIO)}")
+
+
+def read_text_message(path: Path, message: AnyMessage) -> AnyMessage:
+    """Fills `message` from a file in protobuf's text form, and returns it.
+
+    Raises:
+        StatusError: The file cannot be read, is empty (the real server maps it into
+            memory, which an empty file refuses), or does not hold such a message.
+    """
+    try:
+        if path.is_dir():
+            raise _io_error(path, errno.ENODEV)
+        data = path.read_bytes()
+    except OSError as exc:
+        raise _io_error(path, exc.errno) from exc
+    if not data:
+        raise _io_error(path, errno.EINVAL)
+    try:
+        text_format.Parse(data.decode("utf-8"), message)
+    except (text_format.ParseError, UnicodeDecodeError) as exc:
+        log.error(
+            "Error parsing text-format tensorflow.serving.%s: %s", message.DESCRIPTOR.name, exc
+        )
+        raise StatusError(Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{path}'") from exc
+    return message

@@ -1,0 +1,347 @@
+"""The gRPC transport: TensorFlow Serving's services on grpcio's server."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from shortlist.clients.wire import messages, methods
+from shortlist.serving.embedded.api import examples, inference
+from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.inference import Call, InferenceOptions
+from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.metrics import Metrics
+
+__all__ = ["GrpcOptions", "GrpcServer", "start_grpc"]
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_LIMIT: Final = 1024
+_STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_MAX_WATCHERS: Final = 8
+_FOREVER: Final = 86400.0  # grpcio says some 300 years where a call has no deadline
+# A run is cut off a little after its caller's deadline: by then gRPC itself has told the caller,
+# always in the same words, whichever side of the connection was faster.
+_AFTER_DEADLINE: Final = 0.2
+
+Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpcOptions:
+    """How the gRPC server behaves.
+
+    Attributes:
+        max_threads: `--grpc_max_threads`; one call fewer than this runs at once, as in the
+            real server, where one thread waits for calls. More are refused.
+        channel_arguments: grpc's own, from `--grpc_channel_arguments`.
+        ssl: Key, certificate and client verification for TLS.
+        health_service: `--enable_grpc_healthcheck_service`.
+        max_request_bytes: Longer messages are refused.
+    """
+
+    max_threads: int = 8
+    channel_arguments: Sequence[tuple[str, str | int]] = ()
+    ssl: messages.SSLConfig | None = None
+    health_service: bool = False
+    max_request_bytes: int = 2**31 - 1
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
+
+
+class _Services(grpc.GenericRpcHandler):
+    """All methods of all services, on serialised messages."""
+
+    def __init__(self, source: ServableSource, options: GrpcOptions, metrics: Metrics) -> None:
+        self._source = source
+        self._options = options
+        self._metrics = metrics
+        self.running = 0
+        self._lock = threading.Lock()
+        behaviours: dict[methods.Method, Behaviour] = {
+            methods.PREDICT: self._predict,
+            methods.CLASSIFY: self._classify,
+            methods.REGRESS: self._regress,
+            methods.MULTI_INFERENCE: self._multi_inference,
+            methods.GET_MODEL_METADATA: self._metadata,
+            methods.GET_MODEL_STATUS: self._status,
+            methods.HANDLE_RELOAD_CONFIG_REQUEST: self._reload,
+        }
+        if options.health_service:
+            behaviours[methods.HEALTH_CHECK] = self._health_check
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            method.path: grpc.unary_unary_rpc_method_handler(self._counted(behaviour))
+            for method, behaviour in behaviours.items()
+        }
+        if options.health_service:
+            self._handlers[methods.HEALTH_WATCH.path] = grpc.unary_stream_rpc_method_handler(
+                self._health_watch
+            )
+        self._watchers = threading.BoundedSemaphore(_MAX_WATCHERS)
+        self.stopping = threading.Event()
+        self._unimplemented: Any = grpc.stream_stream_rpc_method_handler(_refuse_unimplemented)
+        self._exhausted: Any = grpc.unary_unary_rpc_method_handler(_refuse_exhausted)
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler of one call; asked for by the thread that waits for calls."""
+        handler = self._handlers.get(details.method)
+        if handler is None:
+            return self._unimplemented
+        if self.running >= self._options.max_threads - 1 and not handler.response_streaming:
+            return self._exhausted
+        return handler
+
+    def _counted(self, behaviour: Behaviour) -> Behaviour:
+        def run(data: bytes, context: grpc.ServicerContext) -> bytes:
+            with self._lock:
+                self.running += 1
+            try:
+                return behaviour(data, context)
+            except StatusError as exc:
+                _abort(context, exc)
+            except DecodeError:
+                context.abort(grpc.StatusCode.INTERNAL, "")
+            except Exception:
+                log.exception("a call ended in an internal error")
+                context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+            finally:
+                with self._lock:
+                    self.running -= 1
+
+        return run
+
+    def _call(self, context: grpc.ServicerContext) -> Call:
+        remaining: float | None = context.time_remaining()
+        timeout = None
+        if remaining is not None and remaining <= _FOREVER:
+            timeout = remaining + _AFTER_DEADLINE
+        return Call(options=self._options.inference, metrics=self._metrics, timeout=timeout)
+
+    def _acquire(self, spec: messages.ModelSpec) -> AbstractContextManager[Servable]:
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        choice = spec.WhichOneof("version_choice")
+        return self._source.acquire(
+            spec.name,
+            version=spec.version.value if choice == "version" else None,
+            label=spec.version_label if choice == "version_label" else None,
+        )
+
+    def _measured(self, spec: messages.ModelSpec, api: str, run: Callable[[], bytes]) -> bytes:
+        """Runs a call that the real server counts."""
+        started = time.perf_counter()
+        code = Code.OK
+        try:
+            answer = run()
+        except StatusError as exc:
+            code = exc.code
+            raise
+        else:
+            self._metrics.request_latency(spec.name, api, "GRPC", time.perf_counter() - started)
+            return answer
+        finally:
+            self._metrics.request(spec.name, code)
+
+    def _predict(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.PredictRequest.FromString(data)
+        call = self._call(context)
+
+        def run() -> bytes:
+            _need_model_spec(request)
+            with self._acquire(request.model_spec) as servable:
+                return inference.predict(servable, request, call)
+
+        return self._measured(request.model_spec, "Predict", run)
+
+    def _classify(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.ClassificationRequest.FromString(data)
+        call = self._call(context)
+
+        def run() -> bytes:
+            _need_model_spec(request)
+            with self._acquire(request.model_spec) as servable:
+                return examples.classify(servable, request, call).SerializeToString()
+
+        return self._measured(request.model_spec, "Classify", run)
+
+    def _regress(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.RegressionRequest.FromString(data)
+        call = self._call(context)
+
+        def run() -> bytes:
+            _need_model_spec(request)
+            with self._acquire(request.model_spec) as servable:
+                return examples.regress(servable, request, call).SerializeToString()
+
+        return self._measured(request.model_spec, "Regress", run)
+
+    def _multi_inference(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.MultiInferenceRequest.FromString(data)
+        spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
+        with self._acquire(spec) as servable:
+            answer = examples.multi_inference(servable, request, self._call(context))
+        return answer.SerializeToString()
+
+    def _metadata(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.GetModelMetadataRequest.FromString(data)
+        _need_model_spec(request)
+        inference.check_metadata_fields(request.metadata_field)
+        with self._acquire(request.model_spec) as servable:
+            return inference.metadata(servable).SerializeToString()
+
+    def _status(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.GetModelStatusRequest.FromString(data)
+        _need_model_spec(request)
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        return inference.status(self._source, spec.name, version).SerializeToString()
+
+    def _reload(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.ReloadConfigRequest.FromString(data)
+        before = {name: self._metrics.value(name) for name in request.metric_names}
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        self._source.reload(request.config, wanted=context.is_active)
+        response = messages.ReloadConfigResponse()
+        response.status.SetInParent()
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - value)
+        return response.SerializeToString()
+
+    def _health_check(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        request = messages.HealthCheckRequest.FromString(data)
+        if request.service:
+            raise StatusError(Code.NOT_FOUND, "service name unknown")
+        return _health(messages.HealthCheckResponse.SERVING)
+
+    def _health_watch(self, data: bytes, context: grpc.ServicerContext) -> Any:
+        """One answer, for the state never changes; then the stream stays open."""
+        request = messages.HealthCheckRequest.FromString(data)
+        if not self._watchers.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
+        try:
+            response = messages.HealthCheckResponse
+            yield _health(response.SERVICE_UNKNOWN if request.service else response.SERVING)
+            ended = threading.Event()
+            if not context.add_callback(ended.set):
+                return
+            while not ended.wait(0.5) and not self.stopping.is_set():
+                pass
+        finally:
+            self._watchers.release()
+
+
+def _health(status: Any) -> bytes:
+    return messages.HealthCheckResponse(status=status).SerializeToString()
+
+
+def _need_model_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+
+
+def _abort(context: grpc.ServicerContext, error: StatusError) -> NoReturn:
+    text = error.message.encode("utf-8", "replace")
+    details = error.message
+    if len(text) > _MESSAGE_LIMIT:
+        details = text[:_MESSAGE_LIMIT].decode("utf-8", "ignore") + "...TRUNCATED"
+    context.abort(_STATUS_CODES[int(error.code)], details)
+
+
+def _refuse_unimplemented(requests: Any, context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+def _refuse_exhausted(data: bytes, context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+
+
+class GrpcServer:
+    """A running gRPC server.
+
+    Attributes:
+        port: The port it listens on; 0 if it has only a socket path.
+    """
+
+    def __init__(self, server: grpc.Server, services: _Services, port: int) -> None:
+        self._server = server
+        self._services = services
+        self.port = port
+
+    @property
+    def running_calls(self) -> int:
+        """Calls being answered at this moment."""
+        return self._services.running
+
+    def stop(self, grace: float | None = None) -> None:
+        """Takes no new calls, waits up to `grace` seconds for those in flight."""
+        self._services.stopping.set()
+        self._server.stop(grace).wait()
+
+
+def start_grpc(
+    source: ServableSource,
+    *,
+    host: str,
+    port: int,
+    socket_path: str = "",
+    options: GrpcOptions | None = None,
+    metrics: Metrics | None = None,
+) -> GrpcServer:
+    """Serves gRPC until the returned server is stopped.
+
+    Args:
+        source: Where servables come from.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        socket_path: A UNIX socket to listen on as well.
+        options: Limits and services.
+        metrics: Where calls are counted.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    options = options or GrpcOptions()
+    services = _Services(source, options, metrics or Metrics())
+    arguments: dict[str, str | int] = {
+        "grpc.so_reuseport": 0,
+        **dict(options.channel_arguments),
+        # Whatever an argument says: the real server sets these after its arguments.
+        "grpc.max_receive_message_length": options.max_request_bytes,
+        "grpc.max_send_message_length": -1,
+    }
+    # Refusals and health streams need threads too, besides the calls that may run.
+    pool = ThreadPoolExecutor(options.max_threads + _MAX_WATCHERS + 1, thread_name_prefix="grpc")
+    server = grpc.server(pool, handlers=[services], options=list(arguments.items()))
+    try:
+        bound = _listen(server, f"{_bracketed(host)}:{port}", options.ssl)
+        if socket_path:
+            _listen(server, f"unix:{socket_path}", options.ssl)
+    except RuntimeError as exc:
+        raise OSError(f"cannot listen for gRPC on {host}:{port}: {exc}") from exc
+    server.start()
+    return GrpcServer(server, services, bound)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _listen(server: grpc.Server, address: str, ssl: messages.SSLConfig | None) -> int:
+    if ssl is None:
+        return server.add_insecure_port(address)
+    credentials = grpc.ssl_server_credentials(
+        [(ssl.server_key.encode(), ssl.server_cert.encode())],
+        root_certificates=ssl.custom_ca.encode() or None,
+        require_client_auth=ssl.client_verify,
+    )
+    return server.add_secure_port(address, credentials)

@@ -1,0 +1,1 @@
+"""Which versions are loaded, and how they come and go."""

@@ -1,0 +1,178 @@
+"""The server without its ports: configuration, watcher, manager and labels put together."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError, VersionStatus
+from shortlist.serving.embedded.lifecycle.labels import LabelMap, assign_labels, version_of_label
+from shortlist.serving.embedded.lifecycle.loading import LoadServable, RetryPolicy
+from shortlist.serving.embedded.lifecycle.manager import Manager
+from shortlist.serving.embedded.lifecycle.model_config import (
+    PLATFORMS,
+    ModelSettings,
+    check_list,
+    check_platforms,
+    models_of,
+)
+from shortlist.serving.embedded.lifecycle.states import StateBoard, describe_unavailable
+from shortlist.serving.embedded.lifecycle.watcher import Watcher
+
+__all__ = ["CoreOptions", "ServerCore"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreOptions:
+    """How models are watched and loaded.
+
+    Attributes:
+        poll_interval: Seconds between two looks at the base paths; 0 looks once, less never.
+        load_threads: Loads at a time, after the first configuration; 0 counts as 1.
+        retries: How often a failed load is tried again.
+        allow_labels_for_unavailable: Whether a new label may point at a version that is
+            not loaded.
+        platforms: Values of `model_platform` that are served.
+    """
+
+    poll_interval: float = 1.0
+    load_threads: int = 0
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    allow_labels_for_unavailable: bool = False
+    platforms: Sequence[str] = PLATFORMS
+
+
+class ServerCore:
+    """Serves the models of a configuration, which can be replaced while it runs.
+
+    Satisfies `interfaces.ServableSource`.
+
+    Args:
+        load: Loads one version of a model from a path, warmed up.
+        options: How models are watched and loaded.
+    """
+
+    def __init__(self, load: LoadServable, options: CoreOptions) -> None:
+        self._options = options
+        self._board = StateBoard()
+        # All models of the first configuration load at once, as far as the machine can.
+        self._manager = Manager(
+            load,
+            self._board,
+            retries=options.retries,
+            load_threads=4 * len(os.sched_getaffinity(0)),
+        )
+        self._watcher = Watcher(self._manager.aspire, interval=options.poll_interval)
+        self._labels: LabelMap = {}
+        self._config = ModelServerConfig()
+        self._started = False
+        self._reloading = threading.Lock()
+
+    def acquire(
+        self, name: str, *, version: int | None = None, label: str | None = None
+    ) -> AbstractContextManager[Servable]:
+        """A loaded servable, kept from unloading until the context ends.
+
+        Raises:
+            StatusError: No such model, version or label is available; at the latest when
+                the context is entered.
+        """
+        if not name:
+            raise StatusError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        if label is not None:
+            version = version_of_label(self._labels, name, label)
+        return self._manager.acquire(name, version)
+
+    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+        """States of a model's versions, highest version first, or of one of them.
+
+        Raises:
+            StatusError: NOT_FOUND; nothing is known of the model or of the version.
+        """
+        return self._board.statuses(name, version)
+
+    def reload(
+        self, config: ModelServerConfig, *, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Replaces the whole configuration; waits for models that are new.
+
+        As in the real server, this is no transaction: when a new model does not become
+        available, all other changes have been made.
+
+        Args:
+            config: The new configuration.
+            wanted: Asked now and then while waiting; False gives up waiting.
+
+        Raises:
+            StatusError: The configuration was refused, a new model did not become
+                available, or nobody waits any more (CANCELLED).
+        """
+        while not self._reloading.acquire(timeout=0.2):
+            if not wanted():
+                raise StatusError(Code.CANCELLED, "The call ended while another reload ran")
+        try:
+            self._reload(config, wanted)
+        finally:
+            self._reloading.release()
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """Stops watching and closes what is loaded.
+
+        Args:
+            timeout: Seconds that requests in flight may take.
+        """
+        self._watcher.stop()
+        self._manager.stop(timeout)
+
+    def _reload(self, config: ModelServerConfig, wanted: Callable[[], bool]) -> None:
+        kind = config.WhichOneof("config")
+        current = self._config.WhichOneof("config")
+        if current is not None and kind != current and config != self._config:
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                "Cannot transition to requested config. It is only legal to transition "
+                "from one ModelConfigList to another.",
+            )
+        if kind is None:
+            log.info("the configuration is empty; nothing to do")
+            return
+        if kind == "custom_model_config":
+            raise StatusError(
+                Code.UNIMPLEMENTED, "ModelServer does not yet support custom model config."
+            )
+        check_list(config)
+        check_platforms(self._config, config)
+        # Labels are checked before versions load, against what is available now; and a
+        # configuration whose labels are refused is the one that the next is compared with.
+        self._config = ModelServerConfig()
+        self._config.CopyFrom(config)
+        self._labels = assign_labels(
+            {model.name: model.version_labels for model in config.model_config_list.config},
+            self._labels,
+            self._board.available,
+            allow_unavailable=self._options.allow_labels_for_unavailable,
+        )
+        self._apply(models_of(config, self._options.platforms), wanted)
+
+    def _apply(self, models: Sequence[ModelSettings], wanted: Callable[[], bool]) -> None:
+        first = not self._started
+        events = 0 if first else self._board.events
+        new = {model.name for model in models} - self._watcher.names
+        self._watcher.update(models)
+        if first:
+            self._started = True
+            self._manager.start()
+            self._watcher.start()
+        settled = self._board.wait_settled(new, after=events, wanted=wanted)
+        if first:
+            self._manager.set_load_threads(self._options.load_threads)
+        if settled is None:
+            raise StatusError(Code.CANCELLED, "The call ended before all models were available")
+        failure = describe_unavailable(settled, "servable" if first else "model")
+        if failure is not None:
+            raise StatusError(Code.UNKNOWN, failure)

@@ -1,0 +1,124 @@
+"""Loaded versions in the hands of requests: a version is unloaded when the last one is done."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+
+__all__ = ["Handle", "Lease", "ServingMap"]
+
+
+class Handle:
+    """A loaded servable and the number of requests that use it."""
+
+    __slots__ = ("_closing", "_idle", "_users", "servable")
+
+    def __init__(self, servable: Servable) -> None:
+        self.servable = servable
+        self._idle = threading.Condition(threading.Lock())
+        self._users = 0
+        self._closing = False
+
+    def try_enter(self) -> bool:
+        """Counts a request in; False once the servable is on its way out."""
+        with self._idle:
+            if self._closing:
+                return False
+            self._users += 1
+            return True
+
+    def leave(self) -> None:
+        """Counts a request out."""
+        with self._idle:
+            self._users -= 1
+            if self._closing and not self._users:
+                self._idle.notify_all()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Lets no request in any more and waits for those inside.
+
+        Args:
+            timeout: Seconds; None for no end.
+
+        Returns:
+            Whether all are out.
+        """
+        with self._idle:
+            self._closing = True
+            return self._idle.wait_for(lambda: not self._users, timeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    latest: Handle
+    versions: Mapping[int, Handle] = field(default_factory=dict)
+
+
+class ServingMap:
+    """Servables that requests can have; read without a lock, replaced whole."""
+
+    def __init__(self) -> None:
+        self._models: Mapping[str, _Model] = {}
+
+    def replace(self, handles: Mapping[str, Mapping[int, Handle]]) -> None:
+        """Puts new loaded versions, by model and number, in place of the old."""
+        self._models = {
+            name: _Model(latest=versions[max(versions)], versions=versions)
+            for name, versions in handles.items()
+            if versions
+        }
+
+    def enter(self, name: str, version: int | None) -> Handle:
+        """The handle of a version (the highest for None), with this request counted in.
+
+        Raises:
+            StatusError: NOT_FOUND; no such version is loaded.
+        """
+        while True:
+            model = self._models.get(name)
+            if model is not None:
+                handle = model.latest if version is None else model.versions.get(version)
+                if handle is None:
+                    break
+                if handle.try_enter():
+                    return handle
+                # It was replaced between the two lines; the map is new by now or soon.
+                if self._models.get(name) is not model:
+                    continue
+            break
+        request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {request}")
+
+
+class Lease:
+    """Context in which a request may run a servable."""
+
+    __slots__ = ("_handle", "_map", "_name", "_version")
+
+    def __init__(self, serving_map: ServingMap, name: str, version: int | None) -> None:
+        self._map = serving_map
+        self._name = name
+        self._version = version
+        self._handle: Handle | None = None
+
+    def __enter__(self) -> Servable:
+        """Takes the servable.
+
+        Raises:
+            StatusError: NOT_FOUND; no such version is loaded.
+        """
+        self._handle = self._map.enter(self._name, self._version)
+        return self._handle.servable
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Gives the servable back."""
+        if self._handle is not None:
+            self._handle.leave()
+            self._handle = None

@@ -1,0 +1,1 @@
+"""Loads SavedModels and runs their signatures."""

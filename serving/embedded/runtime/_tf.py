@@ -1,0 +1,120 @@
+"""The one module of the embedded server that imports TensorFlow: its runtime, not its API.
+
+`import tensorflow` spends most of its seconds on Keras, datasets and the public API,
+none of which serving needs: measured on 2 cores, 8 s against less than 1 s for the
+kernels and the C interface of the session alone. So the two packages on the way down
+(`tensorflow`, `tensorflow.python`) are entered without running their `__init__`; whoever
+asks one of them for a name of the public API gets it initialised then.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+
+# Both are read when TensorFlow is first imported.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class _DeferredPackage(ModuleType):
+    """A package whose submodules can be imported before its own `__init__` has run."""
+
+    def __getattr__(self, name: str) -> Any:
+        # `import` looks for dunders and for submodules that are still being imported.
+        if name.startswith("__") or f"{self.__name__}.{name}" in sys.modules:
+            raise AttributeError(name)
+        spec: ModuleSpec = self.__dict__["__spec__"]
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        assert spec.loader is not None
+        spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def _defer(name: str) -> None:
+    """Enters the package `name` without running it, unless somebody has run it already."""
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ImportError(
+            f"the embedded server needs {name}; install it with: pip install 'shortlist[embedded]'"
+        )
+    package = _DeferredPackage(name)
+    package.__spec__ = spec
+    package.__loader__ = spec.loader
+    package.__file__ = spec.origin
+    package.__package__ = name
+    package.__path__ = list(spec.submodule_search_locations or ())
+    sys.modules[name] = package
+    parent, _, leaf = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], leaf, package)
+
+
+_defer("tensorflow")
+_defer("tensorflow.python")
+
+from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2  # noqa: E402
+from tensorflow.python.client import pywrap_tf_session  # noqa: E402
+from tensorflow.python.framework import dtypes, errors, op_def_registry  # noqa: E402
+from tensorflow.python.lib.io import _pywrap_record_io  # noqa: E402
+
+__all__ = [
+    "config_pb2",
+    "dtypes",
+    "errors",
+    "load_scann_ops",
+    "meta_graph_pb2",
+    "op_def_registry",
+    "public_api",
+    "pywrap_tf_session",
+    "read_records",
+    "saved_model_pb2",
+    "tensor_pb2",
+    "types_pb2",
+]
+
+
+def load_scann_ops() -> None:
+    """Registers the ScaNN ops with the runtime, without scann's Python side.
+
+    Raises:
+        ImportError: scann is not installed, or its library does not fit this TensorFlow.
+    """
+    spec = importlib.util.find_spec("scann")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "scann is not installed; install it with: pip install 'shortlist[embedded]'"
+        )
+    library = Path(next(iter(spec.submodule_search_locations)), "scann_ops", "cc", "_scann_ops.so")
+    try:
+        pywrap_tf_session.TF_LoadLibrary(str(library))
+    except errors.OpError as exc:
+        raise ImportError(f"the ScaNN ops in {library} cannot be loaded: {exc}") from exc
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file.
+
+    Raises:
+        StatusError: The file is damaged or cannot be read.
+    """
+    try:
+        yield from _pywrap_record_io.RecordIterator(str(path), "")
+    except errors.OpError as exc:
+        raise StatusError(Code(exc.error_code), exc.message) from exc
+
+
+def public_api() -> Any:
+    """The `tensorflow` package with all of its API, which takes seconds to load."""
+    import tensorflow
+
+    return tensorflow

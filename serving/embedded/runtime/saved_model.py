@@ -1,0 +1,275 @@
+"""Brings a SavedModel into a session, step by step as TensorFlow Serving does."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.runtime import _tf
+from shortlist.serving.embedded.runtime.missing_ops import needed_by_signatures, set_aside
+from shortlist.serving.embedded.runtime.session import Session
+
+__all__ = ["initialize", "loops_of", "open_session", "read_meta_graph"]
+
+log = logging.getLogger(__name__)
+
+_INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
+_INIT_OP_COLLECTIONS: Final = ("saved_model_main_op", "legacy_init_op")
+_ASSETS_COLLECTION: Final = "saved_model_assets"
+# What makes a graph's run time depend on the values it is fed, not on their number alone.
+_LOOP_OPS: Final = frozenset(
+    ("While", "StatelessWhile", "Enter", "RefEnter", "For", "ParallelFor", "EagerPyFunc", "PyFunc")
+)
+
+
+def read_meta_graph(path: str, tags: Sequence[str]) -> Any:
+    """The `MetaGraphDef` of a SavedModel that has exactly these tags.
+
+    Raises:
+        StatusError: There is none, with the code and text of the real server.
+    """
+    proto = _tf.saved_model_pb2.SavedModel()
+    file = Path(path, "saved_model.pb")
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise StatusError(
+            Code.NOT_FOUND,
+            "Specified file path does not appear to contain a SavedModel bundle (should have a "
+            f"file called `saved_model.pb`)\nSpecified file path: {path}",
+        ) from None
+    except OSError as exc:
+        raise StatusError(Code.FAILED_PRECONDITION, f"{file}; {exc.strerror}") from exc
+    try:
+        proto.ParseFromString(data)
+    except Exception as exc:  # protobuf's DecodeError, whichever implementation raises it
+        if _is_truncated(data):
+            raise StatusError(Code.OUT_OF_RANGE, "Read less bytes than requested") from exc
+        raise StatusError(Code.DATA_LOSS, f"Can't parse {file} as binary proto") from exc
+    wanted = set(tags)
+    for meta_graph in proto.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == wanted:
+            return meta_graph
+    raise StatusError(
+        Code.NOT_FOUND,
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(wanted))} }}. "
+        "To inspect available tag-sets in the SavedModel, please use the SavedModel CLI: "
+        "`saved_model_cli`",
+    )
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Whether the outermost fields run past the end of the data."""
+    position = 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        if tag is None:
+            return True
+        if tag & 7 == 0:
+            value, position = _varint(data, position)
+            if value is None:
+                return True
+        elif tag & 7 == 2:
+            length, position = _varint(data, position)
+            if length is None:
+                return True
+            position += length
+        elif tag & 7 in (1, 5):
+            position += 8 if tag & 7 == 1 else 4
+        else:
+            return False
+    return position > len(data)
+
+
+def _varint(data: bytes, position: int) -> tuple[int | None, int]:
+    value = shift = 0
+    while position < len(data) and shift < 64:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    return None, position
+
+
+def open_session(meta_graph: Any, config: Any) -> tuple[Session, dict[str, StatusError]]:
+    """A session of its own that holds the model's graph, not yet initialised.
+
+    Args:
+        meta_graph: Its `MetaGraphDef`; changed in place where the runtime lacks an op.
+        config: A `ConfigProto`.
+
+    Returns:
+        The session, and for each signature that cannot run because the runtime lacks an op,
+        the error to answer requests with.
+
+    Raises:
+        StatusError: The runtime does not know an op outside of functions, or refuses the graph.
+    """
+    _remove_new_defaults(meta_graph)
+    try:
+        return _open(meta_graph, config), {}
+    except StatusError as exc:
+        replaced = set_aside(meta_graph, lambda op: _tf.op_def_registry.get(op) is not None)
+        if not replaced:
+            raise
+        session = _open(meta_graph, config)
+        needed = needed_by_signatures(meta_graph, replaced)
+        return session, {name: _without_op(exc, op) for name, op in needed.items()}
+
+
+def _open(meta_graph: Any, config: Any) -> Session:
+    signatures = meta_graph.signature_def.values()
+    tensors = [
+        info.name
+        for signature in signatures
+        for side in (signature.inputs, signature.outputs)
+        for info in side.values()
+    ]
+    tensors += [meta_graph.saver_def.filename_tensor_name, *_asset_feeds(meta_graph, "")]
+    operations = [meta_graph.saver_def.restore_op_name, *map(_operation, _init_ops(meta_graph))]
+    return Session(meta_graph.graph_def, tensors=tensors, operations=operations, config=config)
+
+
+def _remove_new_defaults(meta_graph: Any) -> None:
+    """Takes out attributes that this runtime's ops do not have yet, where they say nothing new.
+
+    That is what lets a SavedModel of a newer TensorFlow load: its ops are described in
+    `stripped_op_list`, and an attribute with its default value can be left away.
+    """
+    produced = {op.name: op for op in meta_graph.meta_info_def.stripped_op_list.op}
+    functions = meta_graph.graph_def.library.function
+    for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
+        for node in nodes:
+            ours, theirs = _tf.op_def_registry.get(node.op), produced.get(node.op)
+            if ours is None or theirs is None or len(ours.attr) == len(theirs.attr):
+                continue
+            defaults = {attr.name: attr.default_value for attr in theirs.attr}
+            for name in node.attr.keys() - {attr.name for attr in ours.attr}:
+                if name in defaults and node.attr[name] == defaults[name]:
+                    del node.attr[name]
+
+
+def _without_op(error: StatusError, op: str) -> StatusError:
+    """The runtime's words about one missing op, said of another."""
+    return StatusError(error.code, re.sub(r"(?<=Op type not registered ')[^']*", op, error.message))
+
+
+def initialize(session: Session, meta_graph: Any, path: str) -> None:
+    """Restores the variables and runs the model's own initialisation.
+
+    A SavedModel without variables is not an error here, as in TensorFlow Serving: only
+    requests that read one will fail.
+
+    Raises:
+        StatusError: Reading a checkpoint or initialising failed.
+    """
+    assets = _asset_feeds(meta_graph, path)
+    prefix = os.path.join(path, "variables", "variables")
+    saver = meta_graph.saver_def
+    if saver.restore_op_name:
+        if os.path.exists(prefix + ".index"):
+            _run_target(
+                session, saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets}
+            )
+        else:
+            log.info("%s has no variables; nothing is restored", path)
+    for op_name in _init_ops(meta_graph):
+        _run_target(session, op_name, assets)
+
+
+def _asset_feeds(meta_graph: Any, path: str) -> dict[str, str]:
+    definitions: Iterable[Any] = meta_graph.asset_file_def
+    if not meta_graph.asset_file_def and _ASSETS_COLLECTION in meta_graph.collection_def:
+        values = []
+        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
+            value = _tf.meta_graph_pb2.AssetFileDef()
+            packed.Unpack(value)
+            values.append(value)
+        definitions = values
+    return {
+        item.tensor_info.name: os.path.join(path, "assets", item.filename) for item in definitions
+    }
+
+
+def _init_ops(meta_graph: Any) -> list[str]:
+    if _INIT_OP_SIGNATURE in meta_graph.signature_def:
+        outputs = meta_graph.signature_def[_INIT_OP_SIGNATURE].outputs
+        return [outputs[_INIT_OP_SIGNATURE].name]
+    for key in _INIT_OP_COLLECTIONS:
+        if key in meta_graph.collection_def:
+            return list(meta_graph.collection_def[key].node_list.value)[:1]
+    return []
+
+
+def _operation(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _run_target(session: Session, op_name: str, feeds: dict[str, str]) -> None:
+    arrays = {tensor: np.array(value.encode(), object) for tensor, value in feeds.items()}
+    session.run_operation(_operation(op_name), arrays)
+
+
+def loops_of(meta_graph: Any) -> dict[str, bool]:
+    """By signature name, whether running it goes through a loop."""
+    nodes = {node.name: node for node in meta_graph.graph_def.node}
+    functions = {
+        function.signature.name: function for function in meta_graph.graph_def.library.function
+    }
+    looping = {name: _body_loops(function.node_def) for name, function in functions.items()}
+    return {
+        name: _reaches_loop(
+            [info.name for info in signature.outputs.values()], nodes, functions, looping
+        )
+        for name, signature in meta_graph.signature_def.items()
+    }
+
+
+def _body_loops(nodes: Iterable[Any]) -> bool:
+    return any(node.op in _LOOP_OPS for node in nodes)
+
+
+def _called(node: Any, functions: dict[str, Any]) -> list[str]:
+    names = [value.func.name for value in node.attr.values() if value.HasField("func")]
+    names += [func.name for value in node.attr.values() for func in value.list.func]
+    if node.op in functions:
+        names.append(node.op)
+    return names
+
+
+def _reaches_loop(
+    outputs: Sequence[str],
+    nodes: dict[str, Any],
+    functions: dict[str, Any],
+    looping: dict[str, bool],
+) -> bool:
+    seen_nodes: set[str] = set()
+    seen_functions: set[str] = set()
+    pending = list(outputs)
+    while pending:
+        name = pending.pop().removeprefix("^").partition(":")[0]
+        if name in seen_nodes or name not in nodes:
+            continue
+        seen_nodes.add(name)
+        node = nodes[name]
+        if node.op in _LOOP_OPS:
+            return True
+        pending.extend(node.input)
+        calls = _called(node, functions)
+        while calls:
+            call = calls.pop()
+            if call in seen_functions or call not in functions:
+                continue
+            seen_functions.add(call)
+            if looping[call]:
+                return True
+            for inner in functions[call].node_def:
+                calls.extend(_called(inner, functions))
+    return False

@@ -1,0 +1,244 @@
+"""Runs the signatures of one loaded SavedModel, with the runtime that TensorFlow Serving uses.
+
+Each servable has a graph and a session of its own. A session brings its own devices, and
+these hold variables, tables and other resources: two versions never see one another's.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import text_format
+
+from shortlist.clients.wire import messages
+from shortlist.serving.embedded.api.dtypes import numpy_name
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.runtime import _tf
+from shortlist.serving.embedded.runtime.saved_model import (
+    initialize,
+    loops_of,
+    open_session,
+    read_meta_graph,
+)
+from shortlist.serving.embedded.runtime.session import RunOptions, Session
+
+__all__ = ["RuntimeOptions", "SavedModelServable", "load_servable", "warm_runtime"]
+
+log = logging.getLogger(__name__)
+
+# A run within the calling thread costs 5 us, one through the session's thread pool 80 us
+# (half_plus_two, 2 cores); but only the latter can be cut off at a deadline. So runs whose
+# time is bounded by the number of rows stay in the caller's thread, up to this long.
+_INLINE_SECONDS: Final = 0.05
+_CALLERS_THREAD: Final = -1
+_scann_lock: Final = threading.Lock()
+_scann_tried = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How sessions are made.
+
+    Attributes:
+        intra_op_threads: Threads within one op; 0 lets the runtime choose.
+        inter_op_threads: Threads for ops that can run side by side; 0 lets the runtime choose.
+        session_config: A `ConfigProto` in text form (`--tensorflow_session_config_file`).
+        scann_ops: Whether ScaNN's ops are registered where scann is installed.
+    """
+
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    session_config: str = ""
+    scann_ops: bool = True
+
+
+def warm_runtime(options: RuntimeOptions) -> None:
+    """Registers custom ops; cheap after the first call of the process."""
+    global _scann_tried
+    if not options.scann_ops:
+        return
+    with _scann_lock:
+        if _scann_tried:
+            return
+        _scann_tried = True
+        try:
+            _tf.load_scann_ops()
+        except ImportError as exc:
+            log.warning("ScaNN servables will not run: %s", exc)
+
+
+def load_servable(
+    name: str, version: int, path: str, *, tags: Sequence[str], options: RuntimeOptions
+) -> "SavedModelServable":
+    """Loads one version of a model.
+
+    Args:
+        name: Model name.
+        version: Version number.
+        path: Folder of the SavedModel.
+        tags: Tag set of the meta graph to load.
+        options: How its session is made.
+
+    Raises:
+        StatusError: The SavedModel cannot be loaded, with the real server's code and text.
+    """
+    warm_runtime(options)
+    started = time.monotonic()
+    meta_graph = read_meta_graph(path, tags)
+    session, refused = open_session(meta_graph, _session_config(options))
+    try:
+        initialize(session, meta_graph, path)
+        servable = SavedModelServable(name, version, session, meta_graph, refused)
+    except BaseException:
+        session.close()
+        raise
+    log.info("loaded %s version %d in %.2f s", name, version, time.monotonic() - started)
+    return servable
+
+
+def _session_config(options: RuntimeOptions) -> Any:
+    config = _tf.config_pb2.ConfigProto()
+    if options.session_config:
+        try:
+            text_format.Parse(options.session_config, config)
+        except text_format.ParseError as exc:
+            raise StatusError(
+                Code.INVALID_ARGUMENT, f"Error parsing text-format ConfigProto: {exc}"
+            ) from exc
+    config.intra_op_parallelism_threads = options.intra_op_threads
+    config.inter_op_parallelism_threads = options.inter_op_threads
+    return config
+
+
+class _Signature:
+    """What running one signature needs, looked up once."""
+
+    def __init__(self, definition: messages.SignatureDef, *, loops: bool) -> None:
+        self.inputs = {alias: info.name for alias, info in definition.inputs.items()}
+        self.outputs = {alias: info.name for alias, info in definition.outputs.items()}
+        self.loops = loops
+        self.seconds_per_row = 0.0  # 0 until the first run has told
+
+
+class SavedModelServable:
+    """A loaded version: satisfies `shortlist.serving.embedded.api.interfaces.Servable`."""
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        session: Session,
+        meta_graph: Any,
+        refused: Mapping[str, StatusError],
+    ) -> None:
+        self._refused = refused
+        self.name = name
+        self.version = version
+        self.signatures: dict[str, messages.SignatureDef] = {
+            key: messages.SignatureDef.FromString(value.SerializeToString())
+            for key, value in meta_graph.signature_def.items()
+        }
+        loops = loops_of(meta_graph)
+        self._runs = {
+            key: _Signature(definition, loops=loops[key])
+            for key, definition in self.signatures.items()
+        }
+        self._any_loop = any(loops.values())
+        self._session = session
+        self._tensors: dict[str, Any] = {}
+        self._dtypes: dict[str, Any] = {}
+        self._in_caller = RunOptions(inter_op_thread_pool=_CALLERS_THREAD)
+
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        output_names: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Runs one signature; see `interfaces.Servable.run`."""
+        if signature_name in self._refused:
+            refusal = self._refused[signature_name]
+            raise StatusError(refusal.code, refusal.message)
+        signature = self._runs[signature_name]
+        feeds = {signature.inputs[alias]: value for alias, value in inputs.items()}
+        fetches = [signature.outputs[alias] for alias in output_names]
+        rows = max((value.shape[0] for value in inputs.values() if value.ndim), default=1)
+        inline = (
+            not signature.loops
+            and signature.seconds_per_row > 0
+            and signature.seconds_per_row * rows < _INLINE_SECONDS
+        )
+        started = time.perf_counter()
+        arrays = self._run(feeds, fetches, inline=inline, timeout=timeout)
+        if rows and not signature.loops:
+            spent = (time.perf_counter() - started) / rows
+            known = signature.seconds_per_row
+            signature.seconds_per_row = spent if not known else 0.9 * known + 0.1 * spent
+        return dict(zip(output_names, arrays, strict=True))
+
+    def run_tensors(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        fetches: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[npt.NDArray[Any]]:
+        """Runs by tensor names; see `interfaces.Servable.run_tensors`."""
+        return self._run(feeds, fetches, inline=False, timeout=timeout)
+
+    def close(self) -> None:
+        """Frees the session and all that it holds; nothing may run any more."""
+        self._session.close()
+        self._tensors.clear()
+
+    def _run(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        fetches: Sequence[str],
+        *,
+        inline: bool,
+        timeout: float | None,
+    ) -> list[npt.NDArray[Any]]:
+        fed = {}
+        for index, (name, value) in enumerate(feeds.items()):
+            tensor = self._tensors.get(name) or self._lookup(name)
+            if value.dtype != self._dtypes[name]:
+                raise StatusError(
+                    Code.INVALID_ARGUMENT,
+                    f"Expects arg[{index}] to be {numpy_name(self._dtypes[name])} but "
+                    f"{numpy_name(value.dtype)} is provided",
+                )
+            fed[tensor] = value
+        fetched = [self._tensors.get(name) or self._lookup(name) for name in fetches]
+        options: RunOptions | None
+        if inline:
+            options = self._in_caller
+        elif timeout is not None:
+            options = RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
+        else:
+            options = None
+        return [_as_array(array) for array in self._session.run(fed, fetched, options)]
+
+    def _lookup(self, name: str) -> Any:
+        found = self._session.tensor(name)
+        if found is None:
+            raise StatusError(
+                Code.INVALID_ARGUMENT,
+                f"Tensor {name}, specified in either feed_devices or fetch_devices was not "
+                "found in the Graph",
+            )
+        output, self._dtypes[name] = found
+        self._tensors[name] = output
+        return output
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    """The runtime returns a scalar string as plain bytes."""
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)

@@ -1,0 +1,85 @@
+"""Replays a version's warm-up records, so that its first request is as fast as the others.
+
+A record that cannot be read or whose request fails fails the load: warm-up is the last
+gate before a version serves.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from shortlist.clients.contract import WARMUP_FILE
+from shortlist.clients.wire.messages import PredictionLog
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+
+__all__ = ["MAX_RECORDS", "ReadRecords", "replay"]
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS: Final = 1000
+
+# Records of a TFRecord file; raises StatusError where it is damaged.
+ReadRecords = Callable[[Path], Iterable[bytes]]
+
+
+def replay(
+    path: str,
+    execute: Callable[[PredictionLog], None],
+    *,
+    read_records: ReadRecords,
+    iterations: int = 1,
+) -> int:
+    """Replays the records of the version in folder `path`; none where it has no file of them.
+
+    Args:
+        path: Folder of the version.
+        execute: Runs the request of one record.
+        read_records: Reads the file.
+        iterations: How often each record is run.
+
+    Returns:
+        Number of records.
+
+    Raises:
+        StatusError: The file is damaged or too long, or a request failed.
+    """
+    file = Path(path, WARMUP_FILE)
+    if not file.exists():
+        return 0
+    started = time.monotonic()
+    count = 0
+    for record in _records(file, read_records):
+        entry = PredictionLog()
+        try:
+            entry.ParseFromString(record)
+        except DecodeError as exc:
+            shown = record.decode("utf-8", "replace")
+            raise StatusError(
+                Code.INVALID_ARGUMENT, f"Failed to parse warmup record: {shown} from {file}"
+            ) from exc
+        for _ in range(iterations):
+            execute(entry)
+        count += 1
+        if count > MAX_RECORDS:
+            raise StatusError(
+                Code.INVALID_ARGUMENT,
+                f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}",
+            )
+    log.info("replayed %d warm-up records of %s in %.2f s", count, path, time.monotonic() - started)
+    return count
+
+
+def _records(file: Path, read_records: ReadRecords) -> Iterable[bytes]:
+    try:
+        yield from read_records(file)
+    except StatusError as exc:
+        if exc.code is not Code.DATA_LOSS:
+            raise
+        raise StatusError(
+            Code.DATA_LOSS,
+            f"{exc.message}. Please verify your warmup data is in TFRecord format.",
+        ) from exc

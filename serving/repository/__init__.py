@@ -1,0 +1,1 @@
+"""The model repository: its versions, what they carry, and the server configuration."""

@@ -1,0 +1,257 @@
+"""The model repository: base paths with versions that appear whole or not at all.
+
+TensorFlow Serving's poller takes every folder of a base path whose name parses as an
+integer, without a look inside. So a version is built under a name that does not
+parse, on the same file system, flushed to disk, and renamed into place.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shortlist.clients import contract
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.files import flush, flush_tree, write_atomically
+from shortlist.serving.repository.lock import file_lock
+
+__all__ = ["ModelRepository", "Publisher", "parse_version"]
+
+log = logging.getLogger(__name__)
+
+STAGING_PREFIX = ".publishing-"
+LAST_VERSION_FILE = ".last_version"
+LOCK_FILE = ".publish.lock"
+DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
+
+
+def parse_version(name: str) -> int | None:
+    """Version that the server's poller reads from a folder's name, or None.
+
+    The poller reads zero-padded names too, so `007` is version 7 to it.
+    """
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
+@dataclass(frozen=True)
+class ModelRepository:
+    """A folder that holds one base path per model: `<root>/<name>/<version>/`.
+
+    Attributes:
+        root: The folder; made by the first publisher if it is missing.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
+    def base_path(self, name: str) -> Path:
+        """Folder of the model `name`, whether it exists or not.
+
+        Raises:
+            RepositoryError: The name is empty, hidden, or holds a path separator.
+        """
+        if not name or name.startswith(".") or "/" in name:
+            raise RepositoryError(
+                f"{name!r} is no model name; use letters, digits, '_' and '-', as in 'retrieval'"
+            )
+        return self.root / name
+
+    def models(self) -> list[str]:
+        """Names of the models that have at least one version, sorted."""
+        if not self.root.is_dir():
+            return []
+        folders = (entry.name for entry in self.root.iterdir() if entry.is_dir())
+        return sorted(name for name in folders if not name.startswith(".") and self.versions(name))
+
+    def versions(self, name: str) -> list[int]:
+        """Versions of a model that the server's poller would see, oldest first."""
+        base_path = self.base_path(name)
+        if not base_path.is_dir():
+            return []
+        found = {parse_version(entry.name) for entry in base_path.iterdir() if entry.is_dir()}
+        return sorted(version for version in found if version is not None)
+
+    def version_path(self, name: str, version: int) -> Path:
+        """Folder of one version.
+
+        Raises:
+            RepositoryError: There is no such version.
+        """
+        path = self.base_path(name) / str(version)
+        if not path.is_dir():
+            known = ", ".join(map(str, self.versions(name))) or "none"
+            raise RepositoryError(
+                f"no version {version} of {name!r} in {self.root}; versions there: {known}"
+            )
+        return path
+
+    def manifest(self, name: str, version: int) -> Mapping[str, Any] | None:
+        """What the exporter recorded about a version, or None for a foreign SavedModel.
+
+        Raises:
+            RepositoryError: There is no such version, or its manifest is not readable JSON.
+        """
+        path = self.version_path(name, version) / contract.MANIFEST_FILE
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as exc:
+            raise RepositoryError(
+                f"{path} is not valid JSON ({exc}); publish the model anew"
+            ) from exc
+        if not isinstance(manifest, dict):
+            raise RepositoryError(f"{path} does not hold a JSON object; publish the model anew")
+        return manifest
+
+    @contextmanager
+    def publisher(
+        self,
+        names: Sequence[str],
+        *,
+        at_least: int = 1,
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    ) -> Iterator["Publisher"]:
+        """One publication, which gives the servables `names` the same new version.
+
+        Holds the repository's lock, so that two publishers never mix; removes what
+        killed publishers left behind; on leaving without `Publisher.publish`, removes
+        what was staged. The number is used up even then.
+
+        Args:
+            names: Models to publish, at least one.
+            at_least: Lowest number to give.
+            lock_timeout: Seconds to wait for another publisher.
+
+        Raises:
+            RepositoryError: Another publisher holds the lock, or the folder is not writable.
+        """
+        if not names:
+            raise ValueError("names must hold at least one model name")
+        base_paths = {name: self.base_path(name) for name in names}
+        try:
+            for base_path in base_paths.values():
+                base_path.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise RepositoryError(
+                f"cannot write to the model repository {self.root}: {exc.strerror}; "
+                "choose another with --repository"
+            ) from exc
+        with file_lock(self.root / LOCK_FILE, timeout=lock_timeout):
+            for base_path in base_paths.values():
+                _remove_leftovers(base_path)
+            version = max(at_least, *(1 + self._last_version(name) for name in names))
+            for base_path in base_paths.values():
+                write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
+            publisher = Publisher(version=version, base_paths=base_paths)
+            try:
+                yield publisher
+            finally:
+                publisher.discard()
+
+    def _last_version(self, name: str) -> int:
+        """Highest number ever given to a version of this model; 0 if there was none."""
+        recorded = self.base_path(name) / LAST_VERSION_FILE
+        last = 0
+        if recorded.exists():
+            text = recorded.read_text(encoding="utf-8").strip()
+            version = parse_version(text)
+            if version is None:
+                raise RepositoryError(
+                    f"{recorded} holds {text!r} instead of a version number; "
+                    "delete it if no higher version than those on disk was ever published"
+                )
+            last = version
+        return max([last, *self.versions(name)])
+
+
+@dataclass(kw_only=True)
+class Publisher:
+    """A publication under way; made by `ModelRepository.publisher`.
+
+    Attributes:
+        version: The number that all its servables get. It is above every number that
+            any of them ever had, so a version is never reused.
+        base_paths: Base path by model name.
+    """
+
+    version: int
+    base_paths: Mapping[str, Path]
+    _staged: dict[str, Path] = field(default_factory=dict)
+
+    def stage(self, name: str) -> Path:
+        """An empty folder, invisible to the server's poller, to save the servable into."""
+        if name in self._staged:
+            raise ValueError(f"{name!r} is staged already")
+        staging = Path(
+            tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{self.version}-", dir=self.base_paths[name])
+        )
+        self._staged[name] = staging
+        return staging
+
+    def staged(self, name: str) -> Path:
+        """The folder that `stage` gave out for `name`.
+
+        Raises:
+            ValueError: Nothing was staged under this name.
+        """
+        if name not in self._staged:
+            raise ValueError(f"{name!r} was not staged")
+        return self._staged[name]
+
+    def publish(self) -> dict[str, Path]:
+        """Makes every staged servable visible to the server, each by one rename.
+
+        Returns:
+            The version's folder by model name.
+
+        Raises:
+            RepositoryError: Nothing was staged, a staged folder has no `saved_model.pb`,
+                or the version's folder exists.
+        """
+        if not self._staged:
+            raise RepositoryError("nothing was staged, so there is nothing to publish")
+        targets = {name: self.base_paths[name] / str(self.version) for name in self._staged}
+        for name, staging in self._staged.items():
+            if not (staging / "saved_model.pb").is_file():
+                raise RepositoryError(f"the staged servable {name!r} has no saved_model.pb")
+            if targets[name].exists():
+                raise RepositoryError(f"{targets[name]} exists; versions are never overwritten")
+        for staging in self._staged.values():
+            _make_readable(staging)
+            flush_tree(staging)
+        for name, staging in list(self._staged.items()):
+            os.rename(staging, targets[name])
+            flush(self.base_paths[name])
+            del self._staged[name]
+            log.info("published %s", targets[name])
+        return targets
+
+    def discard(self) -> None:
+        """Removes what was staged and not published."""
+        for name in list(self._staged):
+            shutil.rmtree(self._staged.pop(name), ignore_errors=True)
+
+
+def _remove_leftovers(base_path: Path) -> None:
+    """Removes stagings of killed publishers; the caller holds the lock, so none is in use."""
+    for entry in base_path.iterdir():
+        if entry.name.startswith(STAGING_PREFIX):
+            log.warning("removing %s, left behind by a publisher that was stopped", entry)
+            shutil.rmtree(entry)
+        elif entry.name.startswith(f"{LAST_VERSION_FILE}."):
+            entry.unlink()
+
+
+def _make_readable(folder: Path) -> None:
+    """Lets every user read: mkdtemp makes mode 0700, and containers run as another user."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -1,0 +1,157 @@
+"""Model repositories on stores that cannot rename, such as `gs://` or `s3://`, through fsspec.
+
+A folder of an object store exists as soon as one object in it does, so the server's poller
+can see a version that is half there. Two things protect it: `saved_model.pb` is written
+last, so that a version that is not whole does not load; and servers that are given their
+versions by name, as rollouts do, do not look at others.
+"""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.local import parse_version
+
+__all__ = ["ObjectStore", "is_url"]
+
+log = logging.getLogger(__name__)
+
+SAVED_MODEL = "saved_model.pb"
+CLAIMS = ".claims"  # one object for each number ever given; does not parse as a version
+
+
+def is_url(repository: str) -> bool:
+    """Whether a repository is named by a URL rather than by a path."""
+    return "://" in repository
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A model repository at a URL: `<url>/<name>/<version>/`.
+
+    Attributes:
+        url: Root, of any scheme that an installed fsspec package knows.
+    """
+
+    url: str
+
+    def versions(self, name: str) -> list[int]:
+        """Versions that are whole, oldest first."""
+        system, base = self._at(name)
+        return [
+            version
+            for version in self._folders(system, base)
+            if system.exists(f"{base}/{version}/{SAVED_MODEL}")
+        ]
+
+    def claim(self, name: str, *, at_least: int = 1) -> int:
+        """A number that no version has and no other publisher gets; used up even if unused.
+
+        Raises:
+            RepositoryError: The store cannot be written.
+        """
+        system, base = self._at(name)
+        claims = f"{base}/{CLAIMS}"
+        try:
+            system.makedirs(claims, exist_ok=True)
+            taken = self._folders(system, base) + self._folders(system, claims)
+            version = max([at_least, *(one + 1 for one in taken)])
+            who = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+            while True:
+                try:
+                    system.pipe_file(f"{claims}/{version}", who, mode="create")
+                except FileExistsError:
+                    version += 1  # another publisher was faster
+                else:
+                    return version
+        except OSError as exc:
+            raise RepositoryError(f"cannot write to {self.url}: {exc}") from exc
+
+    def publish(self, name: str, version: int, folder: Path) -> str:
+        """Copies a SavedModel to where servers look for it, its graph last.
+
+        A publisher that is killed leaves a version that does not load; its number is
+        never used again.
+
+        Args:
+            name: Model name.
+            version: A number that `claim` gave out.
+            folder: The SavedModel, on this machine.
+
+        Returns:
+            URL of the version.
+
+        Raises:
+            RepositoryError: The version is there, or the store cannot be written.
+        """
+        system, base = self._at(name)
+        target = f"{base}/{version}"
+        if system.exists(target):
+            raise RepositoryError(f"{self.url}/{name}/{version} exists; versions are immutable")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        last = folder / SAVED_MODEL
+        if last not in files:
+            raise RepositoryError(f"{folder} has no {SAVED_MODEL}")
+        try:
+            for path in [*(path for path in files if path != last), last]:
+                system.put_file(str(path), f"{target}/{path.relative_to(folder).as_posix()}")
+        except OSError as exc:
+            raise RepositoryError(
+                f"cannot write {self.url}/{name}/{version}: {exc}; what is there does not load, "
+                "publish again under the next number"
+            ) from exc
+        log.info("published %s/%s/%d", self.url, name, version)
+        return f"{self.url.rstrip('/')}/{name}/{version}"
+
+    def download(self, name: str, version: int, folder: Path) -> None:
+        """Copies a version to an empty folder on this machine.
+
+        Raises:
+            RepositoryError: There is no such version, or it cannot be read.
+        """
+        if version not in self.versions(name):
+            known = ", ".join(map(str, self.versions(name))) or "none"
+            raise RepositoryError(
+                f"no whole version {version} of {name!r} in {self.url}; versions there: {known}"
+            )
+        system, base = self._at(name)
+        source = f"{base}/{version}"
+        try:
+            for path in system.find(source):
+                target = folder / os.path.relpath(path, source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(path, str(target))
+        except OSError as exc:
+            raise RepositoryError(f"cannot read {self.url}/{name}/{version}: {exc}") from exc
+
+    def stable(self, name: str) -> int | None:
+        """The newest whole version, which is the live one where nobody says otherwise."""
+        return max(self.versions(name), default=None)
+
+    def _at(self, name: str) -> tuple[Any, str]:
+        if not name or name.startswith(".") or "/" in name:
+            raise RepositoryError(f"{name!r} is no model name; use letters, digits, '_' and '-'")
+        try:
+            import fsspec
+        except ImportError as exc:
+            raise RepositoryError(
+                f"{self.url} needs fsspec; install it with: pip install 'shortlist[export]'"
+            ) from exc
+        try:
+            system, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as exc:
+            raise RepositoryError(f"{self.url} cannot be opened: {exc}") from exc
+        return system, f"{root.rstrip('/')}/{name}"
+
+    @staticmethod
+    def _folders(system: Any, path: str) -> list[int]:
+        """Numbers among the names in a folder."""
+        if not system.exists(path):
+            return []
+        system.invalidate_cache(path)
+        names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in system.ls(path, detail=False))
+        return sorted(version for name in names if (version := parse_version(name)) is not None)

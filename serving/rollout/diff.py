@@ -1,0 +1,183 @@
+"""What is different between two versions: settings, numbers, candidates, answers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shortlist.clients import contract
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.golden import GoldenQuery
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.probe import read_corpus, read_probe
+from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
+
+__all__ = ["Change", "Overlap", "VersionDiff", "diff_versions"]
+
+_SETTINGS = ("config", "index", "dataset", "top_k", "packages")
+_NUMBERS = ("metrics",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One value that differs.
+
+    Attributes:
+        what: Dotted name within the manifest.
+        before: Value in the first version; None where it has none.
+        after: Value in the second.
+    """
+
+    what: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """How much two versions answer alike.
+
+    Attributes:
+        users: How many users were asked.
+        k: Cut-off.
+        mean: Mean share of the first version's top k that the second returns too.
+        same_lists: Share of users with the same candidates in the same order.
+    """
+
+    users: int
+    k: int
+    mean: float
+    same_lists: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDiff:
+    """Two versions of one model side by side.
+
+    Attributes:
+        name: Model name.
+        versions: The two numbers.
+        settings: What differs in configuration, data, index and packages.
+        metrics: Numbers that differ.
+        added: Candidates that only the second has; None where one does not list them.
+        lost: Candidates that only the first has; None where one does not list them.
+        overlap: Of their answers; None where there is nobody to ask for, or one fails.
+        overlap_problem: Why there is none; None where there is one.
+    """
+
+    name: str
+    versions: tuple[int, int]
+    settings: tuple[Change, ...]
+    metrics: tuple[Change, ...]
+    added: int | None
+    lost: int | None
+    overlap: Overlap | None
+    overlap_problem: str | None
+
+
+def diff_versions(
+    repository: ModelRepository,
+    name: str,
+    before: int,
+    after: int,
+    *,
+    k: int = contract.DEFAULT_K,
+    ask: bool = True,
+) -> VersionDiff:
+    """Compares two versions of one model.
+
+    Args:
+        repository: Where they are.
+        name: Model name.
+        before: The first version.
+        after: The second.
+        k: Cut-off of the overlap of answers.
+        ask: Whether to load both and ask them, which takes seconds and their memory.
+
+    Raises:
+        RepositoryError: There is no such version, or a file of it cannot be read.
+        ModelServerError: The process that loads them failed.
+    """
+    one, other = (repository.manifest(name, version) or {} for version in (before, after))
+    first, second = (repository.version_path(name, version) for version in (before, after))
+    corpora = read_corpus(first), read_corpus(second)
+    added = lost = None
+    if corpora[0] is not None and corpora[1] is not None:
+        old, new = set(corpora[0]), set(corpora[1])
+        added, lost = len(new - old), len(old - new)
+    overlap, problem = None, "not asked for"
+    if ask:
+        try:
+            overlap, problem = _overlap(repository, name, (before, after), k), ""
+        except RepositoryError as exc:
+            problem = str(exc)
+    return VersionDiff(
+        name=name,
+        versions=(before, after),
+        settings=tuple(_changes(one, other, _SETTINGS)),
+        # Lists, such as intervals and users by activity, say the same at length.
+        metrics=tuple(
+            change
+            for change in _changes(one, other, _NUMBERS)
+            if not isinstance(change.before, list) and not isinstance(change.after, list)
+        ),
+        added=added,
+        lost=lost,
+        overlap=overlap,
+        overlap_problem=problem or None,
+    )
+
+
+def _changes(
+    one: Mapping[str, Any], other: Mapping[str, Any], parts: tuple[str, ...]
+) -> Iterator[Change]:
+    old = {key: value for part in parts for key, value in _flat(part, one.get(part))}
+    new = {key: value for part in parts for key, value in _flat(part, other.get(part))}
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield Change(what=key, before=old.get(key), after=new.get(key))
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _flat(f"{prefix}.{key}", one)
+    elif value is not None:
+        yield prefix, value
+
+
+def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], k: int) -> Overlap:
+    paths = [repository.version_path(name, version) for version in versions]
+    probes = [read_probe(path) for path in paths]
+    users = sorted({user for probe in probes if probe is not None for user in probe.user_ids})
+    if not users:
+        raise RepositoryError("neither version lists users to ask for")
+    query = GoldenQuery(
+        signature=contract.SERVING_DEFAULT, inputs={contract.USER_ID: users}, outputs={}
+    )
+    answers = ask_in_fresh_process(
+        [
+            Asked(name=name, version=version, path=path, queries=[query])
+            for version, path in zip(versions, paths, strict=True)
+        ]
+    )
+    old, new = (
+        _rows(version, answer) for version, answer in zip(versions, answers.servables, strict=True)
+    )
+    shares = [
+        len(set(one[:k]) & set(other[:k])) / max(1, len(one[:k]))
+        for one, other in zip(old, new, strict=True)
+    ]
+    same = sum(one[:k] == other[:k] for one, other in zip(old, new, strict=True))
+    return Overlap(
+        users=len(users), k=k, mean=sum(shares) / len(users), same_lists=same / len(users)
+    )
+
+
+def _rows(version: int, answer: FreshServable) -> list[list[str]]:
+    if answer.error is not None:
+        raise RepositoryError(f"version {version} does not load: {answer.error}")
+    found = answer.answers[0]
+    if isinstance(found, str):
+        raise RepositoryError(f"version {version} does not answer: {found}")
+    rows: list[list[str]] = found[contract.CANDIDATE_IDS]
+    return rows

@@ -1,0 +1,149 @@
+"""Where pairs come from: replayed queries, or the events that applications record."""
+
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from shortlist.clients import GrpcClient, RetryPolicy, ServingError, contract
+from shortlist.clients.connection import PLAIN, Security
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.rollout.judge.measures import Pair, Side
+from shortlist.serving.rollout.state import CANARY, STABLE
+
+__all__ = ["read_users", "recorded_pairs", "replayed_pairs"]
+
+
+def read_users(path: Path) -> list[str]:
+    """User ids of a file, one a line.
+
+    Raises:
+        RepositoryError: The file cannot be read or holds none.
+    """
+    try:
+        users = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RepositoryError(f"cannot read user ids from {path}: {exc}") from exc
+    users = [user for user in users if user]
+    if not users:
+        raise RepositoryError(f"{path} holds no user ids; write one a line")
+    return users
+
+
+def replayed_pairs(
+    addresses: Sequence[str],
+    name: str,
+    users: Sequence[str],
+    *,
+    rate: float,
+    timeout: float,
+    security: Security = PLAIN,
+) -> Iterator[Pair]:
+    """Asks both labels for the same users, for ever, on all servers in turn.
+
+    Args:
+        addresses: gRPC addresses.
+        name: Model name.
+        users: User ids, asked for in random order.
+        rate: Pairs per second.
+        timeout: Seconds for one request.
+        security: TLS and headers, for servers behind a proxy.
+    """
+    chance = random.Random()
+    # No retries: what a user would have to wait for is to be seen.
+    once = RetryPolicy(max_attempts=1)
+    clients = [
+        GrpcClient(
+            one,
+            model=name,
+            timeout=timeout,
+            retry=once,
+            tls=security.tls,
+            headers=security.headers,
+        )
+        for one in addresses
+    ]
+    try:
+        for client in clients:  # opening a connection is no version's fault
+            for label in (STABLE, CANARY):
+                _ask(client, users[0], label)
+        due = time.monotonic()
+        number = 0
+        while True:
+            client = clients[number % len(clients)]
+            user = chance.choice(users)
+            # Who goes first changes, so that neither always meets a warm cache.
+            labels = (STABLE, CANARY) if chance.random() < 0.5 else (CANARY, STABLE)
+            sides = {label: _ask(client, user, label) for label in labels}
+            yield Pair(stable=sides[STABLE], canary=sides[CANARY])
+            number += 1
+            due += 1 / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _ask(client: GrpcClient, user: str, label: str) -> Side:
+    started = time.perf_counter()
+    try:
+        answer = client.predict({contract.USER_ID: [user]}, label=label)
+    except ServingError as exc:
+        return Side(error=str(exc), seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    rows = answer.outputs.get(contract.CANDIDATE_IDS)
+    ids = None
+    if rows is not None:
+        found = [one for one in rows[0] if one != contract.PADDING_CANDIDATE_ID]
+        ids = tuple(found[: contract.DEFAULT_K])
+    return Side(error=None, seconds=seconds, candidate_ids=ids)
+
+
+def recorded_pairs(path: Path, name: str, *, poll_interval: float = 0.2) -> Iterator[Pair | None]:
+    """Pairs from the events of real traffic, as `clients.EventLog` writes them, as they come.
+
+    The n-th event of the one label goes with the n-th of the other. Nothing that was
+    written before is read.
+
+    Args:
+        path: The file; may not be there yet.
+        name: Model name.
+        poll_interval: Seconds between two looks for new events.
+
+    Yields:
+        Pairs; None where there is nothing new.
+    """
+    waiting: dict[str, deque[Side]] = {STABLE: deque(), CANARY: deque()}
+    position = path.stat().st_size if path.exists() else 0
+    rest = b""
+    while True:
+        new = b""
+        if path.exists():
+            with path.open("rb") as stream:
+                stream.seek(position)
+                new = stream.read()
+        position += len(new)
+        *lines, rest = (rest + new).split(b"\n")
+        for line in lines:
+            event = _event(line, name)
+            if event is not None:
+                waiting[event[0]].append(event[1])
+        while waiting[STABLE] and waiting[CANARY]:
+            yield Pair(stable=waiting[STABLE].popleft(), canary=waiting[CANARY].popleft())
+        if not new:
+            yield None
+            time.sleep(poll_interval)
+
+
+def _event(line: bytes, name: str) -> tuple[str, Side] | None:
+    try:
+        event = json.loads(line)
+        label, status = event["label"], event["status"]
+        seconds = float(event["seconds"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if event.get("model") != name or label not in (STABLE, CANARY):
+        return None
+    return label, Side(error=None if status == "OK" else str(status), seconds=seconds)

@@ -1,0 +1,181 @@
+"""Deletes old versions, never one that anybody might still need."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from shortlist.serving.errors import RepositoryError, RolloutError
+from shortlist.serving.repository.files import flush
+from shortlist.serving.repository.local import DEFAULT_LOCK_TIMEOUT, LOCK_FILE, ModelRepository
+from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.rollout.apply import lock_path
+from shortlist.serving.rollout.fleet import Fleet
+from shortlist.serving.rollout.state import ServableState
+
+__all__ = ["Decision", "decide", "prune", "remove_version"]
+
+log = logging.getLogger(__name__)
+
+PRUNED_PREFIX = ".pruned-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What happens to one version.
+
+    Attributes:
+        name: Model name.
+        version: Its number.
+        delete: Whether it goes.
+        why: The reason.
+    """
+
+    name: str
+    version: int
+    delete: bool
+    why: str
+
+
+def decide(
+    state: ServableState, *, keep: int, ages: Mapping[int, float], grace: float
+) -> list[Decision]:
+    """Which versions may go; pure.
+
+    Args:
+        state: The repository, the configuration, and every server.
+        keep: How many of the newest versions stay in any case, at least 1.
+        ages: Seconds since each version was published. Negative after a clock went
+            back: such a version counts as young.
+        grace: Age in seconds below which a version stays.
+    """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
+    newest = set(state.published[-keep:])
+    return [
+        Decision(
+            name=state.name,
+            version=version,
+            delete=reason is None,
+            why=reason or "nobody serves it and no label points at it",
+        )
+        for version in state.published
+        for reason in [_reason_to_stay(state, version, newest, keep, ages[version], grace)]
+    ]
+
+
+def _reason_to_stay(
+    state: ServableState, version: int, newest: set[int], keep: int, age: float, grace: float
+) -> str | None:
+    for server in state.servers:
+        if version in server.present:
+            return f"{server.address} serves it"
+        for label, at in server.labels.items():
+            if at == version:
+                return f"label {label!r} on {server.address}"
+    if state.recorded is not None:
+        for label, at in state.recorded.labels.items():
+            if at == version:
+                return f"label {label!r} in the configuration file"
+        if version in (state.recorded.versions or ()):
+            return "the configuration file asks for it"
+    if version in newest:
+        return f"one of the newest {keep}"
+    if age < grace:
+        return f"younger than {grace:g} s"
+    return None
+
+
+def prune(
+    fleet: Fleet,
+    names: Iterable[str],
+    *,
+    keep: int,
+    grace: float,
+    dry_run: bool = False,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+) -> list[Decision]:
+    """Deletes what may go and says what stays and why.
+
+    Neither a publication nor a rollout runs meanwhile. A version disappears by one
+    rename, so that no server ever sees a part of it.
+
+    Args:
+        fleet: The repository, its configuration file, and every known server.
+        names: Model names.
+        keep: See `decide`.
+        grace: See `decide`.
+        dry_run: Decide only.
+        lock_timeout: Seconds to wait for a publication or a rollout.
+
+    Raises:
+        RolloutError: A known server does not answer, so nobody can say what it serves.
+        RepositoryError: The repository is locked or cannot be written.
+    """
+    repository = fleet.repository
+    decisions: list[Decision] = []
+    with ExitStack() as stack:
+        for path, by in _locks(fleet):
+            if path.parent.is_dir():
+                stack.enter_context(file_lock(path, timeout=lock_timeout, by=by))
+        for name in names:
+            decisions += _decide_now(fleet, name, keep=keep, grace=grace)
+        if not dry_run:
+            for name in {decision.name for decision in decisions}:
+                _remove_leftovers(repository.base_path(name))
+            for decision in decisions:
+                if decision.delete:
+                    remove_version(repository, decision.name, decision.version)
+    return decisions
+
+
+def _locks(fleet: Fleet) -> Sequence[tuple[Path, str]]:
+    return (
+        (fleet.repository.root / LOCK_FILE, "publisher"),
+        (lock_path(fleet), "rollout"),
+    )
+
+
+def _decide_now(fleet: Fleet, name: str, *, keep: int, grace: float) -> list[Decision]:
+    observation = fleet.observe(name)
+    if observation.unreachable:
+        address, reason = next(iter(observation.unreachable.items()))
+        raise RolloutError(
+            f"{address} does not answer ({reason}), so nobody can say which versions it serves; "
+            "bring it back, name the servers that there are (--address HOST:PORT), or say that "
+            "none runs (--offline)"
+        )
+    now = time.time()
+    ages = {
+        version: now - fleet.repository.version_path(name, version).stat().st_mtime
+        for version in observation.state.published
+    }
+    return decide(observation.state, keep=keep, ages=ages, grace=grace)
+
+
+def remove_version(repository: ModelRepository, name: str, version: int) -> None:
+    """Deletes one version's folder; the caller has made sure that nobody needs it.
+
+    Raises:
+        RepositoryError: It is not there or cannot be deleted.
+    """
+    path = repository.version_path(name, version)
+    hidden = path.with_name(f"{PRUNED_PREFIX}{version}-{os.urandom(4).hex()}")
+    try:
+        path.rename(hidden)
+        flush(path.parent)
+        shutil.rmtree(hidden)
+    except OSError as exc:
+        raise RepositoryError(f"cannot delete {path}: {exc.strerror}") from exc
+    log.info("deleted %s", path)
+
+
+def _remove_leftovers(base_path: Path) -> None:
+    """Removes what a prune that was stopped left behind."""
+    for entry in base_path.iterdir():
+        if entry.name.startswith(PRUNED_PREFIX):
+            shutil.rmtree(entry)

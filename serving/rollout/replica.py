@@ -1,0 +1,142 @@
+"""A model server behind gRPC, as rollouts see it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from shortlist.clients import GrpcClient, RetryPolicy, ServingError
+from shortlist.clients.connection import PLAIN, Security
+from shortlist.clients.errors import (
+    DeadlineExceeded,
+    LabelNotFound,
+    Overloaded,
+    ServableNotFound,
+    Unavailable,
+)
+from shortlist.clients.types import State
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.repository.golden import GoldenQuery, compare
+from shortlist.serving.rollout.fleet import CheckError, RefusedError, UnreachableError
+from shortlist.serving.rollout.state import ServerState
+
+__all__ = ["GrpcServer"]
+
+_NO_ANSWER = (Unavailable, DeadlineExceeded, Overloaded)
+
+
+class GrpcServer:
+    """One server at one address; labels are read by asking for a label's metadata.
+
+    `GetModelStatus` knows nothing of labels, and the configuration cannot be asked for.
+    `GetModelMetadata` of a label answers with the version that the label points at, without
+    running the model.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 5.0,
+        reload_timeout: float = 300.0,
+        security: Security = PLAIN,
+    ) -> None:
+        """Prepares the connection; opens none.
+
+        Args:
+            address: `host:port` of the gRPC API.
+            timeout: Seconds for one question.
+            reload_timeout: Seconds for a reload, which waits for models that are new.
+            security: TLS and headers, for a server behind a proxy.
+        """
+        self._address = address
+        self._reload_timeout = reload_timeout
+        self._client = GrpcClient(
+            address,
+            timeout=timeout,
+            retry=RetryPolicy(max_attempts=3, initial_backoff=0.1),
+            tls=security.tls,
+            headers=security.headers,
+        )
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return self._address
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def observe(self, name: str, labels: Iterable[str]) -> ServerState:
+        """See `shortlist.serving.rollout.fleet.Server`."""
+        available, busy, failed = set(), set(), {}
+        try:
+            versions = self._client.status(model=name).versions
+        except ServableNotFound:
+            versions = ()
+        except ServingError as exc:
+            raise UnreachableError(_first_sentence(exc)) from exc
+        for status in versions:
+            if status.state is State.AVAILABLE:
+                available.add(status.version)
+            elif status.state is not State.END:
+                busy.add(status.version)
+            elif status.error_message is not None or status.error_code != "OK":
+                failed[status.version] = status.error_message or status.error_code
+        found: dict[str, int] = {}
+        dangling = set()
+        for label in sorted(labels) if versions else ():
+            try:
+                version = self._client.metadata(model=name, label=label).version
+            except LabelNotFound:
+                continue
+            except ServableNotFound:
+                dangling.add(label)
+                continue
+            except ServingError as exc:
+                raise UnreachableError(_first_sentence(exc)) from exc
+            if version is not None:
+                found[label] = version
+        return ServerState(
+            address=self._address,
+            available=frozenset(available),
+            busy=frozenset(busy),
+            failed=failed,
+            labels=found,
+            dangling=frozenset(dangling),
+        )
+
+    def reload(self, config: ModelServerConfig) -> None:
+        """See `shortlist.serving.rollout.fleet.Server`."""
+        try:
+            self._client.reload_config(config, timeout=self._reload_timeout)
+        except _NO_ANSWER as exc:
+            raise UnreachableError(_first_sentence(exc)) from exc
+        except ServingError as exc:
+            raise RefusedError(exc.received or str(exc)) from exc
+
+    def check(self, name: str, version: int, golden: Sequence[GoldenQuery]) -> None:
+        """See `shortlist.serving.rollout.fleet.Server`."""
+        try:
+            if not golden:
+                self._client.metadata(model=name, version=version)
+            for query in golden:
+                answer = self._client.predict(
+                    query.inputs, signature=query.signature, model=name, version=version
+                )
+                wrong = compare(query, answer.outputs)
+                if wrong is not None:
+                    raise CheckError(wrong)
+        except _NO_ANSWER as exc:
+            raise UnreachableError(_first_sentence(exc)) from exc
+        except (ServingError, ValueError) as exc:
+            raise CheckError(str(exc)) from exc
+
+
+def _first_sentence(exc: ServingError) -> str:
+    return str(exc).split("; ")[0]

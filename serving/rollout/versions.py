@@ -1,0 +1,151 @@
+"""What there is to know of every version: on disk, in its manifest, on the servers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shortlist.clients import contract
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import read_config
+from shortlist.serving.rollout.config import entry_of
+from shortlist.serving.rollout.fleet import Server, UnreachableError
+from shortlist.serving.rollout.state import MANAGED_LABELS, Entry, ServerState
+
+__all__ = ["VersionRow", "list_versions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRow:
+    """One version of one model.
+
+    Attributes:
+        name: Model name.
+        version: Its number.
+        created: When it was published, in UTC.
+        size_bytes: Of its files.
+        labels: Labels that point at it, in the configuration file or on any server.
+        states: The server's state by address, for servers that know it.
+        metrics: Its hit rates, as the exporter measured them; empty for a foreign SavedModel.
+        gates: How many gates came out how; empty for a version without a record.
+        problem: Why its manifest cannot be read; None where it can.
+        report: The exporter's report on it, an HTML file; None where there is none.
+    """
+
+    name: str
+    version: int
+    created: str
+    size_bytes: int
+    labels: tuple[str, ...]
+    states: Mapping[str, str]
+    metrics: Mapping[str, Any]
+    gates: Mapping[str, int]
+    problem: str | None = None
+    report: str | None = None
+
+
+def list_versions(
+    repository: ModelRepository,
+    names: Sequence[str],
+    *,
+    config_path: Path,
+    servers: Sequence[Server],
+) -> tuple[list[VersionRow], dict[str, str]]:
+    """All versions of some models, newest first.
+
+    Args:
+        repository: Where they are.
+        names: Model names.
+        config_path: The servers' configuration file; may be missing.
+        servers: Servers to ask.
+
+    Returns:
+        The versions, and why a server could not be asked, by address.
+
+    Raises:
+        RepositoryError: The configuration file cannot be read.
+    """
+    config = read_config(config_path) if config_path.exists() else None
+    unreachable: dict[str, str] = {}
+    rows = []
+    for name in names:
+        recorded = entry_of(config, name) if config is not None else None
+        states = _observe(name, recorded, servers, unreachable)
+        rows += [
+            _row(repository, name, version, recorded, states)
+            for version in reversed(repository.versions(name))
+        ]
+    return rows, unreachable
+
+
+def _observe(
+    name: str, recorded: Entry | None, servers: Sequence[Server], unreachable: dict[str, str]
+) -> list[ServerState]:
+    labels = {*MANAGED_LABELS, *(recorded.labels if recorded else ())}
+    states = []
+    for server in servers:
+        if server.address in unreachable:
+            continue
+        try:
+            states.append(server.observe(name, labels))
+        except UnreachableError as exc:
+            unreachable[server.address] = str(exc)
+    return states
+
+
+def _row(
+    repository: ModelRepository,
+    name: str,
+    version: int,
+    recorded: Entry | None,
+    servers: Sequence[ServerState],
+) -> VersionRow:
+    path = _folder(repository, name, version)
+    problem = None
+    try:
+        manifest = repository.manifest(name, version) or {}
+    except RepositoryError as exc:
+        manifest, problem = {}, str(exc)
+    labels = {label for label, at in (recorded.labels if recorded else {}).items() if at == version}
+    for server in servers:
+        labels.update(label for label, at in server.labels.items() if at == version)
+    verdicts = [str(gate["verdict"]) for gate in manifest.get("gates", ())]
+    report = path / contract.REPORT_FILE
+    created = manifest.get("created") or datetime.fromtimestamp(
+        path.stat().st_mtime, UTC
+    ).isoformat(timespec="seconds")
+    return VersionRow(
+        name=name,
+        version=version,
+        created=str(created),
+        size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        labels=tuple(sorted(labels)),
+        states={server.address: state for server in servers if (state := _state(server, version))},
+        metrics=manifest.get("metrics", {}),
+        gates={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+        problem=problem,
+        report=str(report) if report.is_file() else None,
+    )
+
+
+def _folder(repository: ModelRepository, name: str, version: int) -> Path:
+    """The version's folder, whose name may be zero-padded when it is not ours."""
+    base_path = repository.base_path(name)
+    plain = base_path / str(version)
+    if plain.is_dir():
+        return plain
+    return next(
+        entry
+        for entry in sorted(base_path.iterdir())
+        if entry.name.isdigit() and int(entry.name) == version
+    )
+
+
+def _state(server: ServerState, version: int) -> str | None:
+    if version in server.available:
+        return "AVAILABLE"
+    if version in server.busy:
+        return "LOADING or UNLOADING"
+    return "END, failed" if version in server.failed else None

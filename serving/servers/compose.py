@@ -1,0 +1,272 @@
+"""The containers of `docker/compose.yaml`: their command lines, variables and configurations.
+
+The one module that knows Docker Compose. Both generations of its command are understood:
+`docker compose` and `docker-compose` 1.29.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from shortlist.clients import contract
+from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.errors import ModelServerError, RepositoryError
+from shortlist.serving.repository.files import write_atomically
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.selection import ServableFound, find_servables
+from shortlist.serving.repository.server_config import ModelEntry, read_config, render_config
+from shortlist.serving.servers.options import ServerOptions
+
+__all__ = [
+    "CONFIG_FOLDER",
+    "SCANN_CONFIG",
+    "STABLE",
+    "STOCK_CONFIG",
+    "check_engine",
+    "compose_command",
+    "compose_file",
+    "foreground_command",
+    "project_name",
+    "project_variables",
+    "remove_command",
+    "write_missing_models",
+]
+
+# Inside the repository, so that one mount brings both; hidden, so that no poller and no listing
+# takes it for a model; apart from what `shortlist serve` writes anew at each start.
+CONFIG_FOLDER = Path(".serving/compose")
+STOCK_CONFIG = "models.config"
+SCANN_CONFIG = "scann.config"
+STABLE = "stable"
+
+
+def compose_file() -> Path:
+    """`compose.yaml`: in a checkout under `docker/`, else as installed with this package.
+
+    Raises:
+        ModelServerError: It is in neither place.
+    """
+    here = Path(__file__).resolve()
+    for path in (here.parents[2] / "docker" / "compose.yaml", here.parent / "docker/compose.yaml"):
+        if path.is_file():
+            return path
+    raise ModelServerError(
+        "docker/compose.yaml is missing from this installation; install shortlist anew, "
+        "or use --server embedded"
+    )
+
+
+@cache
+def compose_command() -> tuple[str, ...]:
+    """The words that call Docker Compose here.
+
+    Raises:
+        ModelServerError: Docker or its Compose is not installed.
+    """
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ModelServerError(
+            "there is no docker on PATH; install Docker, or use --server embedded"
+        )
+    plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
+    if plugin.returncode == 0:
+        return (docker, "compose")
+    standalone = shutil.which("docker-compose")
+    if standalone is None:
+        raise ModelServerError(
+            "docker has no compose here; install the docker-compose-plugin or docker-compose, "
+            "or use --server embedded"
+        )
+    return (standalone,)
+
+
+def check_engine() -> None:
+    """Makes sure that a Docker engine answers; Compose itself would say so by a traceback.
+
+    Raises:
+        ModelServerError: Docker is not installed, or no engine answers.
+    """
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ModelServerError(
+            "there is no docker on PATH; install Docker, or use --server embedded"
+        )
+    done = subprocess.run([docker, "version"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["docker version failed"]
+        raise ModelServerError(
+            f"no Docker engine answers ({reason[0]}); start one, or name it in DOCKER_HOST, "
+            "or use --server embedded"
+        )
+
+
+def project_variables(repository: Path) -> dict[str, str]:
+    """Variables of `compose.yaml` that follow from the repository and from who calls.
+
+    Whoever owns the repository publishes into it; whoever calls owns the proxy's key.
+    """
+    root = repository.resolve()
+    variables = {"SHORTLIST_REPOSITORY": str(root)}
+    if root.exists():
+        owner = root.stat()
+        variables["SHORTLIST_PUBLISHER"] = f"{owner.st_uid}:{owner.st_gid}"
+    if os.getuid() != 0:  # root hands the key to the proxy's own user instead
+        variables["SHORTLIST_PROXY_USER"] = f"{os.getuid()}:{os.getgid()}"
+    return variables
+
+
+def write_missing_models(repository: ModelRepository) -> list[str]:
+    """Puts models that no configuration names yet into one: their newest version, as `stable`.
+
+    Models with ScaNN's ops go to the ScaNN server's configuration, all others to the stock
+    server's. What a configuration says already is never changed: that is for rollouts.
+
+    Returns:
+        Names of the models that were added.
+
+    Raises:
+        RepositoryError: The repository is empty, or a configuration cannot be read or written.
+    """
+    servables = find_servables(repository)
+    folder = repository.root.resolve() / CONFIG_FOLDER
+    added: list[str] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, custom in ((STOCK_CONFIG, False), (SCANN_CONFIG, True)):
+            wanted = [servable for servable in servables if bool(servable.custom_ops) == custom]
+            added += _add_missing(folder / name, wanted)
+    except OSError as exc:
+        raise RepositoryError(f"cannot write into {folder}: {exc.strerror}") from exc
+    return added
+
+
+def _add_missing(path: Path, servables: Sequence[ServableFound]) -> list[str]:
+    config = read_config(path) if path.exists() else ModelServerConfig()
+    known = {model.name for model in config.model_config_list.config}
+    missing = [servable for servable in servables if servable.name not in known]
+    if missing:
+        entries = [
+            ModelEntry(
+                name=servable.name,
+                base_path=servable.base_path,
+                versions=(servable.version,),
+                labels={STABLE: servable.version},
+            )
+            for servable in missing
+        ]
+        config.MergeFrom(text_format.Parse(render_config(entries), ModelServerConfig()))
+        write_atomically(path, text_format.MessageToString(config))
+    return [servable.name for servable in missing]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Foreground:
+    """Files of one server that runs in the foreground, beside its configuration.
+
+    Attributes:
+        variables: `--env-file` of Compose.
+        override: Second Compose file: the command, and no restarts.
+    """
+
+    variables: Path
+    override: Path
+
+
+def foreground_command(options: ServerOptions, flags: Sequence[str]) -> list[str]:
+    """Command line that runs `compose.yaml`'s stock server until it ends or is told to.
+
+    Writes two small files beside the configuration.
+
+    Args:
+        options: Ports, repository and image.
+        flags: Command line of the server in the container.
+
+    Raises:
+        ModelServerError: Docker or its Compose is missing, or the files cannot be written.
+    """
+    command = compose_command()
+    check_engine()
+    files = _foreground_files(options)
+    try:
+        _write_foreground_files(files, options, flags)
+    except OSError as exc:
+        raise ModelServerError(
+            f"cannot write {exc.filename}: {exc.strerror}; the container's settings belong there"
+        ) from exc
+    return [
+        *_project(command, options),
+        "up",
+        "--no-color",
+        "--no-log-prefix",
+        "--abort-on-container-exit",
+        "--exit-code-from=serving",
+        "serving",
+    ]
+
+
+def _foreground_variables(options: ServerOptions) -> dict[str, str]:
+    return project_variables(options.repository) | {
+        "SHORTLIST_SERVING_IMAGE": options.image,
+        "SHORTLIST_SERVING_DIGEST": "",
+        "SHORTLIST_BIND": contract.DEFAULT_HOST,
+        "SHORTLIST_GRPC_PORT": str(options.grpc_port),
+        "SHORTLIST_REST_PORT": str(options.rest_port),
+    }
+
+
+def _write_foreground_files(
+    files: _Foreground, options: ServerOptions, flags: Sequence[str]
+) -> None:
+    variables = _foreground_variables(options)
+    # YAML reads JSON. A server that fails shall end, not start again and again.
+    serving: dict[str, object] = {"restart": "no", "command": list(flags)}
+    config_folder = options.model_config_file.parent.resolve()
+    if not config_folder.is_relative_to(options.repository.resolve()):
+        serving["volumes"] = [f"{config_folder}:{config_folder}:ro"]
+    override = {"services": {"serving": serving}}
+    config_folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{name}={value}\n" for name, value in variables.items())
+    files.variables.write_text(text, encoding="utf-8")
+    files.override.write_text(json.dumps(override, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_command(options: ServerOptions) -> list[str]:
+    """Command line that removes what `foreground_command` started.
+
+    Raises:
+        ModelServerError: Docker or its Compose is missing.
+    """
+    return [*_project(compose_command(), options), "down", "--volumes", "--timeout=5"]
+
+
+def _project(command: Sequence[str], options: ServerOptions) -> list[str]:
+    files = _foreground_files(options)
+    # Compose prefers the caller's environment to --env-file; these are not the caller's to set.
+    unset = [word for name in sorted(_foreground_variables(options)) for word in ("-u", name)]
+    return [
+        "env",
+        *unset,
+        *command,
+        f"--file={compose_file()}",
+        f"--file={files.override}",
+        f"--env-file={files.variables}",
+        f"--project-name={project_name(options)}",
+    ]
+
+
+def project_name(options: ServerOptions) -> str:
+    """Name of the project that listens on these ports; one machine has each port once."""
+    return f"shortlist-{options.grpc_port}-{options.rest_port}"
+
+
+def _foreground_files(options: ServerOptions) -> _Foreground:
+    folder = options.model_config_file.parent
+    stem = project_name(options)
+    return _Foreground(variables=folder / f"{stem}.env", override=folder / f"{stem}.json")

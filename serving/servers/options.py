@@ -1,0 +1,72 @@
+"""What every way of running a model server is told."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from shortlist.clients import contract
+from shortlist.serving.errors import ModelServerError
+
+__all__ = ["ServerOptions", "claim_port"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where a model server listens and what it serves.
+
+    Attributes:
+        model_config_file: `ModelServerConfig` in text form; its base paths lie below
+            `repository`.
+        repository: Root of the model repository; a container mounts it at the same path.
+        grpc_port: Port of the gRPC API on `contract.DEFAULT_HOST`.
+        rest_port: Port of the REST API on the same host.
+        flags: More of TensorFlow Serving's flags, passed on as they are.
+        log_file: Where the server's output goes; None passes it through to stderr.
+        image: Container image, for the Docker runner.
+    """
+
+    model_config_file: Path
+    repository: Path
+    grpc_port: int = contract.DEFAULT_GRPC_PORT
+    rest_port: int = contract.DEFAULT_REST_PORT
+    flags: tuple[str, ...] = ()
+    log_file: Path | None = None
+    image: str = "tensorflow/serving:2.20.0"
+
+    def __post_init__(self) -> None:
+        if self.grpc_port == self.rest_port:
+            raise ValueError(f"gRPC and REST need different ports, got {self.grpc_port} for both")
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of the gRPC API."""
+        return f"{contract.DEFAULT_HOST}:{self.grpc_port}"
+
+    @property
+    def rest_address(self) -> str:
+        """`host:port` of the REST API."""
+        return f"{contract.DEFAULT_HOST}:{self.rest_port}"
+
+
+def claim_port(port: int, *, option: str) -> int:
+    """A port that nobody listens on: `port` itself, or any free one for 0.
+
+    Args:
+        port: Wanted port; 0 for any.
+        option: Command-line option to name in the error.
+
+    Raises:
+        ModelServerError: The port is taken or not allowed.
+    """
+    with socket.socket() as probe:
+        # As servers do, so that a port left in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((contract.DEFAULT_HOST, port))
+        except (OSError, OverflowError) as exc:
+            raise ModelServerError(
+                f"port {port} cannot be used ({exc}); choose another with {option}, "
+                "or 0 for any free one"
+            ) from exc
+        claimed: int = probe.getsockname()[1]
+        return claimed

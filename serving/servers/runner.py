@@ -1,0 +1,213 @@
+"""Runs a model server as a child process: start, wait until it serves, stop."""
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.servers import compose
+from shortlist.serving.servers.kinds import COMMANDS
+from shortlist.serving.servers.options import ServerOptions
+
+__all__ = ["ModelServer"]
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
+REMOVE_TIMEOUT = 120.0  # seconds for Compose to remove what is left
+LOG_TAIL_LINES = 15
+STDERR = 2  # the descriptor; sys.stderr need not have one
+
+
+class ModelServer:
+    """A running model server: a container, a binary, or the embedded server.
+
+    Use it as a context manager; leaving it stops the server.
+
+    Attributes:
+        kind: `embedded`, `docker` or `binary`.
+        options: What it was started with.
+    """
+
+    def __init__(self, kind: str, options: ServerOptions, *, temporary: bool = False) -> None:
+        """Prepares a server; starts nothing.
+
+        Args:
+            kind: `embedded`, `docker` or `binary`.
+            options: What it is to be started with.
+            temporary: Whether it must not outlive the thread that starts it, even where
+                our process is killed and cannot stop it any more (on Linux).
+        """
+        if kind not in COMMANDS:
+            raise ValueError(f"kind must be one of {', '.join(COMMANDS)}, got {kind!r}")
+        self.kind = kind
+        self.options = options
+        self._temporary = temporary
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of the gRPC API."""
+        return self.options.grpc_address
+
+    @property
+    def rest_address(self) -> str:
+        """`host:port` of the REST API."""
+        return self.options.rest_address
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs: of the server itself, or of the docker client."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> Self:
+        """Starts the process and returns at once; see `wait_until`.
+
+        Raises:
+            ModelServerError: It runs already, or its program is missing.
+        """
+        if self._process is not None:
+            raise ModelServerError("this model server was started already")
+        command = COMMANDS[self.kind](self.options)
+        log.info("starting %s", " ".join(command))
+        if self.options.log_file is not None:
+            self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self.options.log_file.open("wb")
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            # Standard output is for our own results.
+            stdout=self._log if self._log is not None else STDERR,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent() if self._temporary else None,
+        )
+        return self
+
+    def wait_until(
+        self,
+        ready: Callable[[], str | None],
+        *,
+        timeout: float,
+        poll_interval: float = 0.1,
+    ) -> None:
+        """Waits until `ready` returns None; otherwise it returns what is still missing.
+
+        Args:
+            ready: Asks the server; called every `poll_interval` seconds.
+            timeout: Seconds in all.
+            poll_interval: Seconds between two questions.
+
+        Raises:
+            ModelServerError: The server ended, or was not ready in time; the message
+                holds the last state seen and the end of the server's output.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._raise_if_ended()
+            missing = ready()
+            if missing is None:
+                return
+            if time.monotonic() >= deadline:
+                raise ModelServerError(
+                    f"the {self.kind} server was not ready after {timeout:g} s: {missing}"
+                    f"{self._log_tail()}"
+                )
+            time.sleep(poll_interval)
+
+    def wait(self) -> int:
+        """Waits until the server ends by itself; its exit status."""
+        if self._process is None:
+            raise ModelServerError("this model server was not started")
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Stops the server; does nothing if it has ended or was never started."""
+        process, self._process = self._process, None
+        try:
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    log.warning("the %s server did not stop on SIGTERM; killing it", self.kind)
+                    process.kill()
+                    process.wait()
+            if process is not None and self.kind == "docker":
+                self._remove_containers()
+        finally:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def __enter__(self) -> Self:
+        """Starts the server if that was not done yet."""
+        return self if self._process is not None else self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stops the server."""
+        self.stop()
+
+    def _raise_if_ended(self) -> None:
+        if self._process is None:
+            raise ModelServerError("this model server was not started")
+        status = self._process.poll()
+        if status is not None:
+            raise ModelServerError(
+                f"the {self.kind} server ended with status {status}{self._log_tail()}"
+            )
+
+    def _log_tail(self) -> str:
+        if self.options.log_file is None:
+            return "; its output is above"
+        lines = tail(self.options.log_file, LOG_TAIL_LINES)
+        return f"; the end of {self.options.log_file}:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def _remove_containers(self) -> None:
+        """Removes container and network even where Compose died before them."""
+        try:
+            subprocess.run(
+                compose.remove_command(self.options),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+                text=True,
+                timeout=REMOVE_TIMEOUT,
+            )
+        except subprocess.CalledProcessError as exc:
+            log.warning("could not remove the container: %s", exc.stderr.strip())
+        except subprocess.TimeoutExpired:
+            log.warning("the container was not removed in %g s", REMOVE_TIMEOUT)
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a child runs before its program, so that the kernel ends it with its parent."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Looked up before the fork: afterwards a lock may be held for ever.
+    prctl = ctypes.CDLL(None).prctl
+    set_death_signal, signal_number = 1, int(signal.SIGTERM)
+
+    def ask_the_kernel() -> None:
+        prctl(set_death_signal, signal_number)
+
+    return ask_the_kernel
+
+
+def tail(path: Path, count: int) -> Sequence[str]:
+    """The last `count` lines of a text file."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]

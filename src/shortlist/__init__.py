@@ -1,0 +1,26 @@
+"""Two-tower retrieval models in production on TensorFlow Serving.
+
+`shortlist.clients` asks model servers, `shortlist.serving` runs and updates them, and
+`shortlist.export` trains and publishes what they serve. The clients' names are also here, each
+loaded when it is first used: `import shortlist` alone loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shortlist.clients import AsyncGrpcClient, Filter, GrpcClient, RestClient, Split
+
+__all__ = ["AsyncGrpcClient", "Filter", "GrpcClient", "RestClient", "Split"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'shortlist' has no attribute {name!r}")
+    value = getattr(import_module("shortlist.clients"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,1 +1,0 @@
-"""The clients against a real server; see `conftest.py` for which."""

@@ -1,0 +1,55 @@
+"""A small data set and the servables exported from it, made once per run.
+
+Imports are inside the fixtures: tests that use none of them never load TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from shortlist.export.config import ExportConfig
+    from shortlist.export.data.dataset import Dataset
+    from shortlist.export.pipeline import ExportResult
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    from shortlist.export.data import DataConfig, load
+
+    return load(
+        DataConfig(
+            source="sample",
+            sample_users=60,
+            sample_candidates=150,
+            sample_interactions=1500,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ExportConfig:
+    from shortlist.export.config import ExportConfig, IvfConfig, ModelConfig, TrainConfig
+
+    return ExportConfig(
+        top_k=20,
+        towers=ModelConfig(embedding_dim=8),
+        train=TrainConfig(epochs=2, batch_size=128, rating_weight=1.0),
+        recall=None,
+        # All leaves, so that every index must agree with brute force.
+        ivf=IvfConfig(num_leaves=12, num_leaves_to_search=12),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_export(
+    small_dataset: Dataset, small_config: ExportConfig, tmp_path_factory: pytest.TempPathFactory
+) -> ExportResult:
+    from shortlist.export.pipeline import run_export
+    from shortlist.export.training.checkpoint import CheckpointConfig
+
+    root = tmp_path_factory.mktemp("models")
+    checkpoints = CheckpointConfig(folder=root / ".training", interval=0)
+    return run_export(small_dataset, small_config, root, checkpoints=checkpoints)

@@ -1,0 +1,137 @@
+"""`shortlist bench export`, small."""
+
+import json
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist.clients import contract
+from shortlist.clients.cli.main import main
+from shortlist.export.bench.cost import ExportCost, ServableCost
+from shortlist.export.bench.cost_picture import cost_svg
+from shortlist.export.bench.memory import PeakMemory
+
+MIB = 2**20
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_export_is_published_served_and_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, repository = tmp_path / "cost.svg", tmp_path / "models"
+    arguments = ["--size", "2000", "--dimension", "16", "--json", "--recall", "0.9"]
+    arguments += ["--index", "brute_force", "--index", "ivf"]
+    arguments += ["--picture", str(picture), "--repository", str(repository)]
+    assert main(["bench", "export", *arguments]) == 0
+    output = capsys.readouterr()
+    (cost,) = json.loads(output.out)
+    for one in cost["servables"]:
+        version = repository / f"bench_{one['index']}" / "1"
+        files = [file for file in version.rglob("*") if file.is_file()]
+        assert one["disk_bytes"] == sum(file.stat().st_size for file in files)
+        assert one["graph_bytes"] == (version / "saved_model.pb").stat().st_size
+        assert one["index_seconds"] + one["save_seconds"] > 0
+        # The gates run processes beside it.
+        assert 100 * MIB < one["peak_bytes"] < cost["peak_bytes"]
+        assert one["served_bytes"] > 50 * MIB
+        assert 0 < one["p50_ms"] <= one["p99_ms"]
+        manifest = json.loads((version / contract.MANIFEST_FILE).read_text())
+        assert {gate["verdict"] for gate in manifest["gates"]} <= {"passed", "skipped"}
+    assert "gates" in output.err
+    assert cost["gates_seconds"] < cost["seconds"]
+    ET.parse(picture)
+    with served(repository) as address:
+        asked = ["--index", "brute_force", "--index", "ivf", "--queries", "64", "--json"]
+        assert main(["bench", "index", "--address", address, *asked]) == 0
+    exact, approximate = json.loads(capsys.readouterr().out)
+    assert exact["recall"] == 1.0
+    assert approximate["recall"] >= 0.8
+    assert 0 < approximate["p50_ms"] <= approximate["p99_ms"]
+
+
+@contextmanager
+def served(repository: Path) -> Iterator[str]:
+    """The gRPC address of `shortlist serve`, stopped at the end."""
+    command = [sys.executable, "-m", "shortlist", "serve", "--repository", str(repository)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--rest-port", "0", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["grpc"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "0"], "--size must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--repository", "x"], "give --size once"),
+    ],
+)
+def test_option_out_of_range_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "export", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_picture_has_a_panel_for_each_cost_and_a_point_for_each_size() -> None:
+    servable = ServableCost(
+        index="ivf",
+        index_seconds=1.0,
+        save_seconds=2.0,
+        peak_bytes=700 * MIB,
+        disk_bytes=5 * MIB,
+        graph_bytes=1000,
+        load_seconds=1.0,
+        served_bytes=300 * MIB,
+        first_ms=2.0,
+        p50_ms=0.5,
+        p99_ms=1.0,
+    )
+    costs = [
+        ExportCost(
+            size=size,
+            dimension=64,
+            vectors="towers",
+            seconds=4.0,
+            gates_seconds=1.0,
+            peak_bytes=800 * MIB,
+            servables=(servable,),
+        )
+        for size in (10_000, 100_000)
+    ]
+    root = ET.fromstring(cost_svg(costs))
+    assert len(list(root.iter(f"{SVG}polyline"))) == 4
+    assert len(list(root.iter(f"{SVG}circle"))) == 8
+    tips = [element.text for element in root.iter(f"{SVG}title")]
+    assert "ivf, 10,000 candidates: 3" in tips
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux' /proc")
+def test_memory_is_told_step_by_step_and_with_child_processes() -> None:
+    with PeakMemory() as memory:
+        memory.step("own")
+        block = np.ones(200 * MIB, np.uint8)
+        del block  # gone before anybody looks: the kernel remembers the peak
+        memory.step("nothing")
+        memory.step("child")
+        code = f"import time; block = bytearray(b'x' * {300 * MIB}); time.sleep(0.5)"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert memory.peaks["own"] > memory.peaks["nothing"] + 150 * MIB
+    assert memory.peaks["child"] > memory.peaks["nothing"] + 250 * MIB

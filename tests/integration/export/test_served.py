@@ -1,0 +1,337 @@
+"""Servables saved, loaded elsewhere and served answer as they did before."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shortlist.clients import GrpcClient, RestClient, ServingError, contract
+from shortlist.clients.types import State
+from shortlist.clients.wire.messages import PredictionLog
+from shortlist.export._tf import tf
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.pipeline import ExportResult
+from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
+
+pytestmark = pytest.mark.slow
+
+# A TensorFlow of its own, with nothing of this project but the ops of ScaNN.
+READER = """
+import json, os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+def plain(value):
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
+answers = {}
+for path in sys.argv[2:]:
+    loaded = tf.saved_model.load(path)
+    answers[path] = []
+    for signature, inputs in json.loads(sys.argv[1]):
+        function = loaded.signatures[signature]
+        specs = function.structured_input_signature[1]
+        tensors = {key: tf.constant(value, specs[key].dtype) for key, value in inputs.items()}
+        outputs = function(**tensors)
+        answers[path].append({key: plain(one.numpy().tolist()) for key, one in outputs.items()})
+print(json.dumps(answers))
+"""
+
+KINDS = [
+    "embedded",
+    pytest.param(
+        "binary",
+        marks=pytest.mark.skipif(
+            shutil.which("tensorflow_model_server") is None,
+            reason="there is no tensorflow_model_server on PATH",
+        ),
+    ),
+]
+BATCHING = (
+    "max_batch_size { value: 64 } batch_timeout_micros { value: 20000 } "
+    "num_batch_threads { value: 2 } max_enqueued_batches { value: 1000 } "
+    "allowed_batch_sizes: 1 allowed_batch_sizes: 8 allowed_batch_sizes: 64"
+)
+
+Requests = list[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server with every servable that it can load."""
+
+    kind: str
+    grpc: GrpcClient
+    rest: RestClient
+    rest_address: str
+    names: tuple[str, ...]
+
+    def wrapped_runs(self) -> int:
+        """Batches that the server has run."""
+        return self._counted("batching_session:wrapped_run_count", "")
+
+    def warm_up_records(self, path: Path) -> int:
+        """Warm-up requests of a version that the server has run."""
+        return self._counted(
+            "model_warmup_records_read", f'model_path="{path.resolve()}",status="OK"'
+        )
+
+    def _counted(self, counter: str, labels: str) -> int:
+        url = f"http://{self.rest_address}/monitoring/prometheus/metrics"
+        with urllib.request.urlopen(url, timeout=30) as page:
+            text = page.read().decode()
+        line = rf"^:tensorflow:serving:{counter}{{{re.escape(labels)}}} (\d+)$"
+        found = re.search(line, text, re.MULTILINE)
+        return 0 if found is None else int(found.group(1))
+
+
+@contextmanager
+def serving(
+    kind: str, versions: Mapping[str, Path], work: Path, *flags: str, timeout: float = 120.0
+) -> Iterator[Running]:
+    """Serves versions by name; a stock binary has no ops of ScaNN."""
+    servables = {
+        name: path
+        for name, path in versions.items()
+        if kind == "embedded" or not name.endswith("scann")
+    }
+    config, monitoring = work / "models.config", work / "monitoring.config"
+    write_config(
+        config, [ModelEntry(name=name, base_path=path.parent) for name, path in servables.items()]
+    )
+    monitoring.write_text(
+        'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
+    )
+    options = ServerOptions(
+        model_config_file=config,
+        repository=work,
+        grpc_port=claim_port(0, option=""),
+        rest_port=claim_port(0, option=""),
+        flags=(
+            "--max_num_load_retries=0",
+            "--grpc_max_threads=64",
+            f"--monitoring_config_file={monitoring}",
+            *flags,
+        ),
+        log_file=work / "server.log",
+    )
+    with (
+        ModelServer(kind, options, temporary=True) as server,
+        GrpcClient(server.grpc_address, timeout=60) as grpc,
+        RestClient(server.rest_address, timeout=60) as rest,
+    ):
+
+        def missing() -> str | None:
+            for name in servables:
+                try:
+                    states = grpc.status(model=name, timeout=2.0).versions
+                except ServingError as exc:
+                    return str(exc)
+                if not any(one.state is State.AVAILABLE for one in states):
+                    return f"{name}: {states}"
+            return None
+
+        server.wait_until(missing, timeout=timeout)
+        yield Running(
+            kind=kind,
+            grpc=grpc,
+            rest=rest,
+            rest_address=server.rest_address,
+            names=tuple(servables),
+        )
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def running(
+    request: pytest.FixtureRequest,
+    small_export: ExportResult,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    work = tmp_path_factory.mktemp("served")
+    with serving(request.param, small_export.servables, work) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
+    """Several of each signature, conditions included."""
+    users = [*small_dataset.user_ids[:5], "nobody"]
+    nothing: dict[str, Any] = {
+        contract.FILTER_ANY: [],
+        contract.FILTER_ALL: [],
+        contract.FILTER_MIN: [],
+        contract.FILTER_MAX: [],
+    }
+    plain = {contract.USER_ID: users, contract.K: 7, **nothing}
+    exclude = [[one] for one in small_dataset.candidate_ids[:6]]
+    embeddings = np.random.default_rng(5).standard_normal((3, 8)).astype(np.float32)
+    similar = [*small_dataset.candidate_ids[:3], "nothing"]
+    found: Requests = [
+        (contract.SERVING_DEFAULT, {contract.USER_ID: users}),
+        (contract.SERVING_DEFAULT, {contract.USER_ID: users[:1]}),
+        (contract.RETRIEVE, {**plain, contract.EXCLUDE: exclude, contract.EXCLUDE_SEEN: False}),
+        (contract.RETRIEVE, {**plain, contract.EXCLUDE: exclude, contract.EXCLUDE_SEEN: True}),
+        (
+            contract.RETRIEVE,
+            {
+                **plain,
+                contract.EXCLUDE: exclude,
+                contract.EXCLUDE_SEEN: True,
+                contract.FILTER_MIN: ["year=1990"],
+            },
+        ),
+        (contract.RETRIEVE_BY_EMBEDDING, {contract.QUERY_EMBEDDING: embeddings.tolist()}),
+        (contract.EMBED, {contract.USER_ID: users}),
+        (contract.SIMILAR, {contract.CANDIDATE_ID: similar}),
+    ]
+    loaded = tf.saved_model.load(str(small_export.servables["retrieval_ivf"]))
+    assert {signature for signature, _ in found} == set(loaded.signatures) - {contract.RATE}
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(small_export: ExportResult, requests: Requests) -> dict[str, list[dict[str, Any]]]:
+    """What a fresh process with plain TensorFlow answers, by servable."""
+    paths = {str(path): name for name, path in small_export.servables.items()}
+    process = subprocess.run(
+        [sys.executable, "-c", READER, json.dumps(requests), *paths],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return {paths[path]: answers for path, answers in json.loads(process.stdout).items()}
+
+
+def check_equal(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Ids and flags are the same; scores up to how TensorFlow rounds in batches."""
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        if name in (contract.SCORES, contract.QUERY_EMBEDDING):
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+        else:
+            assert found[name] == value, name
+
+
+def test_all_servables_answer_alike_in_a_fresh_process(
+    expected: dict[str, list[dict[str, Any]]], requests: Requests, small_export: ExportResult
+) -> None:
+    """All leaves are searched and rows reordered, so approximate indexes equal brute force."""
+    exact = expected["retrieval_brute_force"]
+    first = exact[0]
+    assert first[contract.KNOWN_USER] == [True] * 5 + [False]
+    assert first[contract.SERVABLE_VERSION] == [small_export.version] * 6
+    for answers in expected.values():
+        for answer, right in zip(answers, exact, strict=True):
+            check_equal(answer, right)
+
+
+def test_a_fresh_process_answers_what_the_exporting_one_did(
+    expected: dict[str, list[dict[str, Any]]], small_export: ExportResult, small_dataset: Dataset
+) -> None:
+    """The known answers were computed before saving."""
+    users = list(small_dataset.user_ids[:5])
+    for name, path in small_export.servables.items():
+        known = json.loads((path / contract.GOLDEN_FILE).read_text())["queries"][0]
+        assert known["inputs"][contract.USER_ID] == users
+        fresh = {key: value[:5] for key, value in expected[name][0].items()}
+        check_equal(known["outputs"], fresh)
+
+
+def test_every_version_is_warmed_up_before_it_is_available(
+    running: Running, small_export: ExportResult
+) -> None:
+    """ScaNN's searcher is built by the first query, which must not be a user's."""
+    for name in running.names:
+        path = small_export.servables[name]
+        assert contract.SERVING_DEFAULT in warm_up_signatures(path)
+        assert running.warm_up_records(path) == len(requests_to_warm_up_with(path))
+
+
+def test_a_server_answers_as_a_fresh_process_does(
+    running: Running, requests: Requests, expected: dict[str, list[dict[str, Any]]]
+) -> None:
+    for name in running.names:
+        for (signature, inputs), right in zip(requests, expected[name], strict=True):
+            for client in (running.grpc, running.rest):
+                answer = client.predict(inputs, signature=signature, model=name)
+                check_equal(answer.outputs, right)
+
+
+def test_concurrent_users_get_their_own_rows_under_batching(
+    running: Running, small_export: ExportResult, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """`--enable_batching` puts requests together and pads them to an allowed size."""
+    users = list(small_dataset.user_ids[:40])
+    alone = {name: [ask(running.grpc, name, [user]) for user in users] for name in running.names}
+    copies = {}
+    for name, path in small_export.servables.items():
+        copies[name] = tmp_path / name / path.name
+        shutil.copytree(path, copies[name])
+        warm_up_for_batching(copies[name], name)
+    parameters = tmp_path / "batching.config"
+    parameters.write_text(BATCHING)
+    flags = ("--enable_batching=true", f"--batching_parameters_file={parameters}")
+    with (
+        serving(running.kind, copies, tmp_path, *flags) as batched,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        for name in batched.names:
+            before = batched.wrapped_runs()
+            answers = threads.map(lambda user, name=name: ask(batched.grpc, name, [user]), users)
+            for answer, right in zip(answers, alone[name], strict=True):
+                check_equal(answer, right)
+            assert batched.wrapped_runs() - before < len(users)
+            for client in (batched.grpc, batched.rest):
+                together = ask(client, name, users[:3])
+                for row in range(3):
+                    one = {key: value[row : row + 1] for key, value in together.items()}
+                    check_equal(one, alone[name][row])
+
+
+def warm_up_for_batching(path: Path, name: str) -> None:
+    """Writes the warm-up file anew, as `shortlist export --batching` does.
+
+    A real server sends the records through its batching, where a scalar k fails the load.
+    """
+    requests: dict[str, list[dict[str, Any]]] = {}
+    for request in requests_to_warm_up_with(path):
+        inputs = {
+            key: tf.io.parse_tensor(value.SerializeToString(), value.dtype).numpy()
+            for key, value in request.inputs.items()
+        }
+        requests.setdefault(request.model_spec.signature_name, []).append(inputs)
+    write_warmup_records(path, name, requests, batchable_only=True)
+    assert warm_up_signatures(path) == set(requests) - {contract.RETRIEVE}
+
+
+def ask(client: GrpcClient | RestClient, name: str, users: list[str]) -> dict[str, Any]:
+    answer = client.predict({contract.USER_ID: users}, model=name)
+    return dict(answer.outputs)
+
+
+def warm_up_signatures(path: Path) -> set[str]:
+    """Signatures that the server runs while it loads a version."""
+    return {request.model_spec.signature_name for request in requests_to_warm_up_with(path)}
+
+
+def requests_to_warm_up_with(path: Path) -> list[Any]:
+    records = tf.data.TFRecordDataset(str(path / contract.WARMUP_FILE))
+    return [PredictionLog.FromString(one.numpy()).predict_log.request for one in records]

@@ -1,0 +1,87 @@
+"""`shortlist bench server`: its options, its table, and the quick form against real servers."""
+
+import argparse
+import json
+import socket
+import threading
+
+import pytest
+
+from shortlist.clients.errors import ShortlistError
+from shortlist.serving.bench import command as cli
+from shortlist.serving.bench.arguments import add_arguments
+from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
+
+
+def arguments(*texts: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(texts)
+
+
+ROWS: list[cli.Row] = [(1682, "rest", 8, 32)]
+ONE = Measurement(requests=3000, requests_per_second=1000.0, p50_ms=0.5, p99_ms=12.25)
+
+
+def test_table_has_a_line_for_each_row_and_a_column_for_each_server() -> None:
+    table = cli._as_table(ROWS, {"embedded": [ONE], "real": [ONE]})
+    head, _, line = table.splitlines()
+    assert head.count("req/s") == 2
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["1,682", "rest", "8", "32", *["1,000", "0.50", "12.25"] * 2]
+
+
+def test_json_names_each_measurement() -> None:
+    [found] = json.loads(cli._as_json(ROWS, {"embedded": [ONE]}))
+    assert found["server"] == "embedded"
+    assert (found["candidates"], found["transport"], found["p99_ms"]) == (1682, "rest", 12.25)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["--server", "nonsense"], "--server takes NAME=VALUE, got 'nonsense'"),
+        (["--address", "a=127.0.0.1:1"], "--address takes NAME=REST,GRPC"),
+        (["--server", "a=/no/such/program {flags}"], "a cannot be started"),
+        ([], "there is nothing to measure"),
+    ],
+)
+def test_wrong_options_are_named(
+    texts: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_make_servables", lambda *args: None)
+    with pytest.raises(ShortlistError, match=message):
+        cli.run(arguments("--quick", "--no-embedded", *texts))
+
+
+def test_server_that_answers_errors_fails_the_measurement() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nno\r\n ")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        port = listener.getsockname()[1]
+        load = Load(
+            transport="rest",
+            address=f"127.0.0.1:{port}",
+            model="m",
+            batch=1,
+            connections=1,
+            seconds=0.2,
+        )
+        with pytest.raises(LoadError, match="404 Not Found"):
+            measure(load)
+        thread.join(10)
+
+
+@pytest.mark.slow
+def test_quick_form_measures_the_embedded_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments("--quick", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["transport"] for row in found] == ["rest", "grpc"]
+    assert all(row["requests"] > 10 for row in found)

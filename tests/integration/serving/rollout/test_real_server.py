@@ -1,0 +1,259 @@
+"""The verbs against the embedded server: what is good gets through, what is bad does not."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shortlist.clients import GrpcClient, Tls, contract
+from shortlist.clients.cli.main import main
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
+from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.state import Entry
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.serve import ServeRequest, running
+from tests.support.paths import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+CERTIFICATES = ROOT / "tests" / "support" / "certificates"
+NAME = "retrieval_ivf"
+
+
+@pytest.fixture(scope="module")
+def servables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("servables")
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.servables", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    return folder
+
+
+def publish(root: Path, source: Path) -> int:
+    with ModelRepository(root).publisher([NAME]) as publisher:
+        shutil.copytree(source, publisher.stage(NAME), dirs_exist_ok=True)
+        publisher.publish()
+    return publisher.version
+
+
+@contextmanager
+def started(root: Path, *flags: str, tls: Tls | bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A server of the repository; its gRPC address and the options that lead to it."""
+    config = root / CONFIG_FILE
+    if not config.exists():
+        write_config(config, [ModelEntry(name=NAME, base_path=root / NAME, versions=(1,))])
+    options = ServerOptions(
+        model_config_file=config,
+        repository=root,
+        grpc_port=claim_port(0, option="--port"),
+        rest_port=claim_port(0, option="--rest-port"),
+        flags=("--max_num_load_retries=0", *flags),
+        log_file=root.parent / "server.log",
+    )
+    with ModelServer("embedded", options) as server:
+        with GrpcClient(server.grpc_address, model=NAME, tls=tls) as client:
+            client.wait_until_available(timeout=120)
+        where = ["--repository", str(root), "--address", server.grpc_address]
+        yield server.grpc_address, [*where, "--poll-interval", "0.05", "--timeout", "60"]
+
+
+def version_of(address: str, label: str) -> int | None:
+    with GrpcClient(address, model=NAME) as client:
+        return client.predict({contract.USER_ID: ["user-1"]}, label=label).version
+
+
+def entry(root: Path) -> Entry | None:
+    return ConfigFile(root / CONFIG_FILE).entry(NAME)
+
+
+@pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
+def test_a_rollout_and_its_way_back(servables: Path, tmp_path: Path, polled: bool) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    flags = ["--model_config_file_poll_wait_seconds=1"] if polled else []
+    how = ["--polled"] if polled else []
+    with started(root, *flags) as (address, where):
+        assert publish(root, servables / "good") == 2
+        assert main(["canary", "2", *where, *how, "--percent", "10"]) == 0
+        assert (version_of(address, "stable"), version_of(address, "canary")) == (1, 2)
+        shares = json.loads((root / ".serving" / "split.json").read_text())
+        assert shares == {NAME: {"stable": 0.9, "canary": 0.1}}
+        assert main(["promote", *where, *how]) == 0
+        assert (version_of(address, "stable"), version_of(address, "previous")) == (2, 1)
+        assert main(["rollout", "status", *where, *how]) == 0
+        assert main(["rollback", *where, *how, "--why", "a test"]) == 0
+        assert version_of(address, "stable") == 1
+        assert main(["rollback", *where, *how]) == 1  # there is nothing before
+    assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+
+
+def test_a_rollout_over_mutual_tls(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    files = {name: CERTIFICATES / name for name in ("ca.pem", "client.pem", "client.key")}
+    keys = {
+        "server_key": (CERTIFICATES / "server.key").read_text(),
+        "server_cert": (CERTIFICATES / "server.pem").read_text(),
+        "custom_ca": files["ca.pem"].read_text(),
+    }
+    config = tmp_path / "ssl.config"
+    config.write_text(
+        "\n".join(f"{name}: {json.dumps(pem)}" for name, pem in keys.items())
+        + "\nclient_verify: true\n"
+    )
+    tls = Tls(ca=files["ca.pem"], certificate=files["client.pem"], private_key=files["client.key"])
+    secure = ["--ca", str(files["ca.pem"]), "--certificate", str(files["client.pem"])]
+    secure += ["--private-key", str(files["client.key"]), "--header", "authorization=Bearer x"]
+    with started(root, f"--ssl_config_file={config}", tls=tls) as (address, where):
+        publish(root, servables / "good")
+        assert main(["canary", "2", *where, *secure]) == 0
+        assert main(["promote", *where, *secure]) == 0
+        with GrpcClient(address, model=NAME, tls=tls) as client:
+            assert client.predict({contract.USER_ID: ["u"]}, label="stable").version == 2
+        servers = ["--repository", str(root), "--address", address]
+        capsys.readouterr()
+        assert main(["versions", *servers, *secure]) == 0
+        assert "AVAILABLE" in capsys.readouterr().out
+        assert main(["rollout", "status", *where]) != 0  # plain text does not reach it
+
+
+def test_a_server_that_is_started_again_has_the_same_labels(
+    servables: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with started(root) as (_, where):
+        publish(root, servables / "good")
+        assert main(["canary", "2", *where]) == 0
+    publish(root, servables / "good")  # nobody has tried version 3 yet
+    request = ServeRequest(repository=root, log_file=tmp_path / "again.log", timeout=120)
+    with running(request) as (server, selection):
+        assert selection.served[0].version == 1
+        assert version_of(server.grpc_address, "stable") == 1
+        assert version_of(server.grpc_address, "canary") == 2
+        with GrpcClient(server.grpc_address, model=NAME) as client:
+            assert client.status().available == [2, 1]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_controller_that_is_killed_is_continued_by_another_process(
+    servables: Path, tmp_path: Path, step: int
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with started(root) as (address, where):
+        assert main(["rollback", "--to", "1", *where]) == 0  # labels version 1
+        publish(root, servables / "good")
+        kill_at_step(step, "canary", "2", *where)
+        assert version_of(address, "stable") == 1
+        assert main(["canary", "2", *where]) == 0
+        kill_at_step(1, "promote", *where)
+        assert version_of(address, "stable") in (1, 2)
+        assert main(["promote", *where]) == 0
+        assert version_of(address, "stable") == 2
+        assert main(["rollout", "status", *where]) == 0
+        kill_at_step(1, "rollback", *where)
+        assert main(["rollback", *where]) == 0
+        assert version_of(address, "stable") == 1
+    assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+
+
+def kill_at_step(step: int, *arguments: str) -> None:
+    """Runs a verb in a process of its own and kills it as it begins its n-th step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shortlist", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process, process.stderr as lines:
+        begun = 0
+        for line in lines:
+            begun += line.startswith("now:")
+            if begun == step:
+                break
+        process.kill()
+    assert begun == step
+
+
+def test_no_broken_version_gets_a_label(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with started(root) as (address, where):
+        for damage, reason in (
+            ("no variables", "has lost its variables"),
+            ("truncated", "did not load"),
+            ("failing warm-up", "did not load"),
+            ("other answers", "does not answer as it should"),
+            ("wrong signature", "does not answer as it should"),
+        ):
+            version = publish(root, damaged(servables / "good", tmp_path / damage, damage))
+            assert main(["canary", str(version), *where]) == 1, damage
+            assert reason in capsys.readouterr().err, damage
+            for label in ("stable", "canary"):
+                assert version_of(address, label) == 1, damage
+            assert entry(root) == Entry(
+                versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
+            )
+            with GrpcClient(address, model=NAME) as client:
+                assert client.status().available == [1], damage
+
+
+def damaged(source: Path, target: Path, damage: str) -> Path:
+    shutil.copytree(source, target)
+    golden = target / contract.GOLDEN_FILE
+    match damage:
+        case "no variables":
+            shutil.rmtree(target / "variables")
+        case "truncated":
+            graph = target / "saved_model.pb"
+            graph.write_bytes(graph.read_bytes()[:-100])
+        case "failing warm-up":
+            (target / contract.WARMUP_FILE).write_bytes(b"no record at all")
+        case "other answers":
+            golden.write_text(golden.read_text().replace("candidate-3", "candidate-33"))
+        case _:
+            golden.write_text(golden.read_text().replace("serving_default", "similar"))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("kind", "promoted", "reason"),
+    [
+        ("good", True, "within all limits"),
+        ("slow", False, "slow requests"),
+        ("failing", False, "errors"),
+    ],
+)
+def test_the_judge_promotes_what_is_good_and_nothing_else(
+    servables: Path, tmp_path: Path, kind: str, promoted: bool, reason: str
+) -> None:
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with started(root) as (address, where):
+        publish(root, servables / kind)
+        record = tmp_path / "record.json"
+        limits = ["--max-errors-more", "0.05", "--duration", "12", "--rate", "50"]
+        status = main(["canary", "2", *where, "--judge", *limits, "--record", str(record)])
+        assert status == (0 if promoted else 1)
+        (judgement,) = json.loads(record.read_text())["judgements"].values()
+        assert reason in judgement["why"]
+        assert version_of(address, "stable") == (2 if promoted else 1)
+        assert version_of(address, "canary") == (2 if promoted else 1)

@@ -1,0 +1,188 @@
+"""Export, serve and query, as README tells a newcomer to."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient, contract
+from shortlist.clients.types import Rating
+from shortlist.serving.repository.golden import read_golden
+from shortlist.serving.repository.local import ModelRepository
+from tests.support.command import (
+    SMALL_SAMPLE,
+    processes_that_name,
+    run,
+    run_json,
+    started,
+    wait_for_text,
+)
+
+pytestmark = pytest.mark.slow
+
+SERVABLES = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    exported = run_json(
+        *("export", *SMALL_SAMPLE, "--repository", str(root)),
+        *("--epochs", "2", "--rating-weight", "1"),
+    )
+    assert sorted(exported["servables"]) == SERVABLES
+    assert exported["version"] == 1
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    log = tmp_path_factory.mktemp("serve") / "log"
+    arguments = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0")
+    with started(*arguments, "--json", log=log) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, log.read_text()
+        yield {**json.loads(line), "process": process}
+
+
+def query(server: dict[str, Any], transport: str, servable: str, user_id: str) -> Any:
+    index = servable.removeprefix("retrieval_")
+    address = server["grpc" if transport == "grpc" else "rest"]
+    return run_json(
+        *("query", user_id, "-k", "5", "--transport", transport),
+        *("--address", address, "--index", index),
+    )
+
+
+def test_all_three_servables_are_served(server: dict[str, Any]) -> None:
+    assert server["servables"] == dict.fromkeys(SERVABLES, 1)
+    assert server["left_out"] == {}
+
+
+@pytest.mark.parametrize("servable", SERVABLES)
+def test_rest_and_grpc_give_the_same_ids_and_scores(server: dict[str, Any], servable: str) -> None:
+    over_rest, over_grpc = (
+        query(server, transport, servable, "1")[0]["candidates"] for transport in ("rest", "grpc")
+    )
+    assert len(over_rest) == 5
+    assert [found["candidate_id"] for found in over_rest] == [
+        found["candidate_id"] for found in over_grpc
+    ]
+    assert [found["score"] for found in over_rest] == pytest.approx(
+        [found["score"] for found in over_grpc], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("servable", SERVABLES)
+def test_ratings_are_the_same_over_rest_grpc_and_asyncio(
+    server: dict[str, Any], repository: Path, servable: str
+) -> None:
+    """And those that the export knew before it saved, strangers' among them."""
+    (golden,) = (
+        query
+        for query in read_golden(repository / servable / "1")
+        if query.signature == contract.RATE
+    )
+    pairs = list(
+        zip(golden.inputs[contract.USER_ID], golden.inputs[contract.CANDIDATE_ID], strict=True)
+    )
+
+    async def ask_later() -> list[Rating]:
+        async with AsyncGrpcClient(server["grpc"]) as client:
+            return await client.rate(pairs, model=servable)
+
+    with RestClient(server["rest"]) as rest, GrpcClient(server["grpc"]) as grpc:
+        answers = [rest.rate(pairs, model=servable), grpc.rate(pairs, model=servable)]
+    answers.append(asyncio.run(ask_later()))
+    for answer in answers:
+        assert [(one.user_id, one.candidate_id) for one in answer] == pairs
+        assert [one.version for one in answer] == [1, 1]
+        expected = golden.outputs[contract.RATING]
+        assert [one.rating for one in answer] == pytest.approx(expected, abs=1e-5)
+
+
+def test_predict_runs_the_rating_signature(server: dict[str, Any]) -> None:
+    found = run_json(
+        *("predict", "--signature", "rate", "--transport", "grpc", "--address", server["grpc"]),
+        *("--input", 'user_id=["1", "nobody"]', "--input", 'candidate_id=["no such", "no such"]'),
+    )
+    outputs = found.get("outputs", found)
+    assert outputs["known_user"] == [True, False]
+    assert outputs["known_candidate"] == [False, False]
+    assert 0.5 <= outputs["rating"][0] <= 5
+    assert outputs["rating"][0] != outputs["rating"][1]
+
+
+def test_status_shows_the_published_version(server: dict[str, Any]) -> None:
+    status = run_json("status", "--address", server["grpc"], "--transport", "grpc")
+    assert "AVAILABLE" in json.dumps(status)
+
+
+def test_a_server_that_is_not_there_is_reported_in_one_line() -> None:
+    done = run("query", "1", "--address", "127.0.0.1:1", "--transport", "grpc", "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("shortlist: error: ")
+    assert "Traceback" not in done.stderr
+    assert "127.0.0.1:1" in done.stderr
+
+
+def test_an_empty_repository_is_reported_with_the_remedy(tmp_path: Path) -> None:
+    done = run("serve", "--repository", str(tmp_path))
+    assert done.returncode == 1
+    assert "shortlist export" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_ends_in_order_and_leaves_no_process(
+    repository: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    arguments = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0")
+    with started(*arguments, "--json", log=tmp_path / "log") as process:
+        assert process.stdout is not None
+        served = json.loads(process.stdout.readline())
+        process.send_signal(signal_number)
+        assert process.wait(30) == 0
+    port = served["grpc"].rsplit(":", 1)[1]
+    assert processes_that_name(f"--port={port}") == []
+
+
+@pytest.mark.parametrize("moment", ["data ", "train ", "save "])
+def test_a_demo_stopped_by_ctrl_c_leaves_no_process_and_no_half_version(
+    tmp_path: Path, moment: str
+) -> None:
+    """The moments are lines of its progress: it is stopped in the step after each."""
+    models, log = tmp_path / "models", tmp_path / "log"
+    arguments = ("demo", *SMALL_SAMPLE, "--repository", str(models))
+    with started(*arguments, log=log) as process:
+        wait_for_text(log, moment, process, 120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert log.read_text().rstrip().endswith("shortlist: interrupted")
+    assert processes_that_name(str(models)) == []
+    assert not list(models.glob("*/.publishing-*"))
+    repository = ModelRepository(models)
+    for name in repository.models():
+        for version in repository.versions(name):
+            assert repository.manifest(name, version) is not None
+
+
+def test_the_demo_shows_answers_of_every_servable(tmp_path: Path) -> None:
+    done = run("demo", *SMALL_SAMPLE, "--repository", str(tmp_path / "models"))
+    assert done.returncode == 0, done.stderr
+    for servable in SERVABLES:
+        assert servable in done.stdout
+    assert "shortlist serve --repository" in done.stdout
+    assert "REST and gRPC agree" in done.stderr
+    assert processes_that_name(str(tmp_path)) == []
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    done = run("serve", "--server", "podman")
+    assert done.returncode == 2
+    assert "invalid choice: 'podman'" in done.stderr

@@ -1,0 +1,93 @@
+"""Runs the `shortlist` command of this checkout in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.paths import ROOT
+
+COMMAND = (sys.executable, "-m", "shortlist")
+SMALL_SAMPLE = (
+    *("--data", "sample", "--sample-users", "120", "--sample-candidates", "300"),
+    *("--sample-interactions", "6000"),
+)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Runs one command to its end; its output is returned, its failure is not raised."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_json(*arguments: str, timeout: float = 240) -> Any:
+    """Result of a command that has to succeed."""
+    done = run(*arguments, "--json", timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command under way, its output on a pipe and its stderr in `log`; killed in the end."""
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def processes_that_name(text: str) -> list[str]:
+    """Command lines of running processes, but for this one, that contain `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has ended meanwhile
+            continue
+        if text in command:
+            found.append(command)
+    return found
+
+
+def wait_for_text(path: Path, text: str, process: subprocess.Popen[str], timeout: float) -> None:
+    """Waits until `text` appears in a file that `process` writes."""
+    deadline = time.monotonic() + timeout
+    while text not in path.read_text():
+        assert process.poll() is None, path.read_text()
+        assert time.monotonic() < deadline, f"no {text!r} after {timeout} s: {path.read_text()}"
+        time.sleep(0.05)

@@ -1,0 +1,63 @@
+from typing import Any
+
+import pytest
+
+from shortlist.clients.errors import SignatureNotFound
+from tests.unit.clients.conftest import make_client
+from tests.unit.clients.fake_server import FakeServer, ranking, score
+
+
+@pytest.mark.parametrize("index", ["brute_force", "ivf"])  # one takes k, the other has it fixed
+def test_similar_candidates_come_best_first(client: Any, index: str) -> None:
+    first, second = client.similar(["c03", "nope"], k=4, model=f"retrieval_{index}")
+    assert list(first) == [pair for pair in ranking("c03") if pair[0] != "c03"][:4]
+    assert (first.candidate_id, first.known_candidate, first.version) == ("c03", True, 2)
+    assert second.known_candidate is False
+
+
+def test_embeddings_come_in_order(client: Any) -> None:
+    first, second = client.embed(["42", "7"])
+    assert first.user_id == "42"
+    assert first.values == pytest.approx([score("42", str(i)) for i in range(3)])
+    assert second.values == pytest.approx([score("7", str(i)) for i in range(3)])
+    assert first.known_user is None  # this servable does not tell
+
+
+def test_ratings_come_in_order_over_split_batches(transport: str, server: FakeServer) -> None:
+    pairs = [("42", f"c{i:02d}") for i in range(25)]
+    with make_client(transport, server.address(transport), batch_size=10) as client:
+        found = client.rate(pairs)
+    assert [(one.user_id, one.candidate_id) for one in found] == pairs
+    assert [one.rating for one in found] == pytest.approx([score(*pair) for pair in pairs])
+
+
+@pytest.mark.parametrize("call", ["similar", "embed", "rate"])
+def test_an_unsupported_signature_is_named_with_those_there_are(
+    client: Any, server: FakeServer, call: str
+) -> None:
+    servable = server.backend.servables["retrieval_brute_force"]
+    servable.signatures = {"serving_default": servable.signatures["serving_default"]}
+    argument: Any = [("42", "c01")] if call == "rate" else ["42"]
+    with pytest.raises(SignatureNotFound, match=rf"'{call}'.*it has: serving_default"):
+        getattr(client, call)(argument)
+
+
+def test_rate_takes_pairs(client: Any) -> None:
+    with pytest.raises(ValueError, match=r"\(user_id, candidate_id\) pairs, got '42'"):
+        client.rate(["42"])
+
+
+def test_classes_come_with_their_scores(client: Any) -> None:
+    first, second = client.classify([{"x": 0.5}, {"x": 0.75}], signature="classify")
+    assert list(first) == [("low", 0.25), ("high", 0.5)]
+    assert list(second) == [("low", 0.25), ("high", 0.75)]
+
+
+def test_regression_gives_a_number_for_each_example(client: Any) -> None:
+    assert client.regress([{"x": 1.0}, {"x": [2.0]}][:1], signature="regress") == [2.5]
+    assert client.regress([{"x": 1.0}, {"x": 3.0}], context={"shared": "é"}) == [2.5, 3.5]
+
+
+def test_a_feature_of_mixed_types_is_refused(client: Any) -> None:
+    with pytest.raises(ValueError, match="feature 'x'"):
+        client.classify([{"x": [1.0, "a"]}])

@@ -1,0 +1,203 @@
+import math
+import random
+import time
+from typing import Any
+
+import pytest
+
+from shortlist.clients import RetryPolicy
+from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget
+from shortlist.clients.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    ServerError,
+    ServingError,
+    TooManyInFlight,
+    Unavailable,
+)
+from tests.unit.clients.conftest import make_client
+from tests.unit.clients.fake_server import FakeServer, ranking
+
+QUICK = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
+
+
+@pytest.fixture
+def quick(transport: str, server: FakeServer) -> Any:
+    with make_client(transport, server.address(transport), retry=QUICK) as found:
+        yield found
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
+def test_passing_failures_are_tried_again(quick: Any, server: FakeServer, code: str) -> None:
+    server.backend.faults.extend([(code, "once"), (code, "twice")])
+    assert list(quick.retrieve(["42"], k=3)[0]) == ranking("42")[:3]
+    assert len(server.backend.calls) == 3
+
+
+@pytest.mark.parametrize("status", ["429", "502", "503", "504"])
+def test_passing_http_failures_are_tried_again(server: FakeServer, status: str) -> None:
+    server.backend.faults.append((status, "once"))
+    with make_client("rest", server.address("rest"), retry=QUICK) as client:
+        client.retrieve(["42"])
+    assert len(server.backend.calls) == 2
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL", "UNIMPLEMENTED", "UNKNOWN"])
+def test_lasting_failures_are_not(quick: Any, server: FakeServer, code: str) -> None:
+    server.backend.faults.append((code, "for good"))
+    with pytest.raises(ServingError, match="for good"):
+        quick.retrieve(["42"])
+    assert len(server.backend.calls) == 1
+
+
+def test_the_last_error_is_raised_when_tries_run_out(quick: Any, server: FakeServer) -> None:
+    server.backend.faults.extend([("RESOURCE_EXHAUSTED", f"try {i}") for i in range(9)])
+    with pytest.raises(Overloaded, match="try 3"):
+        quick.retrieve(["42"])
+    assert len(server.backend.calls) == 4
+
+
+def test_no_try_comes_after_the_deadline(transport: str, server: FakeServer) -> None:
+    server.backend.faults.extend([("UNAVAILABLE", "still")] * 99)
+    slow = RetryPolicy(max_attempts=99, initial_backoff=0.2, max_backoff=0.2, budget=99)
+    with make_client(transport, server.address(transport), retry=slow) as client:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            client.retrieve(["42"], timeout=0.5)
+        assert time.monotonic() - started < 0.7
+
+
+def test_a_spent_budget_stops_the_retries(transport: str, server: FakeServer) -> None:
+    policy = RetryPolicy(max_attempts=10, initial_backoff=0.001, budget=3, budget_ratio=0.5)
+    with make_client(transport, server.address(transport), retry=policy) as client:
+        server.backend.faults.extend([("UNAVAILABLE", "down")] * 5)
+        with pytest.raises(Unavailable):  # one try and the three retries of the budget
+            client.retrieve(["42"])
+        assert len(server.backend.calls) == 4
+        with pytest.raises(Unavailable):
+            client.retrieve(["42"])
+        assert len(server.backend.calls) == 5
+        for _ in range(2):  # two successes earn one retry
+            client.retrieve(["42"])
+        server.backend.faults.append(("UNAVAILABLE", "again"))
+        client.retrieve(["42"])
+        assert len(server.backend.calls) == 9
+
+
+def test_a_server_that_does_not_answer_costs_the_timeout_and_no_more(
+    quick: Any, server: FakeServer
+) -> None:
+    server.backend.release.clear()
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"did not end within 0\.[23]"):
+        quick.retrieve(["42"], timeout=0.3)
+    assert 0.25 < time.monotonic() - started < 0.5
+
+
+def test_a_limit_for_each_try_leaves_time_for_another(transport: str, server: FakeServer) -> None:
+    policy = RetryPolicy(attempt_timeout=0.2, initial_backoff=0.001)
+    with make_client(transport, server.address(transport), retry=policy) as client:
+        client.retrieve(["42"])
+        server.backend.release.clear()
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.retrieve(["42"], timeout=0.7)
+        assert 0.6 < time.monotonic() - started < 0.9
+        assert len(server.backend.calls) >= 4
+
+
+def test_calls_beyond_the_limit_fail_at_once(transport: str, server: FakeServer) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with (
+        make_client(transport, server.address(transport), max_in_flight=2) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        server.backend.release.clear()
+        running = [pool.submit(client.retrieve, ["42"]) for _ in range(2)]
+        deadline = time.monotonic() + 5
+        while server.backend.active < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        started = time.monotonic()
+        with pytest.raises(TooManyInFlight, match="2 calls are in flight"):
+            client.retrieve(["42"])
+        assert time.monotonic() - started < 0.2
+        server.backend.release.set()
+        assert all(len(one.result()[0]) for one in running)
+        client.retrieve(["42"])  # the places are free again
+
+
+def test_several_addresses_take_turns(transport: str, server: FakeServer) -> None:
+    from tests.unit.clients.fake_server import running as another_server
+
+    with another_server() as other:
+        addresses = [server.address(transport), other.address(transport)]
+        with make_client(transport, addresses) as client:
+            for _ in range(10):
+                client.retrieve(["42"])
+        assert len(server.backend.calls) == len(other.backend.calls) == 5
+
+
+def test_a_dead_address_is_passed_over(transport: str, server: FakeServer) -> None:
+    with make_client(transport, ["127.0.0.1:1", server.address(transport)], retry=QUICK) as client:
+        for _ in range(10):
+            assert len(client.retrieve(["42"])[0]) == 10
+
+
+def test_a_restarted_server_is_found_again(transport: str) -> None:
+    from tests.unit.clients.fake_server import running
+
+    with running() as first:
+        ports = (first.grpc_port, first.rest_port)
+        client = make_client(transport, first.address(transport), timeout=10)
+        client.retrieve(["42"])
+    with client, running(ports=ports):
+        client.wait_until_available(timeout=10, poll_interval=0.05)
+        assert len(client.retrieve(["42"])[0]) == 10
+
+
+# --- the pure parts -----------------------------------------------------------------
+
+
+def test_pauses_grow_within_their_bounds() -> None:
+    random.seed(7)
+    policy = RetryPolicy(max_attempts=9, initial_backoff=0.1, multiplier=2, max_backoff=0.5)
+    attempts = Attempts(policy, RetryBudget(policy), Deadline(60))
+    for bound in (0.1, 0.2, 0.4, 0.5, 0.5):
+        attempts.next_timeout(1.0)
+        pause = attempts.pause(Unavailable("x"), repeatable=True)
+        assert pause is not None
+        assert bound / 2 <= pause <= bound
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(Unavailable("x"), True), (InvalidRequest("x"), False), (ServerError("x"), False)],
+)
+def test_only_passing_errors_pause(error: ServingError, again: bool) -> None:
+    policy = RetryPolicy()
+    attempts = Attempts(policy, RetryBudget(policy), Deadline(60))
+    attempts.next_timeout(1.0)
+    assert (attempts.pause(error, repeatable=True) is not None) is again
+    assert attempts.pause(error, repeatable=False) is None
+
+
+def test_no_timeout_at_all_is_none() -> None:
+    policy = RetryPolicy()
+    assert Attempts(policy, RetryBudget(policy), Deadline(math.inf)).next_timeout(math.inf) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"max_attempts": 0}, "max_attempts must be at least 1, got 0"),
+        ({"initial_backoff": -1}, "initial_backoff"),
+        ({"multiplier": 0.5}, "multiplier"),
+        ({"attempt_timeout": 0}, "attempt_timeout"),
+        ({"budget": float("nan")}, "budget"),
+    ],
+)
+def test_a_wrong_policy_is_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        RetryPolicy(**options)

@@ -1,0 +1,199 @@
+import http.server
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from shortlist.clients import RetryPolicy, Tls
+from shortlist.clients.errors import ServingError, Unavailable
+from tests.unit.clients.conftest import make_client
+from tests.unit.clients.fake_server import Backend, FakeServer, RestSide, running
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def test_headers_are_sent_with_every_call(transport: str, server: FakeServer) -> None:
+    headers = {"Authorization": "Bearer token", "X-Team": "search"}
+    with make_client(transport, server.address(transport), headers=headers) as client:
+        client.retrieve(["42"])
+        client.status()
+    assert [found["authorization"] for found in server.backend.headers] == ["Bearer token"] * 2
+    assert server.backend.headers[0]["x-team"] == "search"
+
+
+def test_a_function_gives_fresh_headers(transport: str, server: FakeServer) -> None:
+    tokens = iter(["one", "two"])
+    with make_client(
+        transport, server.address(transport), headers=lambda: {"authorization": next(tokens)}
+    ) as client:
+        client.retrieve(["42"])
+        client.retrieve(["42"])
+    assert [found["authorization"] for found in server.backend.headers] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"address": []}, "at least one address"),
+        ({"address": ""}, "an address looks like"),
+        ({"address": "a b:8500"}, "an address looks like"),
+        ({"timeout": 0}, "timeout must be a positive"),
+        ({"timeout": float("nan")}, "timeout must be a positive"),
+        ({"model": ""}, "model must be"),
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"parallel": 1.5}, "parallel"),
+        ({"headers": {"a": 5}}, "headers are strings"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(
+    transport: str, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        make_client(transport, **{"address": "127.0.0.1:1", **options})
+
+
+@pytest.mark.parametrize("address", ["ftp://host", "http://", "http:///path"])
+def test_rest_refuses_other_urls(address: str) -> None:
+    with pytest.raises(ValueError, match="an address looks like"):
+        make_client("rest", address)
+
+
+def test_a_path_before_the_api_is_kept(server: FakeServer) -> None:
+    # A reverse proxy may serve the API below a path; the fake knows no such path.
+    with (
+        make_client("rest", f"http://{server.address('rest')}/models/", retry=ONCE) as client,
+        pytest.raises(ServingError),
+    ):
+        client.status()
+    with make_client("rest", f"http://{server.address('rest')}/") as client:
+        assert client.status().available == [2, 1]
+
+
+def test_a_closed_client_says_so(transport: str, server: FakeServer) -> None:
+    client = make_client(transport, server.address(transport))
+    client.retrieve(["42"])
+    client.close()
+    client.close()
+    if transport != "aio":
+        with pytest.raises(ValueError, match="the client is closed"):
+            client.retrieve(["42"])
+
+
+def test_dns_targets_work(server: FakeServer) -> None:
+    for kind in ("grpc", "aio"):
+        with make_client(kind, f"dns:///localhost:{server.grpc_port}") as client:
+            assert len(client.retrieve(["42"])[0]) == 10
+
+
+# --- TLS ------------------------------------------------------------------------
+
+
+def _openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority with a server's and a client's certificate."""
+    root = tmp_path_factory.mktemp("tls")
+    new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    _openssl(*new, "-keyout", f"{root}/ca.key", "-out", f"{root}/ca.pem", "-subj", "/CN=test-ca")
+    for name in ("server", "client"):
+        extensions = root / f"{name}.ext"
+        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
+        _openssl(*request, "-keyout", f"{root}/{name}.key", "-out", f"{root}/{name}.csr")
+        sign = ["x509", "-req", "-in", f"{root}/{name}.csr", "-CA", f"{root}/ca.pem"]
+        sign += ["-CAkey", f"{root}/ca.key", "-CAcreateserial", "-days", "2"]
+        _openssl(*sign, "-extfile", str(extensions), "-out", f"{root}/{name}.pem")
+    return root
+
+
+@contextmanager
+def secured(kind: str, root: Path, *, mutual: bool) -> Iterator[str]:
+    if kind != "rest":
+        credentials = grpc.ssl_server_credentials(
+            [((root / "server.key").read_bytes(), (root / "server.pem").read_bytes())],
+            root_certificates=(root / "ca.pem").read_bytes() if mutual else None,
+            require_client_auth=mutual,
+        )
+        with running(grpc_credentials=credentials) as server:
+            yield server.address("grpc")
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(root / "server.pem", root / "server.key")
+    if mutual:
+        context.load_verify_locations(root / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+    handler = type("Handler", (RestSide,), {"backend": Backend()})
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def get_request(self) -> Any:
+            sock, address = super().get_request()
+            return context.wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False
+            ), address
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass
+
+    rest = Quiet(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=rest.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{rest.server_address[1]}"
+    finally:
+        rest.shutdown()
+        rest.server_close()
+        thread.join()
+
+
+def test_a_custom_authority_is_trusted(transport: str, certificates: Path) -> None:
+    with (
+        secured(transport, certificates, mutual=False) as address,
+        make_client(transport, address, tls=Tls(ca=certificates / "ca.pem")) as client,
+    ):
+        assert len(client.retrieve(["42"])[0]) == 10
+
+
+def test_an_unknown_authority_is_not(transport: str, certificates: Path) -> None:
+    with (
+        secured(transport, certificates, mutual=False) as address,
+        make_client(transport, address, tls=True, retry=ONCE) as client,
+        pytest.raises(Unavailable, match=r"(?i)certificate|handshake|ssl"),
+    ):
+        client.retrieve(["42"])
+
+
+def test_the_client_shows_its_certificate(transport: str, certificates: Path) -> None:
+    own = Tls(
+        ca=certificates / "ca.pem",
+        certificate=certificates / "client.pem",
+        private_key=certificates / "client.key",
+    )
+    with secured(transport, certificates, mutual=True) as address:
+        with make_client(transport, address, tls=own) as client:
+            assert len(client.retrieve(["42"])[0]) == 10
+        with (
+            make_client(
+                transport, address, tls=Tls(ca=certificates / "ca.pem"), retry=ONCE
+            ) as client,
+            pytest.raises(Unavailable),
+        ):
+            client.retrieve(["42"])
+
+
+def test_wrong_files_are_refused_at_once(certificates: Path) -> None:
+    with pytest.raises(ValueError, match="ca: no file"):
+        Tls(ca="/nowhere.pem")
+    with pytest.raises(ValueError, match="both certificate and private_key"):
+        Tls(certificate=certificates / "client.pem")

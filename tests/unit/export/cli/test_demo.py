@@ -1,0 +1,91 @@
+"""What the demo chooses to show, and how it looks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist.clients.types import Retrieval
+from shortlist.export.cli.demo import Answer, DemoReport, history
+from shortlist.export.cli.demo_text import as_json, as_text
+from shortlist.export.data import Dataset
+from shortlist.export.pipeline import ExportResult
+
+TITLES = ("Alien", "Brazil", "Casablanca", "Dune")
+
+
+def dataset(*, ratings: list[float] | None, timestamps: list[int] | None) -> Dataset:
+    return Dataset(
+        name="four films",
+        user_ids=("7", "8"),
+        candidate_ids=("a", "b", "c", "d"),
+        user_positions=np.array([0, 0, 0, 1], np.int32),
+        candidate_positions=np.array([0, 1, 2, 3], np.int32),
+        ratings=None if ratings is None else np.array(ratings, np.float32),
+        timestamps=None if timestamps is None else np.array(timestamps, np.int64),
+        titles=TITLES,
+    )
+
+
+def report(data: Dataset) -> DemoReport:
+    metrics = {"hit_rate@10": 0.25}
+    retrieval = Retrieval(user_id="7", candidate_ids=("d", "c"), scores=(2.0, 1.0))
+    return DemoReport(
+        dataset=data,
+        export=ExportResult(
+            version=3,
+            servables={"retrieval_ivf": Path("models/retrieval_ivf/3")},
+            metrics={"seen_kept": metrics, "seen_excluded": metrics},
+            seconds={},
+            report=Path("models/retrieval_ivf/3/assets.extra/report.html"),
+        ),
+        answers=[Answer(servable="retrieval_ivf", user_id="7", retrieval=retrieval)],
+        seconds={"train": 61.0},
+        total_seconds=70.0,
+        server="embedded",
+    )
+
+
+def test_history_is_the_users_own_best_rated_first_then_newest() -> None:
+    data = dataset(ratings=[3, 5, 5, 5], timestamps=[1, 1, 2, 3])
+    assert history(data, "7") == ["Casablanca", "Brazil", "Alien"]
+    assert history(data, "7", 1) == ["Casablanca"]
+    assert history(data, "8") == ["Dune"]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "timestamps", "first"),
+    [(None, None, "Alien"), (None, [1, 3, 2, 9], "Brazil"), ([1, 2, 4, 5], None, "Casablanca")],
+)
+def test_history_does_without_ratings_or_times(
+    ratings: list[float] | None, timestamps: list[int] | None, first: str
+) -> None:
+    assert history(dataset(ratings=ratings, timestamps=timestamps), "7")[0] == first
+
+
+def test_answers_stand_beside_the_history_and_fit_the_terminal() -> None:
+    text = as_text(report(dataset(ratings=None, timestamps=None)), Path("models"), width=60)
+    lines = text.splitlines()
+    assert max(map(len, lines[:8])) <= 60
+    assert lines[1] == "user 7"
+    assert lines[2].split() == ["liked", "best", "retrieval_ivf"]
+    assert lines[4].split() == ["Alien", "Dune"]
+    assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
+    assert "all of it took 70 s" in lines
+
+
+def test_every_servable_is_named_however_narrow_the_terminal() -> None:
+    whole = report(dataset(ratings=None, timestamps=None))
+    names = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
+    retrieval = whole.answers[0].retrieval
+    answers = [Answer(servable=name, user_id="7", retrieval=retrieval) for name in names]
+    text = as_text(replace(whole, answers=answers), Path("models"), width=60)
+    assert all(name in text for name in names)
+
+
+def test_the_same_for_machines() -> None:
+    values = as_json(report(dataset(ratings=None, timestamps=None)))
+    assert values["version"] == 3
+    assert values["answers"][0]["candidate_ids"] == ["d", "c"]
+    assert values["seconds"] == {"train": 61.0}

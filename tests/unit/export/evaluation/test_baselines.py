@@ -1,0 +1,105 @@
+"""Baselines against their definitions, and their choice of settings."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shortlist.export.data import DataConfig, load
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split, random_split
+from shortlist.export.evaluation import baselines as module
+from shortlist.export.evaluation.baselines import BASELINES, fit_baseline
+from shortlist.export.evaluation.evaluate import evaluate
+from shortlist.export.evaluation.ranking import Scorer
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load(
+        DataConfig(
+            source="sample", sample_users=200, sample_candidates=300, sample_interactions=8_000
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def split(data: Dataset) -> Split:
+    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+
+
+def dense(data: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    matrix = np.zeros((len(data.user_ids), len(data.candidate_ids)))
+    matrix[data.user_positions[rows], data.candidate_positions[rows]] = 1
+    return matrix
+
+
+@pytest.mark.parametrize("num_candidates", [150, 300])
+def test_ease_equals_its_closed_form_whichever_side_is_larger(
+    data: Dataset, split: Split, num_candidates: int
+) -> None:
+    """The two ways to the scores, by users and by candidates, are one formula."""
+    rows = split.training[data.candidate_positions[split.training] < num_candidates]
+    narrow = Dataset(
+        name="narrow",
+        user_ids=data.user_ids,
+        candidate_ids=data.candidate_ids[:num_candidates],
+        titles=data.titles[:num_candidates],
+        user_positions=data.user_positions,
+        candidate_positions=data.candidate_positions,
+    )
+    matrix = dense(data, rows)[:, :num_candidates]
+    inverse = np.linalg.inv(matrix.T @ matrix + 50.0 * np.eye(num_candidates))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    scorer = module._ease(narrow, rows, {"lambda": 50.0})
+    users = np.array([3, 0, 199], np.int32)
+    np.testing.assert_allclose(scorer(users), (matrix @ weights)[users], atol=1e-4)
+
+
+def test_popularity_counts_interactions(data: Dataset, split: Split) -> None:
+    scores = fit_baseline("popularity", data, split).scorer(np.array([0, 5], np.int32))
+    counts = np.bincount(data.candidate_positions[split.fitted], minlength=300)
+    np.testing.assert_array_equal(scores, np.stack([counts, counts]))
+
+
+@pytest.mark.parametrize("name", ["ease", "ials"])
+def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: str) -> None:
+    if name == "ials":
+        pytest.importorskip("implicit", reason="iALS needs shortlist[baselines]")
+    rates = {
+        one: evaluate(fit_baseline(one, data, split).scorer, data, split, ks=[10]).metrics
+        for one in ("popularity", name)
+    }
+    popular, learned = (rates[one]["seen_excluded"]["hit_rate@10"] for one in rates)
+    assert learned > 1.2 * popular
+
+
+def test_settings_are_chosen_on_the_validation_part(
+    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that ruins the scores is not taken, without a look at the held-out part."""
+    asked = []
+
+    def fit(dataset: Dataset, rows: npt.NDArray[np.int64], settings: dict[str, float]) -> Scorer:
+        asked.append(len(rows))
+        sign = np.float32(settings["sign"])
+        counts = np.bincount(dataset.candidate_positions[rows], minlength=300) * sign
+        return lambda users: np.repeat(counts[None], len(users), axis=0)
+
+    choices = ({"sign": -1.0}, {"sign": 1.0}, {"sign": 0.0})
+    monkeypatch.setattr(module, "BASELINES", {**BASELINES, "signed": (fit, choices)})
+    assert fit_baseline("signed", data, split).settings == {"sign": 1.0}
+    assert asked == [len(split.training)] * 3 + [len(split.fitted)]
+
+
+def test_ease_refuses_what_it_cannot_invert(
+    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_FOR_EASE", 100)
+    with pytest.raises(ValueError, match="EASE inverts a 200 x 200 matrix; more than 100 is"):
+        fit_baseline("ease", data, split)
+
+
+def test_unknown_baseline_is_refused(data: Dataset, split: Split) -> None:
+    with pytest.raises(ValueError, match="no baseline 'knn'; choose from popularity, ease, ials"):
+        fit_baseline("knn", data, split)

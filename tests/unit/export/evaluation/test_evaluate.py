@@ -1,0 +1,83 @@
+"""Hit rates against a slow reckoning and against TFRS."""
+
+import json
+
+import numpy as np
+import pytest
+
+from shortlist.export._tf import tf, tfrs
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split, random_split
+from shortlist.export.evaluation.evaluate import KS, evaluate
+from shortlist.export.evaluation.ranking import inner_product_scorer
+
+
+@pytest.fixture
+def embeddings(small_dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    return (
+        rng.standard_normal((len(small_dataset.user_ids), 6)).astype(np.float32),
+        rng.standard_normal((len(small_dataset.candidate_ids), 6)).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def split(small_dataset: Dataset) -> Split:
+    return random_split(small_dataset, held_out_fraction=0.2, seed=1)
+
+
+def test_hit_rate_with_seen_kept_equals_tfrs(
+    small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    queries, candidates = embeddings
+    users = small_dataset.user_positions[split.held_out]
+    wanted = small_dataset.candidate_positions[split.held_out]
+    metric = tfrs.metrics.FactorizedTopK(
+        tfrs.layers.factorized_top_k.BruteForce(k=100).index(tf.constant(candidates))
+    )
+    metric.update_state(
+        tf.constant(queries[users]), tf.constant(candidates[wanted]), tf.constant(wanted)
+    )
+    expected = [float(value) for value in metric.result()]
+    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split)
+    rates = [got.metrics["seen_kept"][f"hit_rate@{k}"] for k in KS]
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+def test_hit_rate_with_seen_excluded_equals_a_loop(
+    small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    queries, candidates = embeddings
+    users, wanted = small_dataset.user_positions, small_dataset.candidate_positions
+    hits = []
+    for held_out in split.held_out:
+        user, own = users[held_out], wanted[held_out]
+        seen = set(wanted[split.training][users[split.training] == user])
+        order = np.argsort(-(candidates @ queries[user]), kind="stable")
+        hits.append(own in [c for c in order if c not in seen][:10])
+    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split, ks=[10])
+    assert got.metrics["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
+
+
+def test_evaluation_is_plain_json_with_intervals_and_activity(
+    small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    got = evaluate(
+        inner_product_scorer(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
+    )
+    values = json.loads(json.dumps(got.as_json(), allow_nan=False))
+    assert values["held_out"]["interactions"] == len(split.held_out)
+    low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
+    assert low <= values["seen_kept"]["hit_rate@10"] <= high
+    assert sum(row["num_held_out"] for row in values["activity"]) == len(split.held_out)
+    # A cut-off beyond the corpus would say nothing.
+    assert "hit_rate@10000" not in values["seen_kept"]
+
+
+def test_validation_counts_as_seen_when_the_held_out_part_judges(
+    small_dataset: Dataset, embeddings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    scorer = inner_product_scorer(*embeddings)
+    whole = random_split(small_dataset, held_out_fraction=0.2, seed=1)
+    parted = random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.3)
+    assert evaluate(scorer, small_dataset, whole) == evaluate(scorer, small_dataset, parted)

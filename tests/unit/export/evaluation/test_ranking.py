@@ -1,0 +1,243 @@
+"""Exact ranks and metrics against a slow plain reckoning."""
+
+import itertools
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation import metrics
+from shortlist.export.evaluation import ranking as module
+from shortlist.export.evaluation.metrics import (
+    activity_buckets,
+    at_k,
+    bootstrap,
+    breadth,
+    popularity_bands,
+)
+from shortlist.export.evaluation.ranking import (
+    Ranking,
+    Scorer,
+    inner_product_scorer,
+    rank_held_out,
+    rank_in_one_order,
+)
+
+
+def make_dataset(users: list[int], candidates: list[int], num_candidates: int) -> Dataset:
+    return Dataset(
+        name="made",
+        user_ids=tuple(str(user) for user in range(max(users) + 1)),
+        candidate_ids=tuple(str(candidate) for candidate in range(num_candidates)),
+        titles=tuple(str(candidate) for candidate in range(num_candidates)),
+        user_positions=np.asarray(users, np.int32),
+        candidate_positions=np.asarray(candidates, np.int32),
+    )
+
+
+def table_scorer(table: npt.NDArray[np.float32]) -> Scorer:
+    def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        return table[users].copy()
+
+    return score
+
+
+def plain_list(scores: list[float], hidden: set[int]) -> list[int]:
+    """All candidates that are not hidden, best first, equal scores by position."""
+    places = [place for place in range(len(scores)) if place not in hidden]
+    return sorted(places, key=lambda place: (-scores[place], place))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Dataset, Split, npt.NDArray[np.float32], int]:
+    num_users, num_candidates = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    cell = st.tuples(st.integers(0, num_users - 1), st.integers(0, num_candidates - 1))
+    rows = draw(st.lists(cell, min_size=2, max_size=30))
+    held_out = draw(st.integers(1, len(rows) - 1))
+    order = np.asarray(draw(st.permutations(range(len(rows)))))
+    # Few distinct scores, so that ties abound.
+    scores = draw(
+        st.lists(
+            st.lists(st.integers(0, 3), min_size=num_candidates, max_size=num_candidates),
+            min_size=num_users,
+            max_size=num_users,
+        )
+    )
+    dataset = make_dataset(
+        [row[0] for row in rows] + [num_users - 1], [row[1] for row in rows] + [0], num_candidates
+    )
+    split = Split(training=np.sort(order[held_out:]), held_out=np.sort(order[:held_out]))
+    return dataset, split, np.asarray(scores, np.float32), draw(st.integers(1, 12))
+
+
+@settings(deadline=None, max_examples=300)
+@given(problems(), st.sampled_from([1, 10_000]))
+def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
+    problem: tuple[Dataset, Split, npt.NDArray[np.float32], int], cells_per_batch: int
+) -> None:
+    dataset, split, scores, top_k = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SCORES_PER_BATCH", cells_per_batch)
+        ranking = rank_held_out(table_scorer(scores), dataset, split, top_k=top_k)
+    top_k = min(top_k, len(dataset.candidate_ids))
+    users, candidates = dataset.user_positions, dataset.candidate_positions
+    for protocol in ("seen_kept", "seen_excluded"):
+        for row, held_out in enumerate(split.held_out):
+            user, own = int(users[held_out]), int(candidates[held_out])
+            seen = {int(candidates[t]) for t in split.training if users[t] == user}
+            answer = plain_list(
+                scores[user].tolist(), seen if protocol == "seen_excluded" else set()
+            )[:top_k]
+            expected = answer.index(own) if own in answer else top_k
+            assert ranking.ranks[protocol][row] == expected
+            judged = int(ranking.owners[row])
+            assert ranking.users[judged] == user
+            got = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
+            assert got == answer
+
+
+@settings(deadline=None, max_examples=300)
+@given(problems(), st.sampled_from([1, 10_000]))
+def test_one_order_for_all_ranks_as_scoring_does(
+    problem: tuple[Dataset, Split, npt.NDArray[np.float32], int], cells_per_batch: int
+) -> None:
+    dataset, split, scores, top_k = problem
+    same = np.repeat(scores[:1], len(scores), axis=0)
+    expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
+    order = np.argsort(-same[0], kind="stable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SCORES_PER_BATCH", cells_per_batch)
+        got = rank_in_one_order(order, dataset, split, top_k=top_k)
+    np.testing.assert_array_equal(got.users, expected.users)
+    np.testing.assert_array_equal(got.owners, expected.owners)
+    for protocol in ("seen_kept", "seen_excluded"):
+        np.testing.assert_array_equal(got.ranks[protocol], expected.ranks[protocol])
+        np.testing.assert_array_equal(got.top[protocol], expected.top[protocol])
+
+
+def test_popularity_bands_are_shares_of_what_is_recommended() -> None:
+    popularity = np.arange(100)[::-1]  # candidate 0 is the most popular
+    one_of_each = np.array([[0, 4, 19, 99], [-1, -1, -1, -1]], np.int32)
+    assert popularity_bands(one_of_each, popularity) == [0.25, 0.25, 0.25, 0.25]
+    next_ones = np.array([1, 5, 20, 20], np.int32)
+    assert popularity_bands(next_ones, popularity) == [0.0, 0.25, 0.25, 0.5]
+
+
+@given(st.lists(st.integers(0, 20), min_size=1), st.integers(1, 20))
+def test_metrics_equal_their_definitions(ranks: list[int], k: int) -> None:
+    values = at_k(np.asarray(ranks), [k])
+    hits = [rank for rank in ranks if rank < k]
+    assert values[f"hit_rate@{k}"] == pytest.approx(len(hits) / len(ranks))
+    assert values[f"ndcg@{k}"] == pytest.approx(
+        math.fsum(1 / math.log2(rank + 2) for rank in hits) / len(ranks)
+    )
+    assert values[f"mrr@{k}"] == pytest.approx(
+        math.fsum(1 / (rank + 1) for rank in hits) / len(ranks)
+    )
+
+
+@pytest.fixture
+def judged() -> tuple[Dataset, Split, Scorer]:
+    """40 users with 3 to 30 interactions and random embeddings."""
+    random = np.random.default_rng(3)
+    users = np.repeat(np.arange(40), random.integers(3, 30, 40))
+    dataset = make_dataset(users.tolist(), random.integers(0, 50, len(users)).tolist(), 50)
+    held_out = random.random(len(users)) < 0.3
+    split = Split(training=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
+    queries, candidates = random.normal(size=(40, 4)), random.normal(size=(50, 4))
+    return (
+        dataset,
+        split,
+        inner_product_scorer(queries.astype(np.float32), candidates.astype(np.float32)),
+    )
+
+
+def test_bootstrap_interval_holds_the_metric_and_is_repeatable(
+    judged: tuple[Dataset, Split, Scorer],
+) -> None:
+    dataset, split, scorer = judged
+    ranking = rank_held_out(scorer, dataset, split, top_k=10)
+    intervals = bootstrap(ranking, "seen_kept", [10], resamples=500, seed=1)
+    value = at_k(ranking.ranks["seen_kept"], [10])["hit_rate@10"]
+    interval = intervals["hit_rate@10"]
+    assert interval.low < value < interval.high
+    # The binomial interval is a lower bound of about 1.96 * sqrt(p q / n) to either side.
+    width = 2 * 1.96 * math.sqrt(value * (1 - value) / len(split.held_out))
+    assert 0.5 * width < interval.high - interval.low < 2 * width
+    assert bootstrap(ranking, "seen_kept", [10], resamples=500, seed=1) == intervals
+
+
+def test_bootstrap_of_groups_is_as_wide_as_that_of_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(3000), random.integers(1, 20, 3000))
+    # Some users are easier than others, so their interactions depend on each other.
+    ranks = random.geometric(random.uniform(0.02, 0.3, 3000)[users])
+    ranking = Ranking(
+        top_k=10,
+        users=np.arange(3000, dtype=np.int32),
+        owners=users,
+        candidates=np.zeros(len(users), np.int32),
+        ranks={"seen_kept": np.minimum(ranks, 10)},
+        top={"seen_kept": np.zeros((3000, 10), np.int32)},
+    )
+    widths = []
+    for most in (3000, 400):
+        monkeypatch.setattr(metrics, "_MOST_UNITS", most)
+        interval = bootstrap(ranking, "seen_kept", [5], resamples=2000)["ndcg@5"]
+        assert interval.low < at_k(ranking.ranks["seen_kept"], [5])["ndcg@5"] < interval.high
+        widths.append(interval.high - interval.low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.12)
+
+
+def test_activity_buckets_part_the_users_and_add_up(
+    judged: tuple[Dataset, Split, Scorer],
+) -> None:
+    dataset, split, scorer = judged
+    ranking = rank_held_out(scorer, dataset, split, top_k=10)
+    activity = np.bincount(dataset.user_positions[split.training], minlength=40)
+    buckets = activity_buckets(ranking, activity, [10])
+    assert len(buckets) == 4
+    assert sum(bucket.num_users for bucket in buckets) == len(ranking.users)
+    assert sum(bucket.num_held_out for bucket in buckets) == len(split.held_out)
+    for less, more in itertools.pairwise(buckets):
+        assert less.most < more.fewest
+    mean = sum(
+        bucket.num_held_out * bucket.metrics["seen_excluded"]["hit_rate@10"] for bucket in buckets
+    ) / len(split.held_out)
+    whole = at_k(ranking.ranks["seen_excluded"], [10])["hit_rate@10"]
+    assert mean == pytest.approx(whole)
+
+
+def test_users_of_one_activity_share_a_bucket() -> None:
+    dataset = make_dataset([0, 0, 1, 1], [0, 1, 0, 1], 2)
+    split = Split(training=np.array([0, 2]), held_out=np.array([1, 3]))
+    ranking = rank_held_out(table_scorer(np.zeros((2, 2), np.float32)), dataset, split, top_k=2)
+    buckets = activity_buckets(ranking, np.array([1, 1]), [1])
+    assert [(bucket.num_users, bucket.fewest, bucket.most) for bucket in buckets] == [(2, 1, 1)]
+
+
+def test_popular_answers_cover_little_and_are_lifted() -> None:
+    dataset = make_dataset([0, 1, 2, 0, 1, 2, 0, 1], [0, 0, 0, 1, 2, 3, 4, 5], 6)
+    split = Split(training=np.arange(6), held_out=np.array([6, 7]))
+    popularity = np.bincount(dataset.candidate_positions[:6], minlength=6)
+    scores = np.repeat(popularity[None].astype(np.float32), 3, axis=0)
+    ranking = rank_held_out(table_scorer(scores), dataset, split, top_k=1)
+    kept = breadth(ranking, "seen_kept", popularity, [1])
+    # Both users get candidate 0; nobody had candidates 4 and 5 before.
+    assert kept == {"coverage@1": 1 / 6}
+    excluded = breadth(ranking, "seen_excluded", popularity, [1])
+    assert excluded == {"coverage@1": 2 / 6}
+
+
+def test_nothing_held_out_is_an_error() -> None:
+    dataset = make_dataset([0, 0], [0, 1], 2)
+    split = Split(training=np.arange(2), held_out=np.empty(0, np.int64))
+    with pytest.raises(ValueError, match="made has no held-out interactions"):
+        rank_held_out(table_scorer(np.zeros((1, 2), np.float32)), dataset, split, top_k=1)

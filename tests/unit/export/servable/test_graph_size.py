@@ -1,0 +1,93 @@
+"""What grows with the corpus or the users is in the checkpoint, never in the graph.
+
+A GraphDef must stay below 2 GB, and every server reads it whole.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shortlist.export._tf import saved_model_pb2, tf
+from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
+from shortlist.export.data.dataset import Attribute
+from shortlist.export.index.build import build_index
+from shortlist.export.servable.filters import CandidateFilter
+from shortlist.export.servable.saved_model import save
+from shortlist.export.servable.seen import SeenCandidates
+from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.towers.ids import TableTower
+
+pytestmark = pytest.mark.slow
+
+DIMENSION = 8
+
+# Explicit, so that the graph is built alike for both sizes.
+INDEXES: dict[str, IndexConfig] = {
+    "brute_force": BruteForceConfig(),
+    "scann": ScannConfig(num_leaves=10, num_leaves_to_search=5, num_reordering_candidates=50),
+    "ivf": IvfConfig(num_leaves=10, num_leaves_to_search=5, prefilter_dimensions=4),
+}
+
+
+def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> Any:
+    rng = np.random.default_rng(0)
+    candidates = rng.standard_normal((num_candidates, DIMENSION)).astype(np.float32)
+    users = rng.standard_normal((num_users, DIMENSION)).astype(np.float32)
+    candidate_ids = [f"c{i:06}" for i in range(num_candidates)]
+    servable = RetrievalServable(
+        query_tower=TableTower(
+            [f"u{i:06}" for i in range(num_users)],
+            users,
+            users[0],
+            known=np.ones(num_users, np.bool_),
+            name="queries",
+        ),
+        index=build_index(index, candidates, candidate_ids, INDEXES[index]),
+        candidate_ids=candidate_ids,
+        candidate_filter=CandidateFilter(
+            {
+                "year": Attribute(
+                    numbers=rng.integers(1950, 2020, num_candidates).astype(np.float64)
+                ),
+                "maker": Attribute(values=tuple((f"m{i // 2}",) for i in range(num_candidates))),
+            },
+            num_candidates,
+        ),
+        seen=SeenCandidates(
+            np.arange(num_users, dtype=np.int32),
+            np.arange(num_users, dtype=np.int32),
+            num_users=num_users,
+            num_candidates=num_candidates,
+        ),
+        version=1,
+        top_k=10,
+    )
+    save(servable, path, servable.signatures())
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((path / "saved_model.pb").read_bytes())
+    return message.meta_graphs[0]
+
+
+def largest_constant(meta_graph: Any) -> int:
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    sizes = [node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const"]
+    return max(sizes)
+
+
+@pytest.mark.parametrize("index", INDEXES)
+def test_graph_is_the_same_for_four_times_the_corpus_and_the_users(
+    index: str, tmp_path: Path
+) -> None:
+    small = saved_graph(index, 1000, 300, tmp_path / "small")
+    large = saved_graph(index, 4000, 1200, tmp_path / "large")
+    # The largest are names of variables; 1200 ids of users would be more than 8000 bytes.
+    assert largest_constant(large) < 8000
+    assert large.ByteSize() < 2**20
+    # Numbers such as that of the candidates may have a digit more.
+    assert abs(large.ByteSize() - small.ByteSize()) < 1000
+    loaded = tf.saved_model.load(str(tmp_path / "large"))
+    answer = loaded.signatures["serving_default"](user_id=tf.constant(["u000003", "nobody"]))
+    assert answer["known_user"].numpy().tolist() == [True, False]

@@ -1,0 +1,167 @@
+"""Training: it learns, stops by the validation part, repeats itself and serves strangers."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist.export._tf import tf
+from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
+from shortlist.export.data import DataConfig, load
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split, random_split
+from shortlist.export.evaluation.baselines import fit_baseline
+from shortlist.export.evaluation.evaluate import evaluate
+from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.export.training.train import train
+
+MODEL = ModelConfig(embedding_dim=16)
+TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load(
+        DataConfig(
+            source="sample", sample_users=300, sample_candidates=500, sample_interactions=15_000
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def split(data: Dataset) -> Split:
+    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+
+
+@pytest.fixture(scope="module")
+def model(data: Dataset, split: Split) -> TrainedModel:
+    return train(data, split, MODEL, TRAIN)
+
+
+def hit_rate(model: TrainedModel, data: Dataset, split: Split) -> float:
+    scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
+    return evaluate(scorer, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
+
+
+def test_default_recipe_beats_popularity(data: Dataset, split: Split, model: TrainedModel) -> None:
+    popular = fit_baseline("popularity", data, split)
+    rate = evaluate(popular.scorer, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
+    assert hit_rate(model, data, split) > 1.3 * rate
+
+
+def test_sampled_negatives_learn_about_as_much(
+    data: Dataset, split: Split, model: TrainedModel
+) -> None:
+    config = dataclasses.replace(TRAIN, sampled_candidates=200)
+    sampled = train(data, split, MODEL, config)
+    assert hit_rate(sampled, data, split) > 0.85 * hit_rate(model, data, split)
+
+
+def test_same_seed_gives_the_same_model(data: Dataset, split: Split, model: TrainedModel) -> None:
+    again = train(data, split, MODEL, TRAIN)
+    np.testing.assert_array_equal(again.query_embeddings, model.query_embeddings)
+    np.testing.assert_array_equal(again.candidate_embeddings, model.candidate_embeddings)
+
+
+def test_epochs_are_those_of_the_best_look_at_the_validation_part(model: TrainedModel) -> None:
+    looks = {one.epoch: one.validation for one in model.records if one.validation is not None}
+    assert model.epochs == max(looks, key=lambda epoch: looks[epoch])
+    assert model.records[-1].loss < model.records[0].loss
+
+
+def test_patience_ends_training_that_gets_no_better(
+    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a rate this high the model overfits at once; a look follows each epoch."""
+    monkeypatch.setattr("shortlist.export.training.users._STEPS_BETWEEN_LOOKS", 1)
+    config = dataclasses.replace(TRAIN, epochs=40, learning_rate=0.3, patience=2)
+    model = train(data, split, MODEL, config)
+    assert len(model.records) < 40
+    assert model.epochs == len(model.records) - 2
+
+
+def test_without_validation_part_all_epochs_are_trained(data: Dataset) -> None:
+    whole = random_split(data, held_out_fraction=0.2, seed=1)
+    model = train(data, whole, MODEL, dataclasses.replace(TRAIN, epochs=2))
+    assert model.epochs == 2
+    assert [one.validation for one in model.records] == [None, None]
+
+
+def test_stranger_gets_what_is_popular(data: Dataset, split: Split, model: TrainedModel) -> None:
+    embedding = model.query_tower(tf.constant(["nobody"])).numpy()[0]
+    best = np.argsort(-(model.candidate_embeddings @ embedding))[:10]
+    counts = np.bincount(data.candidate_positions[split.fitted], minlength=500)
+    assert counts[best].mean() > 3 * counts.mean()
+    assert model.query_tower.positions(tf.constant(["nobody", "1"])).numpy().tolist() == [-1, 0]
+
+
+def test_user_whom_training_never_saw_is_a_stranger(data: Dataset, split: Split) -> None:
+    without = Split(
+        training=split.fitted[data.user_positions[split.fitted] != 5], held_out=split.held_out
+    )
+    model = train(data, without, MODEL, dataclasses.replace(TRAIN, epochs=1))
+    ids = tf.constant([data.user_ids[5], "nobody"])
+    assert model.query_tower.positions(ids).numpy().tolist() == [-1, -1]
+    rows = model.query_tower(ids).numpy()
+    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_array_equal(model.query_embeddings[5], rows[1])
+
+
+def test_query_tower_gives_the_query_embeddings(data: Dataset, model: TrainedModel) -> None:
+    ids = [data.user_ids[user] for user in (7, 0, 299)]
+    np.testing.assert_array_equal(
+        model.query_tower(tf.constant(ids)).numpy(), model.query_embeddings[[7, 0, 299]]
+    )
+
+
+def test_candidates_have_unit_length_where_cosines_are_meant(model: TrainedModel) -> None:
+    """The queries carry the temperature, so candidates compare with each other by cosines."""
+    lengths = np.linalg.norm(model.candidate_embeddings[:, :8], axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+    others = np.sum(model.candidate_embeddings[:, 8:] ** 2, axis=1)
+    assert np.mean(others) == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["tutorial", "overview"])
+def test_presets_of_the_tutorials_train(data: Dataset, preset: str) -> None:
+    model_config, config = PRESETS[preset]
+    whole = random_split(data, held_out_fraction=0.2, seed=1)
+    model = train(data, whole, model_config, dataclasses.replace(config, epochs=4))
+    assert model.candidate_embeddings.shape == (500, model_config.embedding_dim)
+    assert model.records[-1].loss < model.records[0].loss
+    counts = np.bincount(data.candidate_positions[whole.training], minlength=500)
+    stranger = model.query_tower(tf.constant(["nobody"])).numpy()[0]
+    best = np.argsort(-(model.candidate_embeddings @ stranger))[:10]
+    assert counts[best].mean() > 2 * counts.mean()
+
+
+@pytest.mark.parametrize("loss", ["user_softmax", "in_batch_softmax"])
+def test_divergence_is_told(data: Dataset, split: Split, loss: str) -> None:
+    config = dataclasses.replace(
+        TRAIN,
+        loss=loss,  # type: ignore[arg-type]
+        optimizer="adam",
+        learning_rate=1e38,
+        epochs=3,
+    )
+    with pytest.raises(ValueError, match=r"training diverged: loss .*; lower learning_rate"):
+        train(data, split, MODEL, config)
+
+
+def test_tensorboard_gets_loss_and_validation(
+    data: Dataset, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(TRAIN, epochs=2, tensorboard=tmp_path)
+    with caplog.at_level(logging.INFO):
+        train(data, split, MODEL, config)
+    tags = {
+        value.tag
+        for file in tmp_path.rglob("*tfevents*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert {"loss", "validation_ndcg@100"} <= tags
+    assert "loss by epoch" in caplog.text

@@ -1,0 +1,67 @@
+"""The metrics page has the real server's names, types and labels."""
+
+import json
+
+import pytest
+
+from shortlist.serving.embedded.api.interfaces import Code
+from shortlist.serving.embedded.api.metrics import Metrics
+from tests.support.recorded import RECORDED
+
+
+def lines(metrics: Metrics) -> list[str]:
+    return metrics.page().decode().splitlines()
+
+
+def test_counters_and_histograms_have_no_suffixes_of_the_library() -> None:
+    metrics = Metrics()
+    metrics.request("m", Code.OK)
+    metrics.request("m", Code.OK)
+    metrics.request('odd"name\\', Code.NOT_FOUND)
+    metrics.request_latency("m", "predict", "REST", 0.000_015)
+    page = lines(metrics)
+    name = ":tensorflow:serving:request_count"
+    assert f"# TYPE {name} counter" in page
+    assert f'{name}{{model_name="m",status="OK"}} 2' in page
+    assert f'{name}{{model_name="odd\\"name\\\\",status="NOT_FOUND"}} 1' in page
+    latency = ":tensorflow:serving:request_latency"
+    labels = 'model_name="m",API="predict",entrypoint="REST"'
+    assert f"# TYPE {latency} histogram" in page
+    assert f'{latency}_bucket{{{labels},le="10"}} 0' in page
+    assert f'{latency}_bucket{{{labels},le="18"}} 1' in page
+    assert f'{latency}_bucket{{{labels},le="+Inf"}} 1' in page
+    assert f"{latency}_count{{{labels}}} 1" in page
+    assert not [line for line in page if "_created" in line or "_total_total" in line]
+
+
+def test_reload_can_ask_for_a_metric_by_tensorflows_name() -> None:
+    metrics = Metrics()
+    assert metrics.value("/tensorflow/serving/request_count") == 0
+    metrics.request("m", Code.OK)
+    assert metrics.value("/tensorflow/serving/request_count") == 1
+    assert metrics.value("/no/such/metric") == 0
+
+
+@pytest.mark.conformance
+def test_every_recorded_name_is_there() -> None:
+    path = RECORDED / "rest" / "metrics.jsonl"
+    recorded = json.loads(path.read_text().splitlines()[0])["response"]["metrics"]
+    wanted = {name for name in recorded if name.startswith(":tensorflow:serving:")}
+    metrics = Metrics()
+    metrics.examples("m", 3)
+    metrics.runtime_latency("m", "Predict", 0.001)
+    metrics.load("/m/1", 0.5, ok=True)
+    metrics.warmup("/m/1", 2, 0.1, "OK")
+    metrics.batch("", [0.001])
+    shown = {line.removeprefix("# TYPE ") for line in lines(metrics) if line.startswith("# TYPE")}
+    assert wanted <= shown
+
+
+def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+    metrics = Metrics()
+    for number in range(2500):
+        metrics.request(f"m{number}", Code.NOT_FOUND)
+    counted = [line for line in lines(metrics) if "request_count{" in line]
+    assert len(counted) < 2100
+    others = ':tensorflow:serving:request_count{model_name="(others)",status="NOT_FOUND"} 500'
+    assert others in counted

@@ -1,0 +1,215 @@
+"""Codes, details and services of the gRPC API, on a servable without TensorFlow."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from shortlist.clients.wire import messages, methods
+from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
+from tests.unit.serving.embedded.doubling import Doubling
+from tests.unit.serving.embedded.static_source import StaticSource
+
+
+class Calls:
+    """A server and a channel to it."""
+
+    def __init__(self, server: GrpcServer, source: StaticSource, channel: grpc.Channel) -> None:
+        self.server = server
+        self.source = source
+        self.channel = channel
+
+    def bytes(self, path: str, data: bytes, timeout: float = 10) -> bytes:
+        call: Any = self.channel.unary_unary(path)
+        answer: bytes = call(data, timeout=timeout)
+        return answer
+
+    def __call__(self, method: methods.Method, request: Any, timeout: float = 10) -> Any:
+        return method.response.FromString(
+            self.bytes(method.path, request.SerializeToString(), timeout)
+        )
+
+    def failure(self, method: methods.Method, request: Any) -> tuple[str, str]:
+        with pytest.raises(grpc.RpcError) as caught:
+            self(method, request)
+        error: Any = caught.value
+        return error.code().name, error.details()
+
+
+@contextmanager
+def running(servable: Any = None, **options: Any) -> Iterator[Calls]:
+    source = StaticSource({"m": {1: servable or Doubling()}}, {"m": {"stable": 1}})
+    server = start_grpc(source, host="127.0.0.1", port=0, options=GrpcOptions(**options))
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield Calls(server, source, channel)
+    finally:
+        server.stop(0)
+
+
+def predict_request(*values: float) -> messages.PredictRequest:
+    request = messages.PredictRequest()
+    request.model_spec.name = "m"
+    tensor = request.inputs["x"]
+    tensor.dtype = messages.DataType.DT_FLOAT
+    tensor.float_val.extend(values)
+    tensor.tensor_shape.dim.add(size=len(values))
+    return request
+
+
+def test_answer_says_which_version_answered_and_with_which_signature() -> None:
+    request = predict_request(1, 2)
+    request.model_spec.version_label = "stable"
+    with running() as calls:
+        response = calls(methods.PREDICT, request)
+    assert list(response.outputs["y"].float_val) == [2, 4]
+    assert response.model_spec.name == "m"
+    assert response.model_spec.version.value == 1
+    assert response.model_spec.signature_name == "serving_default"
+
+
+def test_errors_carry_the_real_servers_code_and_words() -> None:
+    with running() as calls:
+        unknown = predict_request(1)
+        unknown.model_spec.name = "other"
+        assert calls.failure(methods.PREDICT, unknown) == (
+            "NOT_FOUND",
+            "Servable not found for request: Latest(other)",
+        )
+        unknown.model_spec.name = ""
+        assert calls.failure(methods.PREDICT, unknown) == (
+            "INVALID_ARGUMENT",
+            "ModelSpec has no name specified.",
+        )
+        assert calls.failure(methods.PREDICT, messages.PredictRequest()) == (
+            "INVALID_ARGUMENT",
+            "Missing ModelSpec",
+        )
+        code, details = calls.failure(methods.PREDICT, predict_request(-1))
+        assert code == "INVALID_ARGUMENT"
+        assert details == ("negative" + "!" * 2000)[:1024] + "...TRUNCATED"
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "code"),
+    [
+        (methods.PREDICT.path, b"\xff\xff\xff", "INTERNAL"),
+        ("/tensorflow.serving.PredictionService/NoSuchMethod", b"", "UNIMPLEMENTED"),
+        (methods.SESSION_RUN.path, b"", "UNIMPLEMENTED"),
+        (methods.HEALTH_CHECK.path, b"", "UNIMPLEMENTED"),
+    ],
+)
+def test_what_is_no_call_is_refused_without_details(path: str, data: bytes, code: str) -> None:
+    with running() as calls, pytest.raises(grpc.RpcError) as caught:
+        calls.bytes(path, data)
+    error: Any = caught.value
+    assert (error.code().name, error.details()) == (code, "")
+
+
+def test_status_metadata_and_reload() -> None:
+    with running() as calls:
+        status = messages.GetModelStatusRequest()
+        status.model_spec.name = "m"
+        [state] = calls(methods.GET_MODEL_STATUS, status).model_version_status
+        assert (state.version, state.state) == (1, messages.ModelVersionStatus.AVAILABLE)
+        metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        metadata.model_spec.name = "m"
+        packed = calls(methods.GET_MODEL_METADATA, metadata).metadata["signature_def"]
+        assert packed.type_url == "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+        signatures = messages.SignatureDefMap.FromString(packed.value).signature_def
+        assert list(signatures) == ["serving_default"]
+        reload = messages.ReloadConfigRequest(metric_names=["/tensorflow/serving/request_count"])
+        assert calls.failure(methods.HANDLE_RELOAD_CONFIG_REQUEST, reload) == (
+            "INVALID_ARGUMENT",
+            (
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported"
+            ),
+        )
+        reload.config.model_config_list.config.add(name="m")
+        answer = calls(methods.HANDLE_RELOAD_CONFIG_REQUEST, reload)
+        assert [metric.name for metric in answer.metric] == list(reload.metric_names)
+        assert calls.source.reloads == [reload.config]
+
+
+def test_health_service_answers_for_the_server_alone() -> None:
+    with running(health_service=True) as calls:
+        request = messages.HealthCheckRequest()
+        serving = messages.HealthCheckResponse.SERVING
+        assert calls(methods.HEALTH_CHECK, request).status == serving
+        request.service = "m"
+        assert calls.failure(methods.HEALTH_CHECK, request) == (
+            "NOT_FOUND",
+            "service name unknown",
+        )
+        watch: Any = calls.channel.unary_stream(methods.HEALTH_WATCH.path)
+        stream = watch(b"", timeout=10)
+        assert messages.HealthCheckResponse.FromString(next(stream)).status == serving
+        started = time.monotonic()
+        calls.server.stop(5)
+        assert time.monotonic() - started < 4  # an open watch does not hold up the end
+
+
+def test_calls_beyond_the_bound_are_refused_and_harm_no_other() -> None:
+    servable = Doubling()
+    servable.hold.clear()
+    with running(servable, max_threads=3) as calls, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(calls, methods.PREDICT, predict_request(1)) for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while calls.server.running_calls < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert calls.failure(methods.PREDICT, predict_request(1)) == (
+            "RESOURCE_EXHAUSTED",
+            "Server Threadpool Exhausted",
+        )
+        servable.hold.set()
+        assert [future.result(10).outputs["y"].float_val[0] for future in waiting] == [2, 2]
+
+
+def test_stop_lets_calls_in_flight_end() -> None:
+    servable = Doubling()
+    servable.hold.clear()
+    with running(servable) as calls, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(calls, methods.PREDICT, predict_request(1))
+        deadline = time.monotonic() + 10
+        while not calls.server.running_calls:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        stopping = threading.Thread(target=calls.server.stop, args=(10.0,))
+        stopping.start()
+        servable.hold.set()
+        assert list(call.result(10).outputs["y"].float_val) == [2]
+        stopping.join(10)
+        assert not stopping.is_alive()
+
+
+def test_deadline_of_a_call_reaches_the_runtime() -> None:
+    servable = Doubling()
+    with running(servable) as calls:
+        calls(methods.PREDICT, predict_request(1), timeout=5)
+        plain: Any = calls.channel.unary_unary(methods.PREDICT.path)
+        plain(predict_request(1).SerializeToString())
+    limited, unlimited = servable.timeouts
+    assert limited is not None
+    assert 3 < limited < 6
+    assert unlimited is None
+
+
+def test_messages_beyond_the_limit_are_refused() -> None:
+    with running(max_request_bytes=1000) as calls:
+        code, _ = calls.failure(methods.PREDICT, predict_request(*[1.0] * 1000))
+        assert code == "RESOURCE_EXHAUSTED"
+        assert calls(methods.PREDICT, predict_request(1)).outputs["y"].float_val[0] == 2
+
+
+def test_channel_argument_does_not_lower_the_message_limit() -> None:
+    """As recorded: the real server sets its limit after the arguments."""
+    with running(channel_arguments=[("grpc.max_receive_message_length", 1000)]) as calls:
+        answer = calls(methods.PREDICT, predict_request(*[1.0] * 1000))
+        assert len(answer.outputs["y"].float_val) == 1000

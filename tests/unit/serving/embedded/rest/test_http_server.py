@@ -1,0 +1,220 @@
+"""The HTTP server against slow, greedy, broken and numerous clients."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from shortlist.serving.embedded.rest.http.connection import HttpLimits, HttpRequest, HttpResponse
+from shortlist.serving.embedded.rest.http.server import HttpServer
+
+LIMITS = HttpLimits(
+    max_body_bytes=1_000_000,
+    max_buffered_bytes=3_000_000,
+    max_header_bytes=8_000,
+    max_connections=20,
+    request_seconds=3.0,
+    idle_seconds=60.0,
+)
+
+
+def echo(request: HttpRequest) -> HttpResponse:
+    if request.target == b"/slow":
+        time.sleep(1.0)
+    if request.target == b"/fail":
+        raise RuntimeError("a handler's own mistake")
+    if request.target == b"/large":
+        return HttpResponse(status=200, body=b"x" * 30_000_000)
+    return HttpResponse(status=200, body=request.method + b" " + request.body)
+
+
+@contextmanager
+def running(limits: HttpLimits = LIMITS, threads: int = 2) -> Iterator[HttpServer]:
+    server = HttpServer(echo, host="127.0.0.1", port=0, threads=threads, limits=limits)
+    try:
+        yield server
+    finally:
+        server.stop(0.0)
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    with running() as started:
+        yield started
+
+
+def connect(server: HttpServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def received(sock: socket.socket, enough: bytes | None = None) -> bytes:
+    """All that comes until the connection ends, or until `enough` has come."""
+    data = b""
+    while chunk := sock.recv(1 << 20):
+        data += chunk
+        if enough is not None and enough in data:
+            break
+    return data
+
+
+def asked(server: HttpServer, text: bytes) -> bytes:
+    with connect(server) as sock:
+        sock.sendall(text)
+        return received(sock)
+
+
+def post(body: bytes, target: bytes = b"/", headers: bytes = b"Connection: close\r\n") -> bytes:
+    return b"POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s" % (
+        target,
+        headers,
+        len(body),
+        body,
+    )
+
+
+def answers(server: HttpServer) -> bool:
+    return asked(server, post(b"hello")).endswith(b"POST hello")
+
+
+def test_connection_is_kept_and_requests_may_come_in_pieces_or_together(
+    server: HttpServer,
+) -> None:
+    with connect(server) as sock:
+        for byte in post(b"one", headers=b""):
+            sock.send(bytes((byte,)))
+        assert received(sock, b"POST one").startswith(b"HTTP/1.1 200 OK\r\n")
+        sock.sendall(post(b"two", headers=b"") + post(b"three"))
+        both = received(sock)
+        assert both.index(b"POST two") < both.index(b"POST three")
+        assert b"Connection: close" in both
+
+
+def test_chunked_body_and_100_continue(server: HttpServer) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    assert asked(server, head + b"\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").endswith(b"POST abcde")
+    with connect(server) as sock:
+        text = post(b"x" * 10, headers=b"Connection: close\r\nExpect: 100-continue\r\n")
+        head, _, body = text.partition(b"\r\n\r\n")
+        sock.sendall(head + b"\r\n\r\n")
+        assert received(sock, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        assert received(sock).endswith(b"POST " + b"x" * 10)
+
+
+def test_head_request_gets_no_body(server: HttpServer) -> None:
+    answer = asked(server, b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b"Content-Length: 5\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"get / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"NOSUCH / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"\x16\x03\x01\x02\x00\x01\x00", 501),
+        (b"GET / HTTP/1.1\r\nbroken header\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 9_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1000001\r\n\r\n", 413),
+        (b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n", 500),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_and_harms_no_other(
+    server: HttpServer, text: bytes, status: int
+) -> None:
+    assert asked(server, text).startswith(b"HTTP/1.1 %d " % status)
+    assert answers(server)
+
+
+def test_endless_chunked_body_is_cut_off(server: HttpServer) -> None:
+    with connect(server) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(20):
+            sock.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        assert received(sock).startswith(b"HTTP/1.1 413 ")
+    assert answers(server)
+
+
+def test_bodies_of_many_clients_together_stay_within_bounds(server: HttpServer) -> None:
+    halves = []
+    for _ in range(5):
+        sock = connect(server)
+        sock.sendall(post(b"x" * 900_000)[:800_000])
+        halves.append(sock)
+    deadline = time.monotonic() + 10
+    refused = 0
+    while not refused and time.monotonic() < deadline:
+        for sock in halves:
+            sock.settimeout(0.05)
+            try:
+                refused += sock.recv(100).startswith(b"HTTP/1.1 503 ")
+            except TimeoutError:
+                continue
+    assert refused
+    for sock in halves:
+        sock.close()
+    while not answers(server):
+        assert time.monotonic() < deadline
+
+
+def test_slow_clients_and_slow_requests_block_nobody(server: HttpServer) -> None:
+    """Two workers, ten clients that stall within a request, one request that takes a second."""
+    stalled = [connect(server) for _ in range(10)]
+    for sock in stalled:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost")
+    with connect(server) as slow:
+        slow.sendall(post(b"", b"/slow"))
+        started = time.monotonic()
+        assert answers(server)
+        assert time.monotonic() - started < 0.9
+        assert received(slow).endswith(b"POST ")
+    for sock in stalled:
+        sock.settimeout(10)
+        assert sock.recv(100) == b""  # cut off after request_seconds
+        sock.close()
+
+
+def test_client_that_does_not_read_holds_no_worker(server: HttpServer) -> None:
+    deaf = [connect(server) for _ in range(4)]
+    for sock in deaf:
+        sock.sendall(post(b"", b"/large"))
+    assert answers(server)
+    assert len(received(deaf[0])) > 30_000_000
+    for sock in deaf:
+        sock.close()
+
+
+def test_flood_of_connections_leaves_room_for_new_ones(server: HttpServer) -> None:
+    flood = [connect(server) for _ in range(60)]
+    deadline = time.monotonic() + 10
+    while not answers(server):
+        assert time.monotonic() < deadline
+    for sock in flood:
+        sock.close()
+
+
+def test_stop_lets_requests_in_flight_end() -> None:
+    with running() as server, connect(server) as sock:
+        sock.sendall(post(b"", b"/slow", headers=b""))
+        time.sleep(0.2)
+        stopping = threading.Thread(target=server.stop, args=(10.0,))
+        stopping.start()
+        answer = received(sock)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close" in answer
+        stopping.join(10)
+        assert not stopping.is_alive()
+        with pytest.raises(OSError, match="refused"):
+            connect(server)
+
+
+def test_stopped_server_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    with running(threads=4) as server:
+        assert answers(server)
+        assert threading.active_count() == before + 4
+    assert threading.active_count() == before

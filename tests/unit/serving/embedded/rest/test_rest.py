@@ -1,0 +1,168 @@
+"""Paths, status codes and headers of the REST API, on a servable without TensorFlow."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
+from shortlist.serving.embedded.rest.api import RestHandler, RestOptions, start_rest
+from shortlist.serving.embedded.rest.http.connection import HttpRequest, HttpResponse
+from tests.unit.serving.embedded.doubling import Doubling
+from tests.unit.serving.embedded.static_source import StaticSource
+
+PREDICT = "/v1/models/m:predict"
+
+
+def handler(servable: Any = None, **options: Any) -> RestHandler:
+    source = StaticSource({"m": {1: servable or Doubling()}}, {"m": {"stable": 1}})
+    return RestHandler(source, RestOptions(**options), Metrics())
+
+
+def ask(
+    to: RestHandler, target: str, body: bytes = b"", method: str = "POST", **headers: str
+) -> HttpResponse:
+    names = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return to(
+        HttpRequest(
+            method=method.encode(),
+            target=target.encode(),
+            headers=names,
+            body=body,
+            keep_alive=True,
+        )
+    )
+
+
+def error(response: HttpResponse) -> str:
+    text: str = json.loads(response.body)["error"]
+    return text
+
+
+@pytest.mark.parametrize(
+    "path", [PREDICT, "/v1/models/m/versions/1:predict", "/v1/models/m/labels/stable:predict",
+             "/V1/Models/m:predict", "/v1/models/%6d:predict", "http://host:1/v1/models/m:predict"]
+)  # fmt: skip
+def test_servable_is_found_by_every_form_of_its_path(path: str) -> None:
+    response = ask(handler(), path, b'{"instances": [1, 2]}')
+    assert response.status == 200
+    assert json.loads(response.body) == {"predictions": [2.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("POST", "/v1/models/m:PREDICT", 400),
+        ("POST", "/v1/models/m:predict?x=1", 400),
+        ("POST", "/v1/models/m/versions/x:predict", 400),
+        ("PUT", PREDICT, 400),
+        ("POST", "/v2/models/m:predict", 404),
+        ("POST", "/v1/models/m%zz:predict", 400),
+        ("POST", "/v1/models/m{}:predict", 400),
+        ("TRACE", "/v1/models/m", 501),
+        ("GET", "/v1/models/other", 404),
+        ("GET", "/v1/models/m/versions/7", 404),
+        ("POST", "/v1/models/m/labels/other:predict", 400),
+        ("GET", "/v1/models", 400),
+    ],
+)
+def test_other_paths_and_methods_are_refused(method: str, target: str, status: int) -> None:
+    assert ask(handler(), target, b'{"instances": [1]}', method).status == status
+
+
+def test_version_beyond_64_bits_is_refused_without_a_body() -> None:
+    response = ask(handler(), f"/v1/models/m/versions/{2**63}:predict", b"{}")
+    assert (response.status, response.body) == (400, b"")
+
+
+def test_body_is_read_before_the_model_is_looked_for() -> None:
+    assert error(ask(handler(), "/v1/models/other:predict", b"x")).startswith("JSON Parse error")
+
+
+def test_gzipped_body_is_unpacked_and_a_bomb_is_not() -> None:
+    body = gzip.compress(b'{"instances": [1]}')
+    assert ask(handler(), PREDICT, body, content_encoding="gzip").status == 200
+    for broken in (body[:-9], b"no gzip", gzip.compress(b"x" * 200_000_000, 1)):
+        response = ask(handler(), PREDICT, broken, content_encoding="gzip")
+        assert error(response) == "JSON Parse error: The document is empty"
+
+
+def test_cors_headers_come_on_demand() -> None:
+    names = [name for name, _ in ask(handler(cors=True), PREDICT).headers]
+    assert "Access-Control-Allow-Origin" in names
+    assert len(ask(handler(), PREDICT).headers) == 1
+    preflight = ask(handler(cors=True), PREDICT, method="OPTIONS", origin="https://a.example")
+    assert (preflight.status, preflight.body) == (200, b"")
+    assert ask(handler(cors=True), PREDICT, method="OPTIONS").status == 400
+
+
+def test_metrics_page_is_there_if_configured() -> None:
+    assert ask(handler(), DEFAULT_PATH, method="GET").status == 404
+    with_page = handler(metrics_path=DEFAULT_PATH)
+    ask(with_page, PREDICT, b'{"instances": [1]}')
+    ask(with_page, PREDICT, b"x")
+    page = ask(with_page, DEFAULT_PATH, method="GET").body.decode()
+    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 1' in page
+    assert ':tensorflow:serving:request_count{model_name="m",status="INVALID_ARGUMENT"} 1' in page
+    odd = ask(with_page, DEFAULT_PATH + "?x=1", method="GET")
+    assert (odd.status, odd.body) == (
+        400,
+        f"Unexpected path: {DEFAULT_PATH}?x=1. Should be {DEFAULT_PATH}".encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (Code.INVALID_ARGUMENT, 400),
+        (Code.FAILED_PRECONDITION, 400),
+        (Code.OUT_OF_RANGE, 400),
+        (Code.NOT_FOUND, 404),
+        (Code.RESOURCE_EXHAUSTED, 429),
+        (Code.UNIMPLEMENTED, 501),
+        (Code.UNAVAILABLE, 503),
+        (Code.DEADLINE_EXCEEDED, 504),
+        (Code.INTERNAL, 500),
+        (Code.DATA_LOSS, 500),
+        (Code.UNKNOWN, 500),
+    ],
+)
+def test_every_code_has_its_status(code: Code, status: int) -> None:
+    class Failing(Doubling):
+        def run(self, *args: Any, **options: Any) -> dict[str, Any]:
+            raise StatusError(code, "said so")
+
+    response = ask(handler(Failing()), PREDICT, b'{"instances": [1]}')
+    assert (response.status, error(response)) == (status, "said so")
+
+
+@pytest.mark.parametrize(("timeout", "given"), [(2.5, 2.5), (0.0, None), (None, None)])
+def test_time_limit_reaches_the_runtime(timeout: float | None, given: float | None) -> None:
+    servable = Doubling()
+    ask(handler(servable, timeout=timeout), PREDICT, b'{"instances": [1]}')
+    assert servable.timeouts == [given]
+
+
+def test_started_server_answers_on_its_port() -> None:
+    import urllib.request
+
+    source = StaticSource({"m": {1: Doubling(), 3: Doubling()}})
+    server = start_rest(source, host="127.0.0.1", port=0)
+    try:
+        url = f"http://127.0.0.1:{server.port}/v1/models/m"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            states = json.load(response)["model_version_status"]
+        assert [state["version"] for state in states] == ["3", "1"]
+    finally:
+        server.stop(1.0)
+
+
+@pytest.mark.parametrize("action", ["predict", "classify", "regress"])
+def test_signature_name_that_is_no_utf8_is_refused_as_unknown(action: str) -> None:
+    key = b"instances" if action == "predict" else b"examples"
+    body = b'{"signature_name": "x\xef_y", "' + key + b'": [{"x": 1.0}]}'
+    response = ask(handler(), f"/v1/models/m:{action}", body)
+    assert response.status == 400
+    assert b"x\xef_y" in response.body

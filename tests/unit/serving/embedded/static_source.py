@@ -1,0 +1,63 @@
+"""A `ServableSource` of servables that were loaded beforehand, without a manager."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from shortlist.serving.embedded.api.interfaces import (
+    Code,
+    Servable,
+    State,
+    StatusError,
+    VersionStatus,
+)
+
+
+class StaticSource:
+    """Serves fixed versions and labels; its texts are the real server's."""
+
+    def __init__(
+        self,
+        servables: Mapping[str, Mapping[int, Servable]],
+        labels: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        self.servables = servables
+        self.labels = labels or {}
+        self.reloads: list[Any] = []
+
+    @contextmanager
+    def acquire(
+        self, name: str, *, version: int | None = None, label: str | None = None
+    ) -> Iterator[Servable]:
+        versions = self.servables.get(name, {})
+        if label is not None:
+            version = self.labels.get(name, {}).get(label)
+            if version is None:
+                raise StatusError(
+                    Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}"
+                )
+        if version is None:
+            if not versions:
+                raise StatusError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
+            yield versions[max(versions)]
+            return
+        if version not in versions:
+            raise StatusError(
+                Code.NOT_FOUND, f"Servable not found for request: Specific({name}, {version})"
+            )
+        yield versions[version]
+
+    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+        versions = sorted(self.servables.get(name, {}), reverse=True)
+        if version is not None and version not in versions:
+            raise StatusError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
+        if not versions:
+            raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+        return [
+            VersionStatus(version=number, state=State.AVAILABLE)
+            for number in versions
+            if version in (None, number)
+        ]
+
+    def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
+        self.reloads.append(config)

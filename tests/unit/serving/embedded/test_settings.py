@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+
+from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.flags import parse_flags
+from shortlist.serving.embedded.settings import Settings, read_settings
+
+
+def read(*argv: str) -> Settings:
+    return read_settings(parse_flags(argv).flags)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--port=0"], "At least one of server_options.grpc_port or "),
+        (["--use_alts_credentials", "--ssl_config_file=x"], "ssl_config_file must be empty"),
+        ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
+        (
+            ["--model_base_path=/m", "--batching_parameters_file=x"],
+            "without setting server_options.enable_batching to true",
+        ),
+        (
+            [
+                "--model_base_path=/m",
+                "--tensorflow_session_parallelism=1",
+                "--tensorflow_intra_op_parallelism=1",
+                "--tensorflow_inter_op_parallelism=1",
+            ],
+            "You cannot configure all",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(argv: list[str], message: str) -> None:
+    with pytest.raises(StatusError, match=message) as caught:
+        read(*argv)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_alts_is_refused_rather_than_left_out() -> None:
+    with pytest.raises(StatusError, match="use --ssl_config_file for TLS"):
+        read("--use_alts_credentials", "--model_base_path=/m")
+
+
+def test_one_model_by_flags() -> None:
+    (model,) = read("--model_name=m", "--model_base_path=/m").models.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("m", "/m", "tensorflow")
+
+
+def test_threads_of_both_kinds_or_each_kind() -> None:
+    both = read("--model_base_path=/m", "--tensorflow_session_parallelism=3")
+    assert (both.intra_op_threads, both.inter_op_threads) == (3, 3)
+    one = read("--model_base_path=/m", "--tensorflow_intra_op_parallelism=2")
+    assert (one.intra_op_threads, one.inter_op_threads) == (2, 0)
+
+
+def test_configuration_as_people_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    file.write_text(
+        "# a comment\nmodel_config_list: {\n config: { name: 'm' # tail\n"
+        ' base_path: "/models" "/m"; model_platform: "tensorflow", }\n}\n'
+    )
+    (model,) = read(f"--model_config_file={file}").models.model_config_list.config
+    assert model.base_path == "/models/m"
+
+
+def test_configuration_file_that_cannot_be_read(tmp_path: Path) -> None:
+    absent, empty, broken = tmp_path / "absent", tmp_path / "empty", tmp_path / "broken"
+    empty.touch()
+    broken.write_text('model_config_list { config { name: "m"')
+    for file, code, message in (
+        (absent, Code.NOT_FOUND, f"{absent}; No such file or directory"),
+        (empty, Code.INVALID_ARGUMENT, f"{empty}; Invalid argument"),
+        (broken, Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{broken}'"),
+        (tmp_path, Code.NOT_FOUND, f"{tmp_path}; No such device"),
+    ):
+        with pytest.raises(StatusError) as caught:
+            read(f"--model_config_file={file}")
+        assert (caught.value.code, caught.value.message) == (code, message)

@@ -1,0 +1,116 @@
+"""Publishing to a store that cannot rename, in memory."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.object_store import ObjectStore, is_url
+
+NAME = "retrieval_ivf"
+FILES = ("assets.extra/manifest", "saved_model.pb", "variables/data", "variables/variables.index")
+
+
+@pytest.fixture
+def store() -> Iterator[ObjectStore]:
+    url = f"memory://{uuid.uuid4().hex}/models"
+    yield ObjectStore(url)
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def servable(tmp_path: Path) -> Path:
+    for file in FILES:
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(file)
+    return tmp_path
+
+
+def test_a_version_is_copied_whole(store: ObjectStore, servable: Path, tmp_path: Path) -> None:
+    version = store.claim(NAME)
+    assert store.publish(NAME, version, servable) == f"{store.url}/{NAME}/1"
+    assert store.versions(NAME) == [1]
+    store.download(NAME, 1, tmp_path / "copy")
+    for file in FILES:
+        assert (tmp_path / "copy" / file).read_text() == file
+
+
+@pytest.mark.parametrize("killed_at", range(1, 5))
+def test_the_graph_comes_last_so_that_half_a_version_never_loads(
+    store: ObjectStore, servable: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = fsspec.filesystem("memory")
+    real, calls = system.put_file, 0
+
+    class Killed(BaseException):
+        pass
+
+    def put_file(*args: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == killed_at:
+            raise Killed
+        real(*args, **options)
+
+    monkeypatch.setattr(system, "put_file", put_file)
+    with pytest.raises(Killed):
+        store.publish(NAME, store.claim(NAME), servable)
+    assert store.versions(NAME) == []
+    assert not system.exists(f"{store.url}/{NAME}/1/saved_model.pb")
+    monkeypatch.undo()
+    store.publish(NAME, store.claim(NAME), servable)
+    assert store.versions(NAME) == [2]  # its number is never used again
+
+
+def test_a_store_that_fails_is_reported_in_one_line(
+    store: ObjectStore, servable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_file(*args: Any, **options: Any) -> None:
+        raise OSError("quota exceeded")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "put_file", put_file)
+    with pytest.raises(RepositoryError, match=r"cannot write .*/1: quota exceeded; .* next number"):
+        store.publish(NAME, store.claim(NAME), servable)
+
+
+def test_two_publishers_get_different_numbers(store: ObjectStore) -> None:
+    assert [store.claim(NAME) for _ in range(3)] == [1, 2, 3]
+    assert store.claim(NAME, at_least=9) == 9
+
+
+def test_a_publisher_that_was_slower_takes_the_next_number(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.claim(NAME)
+    # It listed the claims before the other one made its own.
+    monkeypatch.setattr(ObjectStore, "_folders", staticmethod(lambda system, path: []))
+    assert store.claim(NAME) == 2
+
+
+def test_versions_are_immutable(store: ObjectStore, servable: Path) -> None:
+    store.publish(NAME, 1, servable)
+    with pytest.raises(RepositoryError, match="exists; versions are immutable"):
+        store.publish(NAME, 1, servable)
+
+
+def test_a_folder_without_graph_is_refused(store: ObjectStore, servable: Path) -> None:
+    (servable / "saved_model.pb").unlink()
+    with pytest.raises(RepositoryError, match=r"has no saved_model\.pb"):
+        store.publish(NAME, 1, servable)
+
+
+def test_what_is_not_there_lists_what_is(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"no whole version 3 .*: none"):
+        store.download(NAME, 3, tmp_path)
+
+
+def test_a_scheme_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"nosuch://bucket cannot be opened: .*nosuch"):
+        ObjectStore("nosuch://bucket").versions(NAME)
+    assert is_url("gs://bucket/models")
+    assert not is_url(str(tmp_path))

@@ -1,0 +1,212 @@
+"""Starting, waiting for and stopping model servers, with small programs in their place."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.servers import compose
+from shortlist.serving.servers.kinds import COMMANDS
+from shortlist.serving.servers.options import ServerOptions, claim_port
+from shortlist.serving.servers.runner import ModelServer
+from tests.support.paths import ROOT
+
+
+def install(folder: Path, program: str, script: str) -> None:
+    path = folder / program
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_search_for_compose() -> None:
+    compose.compose_command.cache_clear()
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands first on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ServerOptions:
+    return ServerOptions(
+        model_config_file=tmp_path / "config" / "models.config",
+        repository=tmp_path / "models",
+        grpc_port=18500,
+        rest_port=18501,
+        log_file=tmp_path / "server.log",
+        flags=("--enable_batching=true",),
+    )
+
+
+def test_every_kind_is_given_the_same_flags(programs: Path, options: ServerOptions) -> None:
+    install(programs, "docker", "exit 0")
+    install(programs, "tensorflow_model_server", "exit 0")
+    for kind in ("embedded", "binary"):
+        command = COMMANDS[kind](options)
+        assert "--port=18500" in command
+        assert "--rest_api_port=18501" in command
+        assert f"--model_config_file={options.model_config_file}" in command
+        assert command[-1] == "--enable_batching=true"
+
+
+def test_docker_runs_the_compose_file_with_these_ports_and_flags(
+    programs: Path, options: ServerOptions, tmp_path: Path
+) -> None:
+    install(programs, "docker", "exit 0")
+    command = COMMANDS["docker"](options)
+    assert f"--file={compose.compose_file()}" in command
+    assert command[-1] == "serving"
+    config = options.model_config_file.parent
+    variables = (config / "shortlist-18500-18501.env").read_text().splitlines()
+    assert f"SHORTLIST_REPOSITORY={options.repository}" in variables
+    assert "SHORTLIST_GRPC_PORT=18500" in variables
+    assert "SHORTLIST_SERVING_IMAGE=tensorflow/serving:2.20.0" in variables
+    override = json.loads((config / "shortlist-18500-18501.json").read_text())
+    serving = override["services"]["serving"]
+    assert serving["command"][0] == "--port=8500"
+    assert serving["command"][-1] == "--enable_batching=true"
+    # The configuration lies outside the repository here, so it is mounted as well.
+    assert serving["volumes"] == [f"{config}:{config}:ro"]
+
+
+def test_without_any_compose_the_error_names_it(
+    tmp_path: Path, options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "docker", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelServerError, match="docker has no compose here; install"):
+        COMMANDS["docker"](options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "program"), [("docker", "docker"), ("binary", "tensorflow_model_server")]
+)
+def test_a_missing_program_is_named_with_what_else_to_use(
+    kind: str, program: str, options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(ModelServerError, match=rf"no {program} on PATH.*--server embedded"):
+        ModelServer(kind, options).start()
+
+
+def test_a_server_that_ends_shows_status_and_the_end_of_its_output(
+    programs: Path, options: ServerOptions
+) -> None:
+    install(programs, "tensorflow_model_server", "echo 'Could not find base path' >&2; exit 3")
+    with (
+        ModelServer("binary", options) as server,
+        pytest.raises(ModelServerError, match=r"(?s)ended with status 3.*Could not find base path"),
+    ):
+        server.wait_until(lambda: "port closed", timeout=20)
+
+
+def test_a_server_that_is_late_shows_the_last_state_seen(
+    programs: Path, options: ServerOptions
+) -> None:
+    install(programs, "tensorflow_model_server", "exec sleep 60")
+    with (
+        ModelServer("binary", options) as server,
+        pytest.raises(ModelServerError, match=r"not ready after 0\.3 s: version 7 LOADING"),
+    ):
+        server.wait_until(lambda: "version 7 LOADING", timeout=0.3)
+
+
+def test_stop_lets_the_server_end_in_order_and_may_be_called_again(
+    programs: Path, options: ServerOptions
+) -> None:
+    """SIGTERM first, so that calls in flight can end."""
+    script = 'trap "echo drained; exit 0" TERM; echo up; while :; do sleep 0.05; done'
+    install(programs, "tensorflow_model_server", script)
+    assert options.log_file is not None
+    log = options.log_file
+    server = ModelServer("binary", options).start()
+    server.wait_until(lambda: None if "up" in log.read_text() else "no output", timeout=20)
+    server.stop()
+    server.stop()
+    assert log.read_text().splitlines() == ["up", "drained"]
+
+
+def test_stopping_docker_removes_a_container_that_compose_left(
+    programs: Path, options: ServerOptions, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    script = f'echo "$@" >> {calls}; case "$*" in *" up "*) exec sleep 60 ;; esac; exit 0'
+    install(programs, "docker", script)
+    server = ModelServer("docker", options).start()
+    server.wait_until(lambda: None if " up " in calls.read_text() else "not called", timeout=20)
+    server.stop()
+    last = calls.read_text().splitlines()[-1]
+    assert "--project-name=shortlist-18500-18501 down --volumes" in last
+
+
+def test_unknown_kind_lists_the_known(options: ServerOptions) -> None:
+    with pytest.raises(ValueError, match="embedded, docker, binary, got 'podman'"):
+        ModelServer("podman", options)
+
+
+def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="different ports, got 8500"):
+        ServerOptions(
+            model_config_file=tmp_path, repository=tmp_path, grpc_port=8500, rest_port=8500
+        )
+
+
+def test_a_taken_port_is_refused_and_zero_finds_a_free_one() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ModelServerError, match=rf"port {port} cannot be used.*--port"):
+            claim_port(port, option="--port")
+        assert claim_port(0, option="--port") not in (0, port)
+
+
+STARTER = """
+import os, signal, sys
+from pathlib import Path
+from shortlist.serving.servers.options import ServerOptions
+from shortlist.serving.servers.runner import ModelServer
+
+folder = Path(sys.argv[1])
+options = ServerOptions(
+    model_config_file=folder / "models.config", repository=folder, log_file=folder / "log"
+)
+server = ModelServer("binary", options, temporary=True).start()
+print(server.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_temporary_server_ends_with_a_process_that_is_killed(
+    programs: Path, tmp_path: Path
+) -> None:
+    """Else an export that is killed at its gates would leave a server behind."""
+    install(programs, "tensorflow_model_server", "exec sleep 60")
+    started = subprocess.run(
+        [sys.executable, "-c", STARTER, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert started.returncode == -signal.SIGKILL
+    process = Path("/proc", started.stdout.strip())
+    deadline = time.monotonic() + 10
+    while process.exists() and "sleep" in (process / "cmdline").read_text():
+        assert time.monotonic() < deadline, "the server still runs"
+        time.sleep(0.05)
