@@ -32,10 +32,11 @@ soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: m
 	$(BIN)/python -m tests.soak.rollouts $(if $(SERVER),--server $(SERVER))
 	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),10)
 
-lint: setup ## format, lint, import rules, generated code
+lint: setup ## format, lint, import rules, dependencies, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/deptry clients serving export
 	$(BIN)/python -m shortlist.clients.wire.generate --check
 	docker/lint.sh
 	$(BIN)/python -m shortlist.clients._reference --check

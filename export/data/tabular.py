@@ -243,7 +243,7 @@ def _attribute(table: _Table, name: str) -> Attribute:
         return Attribute(numbers=np.where(np.isfinite(numbers), numbers, np.nan))
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-        return Attribute(numbers=seconds.to_pandas().to_numpy(np.float64, na_value=np.nan))
+        return Attribute(numbers=seconds.to_numpy().astype(np.float64))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         rows = [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
     else:
