@@ -14,8 +14,7 @@ from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.model import judge_model
-from shortlist.export.evaluation.quality import Judged, judge_baselines
+from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
 from shortlist.export.gates.publication import pass_gates, summary
 from shortlist.export.gates.record import GateResult
 from shortlist.export.gates.settings import GateSettings

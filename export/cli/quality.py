@@ -75,8 +75,7 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     _check_report(args)
     from shortlist.export.data import load
     from shortlist.export.data.split import make_split
-    from shortlist.export.evaluation.model import judge_model
-    from shortlist.export.evaluation.quality import Judged, judge_baselines
+    from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
     from shortlist.export.training.train import train
 
     recipe = (settings.export.towers, settings.export.train)
@@ -134,8 +133,8 @@ def _check_report(args: argparse.Namespace) -> None:
 def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> int:
     """Asks published versions instead of training."""
     from shortlist.export.data import load
+    from shortlist.export.evaluation.judge import judge_baselines
     from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
-    from shortlist.export.evaluation.quality import judge_baselines
 
     versions = [PublishedVersion(path) for path in args.version_dir]
     if args.baselines and len({str(one.split_settings) for one in versions}) > 1:
@@ -243,8 +242,8 @@ def _run_quality(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
     source = data_config(args)
+    from shortlist.export.bench.quality import ABLATIONS, as_markdown, compare
     from shortlist.export.data import load
-    from shortlist.export.evaluation.quality import ABLATIONS, as_markdown, compare
 
     dataset = load(source)
     rows = args.row or (*BASELINES, *_presets_for(dataset))

@@ -6,7 +6,7 @@ from typing import Any
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.gates.record import GateResult
 from shortlist.export.towers.trained import EpochRecord
 

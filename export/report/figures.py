@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.metrics import BANDS
-from shortlist.export.evaluation.quality import Judged
 from shortlist.export.report._axes import Axis, nice_ticks
 from shortlist.export.report._words import percent
 from shortlist.export.report.charts import Bars, Series, bar_chart, line_chart, stacked_chart

@@ -15,7 +15,7 @@ from shortlist.export._tf import tf
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.gates.record import GateResult
 from shortlist.export.report.content import IndexFacts, Report, data_facts

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report import figures, tables
 from shortlist.export.report._words import percent
 from shortlist.export.report.content import Report

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shortlist.export.evaluation.evaluate import Evaluation
-from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.gates.record import GateResult
 from shortlist.export.report._words import size_in_words
 from shortlist.export.report.content import IndexFacts

@@ -11,7 +11,7 @@ from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.ratings import fit_means, means_of, rmse
 from shortlist.export.data.split import Split, random_split
-from shortlist.export.evaluation.model import judge_model
+from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train

@@ -9,7 +9,7 @@ import pytest
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.quality import Judged
+from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import Scorer
 from shortlist.export.report._axes import Axis, nice_ticks
 from shortlist.export.report._words import percent, size_in_words

@@ -9,7 +9,7 @@ from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.model import judge_model
+from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.evaluation.similar import similar_quality
 from shortlist.export.training import co_interactions as module
 from shortlist.export.training.co_interactions import CoInteractions, co_interactions, fit_queries

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shortlist.clients.cli.main import main
+from shortlist.export.bench.quality import ABLATIONS, Spread, as_markdown, compare, recipe_of
 from shortlist.export.config import PRESETS
 from shortlist.export.data import DataConfig, load
-from shortlist.export.evaluation.quality import ABLATIONS, Spread, as_markdown, compare, recipe_of
 
 SAMPLE = (
     *("--data", "sample", "--sample-users", "60", "--sample-candidates", "150"),
@@ -23,7 +23,7 @@ def test_every_ablation_changes_the_default_recipe() -> None:
 
 
 def test_unknown_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="no row 'magic'; choose from default, seen_kept"):
+    with pytest.raises(ValueError, match="unknown row 'magic'; choose from default, seen_kept"):
         recipe_of("magic")
 
 

@@ -1,0 +1,88 @@
+"""Measures trained models and baselines on the held-out part."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.ratings import rating_quality
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.baselines import fit_baseline
+from shortlist.export.evaluation.evaluate import Evaluation, evaluate, evaluate_popularity
+from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.evaluation.similar import similar_quality
+from shortlist.export.towers.trained import TrainedModel
+
+__all__ = ["Judged", "judge_baseline", "judge_baselines", "judge_model"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A model or baseline with its metrics.
+
+    Attributes:
+        name: Name in reports and tables.
+        evaluation: Metrics; None if they could not be measured.
+        problem: Reason for that.
+    """
+
+    name: str
+    evaluation: Evaluation | None
+    problem: str = ""
+
+
+def judge_model(
+    model: TrainedModel, dataset: Dataset, split: Split, *, resamples: int = 0
+) -> Evaluation:
+    """Exact metrics of the towers, the rating head and `similar` by co-interactions.
+
+    Raises:
+        ValueError: Nothing is held out.
+    """
+    scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
+    evaluation = evaluate(scorer, dataset, split, resamples=resamples)
+    if model.similar_queries is not None:
+        similar = similar_quality(dataset, split, model.similar_queries, model.candidate_embeddings)
+        evaluation = dataclasses.replace(evaluation, similar=similar)
+    if model.rating_head is None:
+        return evaluation
+    predicted = model.rating_head.predict(
+        dataset.user_positions[split.held_out],
+        dataset.candidate_positions[split.held_out],
+        model.query_embeddings,
+        model.candidate_embeddings,
+    )
+    return dataclasses.replace(evaluation, rating=rating_quality(predicted, dataset, split))
+
+
+def judge_baseline(
+    dataset: Dataset, split: Split, name: str, *, seed: int, resamples: int = 0
+) -> Evaluation:
+    """Fit a baseline and return its metrics on the held-out part."""
+    if name == "popularity":  # needs no scores, so it costs almost nothing
+        return evaluate_popularity(dataset, split, resamples=resamples)
+    fitted = fit_baseline(name, dataset, split, seed=seed)
+    return evaluate(fitted.scorer, dataset, split, resamples=resamples)
+
+
+def judge_baselines(
+    dataset: Dataset, split: Split, names: Sequence[str], *, seed: int, resamples: int = 0
+) -> list[Judged]:
+    """Judge several baselines.
+
+    For a baseline that is not installed or too large for the data, the result holds the
+    reason instead of metrics.
+    """
+    judged = []
+    for name in names:
+        try:
+            evaluation = judge_baseline(dataset, split, name, seed=seed, resamples=resamples)
+        except (ValueError, ModuleNotFoundError) as exc:
+            log.warning("skipping %s: %s", name, exc)
+            judged.append(Judged(name=name, evaluation=None, problem=str(exc)))
+        else:
+            judged.append(Judged(name=name, evaluation=evaluation))
+    return judged
