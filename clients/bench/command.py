@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
-from shortlist.clients.cli.verbs import table
+from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["run"]
@@ -48,21 +48,17 @@ def run(args: argparse.Namespace) -> int:
         raise ShortlistError(f"--calls must be at least 20, got {args.calls}")
     with_stub = not args.without_stub
     if with_stub and find_spec("tensorflow_serving") is None:
-        _progress("tensorflow-serving-api is not installed: measuring without it")
+        progress("tensorflow-serving-api is not installed: measuring without it")
         with_stub = False
     with _server(args) as server:
         imports = _imports(server, with_stub=with_stub)
-        _progress("timing calls in turn" + (" (imports TensorFlow first)" if with_stub else ""))
+        progress("timing calls in turn" + (" (imports TensorFlow first)" if with_stub else ""))
         calls = _calls(server, args.calls, with_stub=with_stub)
     if args.json:
-        sys.stdout.write(json.dumps({"imports": imports, "calls": calls}) + "\n")
-        return 0
-    sys.stdout.write(_import_table(imports) + "\n\n" + _call_table(calls) + "\n")
+        write_json({"imports": imports, "calls": calls})
+    else:
+        write(f"{_import_table(imports)}\n\n{_call_table(calls)}")
     return 0
-
-
-def _progress(text: str) -> None:
-    sys.stderr.write(text + "\n")
 
 
 @contextmanager
@@ -122,7 +118,7 @@ def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:
         programs["import tensorflow-serving-api's stub"] = _STUB
     found = {}
     for name, code in programs.items():
-        _progress(f"measuring: {name}")
+        progress(f"measuring: {name}")
         best: tuple[float, float] | None = None
         for _ in range(1 if code == _STUB else 3):
             seconds, megabytes = _python("-c", _MEASURED.format(code=code)).split()
@@ -149,7 +145,7 @@ def _import_table(imports: dict[str, dict[str, float]]) -> str:
     rows += [
         [name, f"{one['seconds']:.3f}", f"{one['megabytes']:.0f}"] for name, one in imports.items()
     ]
-    return table(rows, numeric=(1, 2))
+    return table(rows)
 
 
 def _call_table(calls: dict[str, dict[str, Any]]) -> str:
@@ -162,7 +158,7 @@ def _call_table(calls: dict[str, dict[str, Any]]) -> str:
                 case,
                 f"{ours * 1e3:.3f} ms",
                 "-" if bare is None else f"{bare * 1e3:.3f} ms",
-                "-" if bare is None else f"{ours / bare:.2f}",
+                number(None if bare is None else ours / bare, ".2f"),
             ]
         )
-    return table(rows, numeric=(1, 2, 3))
+    return table(rows)

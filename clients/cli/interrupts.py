@@ -19,10 +19,10 @@ _FINALISERS: Final = ("weakref", "_weakrefset")  # modules whose functions are c
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Both signals raise `KeyboardInterrupt` within the context; for the main thread alone.
+    """Raise `KeyboardInterrupt` for both signals within the context; main thread only.
 
-    Whoever started us may end us by SIGTERM: servers are then stopped and stagings removed.
-    A SIGINT that the parent had ignored (a job in the background) stays ignored.
+    SIGTERM included, so that servers are stopped and stagings removed when the parent process
+    ends us. A SIGINT that the parent ignored (a background job) stays ignored.
     """
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -38,25 +38,25 @@ def interruptible() -> Iterator[None]:
 
 
 class _Interrupts:
-    """Raises for a signal, and looks a moment later whether that did any good.
+    """Raises for a signal, and sends it again if the exception got lost.
 
     Python drops what a finaliser raises, and TensorFlow has many of them; some libraries have
-    an `except:` around what may fail. Then the signal comes again.
+    a bare `except:`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open = True
-        self._ours = False  # the next signal is sent by us
-        self._due = False  # nobody is known to deal with a signal that came
+        self._ours = False  # we sent the next signal
+        self._due = False  # a signal may have got lost
         self._raised: KeyboardInterrupt | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal, somebody's or ours."""
+        """Handle a signal, from outside or sent again by us."""
         ours, self._ours = self._ours, False
         raised, self._raised = self._raised, None
         if ours:
-            # An `except`, a `finally` or a context may have it by now.
+            # An `except`, a `finally` or a context may be handling it.
             self._due = self._due and not (raised is not None and _is_handled(raised))
             if not self._due:
                 return
@@ -67,14 +67,14 @@ class _Interrupts:
             raise self._raised
 
     def close(self) -> None:
-        """Sends no signal from now on."""
+        """Send no more signals."""
         with self._lock:
             self._open = False
         self._raised = None
 
     def _send_later(self, number: int) -> None:
-        # Not by `threading`, whose lock the interrupted code may hold. Where no thread can be
-        # started, the signal does not come again.
+        # Not by `threading`, whose lock the interrupted code may hold. If no thread can be
+        # started, the signal is not sent again.
         with suppress(RuntimeError):
             _thread.start_new_thread(self._send, (number,))
 
@@ -87,7 +87,7 @@ class _Interrupts:
 
 
 def _is_handled(raised: KeyboardInterrupt) -> bool:
-    """Whether what runs now is dealing with it, or with what came of dealing with it."""
+    """Return whether running code handles the exception, or one that its handling raised."""
     exception = sys.exception()
     while exception is not None and exception is not raised:
         exception = exception.__context__

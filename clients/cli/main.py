@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 
 from shortlist.clients.cli.interrupts import interruptible
+from shortlist.clients.cli.output import notice
+from shortlist.clients.cli.parser import Parsers
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["build_parser", "main"]
@@ -15,27 +17,24 @@ __all__ = ["build_parser", "main"]
 log = logging.getLogger(__name__)
 
 COMMANDS_GROUP = "shortlist.commands"
-OUR_LOGGERS = ("shortlist",)
 
-AddCommands = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
+AddCommands = Callable[[Parsers], None]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the whole command.
+    """Return the parser of the whole command.
 
-    The packages' `add_commands` come from entry points, so that `clients` need not
-    know who else adds verbs. None of them imports TensorFlow.
+    The packages' `add_commands` come from entry points, so that `clients` need not know which
+    packages add verbs. None of them imports TensorFlow.
     """
     parser = argparse.ArgumentParser(
         prog="shortlist",
         description="Train, publish, serve and query two-tower retrieval models.",
-        epilog="Try it without any data of your own: shortlist demo --data sample",
+        epilog="example:\n  shortlist demo --data sample",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"shortlist {version('shortlist')}")
-    parser.add_argument(
-        "--debug", action="store_true", help="log everything, and show tracebacks of failures"
-    )
+    parser.add_argument("--debug", action="store_true", help="log everything and show tracebacks")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
     for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
         add_commands: AddCommands = entry.load()
@@ -44,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Returns:
         0 on success, 1 on an expected failure, 2 on wrong usage, 130 after Ctrl-C.
@@ -60,39 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(args)
     except (ShortlistError, ValueError) as exc:
         log.debug("the command failed", exc_info=True)
-        _say(f"error: {exc}")
+        notice(f"error: {exc}")
         return 1
     except BrokenPipeError:
-        # The reader (`| head`) is gone; keep the interpreter's exit from complaining.
+        # The reader (`| head`) has closed the pipe; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        _say("interrupted")
+        notice("interrupted")
         return 130
     finally:
         restore_logging()
 
 
 def _log_to_stderr(level: int) -> Callable[[], None]:
-    """Sends our packages' log to stderr; the returned function puts things back."""
+    """Send our packages' log to stderr; return a function that restores the loggers."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
-    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    logger = logging.getLogger("shortlist")
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(level)
 
     def restore() -> None:
-        for logger, (handlers, old_level, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(old_level)
+        logger.handlers, old_level, logger.propagate = before
+        logger.setLevel(old_level)
 
     return restore
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"shortlist: {message}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from shortlist.clients.cli.arguments import security
+from shortlist.clients.cli.connection import security
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.probe import read_probe
 from shortlist.serving.rollout.fleet import Fleet

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.clients.cli.arguments import add_security_arguments, security
+from shortlist.clients.cli.connection import add_connection_arguments, security
 
 if TYPE_CHECKING:
     from shortlist.serving.rollout.diff import VersionDiff
@@ -112,19 +112,13 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 def _add_servers(parser: argparse.ArgumentParser) -> None:
     _add_where(parser)
     parser.add_argument(
-        "--address",
-        action="append",
-        metavar="HOST:PORT",
-        help="gRPC address of a server; may be given again (default: those of the last rollouts)",
-    )
-    parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
         help="model_config_file of the servers (default: the one that `shortlist serve` writes)",
     )
-    add_security_arguments(
-        parser.add_argument_group("connection", "for servers behind a proxy or with TLS")
+    add_connection_arguments(
+        parser, "gRPC address of a server; repeatable (default: servers of the last rollouts)"
     )
 
 

@@ -3,8 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from shortlist.clients import contract
-from shortlist.clients.cli.arguments import add_security_arguments
+from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, add_connection_arguments
 
 __all__ = ["add_commands"]
 
@@ -71,13 +70,6 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         "the repository that the servers are given)",
     )
     group.add_argument(
-        "--address",
-        action="append",
-        metavar="HOST:PORT",
-        help="gRPC address of a server; give every replica (default: "
-        f"{contract.DEFAULT_HOST}:{contract.DEFAULT_GRPC_PORT})",
-    )
-    group.add_argument(
         "--config",
         metavar="FILE",
         help="model_config_file that the servers start from (default: what `shortlist serve` "
@@ -103,8 +95,9 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="pause between two questions to a server (default: %(default)g)",
     )
-    add_security_arguments(
-        parser.add_argument_group("connection", "for servers behind a proxy or with TLS")
+    add_connection_arguments(
+        parser,
+        f"gRPC address of a server; give every replica (default: {DEFAULT_GRPC_ADDRESS})",
     )
 
 

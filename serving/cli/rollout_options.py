@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shortlist.clients import contract
-from shortlist.clients.cli.arguments import security
+from shortlist.clients.cli.connection import security
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import CONFIG_FILE

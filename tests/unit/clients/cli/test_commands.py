@@ -55,7 +55,7 @@ def test_query_excludes_and_filters(run: Any) -> None:
 def test_query_says_when_the_user_is_unknown(run: Any) -> None:
     status, _, err = run("query", STRANGER)
     assert status == 0
-    assert "user 'stranger' is not in the training data" in err
+    assert "user 'stranger' is unknown to the model" in err
 
 
 def test_status_lists_the_servables_of_the_model(run: Any) -> None:

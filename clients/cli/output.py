@@ -1,0 +1,103 @@
+"""What verbs print: results on stdout, progress on stderr, tables, JSON and numbers."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any
+
+__all__ = [
+    "megabytes",
+    "notice",
+    "number",
+    "progress",
+    "short_count",
+    "step",
+    "table",
+    "write",
+    "write_json",
+]
+
+
+def write(text: str) -> None:
+    """Write a result to stdout."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def write_json(value: Any, *, indent: int | None = 2) -> None:
+    """Write a result to stdout as JSON; dataclasses become objects.
+
+    Args:
+        value: Anything that `json` takes, and dataclasses.
+        indent: Spaces per level; `None` for a single line.
+    """
+    write(json.dumps(value, ensure_ascii=False, indent=indent, default=_object))
+
+
+def _object(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def progress(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def notice(text: str) -> None:
+    """Write a line to stderr that names the command, as warnings and errors do."""
+    progress(f"shortlist: {text}")
+
+
+def step(name: str, seconds: float, measure: str = "") -> str:
+    """Return the progress line of a finished step."""
+    return f"{name:<20} {seconds:6.1f} s  {measure}".rstrip()
+
+
+def table(
+    rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,), markdown: bool = False
+) -> str:
+    """Return rows as aligned columns.
+
+    Args:
+        rows: The headings, then the cells.
+        text: Columns that are flush left; all others are numbers, flush right.
+        markdown: Whether to return a Markdown table.
+    """
+    least = 3 if markdown else 0  # a rule's dashes
+    widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        [
+            cell.ljust(width) if column in text else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    rule = [
+        "-" * width if column in text else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def number(value: float | None, form: str = "g", *, unknown: str = "-") -> str:
+    """Return a formatted number, or `unknown` for `None`."""
+    return unknown if value is None else format(value, form)
+
+
+def megabytes(size_bytes: float | None, form: str = ",.1f", *, unknown: str = "-") -> str:
+    """Return a size in MB (10^6 bytes), without the unit."""
+    return number(None if size_bytes is None else size_bytes / 1e6, form, unknown=unknown)
+
+
+def short_count(count: int) -> str:
+    """Return a round count as 100k or 1M, any other with thousands separators."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if count and count % unit == 0:
+            return f"{count // unit}{name}"
+    return f"{count:,}"

@@ -1,0 +1,75 @@
+"""Parsers of verbs: what they have in common."""
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TypeAlias
+
+from shortlist.clients.errors import ShortlistError
+
+__all__ = ["Parsers", "add_parser", "lazily", "name_value_pairs"]
+
+# `argparse` does not export the class.
+Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_parser(
+    parsers: Parsers,
+    name: str,
+    summary: str,
+    *,
+    example: str,
+    details: str = "",
+    run: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add the parser of a verb.
+
+    Args:
+        parsers: Verbs of the command, or parts of a verb.
+        name: What the user types.
+        summary: One sentence, which also stands in the list of verbs.
+        example: Command that works when pasted.
+        details: More sentences for the verb's own help.
+        run: `package.module:function` that runs the verb, imported only then; the verb takes
+            `--json`. `None` for a verb that has parts.
+    """
+    width = min(shutil.get_terminal_size().columns - 2, 100)
+    parser = parsers.add_parser(
+        name,
+        help=summary[0].lower() + summary[1:].rstrip("."),
+        description=textwrap.fill(f"{summary} {details}".rstrip(), width, break_on_hyphens=False),
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if run is not None:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(run=lazily(run))
+    return parser
+
+
+def lazily(function: str) -> Callable[[argparse.Namespace], int]:
+    """Return a function that imports `package.module:function` when it is called."""
+    module, _, name = function.partition(":")
+
+    def run(args: argparse.Namespace) -> int:
+        verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
+        return verb(args)
+
+    return run
+
+
+def name_value_pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
+    """Return the names and values of `NAME=VALUE` texts.
+
+    Raises:
+        ShortlistError: A text has no name or no equals sign.
+    """
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ShortlistError(f"{option} takes NAME=VALUE, got {text!r}")
+        pairs.append((name, value))
+    return pairs

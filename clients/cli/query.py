@@ -1,0 +1,76 @@
+"""`shortlist query`."""
+
+import argparse
+from typing import Any
+
+from shortlist.clients.cli.connection import named_servable, open_client
+from shortlist.clients.cli.output import progress, table, write, write_json
+from shortlist.clients.cli.parser import name_value_pairs
+from shortlist.clients.errors import ShortlistError
+from shortlist.clients.types import Filter, Retrieval
+
+__all__ = ["query"]
+
+
+def query(args: argparse.Namespace) -> int:
+    """Print the candidates of some users."""
+    with open_client(args) as client:
+        retrievals: list[Retrieval] = client.retrieve(
+            args.users,
+            k=args.k,
+            exclude=args.exclude,
+            exclude_seen=args.exclude_seen,
+            filter=_filter(args),
+            model=named_servable(args),
+            version=args.version,
+            label=args.label,
+        )
+    if args.json:
+        write_json([_as_json(retrieval) for retrieval in retrievals])
+        return 0
+    rows = [["USER", "RANK", "CANDIDATE", "SCORE"]]
+    for retrieval in retrievals:
+        for rank, (candidate_id, score) in enumerate(retrieval, 1):
+            rows.append([retrieval.user_id, str(rank), candidate_id, f"{score:.4f}"])
+    write(table(rows, text=(0, 2)))
+    for retrieval in retrievals:
+        user = f"user {retrieval.user_id!r}"
+        if retrieval.known_user is False:
+            progress(f"note: {user} is unknown to the model; all unknown users get these answers")
+        if not len(retrieval):
+            progress(f"note: no candidate is left for {user}")
+    return 0
+
+
+def _filter(args: argparse.Namespace) -> Filter | None:
+    def pairs(name: str) -> list[tuple[str, str]]:
+        return name_value_pairs(getattr(args, f"filter_{name}"), f"--filter-{name}")
+
+    def values(name: str) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
+        for attribute, value in pairs(name):
+            values.setdefault(attribute, []).append(value)
+        return values
+
+    def bounds(name: str) -> dict[str, float]:
+        bounds = {}
+        for attribute, value in pairs(name):
+            try:
+                bounds[attribute] = float(value)
+            except ValueError:
+                raise ShortlistError(f"--filter-{name} takes NAME=NUMBER, got {value!r}") from None
+        return bounds
+
+    chosen = Filter(any=values("any"), all=values("all"), min=bounds("min"), max=bounds("max"))
+    return chosen if chosen != Filter() else None
+
+
+def _as_json(retrieval: Retrieval) -> dict[str, Any]:
+    return {
+        "user_id": retrieval.user_id,
+        "known_user": retrieval.known_user,
+        "version": retrieval.version,
+        "candidates": [
+            {"candidate_id": candidate_id, "score": score} for candidate_id, score in retrieval
+        ],
+    }
