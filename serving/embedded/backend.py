@@ -3,8 +3,7 @@
 import os
 import time
 from pathlib import Path
-
-from google.protobuf import text_format
+from typing import Any
 
 from shortlist.clients.wire.messages import (
     BatchingParameters,
@@ -13,12 +12,13 @@ from shortlist.clients.wire.messages import (
     SSLConfig,
 )
 from shortlist.serving.embedded.api import examples, inference
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
-from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
-from shortlist.serving.embedded.rest.api import RestOptions, start_rest
+from shortlist.serving.embedded.rest.handler import RestOptions, start_rest
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.batching import Batching
@@ -40,7 +40,6 @@ class Backend:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._flags = flags = settings.flags
         self._metrics = Metrics()
         self._inference = InferenceOptions(
@@ -49,10 +48,7 @@ class Backend:
         )
         self._tags = flags.saved_model_tags.split(",")
         self._runtime = RuntimeOptions(
-            intra_op_threads=settings.intra_op_threads,
-            inter_op_threads=settings.inter_op_threads,
-            session_config=self._session_config(),
-            scann_ops=flags.enable_scann_ops,
+            session_config=_session_config(settings), scann_ops=flags.enable_scann_ops
         )
         self._ssl = (
             read_text_message(Path(flags.ssl_config_file), SSLConfig())
@@ -155,17 +151,21 @@ class Backend:
             metrics=self._metrics,
         )
 
-    def _session_config(self) -> str:
-        config = _tf.config_pb2.ConfigProto()
-        if self._flags.tensorflow_session_config_file:
-            read_text_message(Path(self._flags.tensorflow_session_config_file), config)
-        if self._flags.per_process_gpu_memory_fraction:
-            fraction = self._flags.per_process_gpu_memory_fraction
-            config.gpu_options.per_process_gpu_memory_fraction = fraction
-        if self._flags.mixed_precision == "bfloat16":
-            rewrites = config.graph_options.rewrite_options
-            rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
-        return text_format.MessageToString(config)
+
+def _session_config(settings: Settings) -> Any:
+    flags = settings.flags
+    config = _tf.config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        read_text_message(Path(flags.tensorflow_session_config_file), config)
+    if flags.per_process_gpu_memory_fraction:
+        fraction = flags.per_process_gpu_memory_fraction
+        config.gpu_options.per_process_gpu_memory_fraction = fraction
+    if flags.mixed_precision == "bfloat16":
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+    config.intra_op_parallelism_threads = settings.intra_op_threads
+    config.inter_op_parallelism_threads = settings.inter_op_threads
+    return config
 
 
 def _execute(servable: Servable, entry: PredictionLog, call: Call) -> None:

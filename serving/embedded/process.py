@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +13,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from shortlist.clients.wire.messages import MonitoringConfig
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import Flags, parse_flags, usage
 from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
-from shortlist.serving.embedded.lifecycle.loading import RetryPolicy
-from shortlist.serving.embedded.server_log import log_to_stderr
+from shortlist.serving.embedded.lifecycle.loading import LoadRetries
 from shortlist.serving.embedded.settings import Settings, read_model_config, read_settings
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 PROGRAM: Final = "python -m shortlist.serving.embedded"
 FAILED: Final = 255  # exit status of the real server, which returns -1 from main
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_LETTERS: Final = {
+    logging.DEBUG: "I",
+    logging.INFO: "I",
+    logging.WARNING: "W",
+    logging.ERROR: "E",
+    logging.CRITICAL: "F",
+}
 
 
 class _Transport(Protocol):
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal that stopped it.
     """
     parsed = parse_flags(sys.argv[1:] if argv is None else argv)
-    log_to_stderr()
+    _log_to_stderr()
     for error in parsed.errors:
         log.error("%s", error)
     if parsed.errors or parsed.unknown[:1] == ("--help",):
@@ -121,7 +128,7 @@ class _Server:
             CoreOptions(
                 poll_interval=flags.file_system_poll_wait_seconds,
                 load_threads=flags.num_load_threads,
-                retries=RetryPolicy(
+                retries=LoadRetries(
                     max_retries=flags.max_num_load_retries,
                     interval=flags.load_retry_interval_micros / 1e6,
                 ),
@@ -227,3 +234,23 @@ def _side_by_side(tasks: Sequence[Callable[[], None]]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+class _Formatter(logging.Formatter):
+    """One line for each event, in the format of TensorFlow's log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        microseconds = int(record.created % 1 * 1e6)
+        letter = _LETTERS.get(record.levelno, "I")
+        where = f"{record.name.replace('.', '/')}.py:{record.lineno}"
+        text = f"{clock}.{microseconds:06d}: {letter} {where}] {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import Flags
 from shortlist.serving.embedded.lifecycle.model_config import (
-    PLATFORMS,
     check_list,
     models_of,
     single_model,
@@ -24,14 +23,12 @@ class Settings:
     Attributes:
         flags: The command line.
         models: The first configuration.
-        session_config: Text of `--tensorflow_session_config_file`, or nothing.
         intra_op_threads: Threads within one op; 0 for automatic.
         inter_op_threads: Ops at a time; 0 for automatic.
     """
 
     flags: Flags
     models: ModelServerConfig
-    session_config: str
     intra_op_threads: int
     inter_op_threads: int
 
@@ -84,11 +81,10 @@ def read_settings(flags: Flags) -> Settings:
     intra, inter = _threads(flags)
     # The core checks all this again, for later configurations; here it costs no TensorFlow.
     check_list(models)
-    models_of(models, PLATFORMS)
+    models_of(models)
     return Settings(
         flags=flags,
         models=models,
-        session_config="",
         intra_op_threads=intra,
         inter_op_threads=inter,
     )

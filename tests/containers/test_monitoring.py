@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shortlist.serving.embedded.api.interfaces import Code
+from shortlist.serving.embedded.api.errors import Code
 from shortlist.serving.embedded.api.metrics import Metrics
 from tests.support.paths import ROOT
 from tests.support.recorded import RECORDED

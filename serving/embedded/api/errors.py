@@ -1,10 +1,41 @@
-"""Short ways to make the commonest errors."""
+"""The one kind of failure: a canonical status code and a message."""
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from enum import IntEnum
 
-__all__ = ["invalid"]
+__all__ = ["Code", "StatusError", "invalid"]
+
+
+class Code(IntEnum):
+    """Canonical status codes, as in gRPC and `tensorflow.error.Code`."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class StatusError(Exception):
+    """A failure with a canonical code; each transport reports it in its own form."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
 
 
 def invalid(message: str) -> StatusError:
-    """An INVALID_ARGUMENT error."""
+    """Return an INVALID_ARGUMENT error."""
     return StatusError(Code.INVALID_ARGUMENT, message)

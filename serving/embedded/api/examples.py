@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import dtype_of
-from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import (
     CLASSIFY_METHOD,
     REGRESS_METHOD,
@@ -22,7 +22,7 @@ from shortlist.serving.embedded.api.inference import (
     model_spec,
     timed_run,
 )
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable
 
 __all__ = ["classify", "multi_inference", "regress", "signature_spec"]
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.errors import invalid
-from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
+from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.tensors import (
     TensorParseError,

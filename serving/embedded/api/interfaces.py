@@ -8,59 +8,19 @@ know nothing of pollers, versions' lives or configuration. The manager implement
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-__all__ = ["Code", "Servable", "ServableSource", "State", "StatusError", "VersionStatus"]
+from shortlist.clients.types import State
+from shortlist.serving.embedded.api.errors import Code
 
-
-class Code(IntEnum):
-    """Canonical status codes, as in gRPC and `tensorflow.error.Code`."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
-
-class State(IntEnum):
-    """States of a version, with the numbers of `ModelVersionStatus.State`."""
-
-    UNKNOWN = 0
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-class StatusError(Exception):
-    """A failure with a canonical code; both transports turn it into their own form."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+__all__ = ["Servable", "ServableSource", "ServableState"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VersionStatus:
-    """State of one version as `GetModelStatus` reports it; an error only where loading failed."""
+class ServableState:
+    """State of one version, with the error if loading failed; see `GetModelStatus`."""
 
     version: int
     state: State
@@ -142,7 +102,7 @@ class ServableSource(Protocol):
         """
         ...
 
-    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+    def statuses(self, name: str, *, version: int | None = None) -> list[ServableState]:
         """States of a model's versions, newest first as the real server lists them.
 
         Raises:

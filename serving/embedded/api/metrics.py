@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shortlist.serving.embedded.api.interfaces import Code
+from shortlist.serving.embedded.api.errors import Code
 
 __all__ = ["CONTENT_TYPE", "DEFAULT_PATH", "Metrics"]
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 __all__ = ["read_text_message"]
 

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api import examples, inference
-from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
-from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.metrics import Metrics
 
 __all__ = ["GrpcOptions", "GrpcServer", "start_grpc"]
@@ -62,7 +62,7 @@ class _Services(grpc.GenericRpcHandler):
         self._source = source
         self._options = options
         self._metrics = metrics
-        self.running = 0
+        self._running = 0
         self._lock = threading.Lock()
         behaviours: dict[methods.Method, Behaviour] = {
             methods.PREDICT: self._predict,
@@ -93,14 +93,14 @@ class _Services(grpc.GenericRpcHandler):
         handler = self._handlers.get(details.method)
         if handler is None:
             return self._unimplemented
-        if self.running >= self._options.max_threads - 1 and not handler.response_streaming:
+        if self._running >= self._options.max_threads - 1 and not handler.response_streaming:
             return self._exhausted
         return handler
 
     def _counted(self, behaviour: Behaviour) -> Behaviour:
         def run(data: bytes, context: grpc.ServicerContext) -> bytes:
             with self._lock:
-                self.running += 1
+                self._running += 1
             try:
                 return behaviour(data, context)
             except StatusError as exc:
@@ -112,7 +112,7 @@ class _Services(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
             finally:
                 with self._lock:
-                    self.running -= 1
+                    self._running -= 1
 
         return run
 
@@ -276,11 +276,6 @@ class GrpcServer:
         self._server = server
         self._services = services
         self.port = port
-
-    @property
-    def running_calls(self) -> int:
-        """Calls being answered at this moment."""
-        return self._services.running
 
     def stop(self, grace: float | None = None) -> None:
         """Takes no new calls, waits up to `grace` seconds for those in flight."""

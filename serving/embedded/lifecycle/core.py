@@ -3,17 +3,16 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError, VersionStatus
-from shortlist.serving.embedded.lifecycle.labels import LabelMap, assign_labels, version_of_label
-from shortlist.serving.embedded.lifecycle.loading import LoadServable, RetryPolicy
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable, ServableState
+from shortlist.serving.embedded.lifecycle.loading import LoadRetries, LoadServable
 from shortlist.serving.embedded.lifecycle.manager import Manager
 from shortlist.serving.embedded.lifecycle.model_config import (
-    PLATFORMS,
     ModelSettings,
     check_list,
     check_platforms,
@@ -26,6 +25,8 @@ __all__ = ["CoreOptions", "ServerCore"]
 
 log = logging.getLogger(__name__)
 
+LabelMap = Mapping[str, Mapping[str, int]]  # model name -> label -> version
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoreOptions:
@@ -37,14 +38,12 @@ class CoreOptions:
         retries: How often a failed load is tried again.
         allow_labels_for_unavailable: Whether a new label may point at a version that is
             not loaded.
-        platforms: Values of `model_platform` that are served.
     """
 
     poll_interval: float = 1.0
     load_threads: int = 0
-    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    retries: LoadRetries = field(default_factory=LoadRetries)
     allow_labels_for_unavailable: bool = False
-    platforms: Sequence[str] = PLATFORMS
 
 
 class ServerCore:
@@ -82,13 +81,11 @@ class ServerCore:
             StatusError: No such model, version or label is available; at the latest when
                 the context is entered.
         """
-        if not name:
-            raise StatusError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
         if label is not None:
-            version = version_of_label(self._labels, name, label)
-        return self._manager.acquire(name, version)
+            version = _version_of_label(self._labels, name, label)
+        return self._manager.serving.acquire(name, version)
 
-    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+    def statuses(self, name: str, *, version: int | None = None) -> list[ServableState]:
         """States of a model's versions, highest version first, or of one of them.
 
         Raises:
@@ -151,13 +148,13 @@ class ServerCore:
         # configuration whose labels are refused is the one that the next is compared with.
         self._config = ModelServerConfig()
         self._config.CopyFrom(config)
-        self._labels = assign_labels(
+        self._labels = _assign_labels(
             {model.name: model.version_labels for model in config.model_config_list.config},
             self._labels,
             self._board.available,
             allow_unavailable=self._options.allow_labels_for_unavailable,
         )
-        self._apply(models_of(config, self._options.platforms), wanted)
+        self._apply(models_of(config), wanted)
 
     def _apply(self, models: Sequence[ModelSettings], wanted: Callable[[], bool]) -> None:
         first = not self._started
@@ -176,3 +173,51 @@ class ServerCore:
         failure = describe_unavailable(settled, "servable" if first else "model")
         if failure is not None:
             raise StatusError(Code.UNKNOWN, failure)
+
+
+def _assign_labels(
+    requested: LabelMap,
+    current: LabelMap,
+    available: Callable[[str], frozenset[int]],
+    *,
+    allow_unavailable: bool,
+) -> LabelMap:
+    """Labels that take the place of all current ones.
+
+    A label must point at an AVAILABLE version. With `allow_unavailable`, a label that is
+    new or does not move may point at any; moving one always needs AVAILABLE.
+
+    Args:
+        requested: Labels of the new configuration.
+        current: Labels so far.
+        available: AVAILABLE versions of a model.
+        allow_unavailable: `--allow_version_labels_for_unavailable_models`.
+
+    Raises:
+        StatusError: FAILED_PRECONDITION; an assignment is refused, and all stay as they were.
+    """
+    assigned: dict[str, dict[str, int]] = {}
+    for name, labels in requested.items():
+        versions = available(name)
+        for label, version in labels.items():
+            unmoved = current.get(name, {}).get(label, version) == version
+            if version not in versions and not (allow_unavailable and unmoved):
+                raise StatusError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {name}, "
+                    "which is not currently available for inference",
+                )
+            assigned.setdefault(name, {})[label] = version
+    return assigned
+
+
+def _version_of_label(labels: LabelMap, name: str, label: str) -> int:
+    """The version that a label stands for.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT; the model has no such label.
+    """
+    version = labels.get(name, {}).get(label)
+    if version is None:
+        raise StatusError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+    return version

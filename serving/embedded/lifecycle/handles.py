@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable
 
 __all__ = ["Handle", "Lease", "ServingMap"]
 
@@ -69,6 +70,10 @@ class ServingMap:
             for name, versions in handles.items()
             if versions
         }
+
+    def acquire(self, name: str, version: int | None) -> "Lease":
+        """Return a context with the servable of a version (the highest for None)."""
+        return Lease(self, name, version)
 
     def enter(self, name: str, version: int | None) -> Handle:
         """The handle of a version (the highest for None), with this request counted in.

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable
 
-__all__ = ["LoadServable", "RetryPolicy", "load_with_retries"]
+__all__ = ["LoadRetries", "LoadServable", "load_with_retries"]
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ LoadServable = Callable[[str, int, str], Servable]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
+class LoadRetries:
     """How often a failed load is tried again.
 
     Attributes:
@@ -35,7 +36,7 @@ def load_with_retries(
     version: int,
     path: str,
     *,
-    retries: RetryPolicy,
+    retries: LoadRetries,
     cancelled: threading.Event,
     slot: Callable[[], AbstractContextManager[None]],
 ) -> Servable:

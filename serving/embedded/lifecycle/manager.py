@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from shortlist.serving.embedded.api.interfaces import Code, Servable, State, StatusError
-from shortlist.serving.embedded.lifecycle.handles import Handle, Lease, ServingMap
+from shortlist.clients.types import State
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable
+from shortlist.serving.embedded.lifecycle.handles import Handle, ServingMap
 from shortlist.serving.embedded.lifecycle.loading import (
+    LoadRetries,
     LoadServable,
-    RetryPolicy,
     load_with_retries,
 )
 from shortlist.serving.embedded.lifecycle.rollover import (
@@ -65,6 +67,9 @@ class Manager:
         retries: How often a failed load is tried again.
         load_threads: Loads at a time; 0 counts as 1. See `set_load_threads`.
         spawn: Runs work in the background under a name; a thread each by default.
+
+    Attributes:
+        serving: Loaded servables, for requests.
     """
 
     def __init__(
@@ -72,7 +77,7 @@ class Manager:
         load: LoadServable,
         board: StateBoard,
         *,
-        retries: RetryPolicy,
+        retries: LoadRetries,
         load_threads: int = 0,
         spawn: Spawn = _in_thread,
     ) -> None:
@@ -83,7 +88,7 @@ class Manager:
         self._changed = threading.Condition()
         self._table: dict[str, dict[int, _Managed]] = {}
         self._pending: dict[str, Mapping[int, str]] = {}  # aspired versions not yet taken note of
-        self._serving = ServingMap()
+        self.serving = ServingMap()
         self._load_slots = max(load_threads, 1)
         self._loading = 0  # tries that run now, without those that wait for the next one
         self._dirty = False
@@ -97,10 +102,6 @@ class Manager:
         with self._changed:
             self._pending[name] = dict(versions)
             self._wake()
-
-    def acquire(self, name: str, version: int | None) -> Lease:
-        """A context with the servable of a version, of the highest loaded one for None."""
-        return Lease(self._serving, name, version)
 
     def set_load_threads(self, count: int) -> None:
         """Changes how many versions load at a time; 0 counts as 1."""
@@ -129,7 +130,7 @@ class Manager:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        self._serving.replace({})
+        self.serving.replace({})
         for entry in everything:
             if entry.handle is None or entry.phase is not Phase.READY:
                 continue
@@ -282,7 +283,7 @@ class Manager:
             self._wake()
 
     def _publish_serving(self) -> None:
-        self._serving.replace(
+        self.serving.replace(
             {
                 name: {
                     version: entry.handle

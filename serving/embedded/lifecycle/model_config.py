@@ -2,12 +2,11 @@
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig, ModelType
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.lifecycle.version_policy import (
     AllVersions,
     LatestVersions,
@@ -16,7 +15,6 @@ from shortlist.serving.embedded.lifecycle.version_policy import (
 )
 
 __all__ = [
-    "PLATFORMS",
     "ModelSettings",
     "check_list",
     "check_platforms",
@@ -26,8 +24,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TENSORFLOW: Final = "tensorflow"
-PLATFORMS: Final = (TENSORFLOW,)
+_TENSORFLOW: Final = "tensorflow"
 _SCHEME: Final = re.compile(r"([a-zA-Z][0-9a-zA-Z.]*)://")
 
 
@@ -38,13 +35,11 @@ class ModelSettings:
     Attributes:
         name: Model name.
         base_path: Folder whose entries are versions; absolute, or a URI.
-        platform: Kind of servable; only `tensorflow` exists by default.
         policy: Which versions to serve.
     """
 
     name: str
     base_path: str
-    platform: str = TENSORFLOW
     policy: VersionPolicy = field(default_factory=LatestVersions)
 
 
@@ -52,7 +47,7 @@ def single_model(name: str, base_path: str) -> ModelServerConfig:
     """The configuration that `--model_name` and `--model_base_path` stand for."""
     config = ModelServerConfig()
     model = config.model_config_list.config.add()
-    model.name, model.base_path, model.model_platform = name, base_path, TENSORFLOW
+    model.name, model.base_path, model.model_platform = name, base_path, _TENSORFLOW
     return config
 
 
@@ -74,7 +69,7 @@ def _platform(model: ModelConfig) -> str:
                 Code.INVALID_ARGUMENT,
                 f"ModelServerConfig::model_type choice {model.model_type} not supported.",
             )
-        platform = TENSORFLOW
+        platform = _TENSORFLOW
     if not platform:
         raise StatusError(
             Code.INVALID_ARGUMENT,
@@ -137,12 +132,8 @@ def check_platforms(old: ModelServerConfig, new: ModelServerConfig) -> None:
             )
 
 
-def models_of(config: ModelServerConfig, platforms: Sequence[str]) -> list[ModelSettings]:
+def models_of(config: ModelServerConfig) -> list[ModelSettings]:
     """The configuration's models.
-
-    Args:
-        config: One with a `model_config_list`.
-        platforms: Platforms that this server has.
 
     Raises:
         StatusError: INVALID_ARGUMENT; a model's platform is missing or not had.
@@ -150,7 +141,7 @@ def models_of(config: ModelServerConfig, platforms: Sequence[str]) -> list[Model
     models = []
     for model in config.model_config_list.config:
         platform = _platform(model)
-        if platform not in platforms:
+        if platform != _TENSORFLOW:
             raise StatusError(
                 Code.INVALID_ARGUMENT,
                 f"Model {model.name} requests unsupported platform {platform}",
@@ -159,7 +150,6 @@ def models_of(config: ModelServerConfig, platforms: Sequence[str]) -> list[Model
             ModelSettings(
                 name=model.name,
                 base_path=model.base_path,
-                platform=platform,
                 policy=_policy(model),
             )
         )

@@ -1,11 +1,12 @@
 """What every version went through last, and waiting for models to become available."""
 
 import threading
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from shortlist.serving.embedded.api.interfaces import Code, State, StatusError, VersionStatus
+from shortlist.clients.types import State
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import ServableState
 
 __all__ = ["StateBoard", "describe_unavailable"]
 
@@ -15,7 +16,7 @@ _CHECK_INTERVAL = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    status: VersionStatus
+    status: ServableState
     event: int  # number of the event that set it
 
 
@@ -40,14 +41,14 @@ class StateBoard:
         self, name: str, version: int, state: State, code: Code = Code.OK, message: str = ""
     ) -> None:
         """Sets the state of a version and wakes whoever waits for it."""
-        status = VersionStatus(version=version, state=state, error_code=code, error_message=message)
+        status = ServableState(version=version, state=state, error_code=code, error_message=message)
         with self._changed:
             self._events += 1
             entry = _Entry(status=status, event=self._events)
             self._entries.setdefault(name, {})[version] = entry
             self._changed.notify_all()
 
-    def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
+    def statuses(self, name: str, version: int | None = None) -> list[ServableState]:
         """States of a model's versions, highest version first, or of one of them.
 
         Raises:
@@ -79,34 +80,30 @@ class StateBoard:
         names: Collection[str],
         *,
         after: int = 0,
-        timeout: float | None = None,
         wanted: Callable[[], bool] = lambda: True,
-    ) -> dict[str, VersionStatus] | None:
+    ) -> dict[str, ServableState] | None:
         """Waits until some version of each model is AVAILABLE or at its END.
 
         Args:
             names: Models to wait for.
             after: Leave out states that were set by events up to this one.
-            timeout: Seconds; None for no end.
             wanted: Asked now and then; False gives up.
 
         Returns:
             The state that settled each model (of several, that of the highest version),
-            or None if the time was over or nobody wanted it any more.
+            or None if `wanted` gave up.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while True:
                 settled = {name: self._settled(name, after) for name in names}
                 found = {name: status for name, status in settled.items() if status is not None}
                 if len(found) == len(settled):
                     return found
-                left = _CHECK_INTERVAL if deadline is None else deadline - time.monotonic()
-                if left <= 0 or not wanted():
+                if not wanted():
                     return None
-                self._changed.wait(min(left, _CHECK_INTERVAL))
+                self._changed.wait(_CHECK_INTERVAL)
 
-    def _settled(self, name: str, after: int) -> VersionStatus | None:
+    def _settled(self, name: str, after: int) -> ServableState | None:
         entries = self._entries.get(name, {})
         for number in sorted(entries, reverse=True):
             entry = entries[number]
@@ -115,7 +112,7 @@ class StateBoard:
         return None
 
 
-def describe_unavailable(settled: dict[str, VersionStatus], noun: str) -> str | None:
+def describe_unavailable(settled: dict[str, ServableState], noun: str) -> str | None:
     """The real server's sentence about models that did not become available, or None.
 
     Args:

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.lifecycle.model_config import ModelSettings
 from shortlist.serving.embedded.lifecycle.version_policy import SpecificVersions, choose_versions
 

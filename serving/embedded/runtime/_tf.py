@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 # Both are read when TensorFlow is first imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

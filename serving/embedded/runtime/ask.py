@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import DTYPES
-from shortlist.serving.embedded.api.interfaces import StatusError
+from shortlist.serving.embedded.api.errors import StatusError
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.saved_model import read_meta_graph
 from shortlist.serving.embedded.runtime.servable import (

@@ -23,12 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.errors import invalid
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
+from shortlist.serving.embedded.api.interfaces import Servable
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.runtime.batching_options import BatchingOptions
-from shortlist.serving.embedded.runtime.batching_rows import padded_alike, rows_of
 
 __all__ = ["BatchScheduler", "Batching", "BatchingServable"]
 
@@ -221,7 +220,7 @@ class _Queue:
                         "pad_variable_length_inputs to true, or ensure that all tensors with "
                         "the same name have equal dimensions starting with the first dim.",
                     )
-                arrays = padded_alike(arrays)
+                arrays = _padded_alike(arrays)
             if padding:
                 arrays += [arrays[-1][:1]] * padding
             merged[alias] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -317,7 +316,7 @@ class BatchingServable:
         inputs: Arrays,
         timeout: float | None,
     ) -> dict[str, npt.NDArray[Any]]:
-        rows = rows_of(inputs)
+        rows = _rows_of(inputs)
         if rows == 0:
             return dict(run(inputs, timeout))
         if rows > self._options.max_batch_size:
@@ -387,3 +386,46 @@ class Batching:
                 return servable
             parameters = read_text_message(file, messages.BatchingParameters())
         return BatchingServable(servable, BatchingOptions.from_message(parameters), self._scheduler)
+
+
+def _padded_alike(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Arrays brought to one inner shape, each padded with its own first value.
+
+    Raises:
+        StatusError: Their ranks differ or are too high, or one is empty.
+    """
+    ranks = {array.ndim for array in arrays}
+    if len(ranks) > 1 or max(ranks) > 6:
+        raise invalid("Only tensors with rank from 1 to 6 can be padded.")
+    shape = tuple(map(max, zip(*(array.shape[1:] for array in arrays), strict=True)))
+    padded = []
+    for array in arrays:
+        if array.shape[1:] == shape:
+            padded.append(array)
+            continue
+        if not array.size:
+            raise invalid("Got empty tensor in batch of non-empty tensors.")
+        full = np.empty((array.shape[0], *shape), array.dtype)
+        full.fill(array.flat[0])
+        full[tuple(slice(size) for size in array.shape)] = array
+        padded.append(full)
+    return padded
+
+
+def _rows_of(inputs: Mapping[str, npt.NDArray[Any]]) -> int:
+    """Rows that all inputs of a request have.
+
+    Raises:
+        StatusError: They have no rows, or not the same number.
+    """
+    if not inputs:
+        raise invalid("Batching Run() must have at least one input tensor")
+    rows = None
+    for array in inputs.values():
+        if array.ndim == 0:
+            raise invalid("Batching Run() input tensors must have at least one dimension")
+        if rows not in (None, array.shape[0]):
+            raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+        rows = array.shape[0]
+    assert rows is not None
+    return rows

@@ -9,22 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.runtime import _tf
-from shortlist.serving.embedded.runtime.missing_ops import needed_by_signatures, set_aside
+from shortlist.serving.embedded.runtime.graph import needed_by_signatures, set_aside
 from shortlist.serving.embedded.runtime.session import Session
 
-__all__ = ["initialize", "loops_of", "open_session", "read_meta_graph"]
+__all__ = ["initialize", "open_session", "read_meta_graph"]
 
 log = logging.getLogger(__name__)
 
 _INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
 _INIT_OP_COLLECTIONS: Final = ("saved_model_main_op", "legacy_init_op")
 _ASSETS_COLLECTION: Final = "saved_model_assets"
-# What makes a graph's run time depend on the values it is fed, not on their number alone.
-_LOOP_OPS: Final = frozenset(
-    ("While", "StatelessWhile", "Enter", "RefEnter", "For", "ParallelFor", "EagerPyFunc", "PyFunc")
-)
 
 
 def read_meta_graph(path: str, tags: Sequence[str]) -> Any:
@@ -215,61 +211,3 @@ def _operation(name: str) -> str:
 def _run_target(session: Session, op_name: str, feeds: dict[str, str]) -> None:
     arrays = {tensor: np.array(value.encode(), object) for tensor, value in feeds.items()}
     session.run_operation(_operation(op_name), arrays)
-
-
-def loops_of(meta_graph: Any) -> dict[str, bool]:
-    """By signature name, whether running it goes through a loop."""
-    nodes = {node.name: node for node in meta_graph.graph_def.node}
-    functions = {
-        function.signature.name: function for function in meta_graph.graph_def.library.function
-    }
-    looping = {name: _body_loops(function.node_def) for name, function in functions.items()}
-    return {
-        name: _reaches_loop(
-            [info.name for info in signature.outputs.values()], nodes, functions, looping
-        )
-        for name, signature in meta_graph.signature_def.items()
-    }
-
-
-def _body_loops(nodes: Iterable[Any]) -> bool:
-    return any(node.op in _LOOP_OPS for node in nodes)
-
-
-def _called(node: Any, functions: dict[str, Any]) -> list[str]:
-    names = [value.func.name for value in node.attr.values() if value.HasField("func")]
-    names += [func.name for value in node.attr.values() for func in value.list.func]
-    if node.op in functions:
-        names.append(node.op)
-    return names
-
-
-def _reaches_loop(
-    outputs: Sequence[str],
-    nodes: dict[str, Any],
-    functions: dict[str, Any],
-    looping: dict[str, bool],
-) -> bool:
-    seen_nodes: set[str] = set()
-    seen_functions: set[str] = set()
-    pending = list(outputs)
-    while pending:
-        name = pending.pop().removeprefix("^").partition(":")[0]
-        if name in seen_nodes or name not in nodes:
-            continue
-        seen_nodes.add(name)
-        node = nodes[name]
-        if node.op in _LOOP_OPS:
-            return True
-        pending.extend(node.input)
-        calls = _called(node, functions)
-        while calls:
-            call = calls.pop()
-            if call in seen_functions or call not in functions:
-                continue
-            seen_functions.add(call)
-            if looping[call]:
-                return True
-            for inner in functions[call].node_def:
-                calls.extend(_called(inner, functions))
-    return False

@@ -13,18 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import text_format
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import numpy_name
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.runtime import _tf
-from shortlist.serving.embedded.runtime.saved_model import (
-    initialize,
-    loops_of,
-    open_session,
-    read_meta_graph,
-)
+from shortlist.serving.embedded.runtime.graph import looping_signatures
+from shortlist.serving.embedded.runtime.saved_model import initialize, open_session, read_meta_graph
 from shortlist.serving.embedded.runtime.session import RunOptions, Session
 
 __all__ = ["RuntimeOptions", "SavedModelServable", "load_servable", "warm_runtime"]
@@ -45,15 +40,11 @@ class RuntimeOptions:
     """How sessions are made.
 
     Attributes:
-        intra_op_threads: Threads within one op; 0 lets the runtime choose.
-        inter_op_threads: Threads for ops that can run side by side; 0 lets the runtime choose.
-        session_config: A `ConfigProto` in text form (`--tensorflow_session_config_file`).
-        scann_ops: Whether ScaNN's ops are registered where scann is installed.
+        session_config: A `ConfigProto`; None for the defaults.
+        scann_ops: Register ScaNN's ops if scann is installed.
     """
 
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    session_config: str = ""
+    session_config: Any = None
     scann_ops: bool = True
 
 
@@ -90,7 +81,9 @@ def load_servable(
     warm_runtime(options)
     started = time.monotonic()
     meta_graph = read_meta_graph(path, tags)
-    session, refused = open_session(meta_graph, _session_config(options))
+    session, refused = open_session(
+        meta_graph, options.session_config or _tf.config_pb2.ConfigProto()
+    )
     try:
         initialize(session, meta_graph, path)
         servable = SavedModelServable(name, version, session, meta_graph, refused)
@@ -99,20 +92,6 @@ def load_servable(
         raise
     log.info("loaded %s version %d in %.2f s", name, version, time.monotonic() - started)
     return servable
-
-
-def _session_config(options: RuntimeOptions) -> Any:
-    config = _tf.config_pb2.ConfigProto()
-    if options.session_config:
-        try:
-            text_format.Parse(options.session_config, config)
-        except text_format.ParseError as exc:
-            raise StatusError(
-                Code.INVALID_ARGUMENT, f"Error parsing text-format ConfigProto: {exc}"
-            ) from exc
-    config.intra_op_parallelism_threads = options.intra_op_threads
-    config.inter_op_parallelism_threads = options.inter_op_threads
-    return config
 
 
 class _Signature:
@@ -143,12 +122,11 @@ class SavedModelServable:
             key: messages.SignatureDef.FromString(value.SerializeToString())
             for key, value in meta_graph.signature_def.items()
         }
-        loops = loops_of(meta_graph)
+        looping = looping_signatures(meta_graph)
         self._runs = {
-            key: _Signature(definition, loops=loops[key])
+            key: _Signature(definition, loops=key in looping)
             for key, definition in self.signatures.items()
         }
-        self._any_loop = any(loops.values())
         self._session = session
         self._tensors: dict[str, Any] = {}
         self._dtypes: dict[str, Any] = {}

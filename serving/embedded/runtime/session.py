@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.runtime import _tf
 
 __all__ = ["RunOptions", "Session"]

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from shortlist.clients.contract import WARMUP_FILE
 from shortlist.clients.wire.messages import PredictionLog
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 __all__ = ["MAX_RECORDS", "ReadRecords", "replay"]
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.serving.embedded.api.dtypes import DTYPES, dtype_name
-from shortlist.serving.embedded.api.errors import invalid
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.rest.json.parser import JsonError, JsonObject, parse_json
 from shortlist.serving.embedded.rest.json.writer import debug_string
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 Arrays = Mapping[str, Any]
 
@@ -24,6 +24,7 @@ class Doubling:
         self.signatures = {"serving_default": definition}
         self.runs: list[int] = []
         self.timeouts: list[float | None] = []
+        self.entered = threading.Semaphore(0)  # released by each run before it may be held back
         self.hold = threading.Event()
         self.hold.set()
         self.closed = False
@@ -36,6 +37,7 @@ class Doubling:
         *,
         timeout: float | None = None,
     ) -> dict[str, Any]:
+        self.entered.release()
         self.hold.wait(20)
         self.timeouts.append(timeout)
         self.runs.append(inputs["x"].shape[0] if inputs["x"].ndim else 1)

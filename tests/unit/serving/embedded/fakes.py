@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 
 class FakeServable:

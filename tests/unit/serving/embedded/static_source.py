@@ -4,13 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from shortlist.serving.embedded.api.interfaces import (
-    Code,
-    Servable,
-    State,
-    StatusError,
-    VersionStatus,
-)
+from shortlist.clients.types import State
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable, ServableState
 
 
 class StaticSource:
@@ -47,14 +43,14 @@ class StaticSource:
             )
         yield versions[version]
 
-    def statuses(self, name: str, *, version: int | None = None) -> list[VersionStatus]:
+    def statuses(self, name: str, *, version: int | None = None) -> list[ServableState]:
         versions = sorted(self.servables.get(name, {}), reverse=True)
         if version is not None and version not in versions:
             raise StatusError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
         if not versions:
             raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
         return [
-            VersionStatus(version=number, state=State.AVAILABLE)
+            ServableState(version=number, state=State.AVAILABLE)
             for number in versions
             if version in (None, number)
         ]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.flags import parse_flags
 from shortlist.serving.embedded.settings import Settings, read_settings
 

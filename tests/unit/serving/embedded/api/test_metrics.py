@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shortlist.serving.embedded.api.interfaces import Code
+from shortlist.serving.embedded.api.errors import Code
 from shortlist.serving.embedded.api.metrics import Metrics
 from tests.support.recorded import RECORDED
 

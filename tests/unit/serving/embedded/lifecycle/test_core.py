@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+from shortlist.clients.types import State
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.embedded.api.interfaces import Code, State, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
-from shortlist.serving.embedded.lifecycle.loading import RetryPolicy
+from shortlist.serving.embedded.lifecycle.loading import LoadRetries
 from tests.support.waiting import wait_until
 from tests.unit.serving.embedded.fakes import FakeLoader
 
@@ -22,7 +23,7 @@ class World:
             self.loader,
             CoreOptions(
                 poll_interval=0.02,
-                retries=RetryPolicy(max_retries=0),
+                retries=LoadRetries(max_retries=0),
                 allow_labels_for_unavailable=allow_labels,
             ),
         )
@@ -249,8 +250,3 @@ def test_custom_configuration_is_refused(world: World) -> None:
     config.custom_model_config.type_url = "x"
     with pytest.raises(StatusError, match="custom model config"):
         world.core.reload(config)
-
-
-def test_request_without_a_model_name_is_refused(world: World) -> None:
-    with pytest.raises(StatusError, match="ModelSpec has no name specified"):
-        world.served("")

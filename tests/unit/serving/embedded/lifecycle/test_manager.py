@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from shortlist.serving.embedded.api.interfaces import Code, State, StatusError
-from shortlist.serving.embedded.lifecycle.loading import RetryPolicy
+from shortlist.clients.types import State
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.lifecycle.loading import LoadRetries
 from shortlist.serving.embedded.lifecycle.manager import Manager
 from shortlist.serving.embedded.lifecycle.states import StateBoard
 from tests.unit.serving.embedded.fakes import FakeLoader, FakeServable, Later
@@ -19,7 +20,7 @@ class World:
         self.manager = Manager(
             self.loader,
             self.board,
-            retries=RetryPolicy(max_retries=max_retries, interval=0.0),
+            retries=LoadRetries(max_retries=max_retries, interval=0.0),
             load_threads=load_threads,
             spawn=self.later,
         )
@@ -36,7 +37,7 @@ class World:
         return {status.version: status.state for status in self.board.statuses(name)}
 
     def served(self, name: str = "m", version: int | None = None) -> int:
-        with self.manager.acquire(name, version) as servable:
+        with self.manager.serving.acquire(name, version) as servable:
             return servable.version
 
 
@@ -72,7 +73,7 @@ def test_new_version_serves_before_the_old_one_goes(world: World) -> None:
 def test_unload_waits_for_the_request_in_flight(world: World) -> None:
     world.aspire("m", 1)
     world.settle()
-    lease = world.manager.acquire("m", 1)
+    lease = world.manager.serving.acquire("m", 1)
     old = lease.__enter__()
     world.aspire("m", 2)
     world.manager.step()
@@ -181,15 +182,15 @@ def test_version_that_fails_again_and_again_keeps_no_other_from_loading() -> Non
     loader.break_version("bad", 1, Code.UNAVAILABLE, "not yet")
     board = StateBoard()
     manager = Manager(
-        loader, board, retries=RetryPolicy(max_retries=5, interval=60.0), load_threads=1
+        loader, board, retries=LoadRetries(max_retries=5, interval=60.0), load_threads=1
     )
     manager.start()
     try:
         manager.aspire("bad", {1: "/bad/1"})
         manager.aspire("good", {1: "/good/1"})
-        assert board.wait_settled(["good"], timeout=10) is not None
+        assert board.wait_settled(["good"]) is not None
         manager.aspire("bad", {})  # ends the wait for the next try
-        settled = board.wait_settled(["bad"], timeout=10)
+        settled = board.wait_settled(["bad"])
         assert settled is not None
         assert settled["bad"].error_code is Code.UNAVAILABLE
     finally:
@@ -201,7 +202,7 @@ def test_unexpected_exception_of_the_loader_is_an_internal_error(world: World) -
         raise MemoryError("no room")
 
     manager = Manager(
-        load, world.board, retries=RetryPolicy(max_retries=0), spawn=lambda _, work: work()
+        load, world.board, retries=LoadRetries(max_retries=0), spawn=lambda _, work: work()
     )
     manager.aspire("m", {1: "/m/1"})
     while manager.step():

@@ -3,8 +3,8 @@
 import threading
 import time
 
-from shortlist.serving.embedded.api.interfaces import State
-from shortlist.serving.embedded.lifecycle.loading import RetryPolicy
+from shortlist.clients.types import State
+from shortlist.serving.embedded.lifecycle.loading import LoadRetries
 from shortlist.serving.embedded.lifecycle.manager import Manager
 from shortlist.serving.embedded.lifecycle.states import StateBoard
 from tests.support.waiting import wait_until
@@ -13,10 +13,10 @@ from tests.unit.serving.embedded.fakes import FakeLoader, FakeServable
 
 def test_no_request_meets_a_gap_or_a_closed_servable() -> None:
     board = StateBoard()
-    manager = Manager(FakeLoader(), board, retries=RetryPolicy(max_retries=0))
+    manager = Manager(FakeLoader(), board, retries=LoadRetries(max_retries=0))
     manager.start()
     manager.aspire("m", {1: "/m/1"})
-    assert board.wait_settled(["m"], timeout=10) is not None
+    assert board.wait_settled(["m"]) is not None
     done = threading.Event()
     complaints: list[str] = []
     served: set[int] = set()
@@ -24,7 +24,7 @@ def test_no_request_meets_a_gap_or_a_closed_servable() -> None:
     def ask() -> None:
         while not done.is_set():
             try:
-                with manager.acquire("m", None) as servable:
+                with manager.serving.acquire("m", None) as servable:
                     assert isinstance(servable, FakeServable)
                     version = servable.version
                     time.sleep(0.0005)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.interfaces import StatusError
+from shortlist.serving.embedded.api.errors import StatusError
 from shortlist.serving.embedded.rest.json import request as json_request
 from shortlist.serving.embedded.rest.json.request import PredictBody
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortlist.serving.embedded.api.interfaces import StatusError
+from shortlist.serving.embedded.api.errors import StatusError
 from shortlist.serving.embedded.rest.json import response as json_response
 from shortlist.serving.embedded.rest.json.response import (
     column_json,

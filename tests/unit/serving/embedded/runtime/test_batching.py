@@ -10,7 +10,8 @@ import pytest
 from google.protobuf import text_format
 
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.interfaces import Code, Servable, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.runtime.batching import Batching, BatchingServable, BatchScheduler
 from shortlist.serving.embedded.runtime.batching_options import BatchingOptions
@@ -45,11 +46,9 @@ def together(servable: Servable, requests: Sequence[Sequence[float]]) -> list[An
 
 def test_requests_that_wait_run_together_and_each_gets_its_rows() -> None:
     inner = Doubling()
-    servable = batching(inner, max_batch_size=6, max_execution_batch_size=6, batch_timeout=5.0)
-    started = time.monotonic()
+    servable = batching(inner, max_batch_size=6, max_execution_batch_size=6, batch_timeout=600.0)
     assert together(servable, [[1, 2], [3], [4, 5, 6]]) == [[2, 4], [6], [8, 10, 12]]
     assert inner.runs == [6]
-    assert time.monotonic() - started < 4  # full: nobody waits for the timeout
 
 
 def test_request_alone_does_not_wait_for_company_without_a_timeout() -> None:

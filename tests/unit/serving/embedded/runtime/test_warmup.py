@@ -5,7 +5,7 @@ import pytest
 
 from shortlist.clients.contract import WARMUP_FILE
 from shortlist.clients.wire.messages import PredictionLog
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.runtime.warmup import MAX_RECORDS, replay
 
 Reader = Callable[[Path], Iterable[bytes]]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from shortlist.serving.embedded.runtime.missing_ops import needed_by_signatures, set_aside
+from shortlist.serving.embedded.runtime.graph import needed_by_signatures, set_aside
 
 
 @dataclass

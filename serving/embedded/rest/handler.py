@@ -19,9 +19,9 @@ from google.protobuf import json_format
 from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api import examples, inference
-from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
-from shortlist.serving.embedded.api.interfaces import Code, Servable, ServableSource, StatusError
+from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.metrics import CONTENT_TYPE, Metrics
 from shortlist.serving.embedded.rest.http.connection import (
     HttpLimits,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shortlist.serving.embedded.api.interfaces import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
-from shortlist.serving.embedded.rest.api import RestHandler, RestOptions, start_rest
+from shortlist.serving.embedded.rest.handler import RestHandler, RestOptions, start_rest
 from shortlist.serving.embedded.rest.http.connection import HttpRequest, HttpResponse
 from tests.unit.serving.embedded.doubling import Doubling
 from tests.unit.serving.embedded.static_source import StaticSource

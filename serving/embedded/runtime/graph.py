@@ -1,0 +1,110 @@
+"""What the signatures of a graph reach: ops that the runtime lacks, and loops.
+
+TensorFlow Serving instantiates a function when it is first called. A ScaNN servable therefore
+loads on a server without the ScaNN ops, and only requests that need them fail. Importing the
+graph from Python looks into every called function and would refuse it, so calls that cannot
+work are replaced first, and requests that need them are refused.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+__all__ = ["looping_signatures", "needed_by_signatures", "set_aside"]
+
+# Takes and returns tensors of any type under the same attributes as a call.
+_STAND_IN: Final = "PyFunc"
+# Their run time depends on the values they are fed, not only on the number of rows.
+_LOOP_OPS: Final = frozenset(
+    ("While", "StatelessWhile", "Enter", "RefEnter", "For", "ParallelFor", "EagerPyFunc", "PyFunc")
+)
+
+
+def set_aside(meta_graph: Any, known: Callable[[str], bool]) -> dict[str, str]:
+    """Replace calls that need unknown ops by stand-ins that never run.
+
+    Args:
+        meta_graph: A `MetaGraphDef`; changed in place.
+        known: Returns True if the runtime has an op.
+
+    Returns:
+        The missing op by the name of the replaced node.
+    """
+    functions = _functions(meta_graph)
+    missing = _reaching(functions, lambda op: op not in functions and not known(op))
+    replaced: dict[str, str] = {}
+    for node in meta_graph.graph_def.node:
+        lacking = next((missing[name] for name in _called(node) if name in missing), None)
+        if lacking is None or not {"Tin", "Tout"} <= node.attr.keys():
+            continue
+        replaced[node.name] = lacking
+        for attribute in node.attr.keys() - {"Tin", "Tout"}:
+            del node.attr[attribute]
+        node.op = _STAND_IN
+        node.attr["token"].s = b""
+    return replaced
+
+
+def needed_by_signatures(meta_graph: Any, nodes: Mapping[str, str]) -> dict[str, str]:
+    """Return, for each signature that depends on one of these nodes, the value of that node."""
+    inputs = {node.name: list(node.input) for node in meta_graph.graph_def.node}
+    return {
+        name: value
+        for name, signature in meta_graph.signature_def.items()
+        if (value := _first_reached((o.name for o in signature.outputs.values()), inputs, nodes))
+    }
+
+
+def looping_signatures(meta_graph: Any) -> frozenset[str]:
+    """Return the names of the signatures that run a loop."""
+    looping = _reaching(_functions(meta_graph), _LOOP_OPS.__contains__)
+    nodes = {
+        node.name: node.op
+        for node in meta_graph.graph_def.node
+        if node.op in _LOOP_OPS or any(name in looping for name in _called(node))
+    }
+    return frozenset(needed_by_signatures(meta_graph, nodes))
+
+
+def _functions(meta_graph: Any) -> dict[str, Any]:
+    return {function.signature.name: function for function in meta_graph.graph_def.library.function}
+
+
+def _called(node: Any) -> list[str]:
+    names = [value.func.name for value in node.attr.values() if value.HasField("func")]
+    names += [func.name for value in node.attr.values() for func in value.list.func]
+    return [*names, node.op]
+
+
+def _reaching(functions: Mapping[str, Any], sought: Callable[[str], bool]) -> dict[str, str]:
+    """Return the functions that run a sought op, directly or in a called function, with the op."""
+    reaching: dict[str, str] = {}
+    callers: dict[str, set[str]] = {}
+    for name, function in functions.items():
+        for node in function.node_def:
+            if sought(node.op):
+                reaching.setdefault(name, node.op)
+            for called in _called(node):
+                callers.setdefault(called, set()).add(name)
+    pending = list(reaching)
+    while pending:
+        name = pending.pop()
+        for caller in callers.get(name, ()):
+            if caller not in reaching:
+                reaching[caller] = reaching[name]
+                pending.append(caller)
+    return reaching
+
+
+def _first_reached(
+    outputs: Iterable[str], inputs: Mapping[str, list[str]], nodes: Mapping[str, str]
+) -> str | None:
+    seen: set[str] = set()
+    pending = list(outputs)
+    while pending:
+        name = pending.pop().removeprefix("^").partition(":")[0]
+        if name in nodes:
+            return nodes[name]
+        if name not in seen:
+            seen.add(name)
+            pending.extend(inputs.get(name, ()))
+    return None
