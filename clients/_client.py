@@ -7,7 +7,9 @@ from shortlist.clients import contract
 from shortlist.clients._calls import flows as _flows
 from shortlist.clients._calls import lookups as _lookups
 from shortlist.clients._calls.flows import Flow
-from shortlist.clients._calls.requests import (
+from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     MetadataRequest,
     RegressRequest,
@@ -15,10 +17,8 @@ from shortlist.clients._calls.requests import (
     StatusRequest,
     Target,
 )
-from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
-from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._codecs.values import is_array
 from shortlist.clients._engines.blocking import Engine, Transport, check_limits
-from shortlist.clients.codec import is_array
 from shortlist.clients.hooks import Hook
 from shortlist.clients.split import Split
 from shortlist.clients.types import (

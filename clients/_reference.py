@@ -23,7 +23,7 @@ _MODULES: Final = (
     ("shortlist.clients.errors", "Errors"),
     ("shortlist.clients.hooks.prometheus", "Metrics"),
     ("shortlist.clients.hooks.opentelemetry", "Traces"),
-    ("shortlist.clients.codec", "Tensors"),
+    ("shortlist.clients.tensors", "Tensors"),
 )
 _LIKE_GRPC_CLIENT: Final = ("AsyncGrpcClient", "RestClient", "RetrievalClient")
 _SECTIONS: Final = ("Args", "Returns", "Raises", "Attributes")

@@ -9,7 +9,10 @@ from shortlist.clients import contract
 from shortlist.clients._calls import flows as _flows
 from shortlist.clients._calls import lookups as _lookups
 from shortlist.clients._calls.flows import Flow
-from shortlist.clients._calls.requests import (
+from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
+from shortlist.clients._calls.retry import RetryPolicy
+from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of, server_config
+from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     MetadataRequest,
     RegressRequest,
@@ -18,13 +21,10 @@ from shortlist.clients._calls.requests import (
     StatusRequest,
     Target,
 )
-from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
-from shortlist.clients._calls.retry import RetryPolicy
-from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of, server_config
+from shortlist.clients._codecs.values import is_array
 from shortlist.clients._engines.asyncio import AsyncEngine
 from shortlist.clients._engines.blocking import check_limits
 from shortlist.clients._engines.forks import generation
-from shortlist.clients.codec import is_array
 from shortlist.clients.connection import Headers, Tls, address_list, header_source
 from shortlist.clients.grpc import (
     DEFAULT_ADDRESS,

@@ -9,10 +9,10 @@ import grpc
 
 from shortlist.clients import contract
 from shortlist.clients._calls.failures import failure, unreachable
-from shortlist.clients._calls.requests import Request
 from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._client import BlockingClient
 from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of
+from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
 from shortlist.clients.connection import Headers, Tls, address_list, header_source
 from shortlist.clients.errors import DeadlineExceeded, ServingError, error_class_for_code

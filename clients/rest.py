@@ -10,10 +10,10 @@ import requests
 
 from shortlist.clients import contract, errors
 from shortlist.clients._calls.failures import failure, unreachable
-from shortlist.clients._calls.requests import Request
 from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._client import BlockingClient
 from shortlist.clients._codecs.json import answer_of, body_of, path_of
+from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
 from shortlist.clients._engines.sockets import DeadlineAdapter, until
 from shortlist.clients.connection import Headers, Tls, address_list, header_source

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from shortlist.clients import errors
-from shortlist.clients._calls.requests import Request, Target
+from shortlist.clients._codecs.requests import Request, Target
 
 __all__ = ["failure", "unreachable"]
 

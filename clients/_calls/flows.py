@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.requests import Input as In
-from shortlist.clients._calls.requests import (
+from shortlist.clients._codecs.requests import Input as In
+from shortlist.clients._codecs.requests import (
     MetadataRequest,
     Outputs,
     PredictRequest,

@@ -14,7 +14,7 @@ from shortlist.clients._calls.rankings import (
     vector,
     versions,
 )
-from shortlist.clients._calls.requests import Input, Outputs, PredictRequest, Target
+from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
 from shortlist.clients.types import Embedding, Rating, Similar
 
 __all__ = ["embed", "rate", "similar"]

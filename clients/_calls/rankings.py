@@ -5,7 +5,7 @@ from typing import Any
 
 from shortlist.clients import contract, errors
 from shortlist.clients._calls.flows import Flow, Many
-from shortlist.clients._calls.requests import Outputs, PredictRequest, Target
+from shortlist.clients._codecs.requests import Outputs, PredictRequest, Target
 from shortlist.clients._codecs.tensors import Tensor
 
 __all__ = ["check_k", "ids", "matrix", "rankings", "replies_to", "vector", "versions"]

@@ -16,7 +16,7 @@ from shortlist.clients._calls.rankings import (
     vector,
     versions,
 )
-from shortlist.clients._calls.requests import Input, Outputs, PredictRequest, Target
+from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
 from shortlist.clients.split import Split
 from shortlist.clients.types import Filter, Retrieval
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.requests import (
+from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     MetadataRequest,
     Outputs,
@@ -17,9 +17,14 @@ from shortlist.clients._calls.requests import (
     StatusRequest,
     Target,
 )
-from shortlist.clients._codecs.dtypes import by_name
 from shortlist.clients._codecs.tensors import JsonTensor
-from shortlist.clients.codec import cast_array, check_kind, feature_values, flatten, is_array
+from shortlist.clients._codecs.values import (
+    cast_array,
+    check_kind,
+    feature_values,
+    flatten,
+    is_array,
+)
 from shortlist.clients.types import (
     Classification,
     Metadata,
@@ -29,6 +34,7 @@ from shortlist.clients.types import (
     TensorSpec,
     VersionStatus,
 )
+from shortlist.clients.wire.dtypes import by_name
 
 __all__ = ["answer_of", "body_of", "path_of"]
 
@@ -128,7 +134,7 @@ def _example(features: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer_of(request: Request, content: bytes) -> Any:
-    """The answer that a body holds, as `_requests` says.
+    """The answer that a body holds, in the form that `requests` states.
 
     Raises:
         ProtocolError: It is not JSON, or not what TensorFlow Serving sends.

@@ -6,7 +6,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 
 from shortlist.clients import errors
-from shortlist.clients._calls.requests import (
+from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     MetadataRequest,
     Outputs,
@@ -18,7 +18,7 @@ from shortlist.clients._calls.requests import (
     Target,
 )
 from shortlist.clients._codecs.tensors import WireTensor
-from shortlist.clients.codec import feature_values, to_tensor_proto
+from shortlist.clients._codecs.values import feature_values, to_tensor_proto
 from shortlist.clients.types import (
     Classification,
     Metadata,
@@ -181,7 +181,7 @@ def example_of(features: Mapping[str, Any]) -> messages.Example:
 
 
 def reader_of(request: Request, message: Any) -> Any:
-    """The answer that a message holds, as `_requests` says.
+    """The answer that a message holds, in the form that `requests` states.
 
     Raises:
         ProtocolError: It contradicts itself.

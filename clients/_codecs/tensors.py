@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from shortlist.clients._codecs.dtypes import Dtype, by_name
-from shortlist.clients.codec import dtype_of, flatten, numpy_dtype
+from shortlist.clients._codecs.values import flatten
+from shortlist.clients.wire.dtypes import Dtype, by_name, by_number, numpy_dtype
 from shortlist.clients.wire.packed_pb2 import PackedTensorProto
 from shortlist.clients.wire.tensor_pb2 import TensorProto, TensorShapeProto
 
-__all__ = ["JsonTensor", "Tensor", "WireTensor"]
+__all__ = ["JsonTensor", "Tensor", "WireTensor", "from_tensor_proto"]
 
 _NOTHING: Final[dict[str, Any]] = {"b": False, "i": 0, "f": 0.0, "x": 0.0, "c": 0j, "s": b""}
 
@@ -93,7 +93,12 @@ class WireTensor:
             ValueError: Its dtype has no value outside a server, or its shape is not one.
         """
         self._proto = proto
-        self.dtype: Dtype = dtype_of(proto.dtype)
+        dtype = by_number(proto.dtype)
+        if dtype is None:
+            raise ValueError(
+                f"a tensor of type number {proto.dtype} has no value outside the server"
+            )
+        self.dtype: Dtype = dtype
         self.shape, self.size = _shape(proto.tensor_shape)
         self._cached: bytes | None = None
 
@@ -274,3 +279,21 @@ class JsonTensor:
         strings = np.empty(len(flat), dtype=object)
         strings[:] = flat
         return strings.reshape(shape)
+
+
+def from_tensor_proto(tensor: TensorProto, *, arrays: bool = False) -> Any:
+    """The value of a tensor.
+
+    Args:
+        tensor: Any dtype but resources and variants.
+        arrays: Give a NumPy array (read-only where it shares the message's memory;
+            strings as an object array) instead of nested lists or a scalar.
+
+    Returns:
+        Strings as `bytes`, the rest as Python's or NumPy's numbers.
+
+    Raises:
+        ValueError: The message contradicts itself, or its dtype has no value outside a server.
+    """
+    view = WireTensor(PackedTensorProto.FromString(tensor.SerializeToString()))
+    return view.array() if arrays else view.value()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from shortlist.clients._calls.flows import NAME_ERRORS, Flow, Many, Quiet, Sleep, explanation
-from shortlist.clients._calls.requests import PredictRequest, Request, Target
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
+from shortlist.clients._codecs.requests import PredictRequest, Request, Target
 from shortlist.clients._engines.blocking import QUIET_TIMEOUT, Recorder, deadline_error
 from shortlist.clients.errors import ServingError, TooManyInFlight
 from shortlist.clients.hooks import Hook

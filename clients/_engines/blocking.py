@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from shortlist.clients._calls.flows import NAME_ERRORS, Flow, Many, Quiet, Sleep, explanation
-from shortlist.clients._calls.requests import Outputs, PredictRequest, Request, Target
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
+from shortlist.clients._codecs.requests import Outputs, PredictRequest, Request, Target
 from shortlist.clients._engines.forks import generation
 from shortlist.clients.errors import DeadlineExceeded, ServingError, TooManyInFlight
 from shortlist.clients.hooks import CallEvent, Hook, notify

@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from shortlist.clients.codec import from_tensor_proto
+from shortlist.clients.tensors import from_tensor_proto
 from shortlist.clients.wire import messages, methods
 from tests.unit.clients.fake_model import Backend, Refusal, Servable, check_inputs, float32
 

@@ -24,7 +24,7 @@ PUBLIC = {
         *("AsyncGrpcClient", "CallEvent", "Filter", "GrpcClient", "RestClient", "Retrieval"),
         *("RetrievalClient", "RetryPolicy", "ServingError", "Split", "Tls"),
     ],
-    "shortlist.clients.codec": ["from_tensor_proto", "is_array", "to_tensor_proto"],
+    "shortlist.clients.tensors": ["from_tensor_proto", "is_array", "to_tensor_proto"],
     "shortlist.clients.errors": [
         *("DeadlineExceeded", "InvalidRequest", "LabelNotFound", "LoadFailed", "MissingOp"),
         *("Overloaded", "PermissionDenied", "ProtocolError", "ServableNotFound", "ServerError"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.clients._codecs.tensors import JsonTensor, WireTensor, _varints
-from shortlist.clients.codec import from_tensor_proto, to_tensor_proto
+from shortlist.clients.tensors import from_tensor_proto, to_tensor_proto
 from shortlist.clients.wire.messages import DataType, PackedTensorProto, TensorProto
 
 VALUES: dict[str, list[Any]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortlist.clients.codec import from_tensor_proto, to_tensor_proto
+from shortlist.clients.tensors import from_tensor_proto, to_tensor_proto
 from shortlist.clients.wire import messages, methods
 
 pytestmark = pytest.mark.slow

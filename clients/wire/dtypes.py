@@ -1,9 +1,9 @@
 """Element types of tensors: how each is laid out in a message and in NumPy."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-__all__ = ["Dtype", "by_name", "by_number", "by_numpy_name"]
+__all__ = ["DTYPES", "Dtype", "by_name", "by_number", "by_numpy_name", "numpy_dtype"]
 
 Layout = Literal["fixed", "varint", "bytes", "string"]
 
@@ -46,7 +46,7 @@ def _row(
     )
 
 
-_ALL: Final = (
+DTYPES: Final = (
     _row("DT_FLOAT", 1, "float_val", "fixed", "f", "float32", "f"),
     _row("DT_DOUBLE", 2, "double_val", "fixed", "d", "float64", "f"),
     _int("DT_INT32", 3, "i", "int32"),
@@ -79,10 +79,10 @@ _ALL: Final = (
     _int("DT_UINT2", 32, None, "uint2"),
 )
 
-_BY_NAME: Final = {dtype.name: dtype for dtype in _ALL}
-_BY_NUMBER: Final = {dtype.number: dtype for dtype in _ALL}
+_BY_NAME: Final = {dtype.name: dtype for dtype in DTYPES}
+_BY_NUMBER: Final = {dtype.number: dtype for dtype in DTYPES}
 # The quantized types share NumPy's names with the plain ones, which come first.
-_BY_NUMPY: Final = {dtype.numpy: dtype for dtype in reversed(_ALL) if "_Q" not in dtype.name}
+_BY_NUMPY: Final = {dtype.numpy: dtype for dtype in reversed(DTYPES) if "_Q" not in dtype.name}
 
 
 def by_name(name: str) -> Dtype | None:
@@ -98,3 +98,21 @@ def by_number(number: int) -> Dtype | None:
 def by_numpy_name(name: str) -> Dtype | None:
     """The type of NumPy's numbers called `name`; None where TensorFlow has none."""
     return _BY_NUMPY.get(name)
+
+
+def numpy_dtype(dtype: Dtype) -> Any:
+    """NumPy's type object, from `ml_dtypes` where NumPy has none.
+
+    Raises:
+        ValueError: `ml_dtypes` is needed and not installed.
+    """
+    import numpy as np
+
+    try:
+        return np.dtype(dtype.numpy)
+    except TypeError:
+        try:
+            import ml_dtypes
+        except ImportError as exc:
+            raise ValueError(f"{dtype.name} needs the package ml_dtypes") from exc
+        return np.dtype(getattr(ml_dtypes, dtype.numpy))

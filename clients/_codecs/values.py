@@ -1,7 +1,7 @@
-"""Python and NumPy values to and from `TensorProto`, without TensorFlow.
+"""Python and NumPy values to `TensorProto`, without TensorFlow.
 
-NumPy is imported only where arrays are asked for. Numbers travel as one block of
-memory (`tensor_content`), never element by element.
+NumPy is imported only if arrays are used. Numbers travel as one block of memory
+(`tensor_content`), never element by element.
 """
 
 import struct
@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
-from shortlist.clients._codecs.dtypes import Dtype, by_name, by_number, by_numpy_name
-from shortlist.clients.wire.packed_pb2 import PackedTensorProto
+from shortlist.clients.wire.dtypes import Dtype, by_name, by_numpy_name, numpy_dtype
 from shortlist.clients.wire.tensor_pb2 import TensorProto
 
-__all__ = ["from_tensor_proto", "is_array", "to_tensor_proto"]
+__all__ = ["cast_array", "check_kind", "feature_values", "flatten", "is_array", "to_tensor_proto"]
 
 _SMALL_INT: Final = range(-(2**31), 2**31)
 _NIBBLES: Final = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
@@ -23,9 +22,6 @@ def is_array(value: object) -> TypeGuard[Any]:
     """Whether `value` is a NumPy array or scalar; does not import NumPy to find out."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
-
-
-# --- to messages ----------------------------------------------------------------
 
 
 def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
@@ -244,61 +240,7 @@ def cast_array(array: Any, dtype: Dtype) -> Any:
     return array.astype(wanted)
 
 
-def numpy_dtype(dtype: Dtype) -> Any:
-    """NumPy's type object, from `ml_dtypes` where NumPy has none.
-
-    Raises:
-        ValueError: `ml_dtypes` is needed and not installed.
-    """
-    import numpy as np
-
-    try:
-        return np.dtype(dtype.numpy)
-    except TypeError:
-        try:
-            import ml_dtypes
-        except ImportError as exc:
-            raise ValueError(f"{dtype.name} needs the package ml_dtypes") from exc
-        return np.dtype(getattr(ml_dtypes, dtype.numpy))
-
-
 def _with_numpy(flat: list[Any], dtype: Dtype) -> Any:
     import numpy as np
 
     return np.array(flat, dtype=numpy_dtype(dtype))
-
-
-# --- from messages ----------------------------------------------------------------
-
-
-def from_tensor_proto(tensor: TensorProto, *, arrays: bool = False) -> Any:
-    """The value of a tensor.
-
-    Args:
-        tensor: Any dtype but resources and variants.
-        arrays: Give a NumPy array (read-only where it shares the message's memory;
-            strings as an object array) instead of nested lists or a scalar.
-
-    Returns:
-        Strings as `bytes`, the rest as Python's or NumPy's numbers.
-
-    Raises:
-        ValueError: The message contradicts itself, or its dtype has no value outside a server.
-    """
-    # Imported here: `_tensors` needs this module.
-    from shortlist.clients._codecs.tensors import WireTensor
-
-    view = WireTensor(PackedTensorProto.FromString(tensor.SerializeToString()))
-    return view.array() if arrays else view.value()
-
-
-def dtype_of(number: int) -> Dtype:
-    """The type of that number.
-
-    Raises:
-        ValueError: It has no value outside a server.
-    """
-    dtype = by_number(number)
-    if dtype is None:
-        raise ValueError(f"a tensor of type number {number} has no value outside the server")
-    return dtype
