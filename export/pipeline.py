@@ -1,8 +1,7 @@
-"""The whole export: train, evaluate, index, save, publish."""
+"""The steps of an export: train, evaluate, index, save, run the gates, report, publish."""
 
 import gc
-import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,54 +23,37 @@ from shortlist.export.index.tuning import RecallReport, exact_positions, tune
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.report.publication import export_report, store_report
 from shortlist.export.report.recall_latency import recall_latency_svg
-from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.manifest import build_manifest, write_manifest
-from shortlist.export.servable.saved_model import inspect_saved_model, save
-from shortlist.export.servable.seen import SeenCandidates
-from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
-from shortlist.export.servable.signatures import RetrievalServable
-from shortlist.export.servable.targets import check_target
-from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.export.servable.saved_model import check_target
+from shortlist.export.servable.writer import ServableWriter
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.probe import checksums
 
-__all__ = [
-    "RECALL_K",
-    "RECALL_PICTURE",
-    "ExportResult",
-    "Trained",
-    "help_train",
-    "publish_trained",
-    "run_export",
-]
+__all__ = ["ExportResult", "Trained", "help_train", "publish_trained", "run_export"]
 
-log = logging.getLogger(__name__)
-
-RECALL_K = 10  # of the recall that indexes are tuned to
-RECALL_PICTURE = "recall_latency.svg"  # beside the manifest
+_RECALL_K = 10  # of the recall that indexes are tuned to
+_RECALL_PICTURE = "recall_latency.svg"  # in the folder of the manifest
 _RECALL_QUERIES = 500
 _RESAMPLES = 1000  # for the metrics' intervals
 # Seconds to wait for another export into the repository, which may index millions of
-# candidates; what was trained meanwhile should not be lost.
+# candidates; a finished training should not be lost.
 _LOCK_TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What an export published, and how good it is.
+    """A published export.
 
     Attributes:
-        version: The number that all its servables got.
+        version: Version number of all its servables.
         servables: Folder of the version by servable name.
         metrics: Hit rates on the held-out part, as in the manifest.
-        seconds: What each step took, in order.
-        gates: Results of the gates by servable name.
-        report: The report, stored with every servable; this is the first one's. None where
-            nothing was judged.
+        seconds: Duration of each step, in order.
+        report: Report of the first servable (every servable has the same), or None if nothing
+            was judged.
+        gates: Gate results by servable name.
     """
 
     version: int
@@ -84,13 +66,13 @@ class ExportResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What the indexes are built from, and how good it is.
+    """A trained model with its evaluation.
 
     Attributes:
-        model: The towers and their embeddings.
+        model: Towers and their embeddings.
         metrics: Hit rates on the held-out part, for the manifest.
-        split: Which interactions were held out.
-        judged: The model and baselines for the report; empty for no report.
+        split: Training, validation and held-out interactions.
+        judged: Evaluations of the model and baselines for the report; empty for no report.
     """
 
     model: TrainedModel
@@ -110,36 +92,52 @@ def run_export(
     workers: Workers | None = None,
     baselines: Sequence[str] = ("popularity",),
 ) -> ExportResult:
-    """Trains a model and publishes it through every configured index.
+    """Train a model and publish it through every configured index.
 
-    Nothing is visible to a server before all servables are complete.
+    Servers see nothing before all servables are complete.
 
     Args:
         dataset: Interactions and catalogue.
-        config: Everything else that decides the outcome.
-        repository_root: Model repository, made if missing.
-        progress: Told of each step and of the training's batches.
-        gates: What the gates require; None for their defaults.
-        checkpoints: Where an interrupted training can go on from; taken away after the
-            publication. None for nowhere.
-        workers: The processes that train, this one being the chief; the others call
-            `help_train`. None for this one alone.
+        config: Every other setting that affects the result.
+        repository_root: Model repository, created if missing.
+        progress: Progress callback, called for each step and training batch.
+        gates: Limits of the gates, or None for the defaults.
+        checkpoints: Checkpoints to resume an interrupted training from, removed after
+            publication; None for no checkpoints.
+        workers: Processes that train together, this one being the chief; the others call
+            `help_train`. None for this process alone.
         baselines: Names from `evaluation.baselines.BASELINES` to show in the report.
 
     Raises:
         GateError: A gate failed; nothing was published.
-        RepositoryError: The repository cannot be written, or another export holds it.
-        ValueError: The data are too few, training diverged, an index misses the recall, or
-            the target server lacks an op.
+        RepositoryError: The repository is not writable, or another export holds its lock.
+        ValueError: The data set is too small, training diverged, an index misses the recall,
+            or the target server lacks an op.
     """
-    for index in config.indexes:  # before training, where it can be told so early
-        _check_target(config, index, custom_ops(index))
+    for kind in config.indexes:  # before the training, to fail early
+        check_target(config.target, contract.servable_name(config.model, kind), custom_ops(kind))
     timer = StepTimer(progress or Progress())
     trained = _train(dataset, config, timer, checkpoints, workers, baselines)
     result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
     return result
+
+
+def help_train(
+    dataset: Dataset,
+    config: ExportConfig,
+    *,
+    workers: Workers,
+    checkpoints: CheckpointConfig | None = None,
+) -> None:
+    """Take part in the training of `run_export` as a worker that is not the chief.
+
+    Raises:
+        ValueError: As for `run_export`, or another worker was lost.
+    """
+    split = _split(dataset, config)
+    train(dataset, split, config.towers, config.train, checkpoints=checkpoints, workers=workers)
 
 
 def publish_trained(
@@ -151,18 +149,18 @@ def publish_trained(
     timer: StepTimer,
     gates: GateSettings | None = None,
 ) -> ExportResult:
-    """All of an export that comes after training; see `run_export`.
+    """Run the steps of `run_export` that come after training.
 
-    One index after the other is built, tuned, saved and let go, so that the memory for
-    large corpora is that of the largest index, not of all.
+    Indexes are built, tuned, saved and released one after the other, so that a large corpus
+    needs memory for its largest index only.
     """
-    names = [contract.servable_name(config.model, index) for index in config.indexes]
+    names = {kind: contract.servable_name(config.model, kind) for kind in config.indexes}
     queries = _held_out_queries(trained, dataset, config)
-    exact = exact_positions(queries, trained.model.candidate_embeddings, RECALL_K)
-    common = _Common(trained, dataset, config)
+    exact = exact_positions(queries, trained.model.candidate_embeddings, _RECALL_K)
+    writer = ServableWriter(trained.model, dataset, trained.split, config, metrics=trained.metrics)
     repository = ModelRepository(repository_root)
-    with repository.publisher(names, lock_timeout=_LOCK_TIMEOUT) as publisher:
-        for kind, name in zip(config.indexes, names, strict=True):
+    with repository.publisher(list(names.values()), lock_timeout=_LOCK_TIMEOUT) as publisher:
+        for kind, name in names.items():
             with timer.step(f"index {kind}") as measures:
                 index = build_index(
                     kind,
@@ -171,88 +169,34 @@ def publish_trained(
                     config.index_config(kind),
                 )
                 recall = tune(index, queries, exact, target=config.recall)
-                measures.append(f"{len(dataset.candidate_ids)} candidates")
-                measures.append(f"recall@{recall.k} {recall.chosen.recall:.3f}")
-                measures.extend(_parameters_in_words(index))
+                measures += _index_measures(index, recall)
             with timer.step(f"save {kind}") as measures:
                 path = publisher.stage(name)
-                _save(path, publisher.version, common, index, recall)
+                _write_picture(path, name, index, recall)
+                writer.write(path, publisher.version, index, recall)
                 measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
             index.release()
             del index
             gc.collect()  # traced functions and their variables refer to each other
+        staged = {name: publisher.staged(name) for name in names.values()}
         with timer.step("gates") as measures:
-            results = pass_gates(publisher, names, repository, gates or GateSettings())
+            results = pass_gates(publisher, list(staged), repository, gates or GateSettings())
             measures.append(summary(results))
         if trained.judged:
             with timer.step("report") as measures:
-                staged = {name: publisher.staged(name) for name in names}
                 size = _store_report(staged, results, trained, dataset, config)
                 measures.append(f"{size / 1e3:.0f} kB")
         with timer.step("publish") as measures:
             servables = publisher.publish()
-            measures.append(f"version {publisher.version} of {', '.join(names)}")
+            measures.append(f"version {publisher.version} of {', '.join(servables)}")
     return ExportResult(
         version=publisher.version,
         servables=servables,
         metrics=trained.metrics,
         seconds=timer.seconds,
-        report=servables[names[0]] / contract.REPORT_FILE if trained.judged else None,
+        report=next(iter(servables.values())) / contract.REPORT_FILE if trained.judged else None,
         gates=results,
     )
-
-
-def _store_report(
-    staged: Mapping[str, Path],
-    results: Mapping[str, Sequence[GateResult]],
-    trained: Trained,
-    dataset: Dataset,
-    config: ExportConfig,
-) -> int:
-    """Stores the report in every staged version and returns its size in bytes."""
-    report = export_report(
-        staged,
-        results,
-        dataset=dataset,
-        split=trained.split,
-        model=trained.model,
-        judged=trained.judged,
-        config=config,
-    )
-    return store_report(staged, report)
-
-
-class _Common:
-    """What all servables of one export hold or carry, made once."""
-
-    def __init__(self, trained: Trained, dataset: Dataset, config: ExportConfig) -> None:
-        self.trained, self.dataset, self.config = trained, dataset, config
-        self.candidate_filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
-        self.seen = _seen(dataset, trained.split) if config.keep_seen else None
-        self.probe = make_probe(
-            query_embeddings=trained.model.query_embeddings,
-            candidate_embeddings=trained.model.candidate_embeddings,
-            dataset=dataset,
-            split=trained.split,
-            seed=config.train.seed,
-        )
-        self.corpus_facts = corpus_facts(trained.model.candidate_embeddings)
-
-
-def help_train(
-    dataset: Dataset,
-    config: ExportConfig,
-    *,
-    workers: Workers,
-    checkpoints: CheckpointConfig | None = None,
-) -> None:
-    """The part in an export of the workers that are not the chief: see `run_export`.
-
-    Raises:
-        ValueError: As there; or another worker was lost.
-    """
-    split = _split(dataset, config)
-    train(dataset, split, config.towers, config.train, checkpoints=checkpoints, workers=workers)
 
 
 def _split(dataset: Dataset, config: ExportConfig) -> Split:
@@ -300,7 +244,7 @@ def _train(
 def _held_out_queries(
     trained: Trained, dataset: Dataset, config: ExportConfig
 ) -> npt.NDArray[np.float32]:
-    """Query-tower outputs of some users that have held-out interactions."""
+    """Return query-tower outputs of some users that have held-out interactions."""
     users = np.unique(dataset.user_positions[trained.split.held_out])
     if len(users) > _RECALL_QUERIES:
         users = np.random.default_rng(config.train.seed).choice(
@@ -310,73 +254,41 @@ def _held_out_queries(
     return queries
 
 
-def _check_target(config: ExportConfig, index: str, ops: Collection[str]) -> None:
-    if config.target is not None:
-        check_target(config.target, contract.servable_name(config.model, index), ops)
+def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:
+    parameters = index.parameters().items()
+    return [
+        f"{index.num_candidates} candidates",
+        f"recall@{recall.k} {recall.chosen.recall:.3f}",
+        *(f"{name} {value}" for name, value in parameters if value is not None),
+    ]
 
 
-def _seen(dataset: Dataset, split: Split) -> SeenCandidates:
-    return SeenCandidates(
-        dataset.user_positions[split.fitted],
-        dataset.candidate_positions[split.fitted],
-        num_users=len(dataset.user_ids),
-        num_candidates=len(dataset.candidate_ids),
-    )
-
-
-def _save(
-    path: Path, version: int, common: _Common, index: CandidateIndex, recall: RecallReport
-) -> None:
-    """Saves one servable with its warm-up records and manifest."""
-    config, dataset, trained = common.config, common.dataset, common.trained
-    servable = RetrievalServable(
-        query_tower=trained.model.query_tower,
-        index=index,
-        candidate_ids=dataset.candidate_ids,
-        candidate_filter=common.candidate_filter,
-        seen=common.seen,
-        rating_head=trained.model.rating_head,
-        similar_queries=trained.model.similar_queries,
-        version=version,
-        top_k=config.top_k,
-    )
-    signatures = servable.signatures()
-    save(servable, path, signatures)
-    examples = servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0])
-    name = contract.servable_name(config.model, index.index_name)
-    write_warmup_records(path, name, examples, batchable_only=config.batching)
-    write_self_test(
-        path,
-        signatures=signatures,
-        example_requests=examples,
-        probe=common.probe,
-        candidate_ids=dataset.candidate_ids,
-    )
-    graph = inspect_saved_model(path)
-    _check_target(config, index.index_name, graph.ops)
+def _write_picture(path: Path, name: str, index: CandidateIndex, recall: RecallReport) -> None:
     curve = {index.index_name: [(point.latency_ms, point.recall) for point in recall.curve]}
     picture = recall_latency_svg(curve, title=f"{name}, {index.num_candidates} candidates")
-    (path / contract.WARMUP_FILE).with_name(RECALL_PICTURE).write_text(picture, encoding="utf-8")
-    manifest = build_manifest(
-        config=config,
+    file = (path / contract.MANIFEST_FILE).with_name(_RECALL_PICTURE)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(picture, encoding="utf-8")
+
+
+def _store_report(
+    staged: Mapping[str, Path],
+    results: Mapping[str, Sequence[GateResult]],
+    trained: Trained,
+    dataset: Dataset,
+    config: ExportConfig,
+) -> int:
+    """Store the report in every staged version and return its size in bytes."""
+    report = export_report(
+        staged,
+        results,
         dataset=dataset,
-        index=index.index_name,
-        version=version,
-        index_parameters={**index.parameters(), "recall": recall.as_json()},
-        exact=index.exact,
-        top_k=servable.top_k,
-        metrics=trained.metrics,
-        signatures=signatures,
-        graph=graph,
+        split=trained.split,
+        model=trained.model,
+        judged=trained.judged,
+        config=config,
     )
-    manifest["corpus"] = common.corpus_facts
-    manifest["files"] = dict(checksums(path))
-    write_manifest(path, manifest)
-
-
-def _parameters_in_words(index: CandidateIndex) -> list[str]:
-    parameters = index.parameters()
-    return [f"{key} {value}" for key, value in parameters.items() if value is not None]
+    return store_report(staged, report)
 
 
 def _size_bytes(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,9 +13,8 @@ from shortlist.export.config import IvfConfig
 from shortlist.export.index.base import CandidateIndex, Effort, best_first, check_candidates
 from shortlist.export.index.leaf_rows import LeafRows, inner_products
 from shortlist.export.index.partition import ROOM, Partition, train_partition
-from shortlist.export.index.processor import multiplies_bfloat16
 
-__all__ = ["IvfIndex"]
+__all__ = ["IvfIndex", "multiplies_bfloat16"]
 
 Answers = tuple[tf.Tensor, tf.Tensor]
 # An integer where it is known at tracing time: shapes made of it cost no ops.
@@ -37,6 +37,7 @@ _REACH = 2.5
 # So many queries of a batch are scored at once, fewer where they gather many rows: it should
 # fit into the cache, and must into memory whatever k is.
 _QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 class IvfIndex(CandidateIndex):
@@ -333,6 +334,20 @@ def _choose_row_type(num_candidates: int, wanted: str) -> str:
         return wanted
     fast = num_candidates >= _PREFILTER_FROM and multiplies_bfloat16()
     return "bfloat16" if fast else "float32"
+
+
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether TensorFlow has bfloat16 instructions here; false if that is unknown.
+
+    Args:
+        cpuinfo: Linux's description of the processor.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = (line.split(":", 1)[1].split() for line in lines if line.startswith("flags"))
+    return not _BFLOAT16_FLAGS.isdisjoint(next(flags, []))
 
 
 def _smaller(first: Count, second: Count) -> Count:

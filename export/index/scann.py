@@ -1,8 +1,13 @@
 """ScaNN, through its TensorFlow ops."""
 
+import logging
 import math
+import os
+import sys
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +16,11 @@ import numpy.typing as npt
 
 from shortlist.export._tf import scann_ops, tf
 from shortlist.export.config import ScannConfig
-from shortlist.export.index._native_log import quiet_native_log
 from shortlist.export.index.base import CandidateIndex, Effort, best_first, check_candidates
 
 __all__ = ["ScannIndex"]
+
+log = logging.getLogger(__name__)
 
 # ScaNN's own rules of thumb, from its docs/algorithms.md: brute force below 20,000
 # candidates, hashing and reordering below 100,000, partitions from there on.
@@ -23,6 +29,7 @@ _TREE_FROM = 100_000
 _TRAINING_SAMPLE = 250_000
 _REORDERING_CANDIDATES = 300
 _TIE_MARGIN = 8
+_STDERR = 2
 
 
 class ScannIndex(CandidateIndex):
@@ -49,7 +56,7 @@ class ScannIndex(CandidateIndex):
         # The resource's name must be one per index: left to TensorFlow, each signature
         # would build a searcher of its own, and two versions might share one.
         self._shared_name = f"scann-{uuid.uuid4()}"
-        with quiet_native_log():
+        with _quiet_native_log():
             searcher = _build(candidate_embeddings, layout, f"build-{self._shared_name}")
             self._state = searcher.serialize_to_module()
         tf.raw_ops.DestroyResourceOp(resource=searcher.searcher_handle, ignore_lookup_error=True)
@@ -236,3 +243,26 @@ def _build(candidate_embeddings: npt.NDArray[np.float32], layout: _Layout, share
         builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
         builder = builder.reorder(layout.num_reordering_candidates)
     return builder.build(shared_name=shared_name)
+
+
+@contextmanager
+def _quiet_native_log() -> Iterator[None]:
+    """Send what native code writes to stderr to our own log instead.
+
+    ScaNN logs its training through a copy of Abseil that no setting reaches. After a
+    failure the lines are logged as errors: they may say more than the exception.
+    """
+    level = logging.ERROR
+    sys.stderr.flush()
+    stderr = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+            level = logging.DEBUG
+        finally:
+            os.dup2(stderr, _STDERR)
+            os.close(stderr)
+            file.seek(0)
+            for line in file.read().decode(errors="replace").splitlines():
+                log.log(level, "%s", line)

@@ -1,23 +1,23 @@
-"""Writes servables to disk and reads what a SavedModel needs of its server."""
+"""Write SavedModels, and read what they need from the server that loads them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shortlist.export._tf import saved_model_pb2, tf
+from shortlist.export._tf import is_registered_op, saved_model_pb2, tf
 
-__all__ = ["GraphFacts", "inspect_saved_model", "save"]
+__all__ = ["GraphFacts", "check_target", "inspect_saved_model", "save"]
 
-SCANN_NAMESPACE = "Scann"  # TensorFlow refuses to save ops of a namespace not named here
+_SCANN_NAMESPACE = "Scann"  # TensorFlow saves ops of other namespaces only if they are listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphFacts:
-    """What a SavedModel asks of the server that loads it.
+    """Requirements of a SavedModel on its server.
 
     Attributes:
-        ops: Names of all ops, functions of its own left out, sorted.
+        ops: Names of all ops without the graph's own functions, sorted.
         tensorflow_producer: Producer number of the graph's format.
         tensorflow_min_consumer: Oldest consumer number that may read the graph.
     """
@@ -28,19 +28,19 @@ class GraphFacts:
 
 
 def save(module: Any, path: Path, signatures: Mapping[str, Any]) -> None:
-    """Saves a small module, never a training model, as a SavedModel.
+    """Save a small module, never a training model, as a SavedModel.
 
     Args:
         module: `tf.Module` that holds what the signatures use.
         path: Folder to write into.
         signatures: Concrete functions by signature name.
     """
-    options = tf.saved_model.SaveOptions(namespace_whitelist=[SCANN_NAMESPACE])
+    options = tf.saved_model.SaveOptions(namespace_whitelist=[_SCANN_NAMESPACE])
     tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
 
 
 def inspect_saved_model(path: Path) -> GraphFacts:
-    """Facts of the SavedModel in `path`, read from its graph alone."""
+    """Return the facts of the SavedModel in `path`, read from its graph alone."""
     message = saved_model_pb2.SavedModel()
     message.ParseFromString((path / "saved_model.pb").read_bytes())
     graph = message.meta_graphs[0].graph_def
@@ -51,6 +51,32 @@ def inspect_saved_model(path: Path) -> GraphFacts:
         tensorflow_producer=graph.versions.producer,
         tensorflow_min_consumer=graph.versions.min_consumer,
     )
+
+
+def check_target(target: str | None, servable: str, ops: Collection[str]) -> None:
+    """Check that a server can run a servable.
+
+    Args:
+        target: Name from `shortlist.export.config.TARGETS`, or None for any server.
+        servable: Name of the servable for the error.
+        ops: Ops that the servable uses.
+
+    Raises:
+        ValueError: The target lacks an op.
+    """
+    missing = [] if target is None else sorted(op for op in ops if not _has(target, op))
+    if missing:
+        raise ValueError(
+            f"{servable} needs the op {missing[0]!r}, which {target} does not have; "
+            "choose other indexes with --index, or another --target"
+        )
+
+
+def _has(target: str, op: str) -> bool:
+    if ">" in op:  # added by a library, under its namespace
+        return target == "embedded" and op.startswith(f"{_SCANN_NAMESPACE}>")
+    # This package is pinned to the TensorFlow of the stock server, so its ops are known here.
+    return is_registered_op(op)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -1,10 +1,10 @@
-"""Whether bfloat16 is worth it is read from Linux's description of the processor."""
+"""Linux's description of the processor decides whether rows are bfloat16."""
 
 from pathlib import Path
 
 import pytest
 
-from shortlist.export.index.processor import multiplies_bfloat16
+from shortlist.export.index.ivf import multiplies_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from shortlist.export.index.processor import multiplies_bfloat16
         ("", False),
     ],
 )
-def test_flags_tell(tmp_path: Path, text: str, expected: bool) -> None:
+def test_flags_decide(tmp_path: Path, text: str, expected: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(text, encoding="utf-8")
     assert multiplies_bfloat16(cpuinfo) is expected
 
 
-def test_without_a_description_it_is_not(tmp_path: Path) -> None:
+def test_a_missing_description_means_no(tmp_path: Path) -> None:
     assert not multiplies_bfloat16(tmp_path / "missing")

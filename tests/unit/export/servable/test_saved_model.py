@@ -1,4 +1,4 @@
-"""Servables are refused where the target server lacks an op."""
+"""Servables are refused if the target server lacks an op."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import run_export
-from shortlist.export.servable.targets import check_target
+from shortlist.export.servable.saved_model import check_target
 
 
 def test_stock_server_has_core_ops_only() -> None:

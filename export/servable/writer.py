@@ -1,0 +1,110 @@
+"""Write versions: a SavedModel, what warms it up, what judges it, and its manifest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shortlist.clients import contract
+from shortlist.export.config import ExportConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import Split
+from shortlist.export.index.base import CandidateIndex
+from shortlist.export.index.tuning import RecallReport
+from shortlist.export.servable.filters import CandidateFilter
+from shortlist.export.servable.manifest import build_manifest, write_manifest
+from shortlist.export.servable.saved_model import check_target, inspect_saved_model, save
+from shortlist.export.servable.seen import SeenCandidates
+from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
+from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.serving.repository.probe import checksums
+
+__all__ = ["ServableWriter"]
+
+
+class ServableWriter:
+    """Writes one model as servables, one per index; what they share is computed once."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        dataset: Dataset,
+        split: Split,
+        config: ExportConfig,
+        *,
+        metrics: Mapping[str, Any],
+    ) -> None:
+        self._model, self._dataset, self._config = model, dataset, config
+        self._metrics = metrics
+        self._filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
+        self._seen = None
+        if config.keep_seen:
+            self._seen = SeenCandidates(
+                dataset.user_positions[split.fitted],
+                dataset.candidate_positions[split.fitted],
+                num_users=len(dataset.user_ids),
+                num_candidates=len(dataset.candidate_ids),
+            )
+        self._probe = make_probe(
+            query_embeddings=model.query_embeddings,
+            candidate_embeddings=model.candidate_embeddings,
+            dataset=dataset,
+            split=split,
+            seed=config.train.seed,
+        )
+        self._corpus_facts = corpus_facts(model.candidate_embeddings)
+
+    def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
+        """Write one version; files that `path` already holds become part of it.
+
+        Args:
+            path: Existing folder.
+            version: Number that its answers carry.
+            index: Index over the model's candidates.
+            recall: Its recall, for the manifest.
+
+        Raises:
+            ValueError: The target server lacks an op.
+        """
+        config, dataset = self._config, self._dataset
+        servable = RetrievalServable(
+            query_tower=self._model.query_tower,
+            index=index,
+            candidate_ids=dataset.candidate_ids,
+            candidate_filter=self._filter,
+            seen=self._seen,
+            rating_head=self._model.rating_head,
+            similar_queries=self._model.similar_queries,
+            version=version,
+            top_k=config.top_k,
+        )
+        signatures = servable.signatures()
+        save(servable, path, signatures)
+        name = contract.servable_name(config.model, index.index_name)
+        graph = inspect_saved_model(path)
+        check_target(config.target, name, graph.ops)
+        examples = servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0])
+        write_warmup_records(path, name, examples, batchable_only=config.batching)
+        write_self_test(
+            path,
+            signatures=signatures,
+            example_requests=examples,
+            probe=self._probe,
+            candidate_ids=dataset.candidate_ids,
+        )
+        manifest = build_manifest(
+            config=config,
+            dataset=dataset,
+            index=index.index_name,
+            version=version,
+            index_parameters={**index.parameters(), "recall": recall.as_json()},
+            exact=index.exact,
+            top_k=servable.top_k,
+            metrics=self._metrics,
+            signatures=signatures,
+            graph=graph,
+        )
+        manifest["corpus"] = self._corpus_facts
+        manifest["files"] = dict(checksums(path))
+        write_manifest(path, manifest)
