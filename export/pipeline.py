@@ -21,8 +21,8 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index, custom_ops
 from shortlist.export.index.tuning import RecallReport, exact_positions, tune
 from shortlist.export.progress import Progress, StepTimer
+from shortlist.export.report.figures import recall_picture
 from shortlist.export.report.publication import export_report, store_report
-from shortlist.export.report.recall_latency import recall_latency_svg
 from shortlist.export.servable.saved_model import check_target
 from shortlist.export.servable.writer import ServableWriter
 from shortlist.export.towers.trained import TrainedModel
@@ -265,7 +265,7 @@ def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:
 
 def _write_picture(path: Path, name: str, index: CandidateIndex, recall: RecallReport) -> None:
     curve = {index.index_name: [(point.latency_ms, point.recall) for point in recall.curve]}
-    picture = recall_latency_svg(curve, title=f"{name}, {index.num_candidates} candidates")
+    picture = recall_picture(curve, title=f"{name}, {index.num_candidates} candidates")
     file = (path / contract.MANIFEST_FILE).with_name(_RECALL_PICTURE)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(picture, encoding="utf-8")

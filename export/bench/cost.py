@@ -141,10 +141,10 @@ def run(args: argparse.Namespace) -> int:
     _check(args, sizes)
     costs = [_cost(args, size) for size in sizes]
     if args.picture is not None:
-        from shortlist.export.bench.cost_picture import cost_svg
+        from shortlist.export.bench.cost_picture import cost_picture
 
         args.picture.parent.mkdir(parents=True, exist_ok=True)
-        args.picture.write_text(cost_svg(costs), encoding="utf-8")
+        args.picture.write_text(cost_picture(costs), encoding="utf-8")
     text = json.dumps([asdict(one) for one in costs], indent=2) if args.json else _table(costs)
     sys.stdout.write(f"{text}\n")
     return 0

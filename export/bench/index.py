@@ -331,12 +331,12 @@ def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> lis
 
 
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
-    from shortlist.export.report.recall_latency import recall_latency_svg
+    from shortlist.export.report.figures import recall_picture
 
     size = ", ".join(map(_short, sizes))
     title = f"recall@{K}, one query: {size} x {args.dimension} {args.vectors} vectors"
     args.picture.parent.mkdir(parents=True, exist_ok=True)
-    args.picture.write_text(recall_latency_svg(curves, title=title), encoding="utf-8")
+    args.picture.write_text(recall_picture(curves, title=title), encoding="utf-8")
 
 
 def _header(args: argparse.Namespace, rows: Sequence[Row]) -> str:

@@ -1,6 +1,5 @@
-"""Charts of a report: which numbers go where, and what each says in words."""
+"""Charts of a report and of the benchmarks, from the numbers that they show."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,11 +7,20 @@ from markupsafe import Markup
 
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.metrics import BANDS
-from shortlist.export.report._axes import Axis, nice_ticks
 from shortlist.export.report._words import percent
-from shortlist.export.report.charts import Bars, Series, bar_chart, line_chart, stacked_chart
+from shortlist.export.report.charts import (
+    SLOTS,
+    Axis,
+    Bars,
+    Series,
+    bar_chart,
+    line_chart,
+    log_ticks,
+    nice_ticks,
+    picture,
+    stacked_chart,
+)
 from shortlist.export.report.content import IndexFacts
-from shortlist.export.report.recall_latency import front
 from shortlist.export.towers.trained import EpochRecord
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "hit_rate_figure",
     "loss_figure",
     "recall_figure",
+    "recall_picture",
     "validation_figure",
 ]
 
@@ -31,7 +40,10 @@ BAND_NAMES = tuple(
     for low, high in zip((0.0, *BANDS), BANDS, strict=False)
 )
 _EXCLUDED = "seen_excluded"
-_SHORTEST = 1e-4  # ms; latencies are rounded to it, and 0 has no place on a logarithmic axis
+_SHORTEST = 1e-4  # ms; latencies are rounded to it, and a logarithmic axis has no 0
+_LEAST_RECALL = 0.5  # in a picture; nobody would serve less
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,37 +190,75 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
 
 
 def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
-    """Recall against latency of every index; beaten points are left out."""
+    """Recall against latency of every index, without beaten points."""
     series = [
         Series(
-            name=one.servable,
-            points=front([(max(latency, _SHORTEST), recall) for latency, recall in one.curve]),
-            ring=(max(one.latency_ms, _SHORTEST), one.recall),
+            name=index.servable,
+            points=_front(index.curve),
+            ring=(max(index.latency_ms, _SHORTEST), index.recall),
             slot=slot,
         )
-        for slot, one in enumerate(indexes)
+        for slot, index in enumerate(indexes)
     ]
-    latencies = [latency for one in series for latency, _ in one.points]
-    recalls = [recall for one in series for _, recall in one.points]
     k = indexes[0].k
-    svg = line_chart(
+    svg = _recall_chart(
         series,
-        x=Axis(
-            label="ms per query",
-            ticks=_log_ticks(min(latencies), max(latencies)),
-            log=True,
-        ),
-        y=Axis(label=f"recall@{k}", ticks=nice_ticks(min(0.9, *recalls), 1.0)),
         label=f"Recall@{k} against milliseconds per query: "
-        + "; ".join(f"{one.servable} {one.recall:.3f}" for one in indexes),
+        + "; ".join(f"{index.servable} {index.recall:.3f}" for index in indexes),
     )
     return Figure(
         title=f"Recall@{k} against latency",
-        note=f"Measured while exporting on {indexes[0].num_queries:,} queries, one at a time; "
+        note=f"Measured during the export on {indexes[0].num_queries:,} queries, one at a time; "
         "a ring marks what is published.",
         svg=Markup(svg),
-        key=[(f"line s{one.slot}", one.name) for one in series],
+        key=[(f"line s{line.slot}", line.name) for line in series],
     )
+
+
+def recall_picture(curves: Mapping[str, Sequence[Point]], *, title: str) -> str:
+    """SVG file with recall against latency.
+
+    Args:
+        curves: `(latency in ms, recall)` points by index. Left out are points that another
+            of the same index beats in both, and recalls below 0.5 if the index has better.
+        title: Shown above.
+    """
+    series = []
+    for number, (name, points) in enumerate(curves.items()):
+        front = _front(points)
+        served = [point for point in front if point[1] >= _LEAST_RECALL] or front[-1:]
+        series.append(Series(name=name, points=served, slot=number % SLOTS))
+    chart = _recall_chart(series, label="recall against milliseconds per query")
+    return picture(title, {"": chart}, [(line.slot, line.name) for line in series])
+
+
+def _recall_chart(series: Sequence[Series], *, label: str) -> str:
+    latencies = [latency for line in series for latency, _ in line.points]
+    recalls = [recall for line in series for _, recall in line.points]
+    return line_chart(
+        series,
+        x=Axis(
+            label="ms per query",
+            ticks=log_ticks(min(latencies), max(latencies)),
+            log=True,
+            written=_four_digits,
+        ),
+        y=Axis(label="recall", ticks=nice_ticks(min(0.9, *recalls), 1.0), written=_four_digits),
+        label=label,
+    )
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    """Points of which no faster one has at least their recall, by latency."""
+    front: list[Point] = []
+    for latency, recall in sorted(points):
+        if not front or recall > front[-1][1]:
+            front.append((max(latency, _SHORTEST), recall))
+    return front
 
 
 def _hit_rates(metrics: Mapping[str, float]) -> list[tuple[int, float]]:
@@ -225,18 +275,3 @@ def _epochs(records: Sequence[EpochRecord]) -> Axis:
     last = records[-1].epoch
     ticks = nice_ticks(0, last, count=6) if last > 6 else list(range(last + 1))
     return Axis(label="epoch", ticks=ticks, written=lambda epoch: f"{epoch:.0f}")
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade, or its 1 where that is too much, from below to above."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    last = max(last, first + 1)
-    fine = [one * 10.0**power for power in range(first, last) for one in (1, 2, 5)] + [10.0**last]
-    start = max(place for place, tick in enumerate(fine) if tick <= low * 1.0001)
-    stop = min(place for place, tick in enumerate(fine) if tick >= high * 0.9999)
-    if stop == start:
-        stop = min(start + 1, len(fine) - 1)
-        start = stop - 1
-    if stop - start <= 7:
-        return fine[start : stop + 1]
-    return [10.0**power for power in range(first, last + 1)]

@@ -15,7 +15,7 @@ import pytest
 from shortlist.clients import contract
 from shortlist.clients.cli.main import main
 from shortlist.export.bench.cost import ExportCost, ServableCost
-from shortlist.export.bench.cost_picture import cost_svg
+from shortlist.export.bench.cost_picture import cost_picture
 from shortlist.export.bench.memory import PeakMemory
 
 MIB = 2**20
@@ -116,11 +116,11 @@ def test_picture_has_a_panel_for_each_cost_and_a_point_for_each_size() -> None:
         )
         for size in (10_000, 100_000)
     ]
-    root = ET.fromstring(cost_svg(costs))
+    root = ET.fromstring(cost_picture(costs))
     assert len(list(root.iter(f"{SVG}polyline"))) == 4
     assert len(list(root.iter(f"{SVG}circle"))) == 8
     tips = [element.text for element in root.iter(f"{SVG}title")]
-    assert "ivf, 10,000 candidates: 3" in tips
+    assert "ivf: 3 at 10k" in tips
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux' /proc")

@@ -11,8 +11,8 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import Scorer
-from shortlist.export.report._axes import Axis, nice_ticks
 from shortlist.export.report._words import percent, size_in_words
+from shortlist.export.report.charts import Axis, nice_ticks
 from shortlist.export.report.content import Report
 from shortlist.export.report.figures import recall_figure
 from shortlist.export.report.render import render
