@@ -1,6 +1,6 @@
-"""Classify, Regress and MultiInference: signatures that take serialised `tf.Example`s.
+"""Classify, Regress and MultiInference: calls that take `tf.Example`s.
 
-What is checked, in which order, and every error text follow TensorFlow Serving's
+Checks, their order and all error messages follow TensorFlow Serving's
 `servables/tensorflow/{classifier,regressor,multi_inference,util}.cc`.
 """
 
@@ -23,6 +23,7 @@ from shortlist.serving.embedded.api.inference import (
     timed_run,
 )
 from shortlist.serving.embedded.api.interfaces import Servable
+from shortlist.serving.embedded.api.tensors import object_array, shape_text
 
 __all__ = ["classify", "multi_inference", "regress", "signature_spec"]
 
@@ -35,11 +36,11 @@ _OUTPUTS: Final = "outputs"
 def classify(
     servable: Servable, request: messages.ClassificationRequest, call: Call
 ) -> messages.ClassificationResponse:
-    """Answers Classify.
+    """Answer Classify.
 
     Raises:
-        StatusError: The signature is no classification, the input does not fit it, or
-            running it failed.
+        StatusError: The signature is not a classification, the input does not fit it, or
+            the run failed.
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _named_signature(servable, signature_name)
@@ -57,11 +58,11 @@ def classify(
 def regress(
     servable: Servable, request: messages.RegressionRequest, call: Call
 ) -> messages.RegressionResponse:
-    """Answers Regress.
+    """Answer Regress.
 
     Raises:
-        StatusError: The signature is no regression, the input does not fit it, or
-            running it failed.
+        StatusError: The signature is not a regression, the input does not fit it, or the
+            run failed.
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _named_signature(servable, signature_name)
@@ -75,10 +76,10 @@ def regress(
 
 
 def signature_spec(name: str) -> messages.ModelSpec:
-    """A spec that names a signature; empty for the default one.
+    """Return a spec that names a signature; empty for the default signature.
 
     Raises:
-        StatusError: The name is no UTF-8, so no signature has it.
+        StatusError: The name is not UTF-8, so no signature has it.
     """
     try:
         return messages.ModelSpec(signature_name=name)
@@ -138,23 +139,17 @@ def _check_regression(definition: messages.SignatureDef, call: Call) -> None:
         raise invalid(f"No regression outputs found in SignatureDef: {_debug_string(definition)}")
 
 
-def _serialized_examples(given: messages.Input) -> npt.NDArray[Any]:
-    """Each example serialised; a context comes before what its examples say themselves."""
+def _serialized_examples(request_input: messages.Input) -> npt.NDArray[Any]:
+    """Return each example serialised, after the context, whose features it can override."""
     context = b""
-    if given.WhichOneof("kind") == "example_list_with_context":
-        context = given.example_list_with_context.context.SerializeToString()
-        examples = given.example_list_with_context.examples
+    if request_input.WhichOneof("kind") == "example_list_with_context":
+        context = request_input.example_list_with_context.context.SerializeToString()
+        examples = request_input.example_list_with_context.examples
     else:
-        examples = given.example_list.examples
+        examples = request_input.example_list.examples
     if not examples:
         raise invalid("Input is empty.")
-    array = np.empty(len(examples), object)
-    array[:] = [context + example.SerializeToString() for example in examples]
-    return array
-
-
-def _shape(array: npt.NDArray[Any]) -> str:
-    return f"[{','.join(map(str, array.shape))}]"
+    return object_array([context + example.SerializeToString() for example in examples])
 
 
 def _enum_name(array: npt.NDArray[Any]) -> str:
@@ -165,7 +160,9 @@ def _check_class_tensor(
     array: npt.NDArray[Any], rows: int, kind: str, dtype: str, numpy_type: Any
 ) -> None:
     if array.ndim != 2:
-        raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+        raise invalid(
+            f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(array.shape)}"
+        )
     if array.dtype != numpy_type:
         raise invalid(f"Expected {kind} Tensor of {dtype}. Got: {_enum_name(array)}")
     if array.shape[0] != rows:
@@ -190,12 +187,12 @@ def _classification_result(
     for row in range(rows):
         classifications = result.classifications.add()
         for column in range(width):
-            one = classifications.classes.add()
+            entry = classifications.classes.add()
             if classes is not None:
-                # Labels are bytes; a proto3 string holds only those that are UTF-8.
-                one.label = classes[row, column].decode("utf-8", "replace")
+                # Labels are bytes; a proto3 string holds only UTF-8.
+                entry.label = classes[row, column].decode("utf-8", "replace")
             if scores is not None:
-                one.score = float(scores[row, column])
+                entry.score = float(scores[row, column])
     return result
 
 
@@ -203,7 +200,7 @@ def _regression_result(array: npt.NDArray[Any], rows: int) -> messages.Regressio
     if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
         raise invalid(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-            + _shape(array)
+            + shape_text(array.shape)
         )
     if array.shape[0] != rows:
         raise invalid(
@@ -220,10 +217,10 @@ def _regression_result(array: npt.NDArray[Any], rows: int) -> messages.Regressio
 def multi_inference(
     servable: Servable, request: messages.MultiInferenceRequest, call: Call
 ) -> messages.MultiInferenceResponse:
-    """Answers MultiInference: several signatures on the same examples, in one run.
+    """Answer MultiInference: several signatures on the same examples, in one run.
 
     Raises:
-        StatusError: As `classify` and `regress`, or the tasks do not go together.
+        StatusError: The tasks contradict each other; also see `classify` and `regress`.
     """
     definitions = _task_signatures(servable, request, call)
     feeds = {definition.inputs[_INPUTS].name for definition in definitions}

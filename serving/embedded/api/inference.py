@@ -1,8 +1,8 @@
-"""The prediction service's calls on one servable, whatever transport they came by.
+"""Predict, GetModelMetadata and GetModelStatus, for both transports.
 
-What is checked, in which order, and every error text follow TensorFlow Serving's
-`servables/tensorflow/{predict_util,get_model_metadata_impl}.cc`; the calls on examples
-are in `shortlist.serving.embedded.api.examples`.
+Checks, their order and all error messages follow TensorFlow Serving's
+`servables/tensorflow/{predict_util,get_model_metadata_impl}.cc`. `api/examples.py` has the
+calls that take examples.
 """
 
 import time
@@ -49,7 +49,7 @@ _SIGNATURE_DEF_MAP_URL: Final = "type.googleapis.com/tensorflow.serving.Signatur
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """What the server's flags change about answers.
+    """Flags that change answers.
 
     Attributes:
         check_method_names: `--enable_signature_method_name_check`.
@@ -62,12 +62,12 @@ class InferenceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """Circumstances of one call.
+    """Context of one call.
 
     Attributes:
-        options: The server's options.
-        metrics: Where the runtime's share is measured.
-        timeout: Seconds that the runtime may take, if limited.
+        options: Flags that change answers.
+        metrics: Metrics of the server.
+        timeout: Time limit of the runtime in seconds, if there is one.
     """
 
     options: InferenceOptions
@@ -76,13 +76,13 @@ class Call:
 
 
 def predict(servable: Servable, request: messages.PredictRequest, call: Call) -> bytes:
-    """Answers Predict.
+    """Answer Predict.
 
     Returns:
         A serialised `PredictResponse`.
 
     Raises:
-        StatusError: The request does not fit the signature, or running it failed.
+        StatusError: The request does not fit the signature, or the run failed.
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _predict_signature(servable, signature_name, call)
@@ -107,13 +107,13 @@ def predict(servable: Servable, request: messages.PredictRequest, call: Call) ->
 def predict_arrays(
     servable: Servable, signature_name: str, arrays: Mapping[str, npt.NDArray[Any]], call: Call
 ) -> dict[str, npt.NDArray[Any]]:
-    """Predict with inputs that are arrays already and fit the signature's names.
+    """Run a signature on arrays by input name.
 
     Returns:
         All outputs by name.
 
     Raises:
-        StatusError: As `predict`.
+        StatusError: See `predict`.
     """
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, arrays)
@@ -138,23 +138,23 @@ def _predict_signature(
     return definition
 
 
-def _check_number_of_inputs(definition: messages.SignatureDef, given: Iterable[str]) -> None:
-    sent, wanted = set(given), set(definition.inputs)
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not definition.defaults):
+def _check_number_of_inputs(definition: messages.SignatureDef, names: Iterable[str]) -> None:
+    sent, required = set(names), set(definition.inputs)
+    if len(sent) > len(required) or (len(sent) < len(required) and not definition.defaults):
         raise invalid(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} "
-            f"len({{{_joined(sent)}}}) != len({{{_joined(wanted)}}}). "
-            f"Sent extra: {{{_joined(sent - wanted)}}}. "
-            f"Missing but required: {{{_joined(wanted - sent)}}}."
+            f"input size does not match signature: {len(sent)}!={len(required)} "
+            f"len({{{_joined(sent)}}}) != len({{{_joined(required)}}}). "
+            f"Sent extra: {{{_joined(sent - required)}}}. "
+            f"Missing but required: {{{_joined(required - sent)}}}."
         )
 
 
 def _missing_input(
-    alias: str, feed: str, given: Iterable[str], defaults: Iterable[str]
+    alias: str, feed: str, sent: Iterable[str], defaults: Iterable[str]
 ) -> StatusError:
     return invalid(
         f"Signature input alias: {alias}(feed name: {feed}) not found in request and no default "
-        f"value provided. Inputs expected to be in the request {{{_joined(given)}}}, or default "
+        f"value provided. Inputs expected to be in the request {{{_joined(sent)}}}, or default "
         f"input alias set: {_joined(defaults)}"
     )
 
@@ -163,9 +163,9 @@ def _joined(names: Iterable[str]) -> str:
     return ",".join(sorted(names))
 
 
-def _output_names(definition: messages.SignatureDef, wanted: Sequence[str]) -> list[str]:
+def _output_names(definition: messages.SignatureDef, output_filter: Sequence[str]) -> list[str]:
     names: list[str] = []
-    for alias in wanted:
+    for alias in output_filter:
         if alias not in definition.outputs:
             raise invalid(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
@@ -185,7 +185,7 @@ def timed_run(
     call: Call,
     api: str = "Predict",
 ) -> dict[str, npt.NDArray[Any]]:
-    """Runs a signature and records how long it took, for calls of `api`."""
+    """Run a signature and measure it as a part of calls of `api`."""
     started = time.perf_counter()
     outputs = servable.run(signature_name, arrays, names, timeout=call.timeout)
     call.metrics.runtime_latency(servable.name, api, time.perf_counter() - started)
@@ -193,7 +193,7 @@ def timed_run(
 
 
 def model_spec(name: str, signature_name: str, version: int) -> messages.ModelSpec:
-    """What a response says about who answered."""
+    """Return the spec of the servable that answered."""
     spec = messages.ModelSpec(name=name, signature_name=signature_name or SERVING_DEFAULT)
     spec.version.value = version
     return spec
@@ -215,7 +215,7 @@ def _predict_response(
 
 
 def metadata(servable: Servable) -> messages.GetModelMetadataResponse:
-    """The signatures of a servable, as GetModelMetadata answers them."""
+    """Answer GetModelMetadata: the signatures of a servable."""
     response = messages.GetModelMetadataResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
@@ -229,10 +229,10 @@ def metadata(servable: Servable) -> messages.GetModelMetadataResponse:
 
 
 def check_metadata_fields(fields: Sequence[str]) -> None:
-    """Refuses all metadata but the signatures.
+    """Refuse all metadata except the signatures.
 
     Raises:
-        StatusError: A field is asked for that does not exist, or none at all.
+        StatusError: A requested field does not exist, or none is requested.
     """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -244,15 +244,15 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
 def status(
     source: ServableSource, name: str, version: int | None
 ) -> messages.GetModelStatusResponse:
-    """The states of a model's versions, as GetModelStatus answers them.
+    """Answer GetModelStatus: the states of a model's versions.
 
     Raises:
-        StatusError: Nothing is known of the model or of the version.
+        StatusError: NOT_FOUND; the model or the version is unknown.
     """
     response = messages.GetModelStatusResponse()
-    for one in source.statuses(name, version=version):
-        item = response.model_version_status.add(version=one.version)
-        item.state = int(one.state)  # type: ignore[assignment]
-        item.status.error_code = int(one.error_code)  # type: ignore[assignment]
-        item.status.error_message = one.error_message
+    for servable in source.statuses(name, version=version):
+        item = response.model_version_status.add(version=servable.version)
+        item.state = int(servable.state)  # type: ignore[assignment]
+        item.status.error_code = int(servable.error_code)  # type: ignore[assignment]
+        item.status.error_message = servable.error_message
     return response

@@ -1,8 +1,8 @@
-"""What the parts of the embedded server know of one another.
+"""Interfaces between the parts of the embedded server.
 
-The transports (REST, gRPC) ask a `ServableSource` for a `Servable` and run it; they
-know nothing of pollers, versions' lives or configuration. The manager implements
-`ServableSource`; the runtime implements `Servable`.
+The transports (REST, gRPC) ask a `ServableSource` for a `Servable` and run it; they know
+nothing of polling, loading or configuration. `lifecycle` implements `ServableSource`,
+`runtime` implements `Servable`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,16 +52,17 @@ class Servable(Protocol):
         *,
         timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Runs one signature.
+        """Run one signature.
 
         Args:
             signature_name: A key of `signatures`.
             inputs: Arrays by the signature's input names (not tensor names).
-            output_names: Which of the signature's outputs to compute.
-            timeout: Seconds after which the run is cut off.
+            output_names: Outputs of the signature to compute.
+            timeout: Time limit in seconds.
 
         Raises:
-            StatusError: The runtime refused the inputs, an op failed, or time is up.
+            StatusError: The runtime refused the inputs, an op failed, or the time limit was
+                exceeded.
         """
         ...
 
@@ -72,12 +73,12 @@ class Servable(Protocol):
         *,
         timeout: float | None = None,
     ) -> list[npt.NDArray[Any]]:
-        """Runs several signatures at once, by the names of their tensors in the graph.
+        """Run several signatures at once, by the names of their tensors in the graph.
 
         Args:
             feeds: Arrays by tensor name.
             fetches: Names of the tensors to compute.
-            timeout: Seconds after which the run is cut off.
+            timeout: Time limit in seconds.
 
         Raises:
             StatusError: As `run`.
@@ -85,17 +86,17 @@ class Servable(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what the servable holds; nothing may run any more."""
+        """Free the resources of the servable, which must not run any more."""
         ...
 
 
 class ServableSource(Protocol):
-    """Where the transports get servables and their states from."""
+    """Source of servables and their states, for the transports."""
 
     def acquire(
         self, name: str, *, version: int | None = None, label: str | None = None
     ) -> AbstractContextManager[Servable]:
-        """A loaded servable, kept from unloading until the context ends.
+        """Return a loaded servable, which stays loaded until the context ends.
 
         Raises:
             StatusError: No such model, version or label is available.
@@ -103,21 +104,21 @@ class ServableSource(Protocol):
         ...
 
     def statuses(self, name: str, *, version: int | None = None) -> list[ServableState]:
-        """States of a model's versions, newest first as the real server lists them.
+        """Return the states of a model's versions, highest version first, or of one version.
 
         Raises:
-            StatusError: Nothing is known of the model or of the version.
+            StatusError: NOT_FOUND; the model or the version is unknown.
         """
         ...
 
     def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Replaces the whole configuration by a `ModelServerConfig` message.
+        """Replace the whole configuration.
 
-        Waits until models that are new have become available or have failed.
+        Wait until each new model has become available or has failed.
 
         Args:
-            config: The message.
-            wanted: Asked now and then while waiting; False, as when the call is over, gives up.
+            config: A `ModelServerConfig` message.
+            wanted: Called repeatedly while waiting; False, because the call has ended, gives up.
 
         Raises:
             StatusError: The configuration was refused, or a new model did not become available.

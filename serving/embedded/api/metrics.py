@@ -1,12 +1,14 @@
-"""The server's metrics, kept by prometheus_client and shown under TensorFlow Serving's names."""
+"""Metrics of the server, under TensorFlow Serving's names."""
 
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shortlist.serving.embedded.api.errors import Code
+from shortlist.serving.embedded.api.errors import Code, StatusError
 
 __all__ = ["CONTENT_TYPE", "DEFAULT_PATH", "Metrics"]
 
@@ -15,7 +17,7 @@ CONTENT_TYPE: Final = "text/plain"
 
 
 def _exponential(scale: float, growth: float, count: int) -> list[float]:
-    """Upper bounds of `monitoring::Buckets::Exponential`; the last bucket is open."""
+    """Return the upper bounds of `monitoring::Buckets::Exponential`; the last bucket is open."""
     return [scale * growth**power for power in range(count)]
 
 
@@ -25,7 +27,7 @@ _LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
 
 
 class _Family:
-    """One metric: TensorFlow's name, and the collector that holds its values."""
+    """One metric: TensorFlow's name and the collector of its values."""
 
     def __init__(
         self,
@@ -38,23 +40,21 @@ class _Family:
         self.tensorflow_name = name
         self.exposed_name = re.sub(r"[^a-zA-Z0-9_]", ":", name)
         self.kind = kind.__name__.lower()
-        # prometheus_client insists on a suffix for counters, so its own name for the
-        # collector is not the one shown.
+        # prometheus_client adds a suffix to the names of counters, so its name is not shown.
         inner = re.sub(r"[^a-zA-Z0-9_]", "_", name).strip("_")
         self.collector: Counter | Gauge | Histogram
         if issubclass(kind, Histogram):
             self.collector = kind(inner, name, labels, registry=registry, buckets=buckets)
         else:
             self.collector = kind(inner, name, labels, registry=registry)
-
         self._children: dict[tuple[str, ...], Any] = {}
 
     def at(self, *labels: str) -> Any:
-        """The counter or histogram with these label values."""
+        """Return the counter or histogram with these label values."""
         child = self._children.get(labels)
         if child is None:
             if len(self._children) >= _MAX_CHILDREN:
-                # Names of models come from clients, right or not: there is no end of them.
+                # Clients send model names, existing or not, without limit.
                 labels = (_OTHERS, *labels[1:])
             child = self.collector.labels(*labels) if labels else self.collector
             self._children[labels] = child
@@ -89,9 +89,14 @@ def _number(value: float) -> str:
 
 
 class Metrics:
-    """What the real server counts and measures; one per server."""
+    """Counters and histograms of one server.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Source of time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         registry = CollectorRegistry()
         self._families: list[_Family] = []
 
@@ -145,43 +150,61 @@ class Metrics:
             _LATENCY_BUCKETS,
         )
 
+    @contextmanager
+    def answering(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
+        """Count the request that is answered in this context, and measure it if it succeeds.
+
+        Args:
+            model: Model name.
+            api: Name of the call, as the real server writes it for this transport.
+            entrypoint: `REST` or `GRPC`.
+        """
+        started = self._clock()
+        code = Code.INTERNAL
+        try:
+            yield
+            code = Code.OK
+            seconds = self._clock() - started
+            self._latency.at(model, api, entrypoint).observe(seconds * 1e6)
+        except StatusError as exc:
+            code = exc.code
+            raise
+        finally:
+            self.request(model, code)
+
     def request(self, model: str, code: Code) -> None:
-        """Counts an answered request."""
+        """Count an answered request."""
         self._requests.at(model, code.name).inc()
 
-    def request_latency(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
-        """Measures a request that went well."""
-        self._latency.at(model, api, entrypoint).observe(seconds * 1e6)
-
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:
-        """Measures the part of a request that the runtime took."""
+        """Measure the runtime's part of a request."""
         self._runtime.at(model, api, "TF1").observe(seconds * 1e6)
 
     def examples(self, model: str, count: int) -> None:
-        """Counts the examples of one request."""
+        """Count the examples of one request."""
         self._examples.at(model).inc(count)
         self._example_counts.at(model).observe(count)
 
     def load(self, path: str, seconds: float, *, ok: bool) -> None:
-        """Counts an attempt to load a version."""
+        """Count an attempt to load a version."""
         status = "success" if ok else "fail"
         self._load_attempts.at(path, status).inc()
         if ok:
             self._load_latency.at(path).inc(seconds * 1e6)
 
     def warmup(self, path: str, records: int, seconds: float, status: str) -> None:
-        """Measures the warm-up of a version; `status` is the one of its last record."""
+        """Measure the warm-up of a version; `status` is that of its last record."""
         self._warmup_records.at(path, status).inc(records)
         self._warmup_latency.at(path, status).observe(seconds * 1e6)
 
     def batch(self, thread_pool: str, queued_seconds: Iterable[float]) -> None:
-        """Counts one run on behalf of the requests that waited this long."""
+        """Count one merged run, and how long each of its requests had waited."""
         self._wrapped_runs.at().inc()
         for seconds in queued_seconds:
             self._queuing.at(thread_pool).observe(seconds * 1e6)
 
     def value(self, name: str) -> int:
-        """First value of the metric with this TensorFlow name, 0 if there is none."""
+        """Return the first value of the metric with this TensorFlow name, 0 if there is none."""
         for family in self._families:
             if family.tensorflow_name == name:
                 for metric in family.collector.collect():
@@ -191,6 +214,6 @@ class Metrics:
         return 0
 
     def page(self) -> bytes:
-        """The page for Prometheus."""
+        """Return the page for Prometheus."""
         lines = [line for family in self._families for line in family.lines()]
         return ("\n".join(lines) + "\n").encode()

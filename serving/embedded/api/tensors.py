@@ -1,4 +1,4 @@
-"""`TensorProto` messages to numpy arrays and back, as TensorFlow itself reads and writes them."""
+"""`TensorProto` messages to numpy arrays and back, as TensorFlow reads and writes them."""
 
 import math
 from collections.abc import Sequence
@@ -10,36 +10,43 @@ import numpy.typing as npt
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import DTYPES, Dtype, dtype_of
 
-__all__ = ["TensorParseError", "encode_tensor", "encode_varint", "parse_tensor"]
+__all__ = [
+    "MAX_RANK",
+    "TensorParseError",
+    "encode_tensor",
+    "encode_varint",
+    "object_array",
+    "parse_tensor",
+    "shape_text",
+]
 
-_MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
-# A message of a few bytes may ask for any number of repeated values. The real server
-# tries to allocate them; here such a tensor is refused like one it cannot allocate.
+MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
+# A message of a few bytes can ask for any number of repeated values. The real server tries
+# to allocate them; the embedded server refuses them as if the allocation had failed.
 _MAX_FILLED_BYTES: Final = 16 * 1024 * 1024
-_STRING_BYTES: Final = 64  # of one string, here and in the runtime, before its first character
+_STRING_BYTES: Final = 64  # overhead of one string, here and in the runtime
 _PACKED_FLOATS: Final = {np.dtype(np.float32): 5, np.dtype(np.float64): 6}
 
 
 class TensorParseError(ValueError):
-    """The message is no tensor: its shape, type or content contradict one another."""
+    """The message is not a tensor: shape, type and content contradict each other."""
 
 
 def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
-    """The array that a `TensorProto` stands for.
+    """Return the array that a `TensorProto` holds.
 
-    As in `tensorflow::Tensor::FromProto`: values that are missing repeat the last one given
-    (zero or empty if none is), values beyond the shape are ignored, an unknown rank is a
-    scalar.
+    As in `tensorflow::Tensor::FromProto`, missing values repeat the last value (zero or empty
+    if there is none), values beyond the shape are ignored, and an unknown rank is a scalar.
 
     Raises:
-        TensorParseError: TensorFlow would not parse it either.
+        TensorParseError: TensorFlow would not parse the message either.
     """
     dtype = DTYPES.get(proto.dtype)
     if dtype is None:
-        raise TensorParseError(f"no tensor can have type {proto.dtype}")
+        raise TensorParseError(f"{proto.dtype} is not a valid tensor type")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if shape and (min(shape) < 0 or len(shape) > _MAX_RANK):
-        raise TensorParseError(f"no tensor can have shape {list(shape)}")
+    if shape and (min(shape) < 0 or len(shape) > MAX_RANK):
+        raise TensorParseError(f"{list(shape)} is not a valid tensor shape")
     size = math.prod(shape)
     if size and proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, shape, size)
@@ -56,18 +63,18 @@ def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
     try:
         return values[:size].reshape(shape)
     except ValueError as exc:  # no elements, but dimensions whose product numpy cannot hold
-        raise TensorParseError(f"no tensor can have shape {list(shape)}") from exc
+        raise TensorParseError(f"{list(shape)} is not a valid tensor shape") from exc
 
 
 def _values(proto: messages.TensorProto, dtype: Dtype) -> npt.NDArray[Any]:
-    """What the typed field holds, as a flat array."""
+    """Return the values of the typed field as a flat array."""
     field = getattr(proto, dtype.field)
     if dtype.field == "string_val":
-        return _objects(field)
+        return object_array(field)
     if dtype.field == "half_val":
         return np.array(field, np.int32).astype(np.uint16).view(dtype.numpy)
     if dtype.field == "int_val":
-        # int_val is 32 bits wide; narrower types keep the low ones.
+        # int_val is 32 bits wide; narrower types keep the low bits.
         return np.array(field, np.int32).astype(dtype.numpy)
     if dtype.field in ("scomplex_val", "dcomplex_val"):
         part = np.float32 if dtype.field == "scomplex_val" else np.float64
@@ -80,8 +87,8 @@ def _from_content(
     content: bytes, dtype: Dtype, shape: tuple[int, ...], size: int
 ) -> npt.NDArray[Any]:
     if dtype.numpy == np.object_:
-        return _objects(_decode_strings(content, size)).reshape(shape)
-    if len(content) != size * np.dtype(dtype.numpy).itemsize:
+        return object_array(_decode_strings(content, size)).reshape(shape)
+    if len(content) != size * dtype.numpy.itemsize:
         raise TensorParseError(f"tensor_content has {len(content)} bytes for shape {list(shape)}")
     if dtype.numpy == np.bool_:
         return (np.frombuffer(content, np.uint8) != 0).reshape(shape)
@@ -89,7 +96,7 @@ def _from_content(
 
 
 def _decode_strings(content: bytes, size: int) -> list[bytes]:
-    """Strings in tensor_content: all lengths as varints, then all bytes."""
+    """Return the strings in tensor_content: all lengths as varints, then all bytes."""
     lengths, position = [], 0
     for _ in range(size):
         length, shift = 0, 0
@@ -104,7 +111,7 @@ def _decode_strings(content: bytes, size: int) -> list[bytes]:
                 break
         lengths.append(length)
     if position + sum(lengths) != len(content):
-        raise TensorParseError("tensor_content does not hold the strings it announces")
+        raise TensorParseError("the lengths in tensor_content do not add up to its size")
     strings = []
     for length in lengths:
         strings.append(content[position : position + length])
@@ -112,24 +119,30 @@ def _decode_strings(content: bytes, size: int) -> list[bytes]:
     return strings
 
 
-def _objects(values: Sequence[bytes]) -> npt.NDArray[Any]:
+def object_array(values: Sequence[bytes]) -> npt.NDArray[Any]:
+    """Return a flat array of byte strings."""
     array = np.empty(len(values), np.object_)
     array[:] = values
     return array
 
 
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as TensorFlow's error messages spell it, such as `[2,3]`."""
+    return f"[{','.join(map(str, shape))}]"
+
+
 def encode_tensor(array: npt.NDArray[Any], *, as_content: bool = False) -> bytes:
-    """The serialised `TensorProto` of an array, as the real server answers it.
+    """Return the serialised `TensorProto` of an array, as the real server answers it.
 
     Args:
-        array: What the runtime returned.
-        as_content: Write `tensor_content` in place of the typed field
+        array: Output of the runtime.
+        as_content: Write `tensor_content` instead of the typed field
             (`--enable_serialization_as_tensor_content`).
     """
     if not as_content:
         number = _PACKED_FLOATS.get(array.dtype)
         if number is not None:
-            # The packed field of floats is their little-endian bytes: no value is touched.
+            # The packed field of floats is their little-endian bytes: no conversion is needed.
             head = _head(array, 1 if number == 5 else 2)
             if not array.size:
                 return head
@@ -148,7 +161,7 @@ def encode_tensor(array: npt.NDArray[Any], *, as_content: bool = False) -> bytes
 
 
 def _head(array: npt.NDArray[Any], number: int) -> bytes:
-    """The fields dtype and tensor_shape."""
+    """Return the fields dtype and tensor_shape."""
     dims = b"".join(
         b"\x12" + bytes((len(dim),)) + dim
         for dim in (b"\x08" + encode_varint(size) if size else b"" for size in array.shape)
@@ -175,7 +188,7 @@ def _content(array: npt.NDArray[Any], dtype: Dtype) -> bytes:
 
 
 def encode_varint(value: int) -> bytes:
-    """A non-negative number in protobuf's base-128 form."""
+    """Return a non-negative number in protobuf's base-128 form."""
     if value < 0x80:
         return bytes((value,))
     out = bytearray()

@@ -1,4 +1,4 @@
-"""Reads protobuf messages in text form from files, failing as the real server does."""
+"""Protobuf messages in text form, read from files with the real server's errors."""
 
 import errno
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-# TensorFlow's mapping of errno, as far as opening and reading a file can set it.
+# TensorFlow's mapping of the errno values that opening and reading a file can set.
 _CODES: Final = {
     errno.EINVAL: Code.INVALID_ARGUMENT,
     errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
@@ -42,11 +42,11 @@ def _io_error(path: Path, number: int | None) -> StatusError:
 
 
 def read_text_message(path: Path, message: AnyMessage) -> AnyMessage:
-    """Fills `message` from a file in protobuf's text form, and returns it.
+    """Fill `message` from a file in protobuf's text form, and return it.
 
     Raises:
-        StatusError: The file cannot be read, is empty (the real server maps it into
-            memory, which an empty file refuses), or does not hold such a message.
+        StatusError: The file cannot be read, does not hold such a message, or is empty (the
+            real server maps the file into memory, which fails for an empty one).
     """
     try:
         if path.is_dir():

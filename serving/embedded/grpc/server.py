@@ -1,8 +1,7 @@
-"""The gRPC transport: TensorFlow Serving's services on grpcio's server."""
+"""TensorFlow Serving's gRPC services, on grpcio's server."""
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -26,9 +25,9 @@ log = logging.getLogger(__name__)
 _MESSAGE_LIMIT: Final = 1024
 _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_WATCHERS: Final = 8
-_FOREVER: Final = 86400.0  # grpcio says some 300 years where a call has no deadline
-# A run is cut off a little after its caller's deadline: by then gRPC itself has told the caller,
-# always in the same words, whichever side of the connection was faster.
+_FOREVER: Final = 86400.0  # grpcio reports some 300 years for a call without a deadline
+# A run is stopped a little after its caller's deadline: by then gRPC itself has told the caller,
+# always in the same words.
 _AFTER_DEADLINE: Final = 0.2
 
 Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
@@ -36,15 +35,16 @@ Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class GrpcOptions:
-    """How the gRPC server behaves.
+    """Options of the gRPC server.
 
     Attributes:
-        max_threads: `--grpc_max_threads`; one call fewer than this runs at once, as in the
-            real server, where one thread waits for calls. More are refused.
-        channel_arguments: grpc's own, from `--grpc_channel_arguments`.
+        max_threads: `--grpc_max_threads`. At most `max_threads - 1` calls run at a time, as in
+            the real server, where one thread waits for calls. Others are refused.
+        channel_arguments: Arguments of gRPC itself (`--grpc_channel_arguments`).
         ssl: Key, certificate and client verification for TLS.
         health_service: `--enable_grpc_healthcheck_service`.
-        max_request_bytes: Longer messages are refused.
+        max_request_bytes: Maximum length of a request.
+        inference: Flags that change answers.
     """
 
     max_threads: int = 8
@@ -56,7 +56,7 @@ class GrpcOptions:
 
 
 class _Services(grpc.GenericRpcHandler):
-    """All methods of all services, on serialised messages."""
+    """Handlers of all methods, on serialised messages."""
 
     def __init__(self, source: ServableSource, options: GrpcOptions, metrics: Metrics) -> None:
         self._source = source
@@ -65,9 +65,9 @@ class _Services(grpc.GenericRpcHandler):
         self._running = 0
         self._lock = threading.Lock()
         behaviours: dict[methods.Method, Behaviour] = {
-            methods.PREDICT: self._predict,
-            methods.CLASSIFY: self._classify,
-            methods.REGRESS: self._regress,
+            methods.PREDICT: self._inference(methods.PREDICT, inference.predict),
+            methods.CLASSIFY: self._inference(methods.CLASSIFY, examples.classify),
+            methods.REGRESS: self._inference(methods.REGRESS, examples.regress),
             methods.MULTI_INFERENCE: self._multi_inference,
             methods.GET_MODEL_METADATA: self._metadata,
             methods.GET_MODEL_STATUS: self._status,
@@ -89,7 +89,7 @@ class _Services(grpc.GenericRpcHandler):
         self._exhausted: Any = grpc.unary_unary_rpc_method_handler(_refuse_exhausted)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
-        """The handler of one call; asked for by the thread that waits for calls."""
+        """Return the handler of a call; runs in the thread that waits for calls."""
         handler = self._handlers.get(details.method)
         if handler is None:
             return self._unimplemented
@@ -133,53 +133,24 @@ class _Services(grpc.GenericRpcHandler):
             label=spec.version_label if choice == "version_label" else None,
         )
 
-    def _measured(self, spec: messages.ModelSpec, api: str, run: Callable[[], bytes]) -> bytes:
-        """Runs a call that the real server counts."""
-        started = time.perf_counter()
-        code = Code.OK
-        try:
-            answer = run()
-        except StatusError as exc:
-            code = exc.code
-            raise
-        else:
-            self._metrics.request_latency(spec.name, api, "GRPC", time.perf_counter() - started)
-            return answer
-        finally:
-            self._metrics.request(spec.name, code)
+    def _inference(
+        self, method: methods.Method, answer: Callable[[Servable, Any, Call], Any]
+    ) -> Behaviour:
+        """Return the behaviour of a call that the real server counts."""
 
-    def _predict(self, data: bytes, context: grpc.ServicerContext) -> bytes:
-        request = messages.PredictRequest.FromString(data)
-        call = self._call(context)
+        def run(data: bytes, context: grpc.ServicerContext) -> bytes:
+            request = method.request.FromString(data)
+            call = self._call(context)
+            with self._metrics.answering(request.model_spec.name, method.name, "GRPC"):
+                _need_model_spec(request)
+                with self._acquire(request.model_spec) as servable:
+                    response = answer(servable, request, call)
+                    if isinstance(response, bytes):
+                        return response
+                    serialized: bytes = response.SerializeToString()
+                    return serialized
 
-        def run() -> bytes:
-            _need_model_spec(request)
-            with self._acquire(request.model_spec) as servable:
-                return inference.predict(servable, request, call)
-
-        return self._measured(request.model_spec, "Predict", run)
-
-    def _classify(self, data: bytes, context: grpc.ServicerContext) -> bytes:
-        request = messages.ClassificationRequest.FromString(data)
-        call = self._call(context)
-
-        def run() -> bytes:
-            _need_model_spec(request)
-            with self._acquire(request.model_spec) as servable:
-                return examples.classify(servable, request, call).SerializeToString()
-
-        return self._measured(request.model_spec, "Classify", run)
-
-    def _regress(self, data: bytes, context: grpc.ServicerContext) -> bytes:
-        request = messages.RegressionRequest.FromString(data)
-        call = self._call(context)
-
-        def run() -> bytes:
-            _need_model_spec(request)
-            with self._acquire(request.model_spec) as servable:
-                return examples.regress(servable, request, call).SerializeToString()
-
-        return self._measured(request.model_spec, "Regress", run)
+        return run
 
     def _multi_inference(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         request = messages.MultiInferenceRequest.FromString(data)
@@ -224,7 +195,7 @@ class _Services(grpc.GenericRpcHandler):
         return _health(messages.HealthCheckResponse.SERVING)
 
     def _health_watch(self, data: bytes, context: grpc.ServicerContext) -> Any:
-        """One answer, for the state never changes; then the stream stays open."""
+        """Answer once, as the state never changes, and keep the stream open."""
         request = messages.HealthCheckRequest.FromString(data)
         if not self._watchers.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
@@ -269,7 +240,7 @@ class GrpcServer:
     """A running gRPC server.
 
     Attributes:
-        port: The port it listens on; 0 if it has only a socket path.
+        port: Port of the server; 0 if it has only a socket.
     """
 
     def __init__(self, server: grpc.Server, services: _Services, port: int) -> None:
@@ -278,7 +249,7 @@ class GrpcServer:
         self.port = port
 
     def stop(self, grace: float | None = None) -> None:
-        """Takes no new calls, waits up to `grace` seconds for those in flight."""
+        """Stop taking calls and wait up to `grace` seconds for those in flight."""
         self._services.stopping.set()
         self._server.stop(grace).wait()
 
@@ -292,29 +263,29 @@ def start_grpc(
     options: GrpcOptions | None = None,
     metrics: Metrics | None = None,
 ) -> GrpcServer:
-    """Serves gRPC until the returned server is stopped.
+    """Serve gRPC until the returned server is stopped.
 
     Args:
-        source: Where servables come from.
+        source: Source of servables.
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        socket_path: A UNIX socket to listen on as well.
+        port: Port to listen on; 0 for a free one.
+        socket_path: UNIX socket to listen on as well.
         options: Limits and services.
-        metrics: Where calls are counted.
+        metrics: Metrics of the server.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on this address.
     """
     options = options or GrpcOptions()
     services = _Services(source, options, metrics or Metrics())
     arguments: dict[str, str | int] = {
         "grpc.so_reuseport": 0,
         **dict(options.channel_arguments),
-        # Whatever an argument says: the real server sets these after its arguments.
+        # Override the arguments, as the real server does.
         "grpc.max_receive_message_length": options.max_request_bytes,
         "grpc.max_send_message_length": -1,
     }
-    # Refusals and health streams need threads too, besides the calls that may run.
+    # Refusals and health streams need threads too.
     pool = ThreadPoolExecutor(options.max_threads + _MAX_WATCHERS + 1, thread_name_prefix="grpc")
     server = grpc.server(pool, handlers=[services], options=list(arguments.items()))
     try:

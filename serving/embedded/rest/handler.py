@@ -1,16 +1,15 @@
-"""The REST API: TensorFlow Serving's paths, status codes and JSON, on `HttpServer`.
+"""The REST API: TensorFlow Serving's paths, status codes and JSON.
 
 Paths and their checks follow `model_servers/http_rest_api_{util,handler}.cc` and
 `http_server.cc`.
 """
 
 import re
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -89,14 +88,16 @@ _MAX_UNZIPPED: Final = 100 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class RestOptions:
-    """How the REST server behaves.
+    """Options of the REST server.
 
     Attributes:
-        threads: `--rest_api_num_threads`: requests answered at once.
-        timeout: Seconds that the runtime may take (`--rest_api_timeout_in_ms`), if limited.
+        threads: Requests answered at the same time (`--rest_api_num_threads`).
+        timeout: Time limit of the runtime in seconds, if there is one
+            (`--rest_api_timeout_in_ms`).
         cors: `--rest_api_enable_cors_support`.
-        metrics_path: Path of the page for Prometheus, None for no such page.
-        limits: What clients are held to.
+        metrics_path: Path of the page for Prometheus; None for no such page.
+        limits: Limits for clients.
+        inference: Flags that change answers.
     """
 
     threads: int = 8
@@ -109,12 +110,15 @@ class RestOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _Route:
-    """What a path asks for.
+    """The meaning of a path.
 
     Attributes:
         action: `predict`, `classify`, `regress`, `status` or `metadata`; empty if malformed.
-        api: The action as counted by the metrics; empty for what is not counted.
-        error: What is wrong with the path, answered without a body.
+        api: Name of the action in the metrics; empty for status and metadata.
+        name: Model name.
+        version: Version number.
+        label: Version label.
+        error: Error in the path, answered without a body.
     """
 
     action: str = ""
@@ -131,12 +135,12 @@ def _decoded(text: bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Target:
-    """A request target, taken apart.
+    """The parts of a request target.
 
     Attributes:
         path: Without query and fragment.
-        whole: With them.
-        route: What it asks of the API; None if it is outside.
+        whole: Path with query and fragment.
+        route: Meaning of the path; None if it is outside the API.
     """
 
     path: bytes
@@ -146,7 +150,7 @@ class _Target:
 
 @lru_cache(maxsize=1024)
 def _parsed(method: bytes, target: bytes) -> _Target | None:
-    """A target taken apart, or None if it is no URI."""
+    """Return the parts of a target; None if it is not a URI."""
     uri = _URI.fullmatch(target)
     if uri is None:
         return None
@@ -161,24 +165,28 @@ def _route(method: bytes, path: bytes) -> _Route:
     if match is None:
         return _Route()
     name, version, label, last = match.groups()
-    found = _Route(name=_decoded(name or b""), label=_decoded(label) if label else None)
+    model = _decoded(name or b"")
     number = int(version) if version else None
     if number is not None and number >= 2**63:
-        text = (version or b"").decode()
-        return _Route(
-            name=found.name, error=invalid(f"Failed to convert version: {text} to numeric.")
-        )
+        text = f"Failed to convert version: {version.decode()} to numeric."
+        return _Route(name=model, error=invalid(text))
     if method == b"POST":
         action = api = last.decode()
         if action not in ("predict", "classify", "regress"):
             action = ""
     else:
         action, api = ("metadata" if last == b"metadata" else "status"), ""
-    return _Route(action=action, api=api, name=found.name, version=number, label=found.label)
+    return _Route(
+        action=action,
+        api=api,
+        name=model,
+        version=number,
+        label=_decoded(label) if label else None,
+    )
 
 
 class RestHandler:
-    """Answers one HTTP request at a time, from any thread."""
+    """Handler of HTTP requests; thread-safe."""
 
     def __init__(self, source: ServableSource, options: RestOptions, metrics: Metrics) -> None:
         self._source = source
@@ -190,14 +198,21 @@ class RestHandler:
         self._call = Call(options=options.inference, metrics=metrics, timeout=timeout)
         self._actions: dict[str, Callable[[_Route, bytes], bytes]] = {
             "predict": self._predict,
-            "classify": self._classify,
-            "regress": self._regress,
+            "classify": partial(
+                self._on_examples,
+                messages.ClassificationRequest,
+                examples.classify,
+                classification_json,
+            ),
+            "regress": partial(
+                self._on_examples, messages.RegressionRequest, examples.regress, regression_json
+            ),
             "status": self._status,
             "metadata": self._metadata,
         }
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """The answer to a request."""
+        """Answer a request."""
         if request.method not in _METHODS:
             return html_error(501)
         target = _parsed(request.method, request.target)
@@ -221,27 +236,22 @@ class RestHandler:
         return HttpResponse(status=400, headers=headers, body=text.encode())
 
     def _api(self, request: HttpRequest, path: bytes, route: _Route) -> HttpResponse:
-        started = time.perf_counter()
         if route.error is not None:
             self._metrics.request(route.name, route.error.code)
             return HttpResponse(status=400, headers=self._headers)
-        code, status = Code.OK, 200
+        status = 200
         try:
-            action = self._actions.get(route.action)
-            if action is None:
-                raise invalid(
-                    f"Malformed request: {request.method.decode()} "
-                    f"{path.decode('utf-8', 'surrogateescape')}"
-                )
-            body = action(route, _unzipped(request))
+            with self._metrics.answering(route.name, route.api, "REST"):
+                action = self._actions.get(route.action)
+                if action is None:
+                    raise invalid(
+                        f"Malformed request: {request.method.decode()} "
+                        f"{path.decode('utf-8', 'surrogateescape')}"
+                    )
+                body = action(route, _unzipped(request))
         except StatusError as exc:
-            code, status = exc.code, _HTTP_STATUS.get(exc.code, 500)
+            status = _HTTP_STATUS.get(exc.code, 500)
             body = error_json(exc.message)
-        else:
-            self._metrics.request_latency(
-                route.name, route.api, "REST", time.perf_counter() - started
-            )
-        self._metrics.request(route.name, code)
         return HttpResponse(status=status, headers=self._headers, body=body)
 
     def _acquire(self, route: _Route) -> AbstractContextManager[Servable]:
@@ -260,21 +270,20 @@ class RestHandler:
             outputs = inference.predict_arrays(servable, signature_name, arrays, self._call)
         return row_json(outputs) if parsed.rows else column_json(outputs)
 
-    def _classify(self, route: _Route, body: bytes) -> bytes:
-        signature_name, given = parse_examples(body)
+    def _on_examples(
+        self,
+        request_type: type[Any],
+        answer: Callable[[Servable, Any, Call], Any],
+        to_json: Callable[[Any], bytes],
+        route: _Route,
+        body: bytes,
+    ) -> bytes:
+        signature_name, request_input = parse_examples(body)
         with self._acquire(route) as servable:
             spec = examples.signature_spec(signature_name)
-            request = messages.ClassificationRequest(input=given, model_spec=spec)
-            answer = examples.classify(servable, request, self._call)
-        return classification_json(answer.result)
-
-    def _regress(self, route: _Route, body: bytes) -> bytes:
-        signature_name, given = parse_examples(body)
-        with self._acquire(route) as servable:
-            spec = examples.signature_spec(signature_name)
-            request = messages.RegressionRequest(input=given, model_spec=spec)
-            answer = examples.regress(servable, request, self._call)
-        return regression_json(answer.result)
+            request = request_type(input=request_input, model_spec=spec)
+            result = answer(servable, request, self._call).result
+        return to_json(result)
 
     def _status(self, route: _Route, body: bytes) -> bytes:
         if not route.name:
@@ -328,17 +337,17 @@ def start_rest(
     options: RestOptions | None = None,
     metrics: Metrics | None = None,
 ) -> HttpServer:
-    """Serves the REST API until the returned server is stopped.
+    """Serve the REST API until the returned server is stopped.
 
     Args:
-        source: Where servables come from.
+        source: Source of servables.
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
+        port: Port to listen on; 0 for a free one.
         options: Limits and features.
-        metrics: Where requests are counted.
+        metrics: Metrics of the server.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on this address.
     """
     options = options or RestOptions()
     handler = RestHandler(source, options, metrics or Metrics())

@@ -1,4 +1,4 @@
-"""One HTTP connection: what has arrived and is parsed, what is still to be sent."""
+"""One HTTP connection: its parsed requests and its unsent answers."""
 
 import logging
 import socket
@@ -28,15 +28,15 @@ REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, kw_only=True)
 class HttpLimits:
-    """What one client may ask for before it harms others.
+    """Limits that keep a client from harming others.
 
     Attributes:
-        max_body_bytes: Longer bodies are answered with 413.
-        max_buffered_bytes: All bodies together; beyond it new ones are answered with 503.
-        max_header_bytes: Request line and headers.
-        max_connections: Open connections; the one idle longest gives way to a new one.
-        request_seconds: Time a client has to send a whole request, and to take an answer.
-        idle_seconds: Time a connection may stay open without a request.
+        max_body_bytes: Maximum length of a body; longer ones are answered with 413.
+        max_buffered_bytes: Maximum length of all bodies together; others are answered with 503.
+        max_header_bytes: Maximum length of request line and headers.
+        max_connections: Maximum number of connections; a new one replaces the longest idle.
+        request_seconds: Time limit for sending a whole request, and for receiving an answer.
+        idle_seconds: Time limit for a connection without a request.
     """
 
     max_body_bytes: int = 256 * 1024 * 1024
@@ -64,9 +64,9 @@ class HttpResponse:
 
     Attributes:
         status: HTTP status code.
-        body: What follows the headers.
-        headers: Besides Content-Length, Date and Connection.
-        close: Whether the connection ends with it.
+        body: Body of the answer.
+        headers: Headers other than Content-Length, Date and Connection.
+        close: Close the connection after this answer.
     """
 
     status: int
@@ -76,7 +76,7 @@ class HttpResponse:
 
 
 def html_error(status: int) -> HttpResponse:
-    """An error that arises before any handler is asked, as libevent words it."""
+    """Return an error outside of the handler, with libevent's page."""
     reason = REASONS.get(status, "Error")
     page = (
         f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n"
@@ -96,7 +96,7 @@ class BodyRoom:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Takes room for a part of a body, if there is any left."""
+        """Reserve memory for a part of a body; False if there is not enough."""
         with self._lock:
             if self._taken + size > self._limit:
                 return False
@@ -104,14 +104,14 @@ class BodyRoom:
             return True
 
     def give(self, size: int) -> None:
-        """Gives room back."""
+        """Release memory."""
         if size:
             with self._lock:
                 self._taken -= size
 
 
 class Connection:
-    """What is known of one client: the request being read, the answers not yet taken."""
+    """State of one client: the request that arrives, and the answers not yet sent."""
 
     def __init__(self, sock: socket.socket, limits: HttpLimits, room: BodyRoom) -> None:
         self.sock = sock
@@ -123,7 +123,7 @@ class Connection:
         self.closing = False
         self.lingering = False
         self.refusal: int | None = None
-        self.since = time.monotonic()  # when the state that a deadline watches began
+        self.since = time.monotonic()  # start of the state that a time limit applies to
         self.receiving = False
         self.busy = False
         self._buffered = 0
@@ -132,7 +132,7 @@ class Connection:
     # --- callbacks of the parser ---
 
     def on_message_begin(self) -> None:
-        """Starts a request."""
+        """Start a request."""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
@@ -140,12 +140,12 @@ class Connection:
         self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Takes a part of the target."""
+        """Add a part of the target."""
         self._target += url
         self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header."""
+        """Add a header."""
         self._headers[name.lower()] = value
         self._count_header(len(name) + len(value))
 
@@ -155,7 +155,7 @@ class Connection:
             self._refuse(431)
 
     def on_headers_complete(self) -> None:
-        """Looks whether the body that is announced may come."""
+        """Refuse a body that is too long, or invite it."""
         expected = self._headers.get(b"content-length", b"")
         if expected.isdigit() and int(expected) > self._limits.max_body_bytes:
             self._refuse(413)
@@ -163,7 +163,7 @@ class Connection:
             self.unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def on_body(self, chunk: bytes) -> None:
-        """Takes a part of the body, if there is room."""
+        """Add a part of the body, within the limits."""
         if self.refusal is not None:
             return
         self._body_bytes += len(chunk)
@@ -176,7 +176,7 @@ class Connection:
             self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
-        """Puts the request with those to be answered."""
+        """Add the request to those to be answered."""
         if self.refusal is not None:
             return
         chunks = self._chunks
@@ -200,7 +200,7 @@ class Connection:
     # --- for the server ---
 
     def feed(self, data: bytes) -> None:
-        """Parses what arrived; `complete` and `refusal` hold what came of it."""
+        """Parse received data into `complete` or `refusal`."""
         if not self.receiving:
             self.receiving = True
             self.since = time.monotonic()
@@ -215,6 +215,6 @@ class Connection:
             self._refuse(400)
 
     def free_bodies(self) -> None:
-        """Gives back the room that bodies answered by now took."""
+        """Release the memory of answered bodies."""
         self._room.give(self._buffered)
         self._buffered = 0

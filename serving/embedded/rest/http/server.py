@@ -1,9 +1,8 @@
-"""A small HTTP/1.1 server: httptools parses, epoll waits, a few threads do all the rest.
+"""A small HTTP/1.1 server: httptools parses, epoll waits, a few threads do the rest.
 
-Each worker takes a connection that has something to say, reads it, answers it and gives
-it back to epoll. So a request is never handed from thread to thread, which would cost more
-than most requests do, and connections that are idle, slow or half-way through a body hold
-memory but no thread.
+Each worker takes a connection with new data, reads it, answers it and returns it to epoll.
+A request never changes threads, which would cost more than most requests do, and connections
+that are idle, slow or half-way through a body occupy memory but no thread.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ __all__ = ["HttpServer"]
 log = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 * 1024
-_READS_PER_TURN: Final = 16  # then others have their turn, however fast this one sends
+_READS_PER_TURN: Final = 16  # then other connections have their turn
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
 _POLL_SECONDS: Final = 1.0
@@ -41,20 +40,20 @@ Handler = Callable[[HttpRequest], HttpResponse]
 
 
 class HttpServer:
-    """Listens and answers until stopped.
+    """A running HTTP server.
 
     Attributes:
-        port: The port it listens on.
-        limits: What clients are held to.
+        port: Port of the server.
+        limits: Limits for clients.
     """
 
     def __init__(
         self, handler: Handler, *, host: str, port: int, threads: int, limits: HttpLimits
     ) -> None:
-        """Opens the port.
+        """Open the port and start the threads.
 
         Raises:
-            OSError: The address cannot be listened on.
+            OSError: The server cannot listen on this address.
         """
         self._handler = handler
         self.limits = limits
@@ -81,7 +80,7 @@ class HttpServer:
             thread.start()
 
     def stop(self, grace: float | None = None) -> None:
-        """Takes no new requests, waits up to `grace` seconds for those in flight."""
+        """Stop taking requests and wait up to `grace` seconds for those in flight."""
         self._stopping = True
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(self._listener)
@@ -140,7 +139,7 @@ class HttpServer:
         self._epoll.register(sock, _READ_EVENTS)
 
     def _evict(self) -> bool:
-        """Closes the connection that has been idle longest."""
+        """Close the connection that has been idle longest."""
         idle = [
             connection
             for connection in list(self._connections.values())
@@ -152,7 +151,7 @@ class HttpServer:
         return True
 
     def _sweep(self) -> None:
-        """Closes connections that are over one of their times."""
+        """Close connections that exceed a time limit."""
         with self._lock:
             now = time.monotonic()
             if now - self._swept <= _POLL_SECONDS:
@@ -179,7 +178,7 @@ class HttpServer:
             connection.busy = False
 
     def _turn(self, connection: Connection, event: int) -> None:
-        """Serves a connection as far as it goes without waiting."""
+        """Serve a connection as far as possible without waiting."""
         if connection.lingering:
             self._linger(connection)
             return
@@ -192,15 +191,15 @@ class HttpServer:
         if connection.sock.fileno() < 0:
             return
         if connection.closing and not connection.unsent:
-            # Closing while unread data is there would reset the connection, and the client
-            # might never see the answer: so we say that we are done and wait for its end.
+            # Closing with unread data would reset the connection, and the client might never
+            # see the answer: so shut down only our side and wait for the client's.
             connection.lingering = connection.receiving = True
             connection.sock.shutdown(socket.SHUT_WR)
         events = _WRITE_EVENTS if connection.unsent else _READ_EVENTS
         self._epoll.modify(connection.sock, events)
 
     def _linger(self, connection: Connection) -> None:
-        """Drops what a client still sends after its last answer."""
+        """Drop data that a client sends after its last answer."""
         for _ in range(_READS_PER_TURN):
             try:
                 if not connection.sock.recv(_READ_BYTES):
@@ -211,7 +210,7 @@ class HttpServer:
         self._epoll.modify(connection.sock, _READ_EVENTS)
 
     def _read(self, connection: Connection) -> bool:
-        """Reads what is there; False if the connection is over."""
+        """Read the available data; False if the connection has ended."""
         for _ in range(_READS_PER_TURN):
             try:
                 data = connection.sock.recv(_READ_BYTES)

@@ -1,7 +1,6 @@
-"""Tensors from JSON, value by value, with the error texts of the real server.
+"""Tensors from JSON, value by value, with the error messages of the real server.
 
-The rules are those of `tensorflow_serving/util/json_tensor.cc`; documents come from
-`shortlist.serving.embedded.rest.json.parser`.
+The rules are those of `tensorflow_serving/util/json_tensor.cc`. Documents come from `parser`.
 """
 
 import base64
@@ -12,19 +11,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.serving.embedded.api.dtypes import DTYPES, dtype_name
+from shortlist.serving.embedded.api.dtypes import DTYPES, Dtype, dtype_name
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
+from shortlist.serving.embedded.api.tensors import MAX_RANK, object_array, shape_text
 from shortlist.serving.embedded.rest.json.parser import JsonError, JsonObject, parse_json
 from shortlist.serving.embedded.rest.json.writer import debug_string
 
 __all__ = [
     "INT_RANGES",
-    "MAX_RANK",
     "NUMBERS",
     "column_tensors",
     "decode_base64",
-    "floats",
-    "integers",
+    "flat_array",
     "is_base64_object",
     "json_type",
     "parse_object",
@@ -33,7 +31,6 @@ __all__ = [
     "signature_name_of",
 ]
 
-MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
 INT_RANGES: Final = {
     "int32": (-(2**31), 2**31),
     "int16": (-(2**31), 2**31),
@@ -53,10 +50,10 @@ def _text(value: bytes) -> str:
 
 
 def parse_object(body: bytes) -> JsonObject:
-    """The JSON object that a request body holds.
+    """Return the JSON object in a request body.
 
     Raises:
-        StatusError: It is no JSON, or no object.
+        StatusError: The body is not a JSON object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -70,10 +67,10 @@ def parse_object(body: bytes) -> JsonObject:
 
 
 def signature_name_of(document: JsonObject) -> str:
-    """The request's signature name, empty if it names none.
+    """Return the request's signature name, empty if there is none.
 
     Raises:
-        StatusError: It is no string.
+        StatusError: The name is not a string.
     """
     if not document.has(b"signature_name"):
         return ""
@@ -87,29 +84,28 @@ def signature_name_of(document: JsonObject) -> str:
 
 
 def shown(value: Any, message: str) -> StatusError:
-    """An error that begins with the value it is about."""
+    """Return an error that begins with the offending value."""
     return invalid(f"JSON Value: {debug_string(value)} {message}")
 
 
-def floats(leaves: list[Any], numpy_type: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A flat array of floats or doubles; what a float cannot hold is infinite."""
-    doubles = np.array(leaves, np.float64)
-    if numpy_type == np.float64:
-        return doubles
-    with np.errstate(over="ignore"):  # beyond float's range is infinity, as in C++
-        return doubles.astype(np.float32)
+def flat_array(leaves: list[Any], dtype: Dtype) -> npt.NDArray[Any]:
+    """Return a flat array of leaves whose types fit; strings are bytes.
 
-
-def integers(leaves: list[Any], name: str, numpy_type: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A flat array of integers; types narrower than 32 bits keep the low ones."""
-    if name == "uint64":
-        return np.array(leaves, np.uint64)
-    # Narrow types pass through 32 bits and keep the low ones, as in TensorProto.
-    return np.array(leaves, np.int64).astype(numpy_type)
+    As in C++, what a float cannot hold becomes infinity, and integer types of fewer than 32
+    bits keep the low bits.
+    """
+    if dtype.name == "string":
+        return object_array(leaves)
+    if dtype.name in ("float", "double"):
+        with np.errstate(over="ignore"):
+            return np.array(leaves, np.float64).astype(dtype.numpy, copy=False)
+    if dtype.name in ("bool", "uint64"):
+        return np.array(leaves, dtype.numpy)
+    return np.array(leaves, np.int64).astype(dtype.numpy)
 
 
 class _Tensor:
-    """Leaves gathered so far for one input."""
+    """Leaves of one input, collected so far."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -118,7 +114,7 @@ class _Tensor:
         self.shape: list[int] = []
 
     def add(self, item: Any) -> None:
-        """Adds one row of the row form."""
+        """Add one row of the row form."""
         shape = _shape_of(item)
         size = self.fill(item, shape)
         if self.size is None:
@@ -126,12 +122,10 @@ class _Tensor:
         elif self.size != size:
             raise invalid(f"Expecting tensor size: {self.size} but got: {size}")
         elif self.shape != shape:
-            raise invalid(
-                f"Expecting shape {_shown_shape(self.shape)} but got: {_shown_shape(shape)}"
-            )
+            raise invalid(f"Expecting shape {shape_text(self.shape)} but got: {shape_text(shape)}")
 
     def fill(self, item: Any, shape: list[int]) -> int:
-        """Adds the leaves of a nested list; returns how many."""
+        """Add the leaves of a nested list and return their number."""
         before = len(self.leaves)
         pending = [(item, 0)]
         while pending:
@@ -157,24 +151,11 @@ class _Tensor:
         return len(self.leaves) - before
 
     def array(self, alias: str, shape: list[int]) -> npt.NDArray[Any]:
-        """The finished tensor; leaves beyond its shape are dropped."""
+        """Return the finished tensor; leaves beyond its shape are dropped."""
         if len(shape) > MAX_RANK:
             raise invalid(f"tensor parsing error: {alias}")
-        dtype = DTYPES[self.number]
-        flat = _leaves_of_bytes(self.leaves, dtype.name, dtype.numpy)
+        flat = flat_array(self.leaves, DTYPES[self.number])
         return flat[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
-
-
-def _leaves_of_bytes(leaves: list[Any], name: str, numpy_type: npt.DTypeLike) -> npt.NDArray[Any]:
-    if name == "string":
-        array = np.empty(len(leaves), object)
-        array[:] = leaves
-        return array
-    if name in ("float", "double"):
-        return floats(leaves, numpy_type)
-    if name == "bool":
-        return np.array(leaves, bool)
-    return integers(leaves, name, numpy_type)
 
 
 def _shape_of(value: Any) -> list[int]:
@@ -187,12 +168,8 @@ def _shape_of(value: Any) -> list[int]:
     return shape
 
 
-def _shown_shape(shape: list[int]) -> str:
-    return f"[{','.join(map(str, shape))}]"
-
-
 def json_type(value: Any) -> str:
-    """RapidJSON's name for the type of a value."""
+    """Return RapidJSON's name for the type of a value."""
     if isinstance(value, JsonObject):
         return "Object"
     if isinstance(value, bool):
@@ -202,7 +179,7 @@ def json_type(value: Any) -> str:
 
 
 def is_base64_object(value: Any) -> bool:
-    """Whether it is `{"b64": "..."}` and nothing else."""
+    """Return True for `{"b64": "..."}` and nothing else."""
     return (
         isinstance(value, JsonObject)
         and len(value) == 1
@@ -212,10 +189,10 @@ def is_base64_object(value: Any) -> bool:
 
 
 def decode_base64(value: JsonObject) -> bytes:
-    """The bytes of a base64 object: standard alphabet, padding optional but right if there.
+    """Return the bytes of a base64 object: standard alphabet, complete or no padding.
 
     Raises:
-        StatusError: It is not base64.
+        StatusError: The value is not base64.
     """
     text = _BASE64_SPACE.sub(b"", value[0][1])
     match = _BASE64.match(text)
@@ -262,14 +239,14 @@ def _type_error(value: Any, name: str) -> StatusError:
 
 
 def row_tensors(instances: list[Any], inputs: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
-    """Tensors of the row form: one row of each for every element.
+    """Return the tensors of the row form: one row of each tensor for every element.
 
     Args:
         instances: The elements, at least one.
         inputs: Data types by input name.
 
     Raises:
-        StatusError: The elements do not fit the inputs or one another.
+        StatusError: The elements do not fit the inputs or each other.
     """
     if not isinstance(instances[0], JsonObject) and len(inputs) > 1:
         raise invalid(
@@ -325,31 +302,31 @@ def _named_row(
 
 
 def column_tensors(value: Any, inputs: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
-    """Tensors of the column form.
+    """Return the tensors of the column form.
 
     Args:
-        value: What the request has under `inputs`.
+        value: Value of `inputs` in the request.
         inputs: Data types by input name.
 
     Raises:
         StatusError: The value does not fit the inputs.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if not isinstance(value, JsonObject) or is_base64_object(value):
         if len(inputs) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors "
                 "required as per tensorinfo_map"
             )
-        given[next(iter(inputs))] = value
+        values[next(iter(inputs))] = value
     else:
         for alias in inputs:
             try:
-                given[alias] = value.first(alias.encode())
+                values[alias] = value.first(alias.encode())
             except KeyError:
                 raise invalid(f"Missing named input: {alias} in 'inputs' object.") from None
     arrays = {}
-    for alias, item in given.items():
+    for alias, item in values.items():
         shape = _shape_of(item)
         tensor = _Tensor(inputs[alias])
         tensor.fill(item, shape)

@@ -18,14 +18,14 @@ __all__ = ["parse_examples"]
 
 
 def parse_examples(body: bytes) -> tuple[str, messages.Input]:
-    """The signature name (empty if the request names none) and the examples of a request.
+    """Return the signature name (empty if there is none) and the examples of a request.
 
     Raises:
-        StatusError: The body does not have the form of such a request.
+        StatusError: The body is not such a request.
     """
     document = parse_object(body)
     signature_name = signature_name_of(document)
-    given = messages.Input()
+    request_input = messages.Input()
     context: messages.Example | None = None
     if document.has(b"context"):
         context = _example(document.first(b"context"))
@@ -40,11 +40,11 @@ def parse_examples(body: bytes) -> tuple[str, messages.Input]:
         raise shown(document, "'examples' value is an empty array")
     parsed = [_example(value) for value in examples]
     if context is None:
-        given.example_list.examples.extend(parsed)
+        request_input.example_list.examples.extend(parsed)
     else:
-        given.example_list_with_context.context.CopyFrom(context)
-        given.example_list_with_context.examples.extend(parsed)
-    return signature_name, given
+        request_input.example_list_with_context.context.CopyFrom(context)
+        request_input.example_list_with_context.examples.extend(parsed)
+    return signature_name, request_input
 
 
 def _example(value: Any) -> messages.Example:
@@ -63,7 +63,7 @@ def _example(value: Any) -> messages.Example:
 
 
 def _add(value: Any, name: str, feature: messages.Feature) -> None:
-    """Adds one value to a feature, whose first value decides its type."""
+    """Add one value to a feature, whose first value decides its type."""
     if isinstance(value, bool):
         _need_kind(feature, "int64_list", name)
         feature.int64_list.value.append(int(value))

@@ -1,9 +1,9 @@
-"""A JSON reader that accepts, refuses and words its errors as TensorFlow Serving's does.
+"""A JSON parser that accepts and refuses the same text as TensorFlow Serving's.
 
 The real server parses with RapidJSON 1.1.0 (iterative, NaN and Infinity allowed, stops
-after the document) and shows the offending value in its messages. Plain requests go
-through orjson; what orjson refuses, and what has to be shown, comes here. Text stays
-bytes throughout, for the real server takes strings that are not UTF-8.
+after the document) and quotes the offending value in its messages. Text that orjson
+refuses, and values to quote, come here. Strings stay bytes, as the real server accepts
+strings that are not UTF-8.
 """
 
 import math
@@ -26,7 +26,7 @@ _EXACT_POWER: Final = 22
 
 
 class JsonError(ValueError):
-    """The text is no JSON; the message is RapidJSON's with the offset in bytes."""
+    """The text is not JSON; the message is RapidJSON's, with the offset in bytes."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} at offset: {offset}")
@@ -36,10 +36,10 @@ class JsonObject(list[tuple[bytes, Any]]):
     """Members of an object in order, equal keys included."""
 
     def first(self, key: bytes) -> Any:
-        """Value of the first member with this key.
+        """Return the value of the first member with this key.
 
         Raises:
-            KeyError: There is none.
+            KeyError: No member has this key.
         """
         for name, value in self:
             if name == key:
@@ -47,24 +47,24 @@ class JsonObject(list[tuple[bytes, Any]]):
         raise KeyError(key)
 
     def has(self, key: bytes) -> bool:
-        """Whether a member has this key."""
+        """Return True if a member has this key."""
         return any(name == key for name, _ in self)
 
 
 def parse_json(text: bytes) -> Any:
-    """The first JSON document in `text`; what follows it is ignored.
+    """Parse the first JSON document in `text`, ignoring what follows.
 
     Returns:
         None, bool, int (64 bits), float, bytes, list or `JsonObject`.
 
     Raises:
-        JsonError: It is malformed.
+        JsonError: The document is malformed.
     """
     return _Reader(text).document()
 
 
 class _Reader:
-    """One pass over the text without recursion: a body may nest as deep as it is long."""
+    """One pass over the text, without recursion, as nesting can be as deep as the text is long."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -109,7 +109,7 @@ class _Reader:
         self.at = match.end()
 
     def _closes(self, value: list[Any]) -> bool:
-        """Whether the container just opened is empty."""
+        """Step over the end of a container that was just opened, if it is empty."""
         self._skip()
         if self._peek() == (0x7D if isinstance(value, JsonObject) else 0x5D):
             self.at += 1
@@ -117,7 +117,7 @@ class _Reader:
         return False
 
     def _more(self, container: list[Any]) -> bool:
-        """Steps over a comma, or over the container's end."""
+        """Step over a comma (True) or over the container's end (False)."""
         self._skip()
         is_object = isinstance(container, JsonObject)
         character = self._peek()
@@ -155,7 +155,7 @@ class _Reader:
             return JsonObject()
         if character in _LITERALS:
             word, value = _LITERALS[character]
-            if not self._took(word):
+            if not self._accept(word):
                 raise JsonError("Invalid value.", self.at)
             return value
         return self._number()
@@ -232,21 +232,21 @@ class _Reader:
         return -number if negative else number
 
     def _special(self) -> float:
-        """NaN, Inf or Infinity, which are no JSON but accepted."""
-        negative = self._took(b"-")
+        """Parse NaN, Inf or Infinity, which JSON does not have."""
+        negative = self._accept(b"-")
         if self._peek() == 0x4E:
-            if self._took(b"NaN"):
+            if self._accept(b"NaN"):
                 return math.nan
         elif (
             self._peek() == 0x49
-            and self._took(b"Inf")
-            and (self._peek() != 0x69 or self._took(b"inity"))
+            and self._accept(b"Inf")
+            and (self._peek() != 0x69 or self._accept(b"inity"))
         ):
             return -math.inf if negative else math.inf
         raise JsonError("Invalid value.", self.at)
 
-    def _took(self, word: bytes) -> bool:
-        """Steps over `word`, or as far as the text agrees with it."""
+    def _accept(self, word: bytes) -> bool:
+        """Step over `word`; on a mismatch, over the characters before it."""
         for expected in word:
             if self._peek() != expected:
                 return False
@@ -263,10 +263,10 @@ def _clamped(exponent: bytes) -> int:
 
 
 def _approximate(whole: bytes, fraction: bytes, power: int) -> float:
-    """The double that RapidJSON makes of a number, up to three units in the last place off.
+    """Return RapidJSON's double for a number, up to three units in the last place off.
 
-    It is not asked for full precision: 17 digits are gathered in a double, which is then
-    scaled once by a power of ten.
+    Without its option for full precision, RapidJSON collects 17 digits in a double and
+    scales it once by a power of ten.
     """
     digits = whole + fraction
     if len(digits) <= _EXACT_DIGITS and abs(power - len(fraction)) <= _EXACT_POWER:

@@ -1,29 +1,27 @@
 """From a JSON request to the tensors of a signature.
 
-Two ways lead there. Well-formed requests go through orjson and a few passes in C over
-whole levels of nesting. Whatever does not fit on the way is parsed again and walked value
-by value, by the rules and with the error texts of `tensorflow_serving/util/json_tensor.cc`.
-Both ways give the same tensors.
+Well-formed requests take the quick way: orjson, and a few passes in C over whole levels of
+nesting. Any other request takes the exact way: it is parsed again and converted value by
+value, by the rules and with the error messages of `tensorflow_serving/util/json_tensor.cc`.
+Both ways return the same tensors.
 """
 
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import orjson
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import DTYPES
 from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.tensors import MAX_RANK
 from shortlist.serving.embedded.rest.json.exact import (
     INT_RANGES,
-    MAX_RANK,
     NUMBERS,
     column_tensors,
-    floats,
-    integers,
+    flat_array,
     parse_object,
     row_tensors,
     shown,
@@ -35,22 +33,22 @@ __all__ = ["PredictBody"]
 
 
 class _UnusualError(Exception):
-    """The quick way does not apply; says nothing about whether the request is right."""
+    """The quick way does not apply; the request may still be valid."""
 
 
 class PredictBody:
     """A parsed predict request.
 
     Attributes:
-        signature_name: As the request has it, or empty.
-        rows: Whether it has the row form (`instances`); known after `tensors`.
+        signature_name: Signature name in the request, or empty.
+        rows: True for the row form (`instances`); set by `tensors`.
     """
 
     def __init__(self, body: bytes) -> None:
-        """Parses the body.
+        """Parse the body.
 
         Raises:
-            StatusError: It is no JSON object, or the signature name is no string.
+            StatusError: The body is not a JSON object, or the signature name is not a string.
         """
         self._body = body
         self.rows = False
@@ -62,7 +60,7 @@ class PredictBody:
             self.signature_name = signature_name_of(self._document)
 
     def tensors(self, definition: messages.SignatureDef) -> dict[str, npt.NDArray[Any]]:
-        """Inputs of the signature by name.
+        """Return the inputs of the signature by name.
 
         Raises:
             StatusError: The request does not fit the signature.
@@ -80,7 +78,7 @@ class PredictBody:
     ) -> dict[str, npt.NDArray[Any]]:
         instances, columns = document.get("instances"), document.get("inputs")
         both = "instances" in document and "inputs" in document
-        if both or (instances is None and columns is None):  # a key may be there and null
+        if both or (instances is None and columns is None):  # a key can be present and null
             raise _UnusualError
         if instances is None:
             if type(columns) is dict:
@@ -130,7 +128,7 @@ class PredictBody:
 
 
 def _quick_object(body: bytes) -> dict[str, Any] | None:
-    """The body by orjson, or None where RapidJSON might see something else in it."""
+    """Parse the body with orjson; None if RapidJSON might read it differently."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -138,7 +136,7 @@ def _quick_object(body: bytes) -> dict[str, Any] | None:
     if (
         type(document) is not dict
         or type(document.get("signature_name", "")) is not str
-        # Of equal keys orjson keeps the last and RapidJSON finds the first.
+        # Of equal keys, orjson keeps the last and RapidJSON the first.
         or body.count(b'"instances"') > 1
         or body.count(b'"inputs"') > 1
         or body.count(b'"signature_name"') > 1
@@ -162,7 +160,7 @@ def _quick_rows(instances: list[Any], inputs: Mapping[str, int]) -> dict[str, np
 
 
 def _dense(value: Any, number: int) -> npt.NDArray[Any]:
-    """A tensor from nested lists of one shape whose leaves have the right type."""
+    """Return a tensor from nested lists of one shape whose leaves have the right type."""
     dtype = DTYPES.get(number)
     if dtype is None:
         raise _UnusualError
@@ -176,28 +174,22 @@ def _dense(value: Any, number: int) -> npt.NDArray[Any]:
         leaves = list(chain.from_iterable(leaves))
         if not leaves:
             break
-    return _leaves(leaves, dtype.name, dtype.numpy).reshape(shape)
+    return flat_array(_checked(leaves, dtype.name), dtype).reshape(shape)
 
 
-def _leaves(leaves: list[Any], name: str, numpy_type: npt.DTypeLike) -> npt.NDArray[Any]:
+def _checked(leaves: list[Any], name: str) -> list[Any]:
+    """Return the leaves with strings encoded if all fit the type."""
     types = set(map(type, leaves))
     if name == "string":
-        if types - {str}:
-            raise _UnusualError
-        array = np.empty(len(leaves), object)
-        array[:] = [leaf.encode() for leaf in leaves]
-        return array
-    if name in ("float", "double"):
-        if types - NUMBERS:
-            raise _UnusualError
-        return floats(leaves, numpy_type)
-    if name == "bool":
-        if types - {bool}:
-            raise _UnusualError
-        return np.array(leaves, bool)
-    if name not in INT_RANGES or types - {int}:
+        fits = not types - {str}
+    elif name in ("float", "double"):
+        fits = not types - NUMBERS
+    elif name == "bool":
+        fits = not types - {bool}
+    else:
+        low, high = INT_RANGES.get(name, (0, 0))
+        fits = name in INT_RANGES and not types - {int}
+        fits = fits and (not leaves or (min(leaves) >= low and max(leaves) < high))
+    if not fits:
         raise _UnusualError
-    low, high = INT_RANGES[name]
-    if leaves and (min(leaves) < low or max(leaves) >= high):
-        raise _UnusualError
-    return integers(leaves, name, numpy_type)
+    return [leaf.encode() for leaf in leaves] if name == "string" else leaves

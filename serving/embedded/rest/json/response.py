@@ -1,7 +1,7 @@
-"""From tensors to a JSON response, laid out and with numbers as the real server writes them.
+"""From tensors to a JSON response, with the real server's layout and numbers.
 
-The rules are those of `tensorflow_serving/util/json_tensor.cc`: row form puts each row's
-arrays on one line, column form each value on a line of its own; an output whose name ends
+The rules are those of `tensorflow_serving/util/json_tensor.cc`: the row form puts each row's
+arrays on one line, the column form each value on a separate line; an output whose name ends
 in `_bytes` is base64; strings that are not UTF-8 are written as they are.
 """
 
@@ -29,25 +29,25 @@ __all__ = [
 ]
 
 _INDENT: Final = b"    "
-_VECTORIZED_FROM: Final = 64  # below, formatting value by value is faster than numpy's calls
+_VECTORIZED_FROM: Final = 64  # below, single values are faster than numpy's calls
 _TO_ESCAPE: Final = bytes(range(0x20)) + b'"\\'
 _HALF_STEP: Final = 2.0**-23
 _SMALLEST_FLOAT: Final = 2.0**-126
 _SMALLEST_DOUBLE: Final = 2.0**-1022
-_INTEGERS: Final = "bBhiIlLqQ"  # all but uint16, which the real server does not write
+_INTEGERS: Final = "bBhiIlLqQ"  # without uint16, which the real server does not write
 
 
 def error_json(message: str) -> bytes:
-    """The body of an error."""
+    """Return the body of an error."""
     return b'{\n    "error": ' + json_escape(message.encode("utf-8", "surrogateescape")) + b"\n}"
 
 
 def row_json(outputs: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The answer to a request in row form.
+    """Return the answer in row form.
 
     Raises:
-        StatusError: The outputs do not share their first dimension, or JSON has no form
-            for their type.
+        StatusError: The outputs differ in their first dimension, or an output's type has no
+            JSON form.
     """
     _need_outputs(outputs)
     rows = -1
@@ -81,10 +81,10 @@ def row_json(outputs: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def column_json(outputs: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The answer to a request in column form.
+    """Return the answer in column form.
 
     Raises:
-        StatusError: JSON has no form for the type of an output.
+        StatusError: An output's type has no JSON form.
     """
     _need_outputs(outputs)
     if len(outputs) == 1:
@@ -107,14 +107,13 @@ def _is_bytes(name: str, array: npt.NDArray[Any]) -> bool:
 
 
 def _row_values(array: npt.NDArray[Any], as_base64: bool, *, depth: int) -> list[bytes]:
-    """Each row of a tensor on one line; base64 objects break theirs even there."""
-    # Rows hold base64 objects at the depth of their arrays' nesting.
+    """Return each row of a tensor on one line, except for line breaks in base64 objects."""
     tokens = _tokens(array, as_base64, depth + array.ndim - 1)
     return _nested(tokens, array.shape[1:], array.shape[0])
 
 
 def _nested(tokens: Sequence[bytes], shape: Sequence[int], count: int) -> list[bytes]:
-    """`count` arrays of this shape on single lines, from their leaves."""
+    """Return `count` arrays of this shape, each on one line."""
     values = list(tokens)
     for position in range(len(shape) - 1, -1, -1):
         width = shape[position]
@@ -130,7 +129,7 @@ def _nested(tokens: Sequence[bytes], shape: Sequence[int], count: int) -> list[b
 
 
 def _pretty(array: npt.NDArray[Any], as_base64: bool, depth: int) -> bytes:
-    """A tensor with each value on a line of its own, `depth` levels deep in the document."""
+    """Return a tensor with each value on a separate line, `depth` levels deep in the document."""
     values = list(_tokens(array, as_base64, depth + array.ndim))
     for position in range(array.ndim - 1, -1, -1):
         width = array.shape[position]
@@ -149,8 +148,8 @@ def _pretty(array: npt.NDArray[Any], as_base64: bool, depth: int) -> bytes:
 
 
 def _tokens(array: npt.NDArray[Any], as_base64: bool, depth: int) -> list[bytes]:
-    """The leaves of a tensor as JSON."""
-    # Letters of the array interface: comparing dtypes takes longer than writing a few values.
+    """Return the leaves of a tensor as JSON."""
+    # A comparison of dtypes instead would take longer than writing a few values.
     kind = array.dtype.char
     values = array.ravel().tolist()
     if kind == "O":
@@ -184,7 +183,7 @@ def _base64_object(value: bytes, depth: int) -> bytes:
 
 def _string_tokens(values: list[bytes]) -> list[bytes]:
     joined = b"".join(values)
-    # Deleting characters is the fastest way to look for any of several.
+    # Deleting characters is the fastest search for any of several.
     if len(joined.translate(None, _TO_ESCAPE)) != len(joined):
         return [json_escape(value) for value in values]
     return [b'"' + value + b'"' for value in values]
@@ -194,21 +193,21 @@ def _string_tokens(values: list[bytes]) -> list[bytes]:
 
 
 def format_float(value: float, *, single: bool) -> bytes:
-    """A number as the real server writes it.
+    """Return a number as the real server writes it.
 
-    Six significant digits where they give the value back, otherwise 9 for a float and 17
-    for a double; whole numbers end in `.0`.
+    Six significant digits if they reproduce the value, otherwise 9 for a float and 17 for a
+    double; whole numbers end in `.0`.
 
     Args:
         value: The number; for `single`, a float32 as a Python float.
-        single: Whether the tensor is of floats, not doubles.
+        single: True for a float, False for a double.
     """
     text = b"%g" % value
     back = float(text)
     if back != value:
         if value != value:
             return b"NaN"
-        # Two doubles further apart than this are never the same float: no need to round.
+        # Doubles further apart than this are different floats: no need to round.
         if single and abs(back - value) <= abs(value) * _HALF_STEP:
             back = float(np.float32(back))
         if back != value:
@@ -218,7 +217,7 @@ def format_float(value: float, *, single: bool) -> bytes:
     if -_SMALLEST_FLOAT < value < _SMALLEST_FLOAT and abs(value) < (
         _SMALLEST_FLOAT if single else _SMALLEST_DOUBLE
     ):
-        # Denormal numbers are flushed to zero, as in the real server's threads.
+        # The real server's threads flush denormal numbers to zero.
         text = b"-0" if math.copysign(1.0, value) < 0 else b"0"
     if b"." not in text and b"e" not in text:
         text += b".0"
@@ -236,7 +235,7 @@ def _float_tokens(array: npt.NDArray[Any], values: list[float]) -> list[bytes]:
     tokens = []
     for value in values:
         size = abs(value)
-        # What `format_float` does with most scores, without calling it.
+        # Shortcut of `format_float` for most scores.
         if 1e-4 <= size < 999999.0 and abs(float(b"%g" % value) - value) > size * _HALF_STEP:
             tokens.append(b"%.9g" % value)
         else:
@@ -245,11 +244,11 @@ def _float_tokens(array: npt.NDArray[Any], values: list[float]) -> list[bytes]:
 
 
 def _many_floats(flat: npt.NDArray[Any]) -> list[bytes] | None:
-    """`format_float` of many float32 values, or None where some are out of the ordinary.
+    """Return `format_float` of many float32 values; None if some are very large or small.
 
-    Rounds to 6 or 9 significant digits in double precision, where powers of ten up to
-    1e22 are exact and the quotient is therefore the double nearest to the decimal number,
-    which orjson writes with exactly these digits.
+    Rounds to 6 or 9 significant digits in double precision. Powers of ten up to 1e22 are
+    exact there, so the quotient is the double nearest to the decimal number, and orjson
+    writes it with exactly these digits.
     """
     doubles = flat.astype(np.float64)
     magnitude = np.abs(doubles)
@@ -266,16 +265,16 @@ def _many_floats(flat: npt.NDArray[Any]) -> list[bytes] | None:
 
 
 def classification_json(result: messages.ClassificationResult) -> bytes:
-    """The answer to a classify request."""
+    """Return the answer to a classify request."""
     rows = [
         b"["
         + b", ".join(
             b"["
-            + json_escape(one.label.encode())
+            + json_escape(entry.label.encode())
             + b", "
-            + format_float(one.score, single=True)
+            + format_float(entry.score, single=True)
             + b"]"
-            for one in row.classes
+            for entry in row.classes
         )
         + b"]"
         for row in result.classifications
@@ -284,6 +283,6 @@ def classification_json(result: messages.ClassificationResult) -> bytes:
 
 
 def regression_json(result: messages.RegressionResult) -> bytes:
-    """The answer to a regress request."""
-    values = [format_float(one.value, single=True) for one in result.regressions]
+    """Return the answer to a regress request."""
+    values = [format_float(entry.value, single=True) for entry in result.regressions]
     return b'{\n    "results": [' + b", ".join(values) + b"]\n}"

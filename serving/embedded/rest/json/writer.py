@@ -1,4 +1,4 @@
-"""JSON text as RapidJSON writes it: strings in answers, and values shown in errors."""
+"""JSON text as RapidJSON writes it: strings in answers, and values quoted in errors."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _SHORT_ESCAPES: Final = {
 
 
 def json_escape(text: bytes) -> bytes:
-    """`text` as a JSON string; bytes that are no UTF-8 stay as they are."""
+    """Return `text` as a JSON string; bytes that are not UTF-8 stay as they are."""
     if _TO_ESCAPE.search(text) is None:
         return b'"' + text + b'"'
     return b'"' + _TO_ESCAPE.sub(_escaped, text) + b'"'
@@ -29,14 +29,14 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 
 
 def debug_string(value: Any) -> str:
-    """`value` as the real server shows it in errors: pretty, cut after some 256 bytes."""
+    """Return `value` as the real server quotes it: indented, cut after about 256 bytes."""
     writer = _DebugWriter()
     writer.write(value)
     return b"".join(writer.parts).decode("utf-8", "surrogateescape")
 
 
 class _DebugWriter:
-    """RapidJSON's pretty writer with single-line arrays, stopped once past the limit."""
+    """RapidJSON's pretty writer with single-line arrays; stops after the limit."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -76,7 +76,7 @@ class _DebugWriter:
                 return
 
     def _start(self, value: Any, stack: list[list[Any]]) -> bool:
-        """Writes a scalar or opens a container; False where the real writer gives up."""
+        """Write a scalar or open a container; False if the real writer gives up."""
         if isinstance(value, list):
             self._put(b"{" if isinstance(value, JsonObject) else b"[")
             stack.append([value, 0])
@@ -102,7 +102,7 @@ class _DebugWriter:
 
 
 def _double(value: float) -> bytes:
-    """A finite double as RapidJSON writes it: 100.0, 1e-7, 1.5e30."""
+    """Return a finite double as RapidJSON writes it: 100.0, 1e-7, 1.5e30."""
     if value == 0:
         return b"-0.0" if math.copysign(1, value) < 0 else b"0.0"
     sign = b"-" if value < 0 else b""
@@ -118,7 +118,7 @@ def _double(value: float) -> bytes:
 
 
 def _digits(value: float) -> tuple[bytes, int]:
-    """Shortest digits of a positive double, and how many stand before its decimal point."""
+    """Return the shortest digits of a positive double and the place of its decimal point."""
     mantissa, _, exponent = repr(value).partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shortlist.serving.embedded.api.errors import Code
+from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.metrics import Metrics
 from tests.support.recorded import RECORDED
 
@@ -14,11 +14,11 @@ def lines(metrics: Metrics) -> list[str]:
 
 
 def test_counters_and_histograms_have_no_suffixes_of_the_library() -> None:
-    metrics = Metrics()
-    metrics.request("m", Code.OK)
+    metrics = Metrics(iter((0.0, 0.000_015)).__next__)
     metrics.request("m", Code.OK)
     metrics.request('odd"name\\', Code.NOT_FOUND)
-    metrics.request_latency("m", "predict", "REST", 0.000_015)
+    with metrics.answering("m", "predict", "REST"):
+        pass
     page = lines(metrics)
     name = ":tensorflow:serving:request_count"
     assert f"# TYPE {name} counter" in page
@@ -32,6 +32,19 @@ def test_counters_and_histograms_have_no_suffixes_of_the_library() -> None:
     assert f'{latency}_bucket{{{labels},le="+Inf"}} 1' in page
     assert f"{latency}_count{{{labels}}} 1" in page
     assert not [line for line in page if "_created" in line or "_total_total" in line]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(StatusError(Code.NOT_FOUND, "no"), "NOT_FOUND"), (RuntimeError("bug"), "INTERNAL")],
+)
+def test_failed_requests_are_counted_and_not_measured(failure: Exception, status: str) -> None:
+    metrics = Metrics()
+    with pytest.raises(type(failure)), metrics.answering("m", "predict", "REST"):
+        raise failure
+    page = lines(metrics)
+    assert f':tensorflow:serving:request_count{{model_name="m",status="{status}"}} 1' in page
+    assert not [line for line in page if "request_latency_count" in line]
 
 
 def test_reload_can_ask_for_a_metric_by_tensorflows_name() -> None:
