@@ -6,8 +6,8 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-
 from shortlist.clients._codecs.dtypes import by_name
+
 from shortlist.clients.wire import messages
 
 __all__ = ["DTYPES", "Dtype", "dtype_name", "dtype_of", "numpy_name"]
