@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from shortlist.clients._codecs.dtypes import by_name
+from shortlist.clients.wire.dtypes import by_name, numpy_dtype
 
 from shortlist.clients.wire import messages
 
@@ -39,10 +38,7 @@ class Dtype:
 def _dtype(name: str) -> Dtype:
     wire = by_name(f"DT_{name}")
     assert wire is not None
-    numpy_type = ml_dtypes.bfloat16 if name == "BFLOAT16" else wire.numpy
-    return Dtype(
-        number=wire.number, name=name.lower(), numpy=np.dtype(numpy_type), field=wire.field
-    )
+    return Dtype(number=wire.number, name=name.lower(), numpy=numpy_dtype(wire), field=wire.field)
 
 
 DTYPES: Final = {dtype.number: dtype for dtype in map(_dtype, _SERVED)}
