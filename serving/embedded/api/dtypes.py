@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from shortlist.clients.wire.dtypes import by_name, numpy_dtype
 
 from shortlist.clients.wire import messages
+from shortlist.clients.wire.dtypes import by_name, numpy_dtype
 
 __all__ = ["DTYPES", "Dtype", "dtype_name", "dtype_of", "numpy_name"]
 
