@@ -1,4 +1,4 @@
-"""What every index is: candidates in, best positions out."""
+"""The interface of every index: candidates in, best positions out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ _INT32_MAX = 2**31 - 1
 
 
 class Effort(NamedTuple):
-    """How hard an approximate index tries; None where an index has no such parameter.
+    """Search effort of an approximate index; None for a parameter that it does not have.
 
     Attributes:
-        num_leaves_to_search: Per query.
-        num_reordering_candidates: Of the best by rough scores, so many are scored exactly.
+        num_leaves_to_search: Leaves per query.
+        num_reordering_candidates: Best candidates by rough scores, which are scored exactly.
     """
 
     num_leaves_to_search: int | None
@@ -29,15 +29,15 @@ class Effort(NamedTuple):
 class CandidateIndex(tf.Module, ABC):
     """Finds the candidates with the largest inner products.
 
-    Nothing outside an index knows which kind it is, but for `exact`.
+    Callers need not know the kind of index, except for `exact`.
 
     Attributes:
         index_name: Kind of index, one of `shortlist.clients.contract.INDEXES`.
-        custom_ops: Ops it uses that TensorFlow itself does not have.
-        exact: Whether the answers are those of brute force.
-        effort: What `search` spends unless told otherwise.
-        num_candidates: n.
-        dimension: d.
+        custom_ops: Ops of this index that core TensorFlow does not have.
+        exact: Whether answers equal those of brute force.
+        effort: Default effort of `search`.
+        num_candidates: Size of the corpus, n.
+        dimension: Length of an embedding, d.
     """
 
     index_name: ClassVar[str]
@@ -51,58 +51,58 @@ class CandidateIndex(tf.Module, ABC):
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best candidates of each query.
+        """Return the best candidates of each query.
 
         Args:
             query_embeddings: Float32 `[batch, d]`; batch may be 0.
             k: Answers per query, in 1..n; an integer or an int32 scalar.
-            effort: Instead of the index's own; may hold int32 scalars.
+            effort: Effort instead of the index's own; may hold int32 scalars.
 
         Returns:
-            Scores float32 `[batch, k]`, best first, and their positions int32
-            `[batch, k]` in the order the candidates were given in. Equal scores go by
-            position. Where fewer than k were found, the row ends in score -inf and
-            position n.
+            Scores float32 `[batch, k]`, best first, and int32 `[batch, k]` positions in the
+            candidates that the index was built from. Equal scores are ordered by position.
+            A row with fewer than k results ends in score -inf and position n.
         """
 
     @abstractmethod
     def set_effort(self, effort: Effort) -> None:
-        """Changes what `search` spends, before it is traced; more than all becomes all."""
+        """Change the effort of `search` before it is traced; more than all leaves become all."""
 
     @abstractmethod
     def efforts(self) -> list[Effort]:
-        """Efforts worth trying, from little to much; one where there is nothing to choose."""
+        """Return the efforts worth trying, lowest first; one if there is nothing to choose."""
 
     @abstractmethod
     def search_allowed(
         self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `search`, among the candidates that bool `[n]` `allowed` names.
+        """Return the best of the candidates that bool `[n]` `allowed` marks, as `search` does.
 
-        A row may be short though more than k are allowed; whoever needs them all
-        asks for `embeddings` and scores them.
+        A row may be short although more than k are allowed; callers that need all of them
+        score `embeddings` themselves.
         """
 
     @abstractmethod
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
-        """Float32 `[m, d]` embeddings of the candidates at int32 positions `[m]`."""
+        """Return float32 `[m, d]` embeddings of the candidates at int32 positions `[m]`."""
 
     def release(self) -> None:
-        """Frees what outlives the object, once nothing searches with it any more."""
+        """Free resources that outlive the object; it must not be searched afterwards."""
         return
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """The parameters in effect, for the manifest; values that JSON knows."""
+        """Return the parameters in effect as JSON values, for the manifest."""
 
 
 def check_candidates(
     candidate_embeddings: npt.NDArray[np.float32], candidate_ids: Sequence[str]
 ) -> None:
-    """Makes sure that an index can be built.
+    """Check that an index can be built.
 
     Raises:
-        ValueError: Wrong shape or type, not finite, or ids that do not fit or repeat.
+        ValueError: Embeddings have the wrong shape or type or are not finite, or ids are
+            repeated, empty, or too many or few.
     """
     if candidate_embeddings.ndim != 2 or candidate_embeddings.dtype != np.float32:
         raise ValueError(
@@ -120,7 +120,7 @@ def check_candidates(
         raise ValueError("candidate_ids must be distinct; an answer would repeat them")
     if "" in candidate_ids:
         raise ValueError('a candidate id must not be "": it marks the end of a short answer')
-    # One pass without a mask as large as the matrix: any NaN or infinity makes the sum so.
+    # One pass without a mask as large as the matrix: a NaN or infinity shows in the sum.
     if not np.isfinite(np.sum(candidate_embeddings, dtype=np.float64)):
         raise ValueError("candidate_embeddings must be finite; lower the learning rate")
 
@@ -128,16 +128,17 @@ def check_candidates(
 def best_first(
     scores: tf.Tensor, positions: tf.Tensor, k: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The k best of each row, equal scores by ascending position.
+    """Return the k best of each row, equal scores by ascending position.
 
-    `tf.math.top_k` breaks ties by column, and in an inverted file columns are not in the
-    order of the catalogue. So both go into one integer: the float's bits, made to
-    sort as integers do, above the position. That is about as fast as sorting floats.
+    `tf.math.top_k` breaks ties by column, but the columns of an inverted file are not in the
+    order of the catalogue. So score and position are packed into one integer, with the
+    float's bits (mapped so that they sort like integers) above the position. That is about
+    as fast as sorting floats.
 
     Args:
         scores: Float32 `[..., m]`, no NaN.
         positions: Int32 `[..., m]`, not negative.
-        k: At most m.
+        k: Results per row, at most m.
 
     Returns:
         Scores and positions `[..., k]`.

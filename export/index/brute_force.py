@@ -15,7 +15,7 @@ __all__ = ["BruteForceIndex"]
 
 
 class BruteForceIndex(CandidateIndex):
-    """Scores every candidate, by TFRS's layer; the oracle of the other indexes."""
+    """Scores every candidate with TFRS's layer; the reference for the other indexes."""
 
     index_name = "brute_force"
     exact = True
@@ -30,7 +30,7 @@ class BruteForceIndex(CandidateIndex):
         check_candidates(candidate_embeddings, candidate_ids)
         self.num_candidates, self.dimension = candidate_embeddings.shape
         self.effort = Effort(num_leaves_to_search=None, num_reordering_candidates=None)
-        # Without identifiers the layer answers positions.
+        # Without identifiers the layer returns positions.
         self._layer = tfrs.layers.factorized_top_k.BruteForce(
             # Saving a Keras layer traces it with its own k, which must not exceed the corpus.
             k=min(10, self.num_candidates)
@@ -40,33 +40,32 @@ class BruteForceIndex(CandidateIndex):
         (self._candidates,) = (w for w in self._layer.weights if w.shape == shape)
 
     def set_effort(self, effort: Effort) -> None:
-        """See `CandidateIndex.set_effort`; there is nothing to choose."""
-        self.effort = Effort(num_leaves_to_search=None, num_reordering_candidates=None)
+        """Do nothing: there is no effort to choose."""
 
     def efforts(self) -> list[Effort]:
-        """See `CandidateIndex.efforts`."""
+        """Return the only effort."""
         return [self.effort]
 
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search`."""
+        """Return the best candidates of each query."""
         scores, positions = self._layer(query_embeddings, k=k)
         return scores, positions
 
     def search_allowed(
         self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search_allowed`; never short of what is allowed."""
+        """Return the best allowed candidates of each query; rows are never short."""
         scores = tf.matmul(query_embeddings, self._candidates, transpose_b=True)
         scores, positions = tf.math.top_k(tf.where(allowed, scores, -math.inf), k=k)
         return scores, tf.where(tf.math.is_inf(scores), self.num_candidates, positions)
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `CandidateIndex.embeddings`."""
-        # Read first: gathering from the variable itself would make every later search copy it.
+        """Return the embeddings of some candidates."""
+        # Read first: gathering from the variable itself makes every later search copy it.
         return tf.gather(tf.convert_to_tensor(self._candidates), positions)
 
     def parameters(self) -> dict[str, Any]:
-        """See `CandidateIndex.parameters`."""
+        """Return no parameters."""
         return {}

@@ -25,21 +25,21 @@ def build_index(
     candidate_ids: Sequence[str],
     config: IndexConfig,
 ) -> CandidateIndex:
-    """An index over candidates.
+    """Build an index over candidates.
 
     Args:
         name: One of `shortlist.clients.contract.INDEXES`.
         candidate_embeddings: `[n, d]`.
         candidate_ids: `[n]` distinct ids.
-        config: The configuration class that belongs to the index.
+        config: Configuration of that kind of index.
 
     Raises:
-        ValueError: The candidates do not make an index; see `check_candidates`.
+        ValueError: No index can be built from the candidates; see `check_candidates`.
     """
     kind: Callable[[Any, Sequence[str], Any], CandidateIndex] = _KINDS[name]
     return kind(candidate_embeddings, candidate_ids, config)
 
 
 def custom_ops(name: str) -> tuple[str, ...]:
-    """Ops that an index uses and TensorFlow itself does not have."""
+    """Return the ops of an index that core TensorFlow does not have."""
     return _KINDS[name].custom_ops

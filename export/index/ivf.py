@@ -1,4 +1,4 @@
-"""An inverted-file index in core TensorFlow ops, which any stock server runs."""
+"""An inverted-file index made of core TensorFlow ops, which any stock server runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,25 +17,25 @@ from shortlist.export.index.partition import ROOM, Partition, train_partition
 __all__ = ["IvfIndex", "multiplies_bfloat16"]
 
 Answers = tuple[tf.Tensor, tf.Tensor]
-# An integer where it is known at tracing time: shapes made of it cost no ops.
+# An integer if it is known at tracing time, so that shapes computed from it cost no ops.
 Count: TypeAlias = int | tf.Tensor
 
 _LEAVES_TO_SEARCH = 64
 _REORDERING_CANDIDATES = 200
 _WIDTH_STEP, _WIDTHS_PER_ROOT, _MOST_WIDTH = 16, 1 / 256, 64  # 16 places up to 64 at a million
-_GROUP_SIZE, _GROUPS_FROM = 16, 2048  # leaves; fewer are ranked all at once
-# A query looks at so many times the leaves it searches, and at some groups in any case: 60 up to
-# a million candidates, 190 at ten million.
+_GROUP_SIZE, _GROUPS_FROM = 16, 2048  # leaves; fewer leaves are all ranked
+# Leaves that a query ranks per leaf that it searches, and groups that it looks at in any case: 60
+# up to a million candidates, 190 at ten million.
 _LEAVES_RANKED, _GROUPS_AT_LEAST, _GROUPS_PER_ROOT = 2, 60, 1.85
-_PREFILTER_FROM = 20_000  # candidates; below, the whole rows are as fast
+_PREFILTER_FROM = 20_000  # candidates; with fewer, whole rows are as fast
 _PREFILTER_ENERGY = 0.85  # share of the variance that the leading directions must hold
 _COVARIANCE_SAMPLE = 100_000
-_LEAF_DIRECTIONS = 0.75  # of the leading directions; all of them rank leaves no better
-# Where in a leaf its best candidate may be expected, in standard deviations from the mean:
-# 1.75 to 2.75 are equally good.
+_LEAF_DIRECTIONS = 0.75  # share of the leading directions; all rank leaves no better
+# Expected place of a leaf's best candidate, in standard deviations from the mean: 1.75 to 2.75
+# are equally good.
 _REACH = 2.5
-# So many queries of a batch are scored at once, fewer where they gather many rows: it should
-# fit into the cache, and must into memory whatever k is.
+# Queries of a batch that are scored at once, and rows that limit them: the data should fit into
+# the cache, and must fit into memory for any k.
 _QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
@@ -44,10 +44,10 @@ class IvfIndex(CandidateIndex):
     """Scores the candidates of the leaves that suit the query best.
 
     All leaves have the same number of places, so that a query gathers whole leaves and
-    nothing is ragged. Leaves are ranked by centroid and spread, and where they are many,
-    groups of them before. On a large corpus whose embeddings vary in few directions leaves
-    and rows are first scored in those alone, and the best rows then in full.
-    docs/indexes.md has what else was tried.
+    nothing is ragged. Leaves are ranked by centroid and spread; if there are many, groups of
+    leaves are ranked first. On a large corpus whose embeddings vary in few directions, leaves
+    and rows are first scored in those alone, then the best rows in full. docs/indexes.md
+    lists the alternatives that were tried.
     """
 
     index_name = "ivf"
@@ -107,7 +107,7 @@ class IvfIndex(CandidateIndex):
         leaves: Partition,
         moments: npt.NDArray[np.float64],
     ) -> None:
-        """What ranks leaves: their centroids meet a query, their spreads its length."""
+        """Store what ranks leaves: centroids meet a query, spreads meet its length."""
         self._leaf_directions = self.dimension
         if self._directions is not None:
             self._leaf_directions = round(_LEAF_DIRECTIONS * self._rows.vector_length)
@@ -130,7 +130,7 @@ class IvfIndex(CandidateIndex):
         self._leaf_numbers = _frozen(numbers, "leaf_numbers")
 
     def set_effort(self, effort: Effort) -> None:
-        """See `CandidateIndex.set_effort`."""
+        """Change the effort of `search`."""
         self.effort = Effort(
             num_leaves_to_search=min(effort.num_leaves_to_search or 1, self._num_leaves),
             num_reordering_candidates=(
@@ -140,7 +140,7 @@ class IvfIndex(CandidateIndex):
         self.exact = not self._reorders and self.effort.num_leaves_to_search == self._num_leaves
 
     def efforts(self) -> list[Effort]:
-        """See `CandidateIndex.efforts`."""
+        """Return the efforts worth trying, lowest first."""
         leaves = sorted({min(round(4 * 1.25**i), self._num_leaves) for i in range(31)})
         reordered = [64, 100, 150, 250, 400] if self._reorders else [None]
         return [
@@ -152,28 +152,28 @@ class IvfIndex(CandidateIndex):
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search`."""
+        """Return the best candidates of each query."""
         return self._search(query_embeddings, k, effort or self.effort, None)
 
     def search_allowed(
         self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search_allowed`; searches the more, the fewer are allowed."""
+        """Return the best allowed candidates; the fewer are allowed, the more it searches."""
         factor = self.num_candidates / tf.maximum(tf.math.count_nonzero(allowed), 1)
         leaves = tf.cast(tf.math.ceil(self.effort.num_leaves_to_search * factor), tf.int32)
         effort = self.effort._replace(num_leaves_to_search=leaves)
         return self._search(query_embeddings, k, effort, tf.pad(allowed, [[0, 1]]))
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `CandidateIndex.embeddings`."""
-        # Read before they are gathered from, see `LeafRows`.
+        """Return the embeddings of some candidates."""
+        # Read before gathering, see `LeafRows`.
         if self._reorders:
             return tf.gather(tf.convert_to_tensor(self._embeddings), positions)
         rows = tf.gather(tf.convert_to_tensor(self._row_of), positions)
         return tf.gather(self._rows.all_rows(), rows)
 
     def parameters(self) -> dict[str, Any]:
-        """See `CandidateIndex.parameters`."""
+        """Return the parameters in effect."""
         return {
             "num_leaves": self._num_leaves,
             **self.effort._asdict(),
@@ -191,11 +191,11 @@ class IvfIndex(CandidateIndex):
         allowed: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         rows, reordered = self._rows, effort.num_reordering_candidates
-        # Whichever leaves are searched, they hold k candidates, and so do the best places.
+        # Any leaves that are searched hold k candidates, and so do the best places.
         places = k * rows.most_copies
         needed = (places + rows.width - 1) // rows.width
-        wanted = effort.num_leaves_to_search
-        searched = _larger(1 if wanted is None else wanted, needed)
+        num_leaves = effort.num_leaves_to_search
+        searched = _larger(1 if num_leaves is None else num_leaves, needed)
         searched = _smaller(searched, self._num_leaves)
         count = _larger(0 if reordered is None else reordered, places)
         count = _smaller(count, searched * rows.width)
@@ -209,14 +209,14 @@ class IvfIndex(CandidateIndex):
                 return self._score_exactly(queries, leaves, k, allowed)
             scores, positions = self._score_roughly(short, leaves, count, allowed)
             if reordered is not None:
-                # In their order, so that equal scores go by position; `best_first` takes a
-                # dozen ops more.
+                # In ascending order, so that equal scores are ordered by position;
+                # `best_first` takes a dozen more ops.
                 positions = -tf.math.top_k(-positions, k=count)[0]
-                found = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
-                scores = inner_products(queries, found)
+                rows_in_full = self.embeddings(tf.minimum(positions, self.num_candidates - 1))
+                scores = inner_products(queries, rows_in_full)
             # `where` with a scalar broadcasts, which takes longer.
-            kept = positions < self.num_candidates
-            scores = tf.raw_ops.Select(condition=kept, x=scores, y=scores - math.inf)
+            occupied = positions < self.num_candidates
+            scores = tf.raw_ops.Select(condition=occupied, x=scores, y=scores - math.inf)
             if reordered is None:
                 return best_first(scores, positions, k)
             scores, columns = tf.math.top_k(scores, k=k)
@@ -228,9 +228,9 @@ class IvfIndex(CandidateIndex):
         return _in_parts(find, queries, at_once)
 
     def _best_leaves(self, queries: tf.Tensor, short: tf.Tensor, searched: Count) -> tf.Tensor:
-        """The leaves to search, `[batch, searched]`, best first.
+        """Return the leaves to search, `[batch, searched]`, best first.
 
-        In that order because `top_k` takes half the time where the best rows come first.
+        `top_k` over their rows takes half the time if the best rows come first.
         """
         lengths = tf.math.reduce_euclidean_norm(queries, axis=1, keepdims=True)
         heads = tf.concat([short[:, : self._leaf_directions], lengths], axis=1)
@@ -241,7 +241,7 @@ class IvfIndex(CandidateIndex):
         groups += max(_GROUPS_AT_LEAST, round(math.sqrt(all_groups) * _GROUPS_PER_ROOT))
         groups = _smaller(groups, all_groups)
         best = tf.math.top_k(tf.matmul(heads, self._groups), k=groups)[1]
-        # Read before they are gathered from, see `LeafRows`.
+        # Read before gathering, see `LeafRows`.
         leaves = tf.gather(tf.convert_to_tensor(self._leaves), best)
         shape = [-1, groups * self._group_size]
         leaves = tf.reshape(leaves, [-1, shape[1], self._leaf_directions + 1])
@@ -253,43 +253,44 @@ class IvfIndex(CandidateIndex):
     def _score_exactly(
         self, queries: tf.Tensor, leaves: tf.Tensor, k: Count, allowed: tf.Tensor | None
     ) -> Answers:
-        """The best k of all leaves, equal scores by position, where rows are embeddings."""
+        """Return the best k of some leaves, equal scores by position; rows are embeddings."""
         positions = self._rows.positions(leaves)
-        kept = positions < self.num_candidates if allowed is None else tf.gather(allowed, positions)
-        scores = tf.where(kept, self._rows.scores(queries, leaves), -math.inf)
-        return best_first(scores, tf.where(kept, positions, self.num_candidates), k)
+        n = self.num_candidates
+        counts = positions < n if allowed is None else tf.gather(allowed, positions)
+        scores = tf.where(counts, self._rows.scores(queries, leaves), -math.inf)
+        return best_first(scores, tf.where(counts, positions, n), k)
 
     def _score_roughly(
         self, queries: tf.Tensor, leaves: tf.Tensor, count: Count, allowed: tf.Tensor | None
     ) -> Answers:
-        """The best `count` rows of some leaves, in no order; position n for none."""
+        """Return the best `count` rows of some leaves, unordered; position n for none."""
         scores = self._rows.scores(queries, leaves)
         if allowed is not None:
-            kept = tf.gather(allowed, self._rows.positions(leaves))
-            scores = tf.where(kept, scores, -math.inf)
+            allows = tf.gather(allowed, self._rows.positions(leaves))
+            scores = tf.where(allows, scores, -math.inf)
         scores, columns = tf.math.top_k(scores, k=count, sorted=False)
         positions = self._rows.positions(leaves, columns)
         if allowed is not None:
-            kept = tf.gather(allowed, positions)
-            positions = tf.where(kept, positions, self.num_candidates)
+            allows = tf.gather(allowed, positions)
+            positions = tf.where(allows, positions, self.num_candidates)
         return scores, positions
 
 
 def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once: Count) -> Answers:
-    """Answers to a batch of queries, a few of them at once.
+    """Answer a batch of queries, a few at a time.
 
-    At 1M x 64 a batch of 64 at once takes a quarter longer. A single query has a graph of its
-    own, with products of matrices instead of batches of them, and does not pass through the
-    loop, which is a function to be called so that its ops cost a single query nothing.
+    At 1M x 64 a batch of 64 in one go takes a quarter longer. A single query has its own
+    graph with products of matrices instead of batches of them. The loop is a function that is
+    not inlined, so that its ops cost a single query nothing.
     """
     batch, dimension = tf.shape(queries)[0], queries.shape[1]
 
     def find_one() -> Answers:
-        # Known while tracing only: from `ensure_shape` or `reshape` TensorFlow's optimizer
-        # would conclude that every batch is of one query, and spoil the others.
-        one = tf.identity(queries)
-        one.set_shape([1, dimension])
-        return find(one)
+        # Set while tracing only: from `ensure_shape` or `reshape` TensorFlow's optimizer
+        # would conclude that every batch has one query, and break the others.
+        query = tf.identity(queries)
+        query.set_shape([1, dimension])
+        return find(query)
 
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def find_each(queries: tf.Tensor) -> Answers:
@@ -312,7 +313,7 @@ def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once:
 
 
 def _choose_leaves(num_candidates: int, num_leaves: int | None) -> tuple[int, int]:
-    """Leaves, and how many of them make a group: all where they are few.
+    """Return the number of leaves and the size of a group, which is all of them if they are few.
 
     Many small leaves need fewer rows for the same recall, until ranking them costs more.
     """
@@ -328,10 +329,10 @@ def _choose_leaves(num_candidates: int, num_leaves: int | None) -> tuple[int, in
     return num_leaves // _GROUP_SIZE * _GROUP_SIZE, _GROUP_SIZE
 
 
-def _choose_row_type(num_candidates: int, wanted: str) -> str:
-    """bfloat16 where the processor multiplies it; else it takes longer than float32."""
-    if wanted != "auto":
-        return wanted
+def _choose_row_type(num_candidates: int, row_type: str) -> str:
+    """Return bfloat16 if the processor multiplies it; otherwise float32 is faster."""
+    if row_type != "auto":
+        return row_type
     fast = num_candidates >= _PREFILTER_FROM and multiplies_bfloat16()
     return "bfloat16" if fast else "float32"
 
@@ -365,7 +366,7 @@ def _frozen(value: Any, name: str) -> tf.Variable:
 
 
 def _second_moments(candidate_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Matrix `[d, d]` of a sample; not covariances, for the mean counts in an inner product."""
+    """Return `[d, d]` second moments, not covariances: inner products include the mean."""
     step = max(1, len(candidate_embeddings) // _COVARIANCE_SAMPLE)
     sample = candidate_embeddings[::step].astype(np.float64)
     return np.asarray(sample.T @ sample / len(sample))
@@ -374,7 +375,7 @@ def _second_moments(candidate_embeddings: npt.NDArray[np.float32]) -> npt.NDArra
 def _directions(
     moments: npt.NDArray[np.float64], num_candidates: int, config: IvfConfig
 ) -> npt.NDArray[np.float32] | None:
-    """The leading directions `[d, p]` to score rows by, or None for all of them."""
+    """Return the leading directions `[d, p]` to score rows by, or None for all."""
     d = len(moments)
     if config.prefilter_dimensions is None and (num_candidates < _PREFILTER_FROM or d < 32):
         return None

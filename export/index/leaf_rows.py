@@ -1,4 +1,4 @@
-"""The rows of all leaves, of which a query scores whole leaves."""
+"""The rows of all leaves; a query scores whole leaves."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,17 @@ _LEAVES_AT_ONCE = 4096
 
 
 class LeafRows(tf.Module):
-    """Scores what leaves of one size hold.
+    """Scores the rows of equally large leaves.
 
     One gather copies a few leaves, each contiguous, and one product scores them. Variables
     are read before they are gathered from: gathering from a variable itself makes
-    TensorFlow copy the whole of it at each later read.
+    TensorFlow copy all of it at each later read.
 
     Attributes:
-        num_leaves: All of them.
-        width: Places of each leaf.
-        most_copies: So many places of a leaf may hold the same candidate's row at most.
-        vector_length: Of a row.
+        num_leaves: Number of leaves.
+        width: Places per leaf.
+        most_copies: Most places of a leaf that can hold the same candidate's row.
+        vector_length: Length of a row, w.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class LeafRows(tf.Module):
         row_type: str,
         transposed: bool,
     ) -> None:
-        """Lays rows out.
+        """Lay rows out by leaf.
 
-        Empty places get copies of their leaf's rows, so that nothing must be masked before
+        Empty places get copies of their leaf's rows, so that nothing needs a mask before
         the best are known: a copy is never better than its original, which comes first.
 
         Args:
-            rows: `[n, w]`; with int8 their magnitude does not count.
-            members: `[num_leaves, width]` positions; n where a place is empty, the last ones.
-            row_type: How they are kept.
-            transposed: Whether a leaf lies there as `[w, width]`, with float32 by a third
-                faster to multiply by, or as `[width, w]`.
+            rows: `[n, w]`; their magnitude does not matter with int8.
+            members: `[num_leaves, width]` positions; empty places come last and hold n.
+            row_type: Data type of the stored rows.
+            transposed: Whether a leaf is stored as `[w, width]`, which multiplies a third
+                faster with float32, or as `[width, w]`.
         """
         super().__init__()
         n = len(rows)
@@ -63,7 +63,7 @@ class LeafRows(tf.Module):
         self._members = tf.Variable(members, trainable=False, name="members")
 
     def scores(self, queries: tf.Tensor, leaves: tf.Tensor) -> tf.Tensor:
-        """Inner products with all rows of some leaves; an empty place gets its copy's.
+        """Return inner products with all rows of some leaves, copies in empty places included.
 
         Args:
             queries: Float32 `[batch, w]`.
@@ -74,7 +74,7 @@ class LeafRows(tf.Module):
         """
         count = leaves.shape[1] or tf.shape(leaves)[1]
         rows = tf.gather(tf.convert_to_tensor(self._rows), leaves)
-        # Processors of these years multiply bfloat16 as it is; casting first took longer.
+        # Recent processors multiply bfloat16 natively; casting first took longer.
         compute = tf.bfloat16 if rows.dtype == tf.bfloat16 else tf.float32
         rows, queries = tf.cast(rows, compute), tf.cast(queries, compute)
         if self._transposed:
@@ -85,11 +85,11 @@ class LeafRows(tf.Module):
         return tf.cast(tf.reshape(scores, [-1, count * self.width]), tf.float32)
 
     def positions(self, leaves: tf.Tensor, columns: tf.Tensor | None = None) -> tf.Tensor:
-        """Positions int32 of what is scored; n for an empty place.
+        """Return int32 positions of the scored candidates; n for an empty place.
 
         Args:
             leaves: Int32 `[batch, s]`.
-            columns: Int32 `[batch, c]` of the scores; None for all.
+            columns: Int32 `[batch, c]` columns of the scores, or None for all.
         """
         members = tf.convert_to_tensor(self._members)
         if columns is None:
@@ -100,15 +100,15 @@ class LeafRows(tf.Module):
         return tf.gather(tf.reshape(members, [-1]), moved * self.width + columns)
 
     def all_rows(self) -> tf.Tensor:
-        """All places `[num_leaves * width, w]`, where they are not transposed."""
+        """Return all places `[num_leaves * width, w]`, if they are not transposed."""
         return tf.reshape(self._rows, [-1, self.vector_length])
 
 
 def inner_products(queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Inner products `[batch, m]` of queries `[batch, w]` with rows `[batch, m, w]` of their own.
+    """Return inner products `[batch, m]` of queries `[batch, w]` with their rows `[batch, m, w]`.
 
-    Where there is one query at tracing time it is a product of two matrices, which takes a third
-    of the time of a batch with one product in it.
+    If tracing knows that there is one query, this is a product of two matrices, which takes a
+    third of the time of a batch with one product in it.
     """
     if queries.shape[0] == 1:
         return tf.matmul(queries, tf.reshape(rows, [-1, rows.shape[2]]), transpose_b=True)

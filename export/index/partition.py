@@ -1,4 +1,4 @@
-"""Partitions of candidates into leaves of one size, by k-means from the top down."""
+"""Partition candidates into equally large leaves, by k-means from the top down."""
 
 import math
 from dataclasses import dataclass
@@ -14,25 +14,26 @@ __all__ = ["ROOM", "Partition", "train_partition"]
 Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
-# So many times more places than candidates: with some room to choose, candidates find places in
-# leaves that suit them. 1.03 needs 6 % more rows for the same recall, 1.15 as many.
+# Places per candidate: spare places let candidates choose leaves that suit them. 1.03 needs 6 %
+# more rows for the same recall, 1.15 just as many.
 ROOM = 1.08
 _BRANCHES = 256
-_ROWS_AT_ONCE = 4096  # of a product with up to 256 centres: 4 MB
+_ROWS_AT_ONCE = 4096  # rows of a product with up to 256 centres: 4 MB
 _PLACES_AT_ONCE = 32_768
 _SEED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Leaves with the same number of places, most of them taken.
+    """Leaves with the same number of places, most of them occupied.
 
     Attributes:
-        members: Int32 `[num_leaves, width]` positions; n where a place is empty. A leaf's
-            empty places are its last, and no leaf is wholly empty.
+        members: Int32 `[num_leaves, width]` positions; n in an empty place. Empty places
+            come last, and no leaf is completely empty.
         centroids: Float32 `[num_leaves, d]`, the mean of each leaf.
-        group_size: So many leaves in a row are near each other; they divide num_leaves.
-        num_candidates: n.
+        group_size: Number of consecutive leaves that are near each other, a divisor of
+            num_leaves.
+        num_candidates: Size of the corpus, n.
     """
 
     members: npt.NDArray[np.int32]
@@ -41,11 +42,11 @@ class Partition:
     num_candidates: int
 
     def sizes(self) -> Positions:
-        """Candidates in each leaf, int64 `[num_leaves]`."""
+        """Return the number of candidates in each leaf, int64 `[num_leaves]`."""
         return np.asarray(np.sum(self.members < self.num_candidates, axis=1))
 
     def groups(self) -> "Partition":
-        """The groups of leaves, as leaves; their empty places are anywhere."""
+        """Return the groups of leaves as leaves; their empty places are anywhere."""
         count = len(self.members) // self.group_size
         weights = self.sizes().reshape(count, self.group_size, 1)
         centroids = self.centroids.reshape(count, self.group_size, -1)
@@ -58,14 +59,14 @@ class Partition:
         )
 
     def spreads(self, candidate_embeddings: Matrix, moments: npt.NDArray[np.float64]) -> Matrix:
-        """How far a leaf's scores lie from its centroid's, for queries of length 1.
+        """Return how far a leaf's scores lie from its centroid's, for queries of length 1.
 
-        The standard deviation, over the leaf's members and over directions distributed as
-        `moments` says, of the inner products with the difference from the centroid.
+        This is the standard deviation of the inner products with the difference from the
+        centroid, over the leaf's members and over directions distributed like `moments`.
 
         Args:
-            candidate_embeddings: `[n, d]` that the leaves divide.
-            moments: Second moments `[d, d]` of vectors like the queries.
+            candidate_embeddings: `[n, d]` embeddings of all candidates.
+            moments: Second moments `[d, d]` of vectors similar to the queries.
 
         Returns:
             Float32 `[num_leaves]`.
@@ -86,17 +87,17 @@ class Partition:
 def train_partition(
     candidate_embeddings: Matrix, num_leaves: int, config: IvfConfig, *, group_size: int = 0
 ) -> Partition:
-    """Divides candidates into `num_leaves` leaves of near neighbours, all with as many places.
+    """Divide candidates into equally large leaves of near neighbours.
 
-    k-means from the top down makes leaves of one size. Then each candidate goes to the best
-    leaf of its neighbourhood that has room: a fifth fewer leaves hold the same share of a
-    query's answers. A million candidates take some 20 seconds of one core.
+    k-means from the top down makes the leaves. Then each candidate moves to the best nearby
+    leaf that has room: afterwards a fifth fewer leaves hold the same share of a query's
+    answers. A million candidates take about 20 seconds of one core.
 
     Args:
-        candidate_embeddings: `[n, d]`; equal rows and zeros do no harm.
-        num_leaves: In 1..n, a multiple of `group_size`.
-        config: Says how long and on how many candidates to train.
-        group_size: Leaves of a group; 0 for one group of all.
+        candidate_embeddings: `[n, d]`; equal rows and zeros are fine.
+        num_leaves: Number of leaves, in 1..n, a multiple of `group_size`.
+        config: Iterations and sample size of the training.
+        group_size: Leaves per group; 0 for one group of all leaves.
     """
     n = len(candidate_embeddings)
     group_size = group_size or num_leaves
@@ -112,7 +113,7 @@ def train_partition(
     )
     centroids = leaf_means(candidate_embeddings, leaf_of, num_leaves)
     if group_size < num_leaves:
-        # Leaves have moved: groups of those that are near each other by now.
+        # Leaves have moved, so group those that are near each other now.
         regrouped = np.argsort(np.concatenate(_tree(centroids, num_leaves // group_size, config)))
         leaf_of, centroids = regrouped[leaf_of], centroids[np.argsort(regrouped)]
     sizes = np.bincount(leaf_of, minlength=num_leaves)
@@ -129,11 +130,11 @@ def train_partition(
 
 
 def _tree(rows: Matrix, num_leaves: int, config: IvfConfig) -> list[Positions]:
-    """At most `num_leaves` leaves with as many rows each, the last ones with fewer.
+    """Return at most `num_leaves` leaves with equally many rows; the last ones have fewer.
 
-    A node of the tree is divided by k-means into up to 256 branches. Each gets room for a
-    whole number of leaves, next to what k-means gives it, and rows that find no room go
-    where they are the least worse off.
+    k-means divides a node of the tree into up to 256 branches. Each gets room for a whole
+    number of leaves, close to its share of rows; rows without room move to the branch that
+    costs them least.
     """
     n = len(rows)
     width = -(-n // num_leaves)
@@ -153,7 +154,7 @@ def _tree(rows: Matrix, num_leaves: int, config: IvfConfig) -> list[Positions]:
 def _divide(
     rows: Matrix, leaves: int, width: int, config: IvfConfig, rng: np.random.Generator
 ) -> list[tuple[Positions, int]]:
-    """Branches of a node: which of its rows, and how many leaves they are to fill."""
+    """Return the branches of a node: positions of its rows and number of leaves to fill."""
     everything = np.arange(len(rows))
     if np.array_equal(rows, np.broadcast_to(rows[0], rows.shape)):
         return [(everything[i * width : (i + 1) * width], 1) for i in range(leaves)]
@@ -172,7 +173,7 @@ def _divide(
 
 
 def _k_means(rows: Matrix, branches: int, config: IvfConfig, rng: np.random.Generator) -> Matrix:
-    """Lloyd's algorithm on a sample; a centre that loses all its rows starts again at one."""
+    """Run Lloyd's algorithm on a sample; a centre without rows restarts at a random row."""
     sample = max(config.training_sample, branches)
     if sample < len(rows):
         rows = rows[rng.choice(len(rows), sample, replace=False)]
@@ -189,7 +190,7 @@ def _k_means(rows: Matrix, branches: int, config: IvfConfig, rng: np.random.Gene
 
 
 def _nearest(rows: Matrix, centres: Matrix, *, margins: bool = False) -> tuple[Positions, Matrix]:
-    """The nearest centre of each row, and on demand by how much the next is worse."""
+    """Return the nearest centre of each row and, on demand, the margin to the second one."""
     offsets = 0.5 * np.einsum("ij,ij->i", centres, centres)
     nearest = np.empty(len(rows), np.int64)
     margin = np.zeros(len(rows), np.float32)
@@ -204,7 +205,7 @@ def _nearest(rows: Matrix, centres: Matrix, *, margins: bool = False) -> tuple[P
 
 
 def _apportion(counts: Positions, leaves: int, width: int) -> Positions:
-    """Leaves for each branch, in proportion to its rows and never all to one branch."""
+    """Return leaves per branch, in proportion to its rows and never all for one branch."""
     shares = counts // width
     largest_remainders = np.argsort(-(counts % width), kind="stable")
     shares[largest_remainders[: leaves - int(np.sum(shares))]] += 1
@@ -215,7 +216,7 @@ def _apportion(counts: Positions, leaves: int, width: int) -> Positions:
 
 
 def _assign(rows: Matrix, centres: Matrix, room: Positions) -> Positions:
-    """The nearest branch with room for each row; who would lose most by moving comes first."""
+    """Return the nearest branch with room for each row; the largest margins come first."""
     branch_of = np.empty(len(rows), np.int64)
     left = np.arange(len(rows))
     room = room.copy()

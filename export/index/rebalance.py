@@ -1,4 +1,4 @@
-"""Moves candidates to better leaves, none of which may become too full or too empty."""
+"""Move candidates to better leaves without filling or emptying a leaf too much."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,11 @@ __all__ = ["leaf_means", "rebalanced"]
 Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
-_NEIGHBOURS = 32  # groups around its own in which a candidate looks for a leaf
-_WISHES = 8  # leaves that a candidate would go to, best first
+_NEIGHBOURS = 32  # nearest groups in which a candidate looks for a leaf
+_WISHES = 8  # leaves that a candidate may choose from, best first
 _ROWS_AT_ONCE = 4096
 _LEAVES_AT_ONCE = 4096
-_STAY = 1e-5  # of the mean squared length: a leaf must be nearer by this to be worth moving to
+_STAY = 1e-5  # share of the mean squared length by which a better leaf must be nearer
 
 
 def rebalanced(
@@ -23,21 +23,22 @@ def rebalanced(
     group_size: int,
     width: int,
 ) -> Positions:
-    """A better leaf for each candidate.
+    """Return a better leaf for each candidate.
 
-    Who would lose most by the next best leaf is served first. One pass: a second one moves
-    leaves away from their groups, and more groups must then be searched.
+    Candidates that would lose most with their next best leaf choose first. There is only one
+    pass: a second one moves leaves away from their groups, so that more groups must be
+    searched.
 
     Args:
         candidate_embeddings: `[n, d]`.
-        leaf_of: `[n]`, the leaf of each by now.
-        num_leaves: Some of them may still be empty.
-        group_size: Leaves of a group; group i has those from `i * group_size`.
-        width: Places of a leaf, together more than n.
+        leaf_of: `[n]`, current leaf of each candidate.
+        num_leaves: Number of leaves, some of which may be empty.
+        group_size: Leaves per group; group i starts at leaf `i * group_size`.
+        width: Places per leaf; all leaves together have more than n.
 
     Returns:
-        Int64 `[n]`. Each leaf has at most `width` candidates, and at least half as many where
-        that goes into n, but one at the least.
+        Int64 `[n]`. Each leaf has one to `width` candidates, and at least half of `width` if
+        there are enough candidates for that.
     """
     if num_leaves > 1:
         leaf_of = _move(candidate_embeddings, leaf_of, num_leaves, group_size, width)
@@ -47,13 +48,13 @@ def rebalanced(
 
 
 def leaf_means(candidate_embeddings: Matrix, leaf_of: Positions, num_leaves: int) -> Matrix:
-    """Centroids float32 `[num_leaves, d]`; 0 for a leaf without candidates."""
+    """Return float32 `[num_leaves, d]` centroids; 0 for a leaf without candidates."""
     sizes = np.bincount(leaf_of, minlength=num_leaves)
     filled = np.flatnonzero(sizes)
     starts = (np.cumsum(sizes) - sizes)[filled]
     means = np.zeros([num_leaves, candidate_embeddings.shape[1]], np.float32)
     order = np.argsort(leaf_of, kind="stable")
-    for at in range(0, len(filled), _LEAVES_AT_ONCE):  # rows of some leaves at once, not of all
+    for at in range(0, len(filled), _LEAVES_AT_ONCE):  # some leaves at a time, to limit memory
         leaves = filled[at : at + _LEAVES_AT_ONCE]
         first, last = starts[at], starts[at + len(leaves) - 1] + sizes[leaves[-1]]
         rows = candidate_embeddings[order[first:last]]
@@ -65,7 +66,7 @@ def leaf_means(candidate_embeddings: Matrix, leaf_of: Positions, num_leaves: int
 def _move(
     rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int, width: int
 ) -> Positions:
-    """Gives each row the first of its wishes that others need no more than it, else any nearby."""
+    """Give each row its first wish that no row with a larger margin takes, or a nearby leaf."""
     wishes, distances = _wishes(rows, leaf_of, num_leaves, group_size)
     margins = np.diff(distances, axis=1, append=distances[:, -1:])
     choice = np.zeros(len(rows), np.int64)
@@ -86,12 +87,12 @@ def _move(
         asking = refused[choice[refused] < wishes.shape[1]]
     room = width - np.bincount(moved, minlength=num_leaves + 1)[:num_leaves]
     waiting = np.flatnonzero(moved == num_leaves)
-    # In the order of leaves, for neighbours have neighbouring numbers.
+    # In the order of leaves, because neighbours have neighbouring numbers.
     waiting = waiting[np.argsort(leaf_of[waiting], kind="stable")]
     places = np.repeat(np.arange(num_leaves), room)
     nearby = np.searchsorted(places, leaf_of[waiting])
     ranks = np.arange(len(waiting))
-    # Strictly increasing, close to where each would like to be, and within the places.
+    # Strictly increasing, close to the current leaf, and within the places.
     nearby = np.maximum.accumulate(nearby - ranks) + ranks
     nearby = np.minimum(nearby, len(places) - len(waiting) + ranks)
     moved[waiting] = places[nearby]
@@ -101,10 +102,10 @@ def _move(
 def _wishes(
     rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int
 ) -> tuple[npt.NDArray[np.int32], Matrix]:
-    """The nearest leaves of each row, in its own and the nearest other groups.
+    """Return the nearest leaves of each row, in its own and the nearest other groups.
 
     Returns:
-        Leaves `[n, wishes]`, nearest first, and squared distances less the row's own square.
+        Leaves `[n, wishes]`, nearest first, and squared distances minus the row's square.
     """
     centroids = leaf_means(rows, leaf_of, num_leaves)
     empty = np.bincount(leaf_of, minlength=num_leaves) == 0
@@ -132,7 +133,7 @@ def _wishes(
 
 
 def _nearest_groups(centroids: Matrix) -> Positions:
-    """`[groups, neighbours]`, each group among its own neighbours."""
+    """Return the nearest groups `[groups, neighbours]` of each group, itself included."""
     squares = np.einsum("ij,ij->i", centroids, centroids)
     count = min(_NEIGHBOURS, len(centroids))
     nearest = np.empty([len(centroids), count], np.int64)
@@ -148,26 +149,26 @@ def _nearest_groups(centroids: Matrix) -> Positions:
 def _fill_up(
     rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int, least: int
 ) -> None:
-    """Brings to each leaf that has fewer than `least` rows the nearest that others can spare."""
+    """Bring the nearest rows that other leaves can spare to leaves with fewer than `least`."""
     sizes = np.bincount(leaf_of, minlength=num_leaves)
     if np.min(sizes) >= least:
         return
     centroids = leaf_means(rows, leaf_of, num_leaves)
-    order = np.argsort(leaf_of, kind="stable")  # by group, too, and so it stays
+    order = np.argsort(leaf_of, kind="stable")  # also by group, which no move changes
     starts = np.searchsorted(leaf_of[order], np.arange(0, num_leaves + 1, group_size))
     for leaf in np.flatnonzero(sizes < least).tolist():
         group = leaf // group_size
         near = order[starts[group] : starts[group + 1]]
         far = np.linalg.norm(rows[near] - centroids[leaf], axis=1)
         _bring(leaf, near[np.argsort(far, kind="stable")], leaf_of, sizes, least)
-    for leaf in np.flatnonzero(sizes < least).tolist():  # all of its group is as empty
+    for leaf in np.flatnonzero(sizes < least).tolist():  # its whole group is as empty
         _bring(leaf, np.flatnonzero(sizes[leaf_of] > least), leaf_of, sizes, least)
 
 
 def _bring(
     leaf: int, candidates: Positions, leaf_of: Positions, sizes: Positions, least: int
 ) -> None:
-    """Moves the first of the candidates whose leaf can spare them, until there are enough."""
+    """Move candidates whose leaf can spare them, in order, until the leaf has `least`."""
     for row in candidates:
         if sizes[leaf] >= least:
             break

@@ -1,8 +1,7 @@
-"""Searches without excluded and filtered-out candidates, exact for any index.
+"""Search without excluded or filtered-out candidates, with any index.
 
-"Exact" is about the restriction: what it rules out never appears, and a row is short
-only where fewer than k candidates remain. Among those that remain an approximate index
-stays approximate.
+The restriction is exact: no excluded candidate appears, and a row is short only if fewer
+than k candidates remain. Among those an approximate index stays approximate.
 """
 
 import math
@@ -12,21 +11,21 @@ from shortlist.export.index.base import CandidateIndex, best_first
 
 __all__ = ["search_excluding", "search_filtered"]
 
-# Up to so many remaining candidates are scored one by one: at 64 dimensions that takes
-# a few milliseconds, and an approximate index that meets few of them finds few.
+# Up to this many remaining candidates are all scored: at 64 dimensions that takes a few
+# milliseconds, and an approximate index would find few of them.
 _SCORE_ALL_UP_TO = 20_000
 
 
 def search_excluding(
     index: CandidateIndex, query_embeddings: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best candidates of each query that its row does not exclude.
+    """Return the best candidates of each query that its row does not exclude.
 
     Args:
-        index: Any index over n candidates.
+        index: Index over n candidates.
         query_embeddings: Float32 `[batch, d]`.
-        k: In 1..n.
-        excluded: Int32 `[batch, e]` positions; n stands for none.
+        k: Answers per query, in 1..n.
+        excluded: Int32 `[batch, e]` positions; n excludes nothing.
 
     Returns:
         As `CandidateIndex.search`: short rows end in score -inf and position n.
@@ -51,13 +50,13 @@ def search_filtered(
     excluded: tf.Tensor,
     allowed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `search_excluding`, among the candidates that a filter allows.
+    """Return the best candidates that a filter allows, otherwise as `search_excluding`.
 
     Args:
-        index: Any index over n candidates.
+        index: Index over n candidates.
         query_embeddings: Float32 `[batch, d]`.
-        k: In 1..n.
-        excluded: Int32 `[batch, e]` positions; n stands for none.
+        k: Answers per query, in 1..n.
+        excluded: Int32 `[batch, e]` positions; n excludes nothing.
         allowed: Bool `[n]`, the same for the whole batch.
     """
     remaining = tf.cast(tf.where(allowed)[:, 0], tf.int32)
@@ -76,7 +75,7 @@ def search_filtered(
 
 
 def _over_fetch(index: CandidateIndex, k: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
-    """As many answers as leave k of them whatever the exclusions hit."""
+    """Return how many answers to fetch so that k remain after any exclusions."""
     excluding = tf.reduce_sum(tf.cast(excluded < index.num_candidates, tf.int32), axis=1)
     most = tf.reduce_max(tf.concat([[0], excluding], axis=0))
     return tf.minimum(k + most, index.num_candidates)
@@ -89,14 +88,14 @@ def _drop(
     excluded: tf.Tensor,
     k: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes excluded positions out of each row and cuts or pads it to k."""
+    """Remove excluded positions from each row and cut or pad it to k."""
     padding = [[0, 0], [0, tf.maximum(k - tf.shape(scores)[1], 0)]]
     scores = tf.pad(scores, padding, constant_values=-math.inf)
     positions = tf.pad(positions, padding, constant_values=index.num_candidates)
-    # One column more, so that there is always one to look up; n excludes nobody.
+    # An extra column, so that there is always one to look up; n excludes nothing.
     ordered = tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=index.num_candidates))
-    found = tf.gather(ordered, tf.searchsorted(ordered, positions), batch_dims=1)
-    gone = tf.logical_or(found == positions, positions == index.num_candidates)
+    nearest = tf.gather(ordered, tf.searchsorted(ordered, positions), batch_dims=1)
+    gone = tf.logical_or(nearest == positions, positions == index.num_candidates)
     scores = tf.where(gone, -math.inf, scores)
     positions = tf.where(gone, index.num_candidates, positions)
     return best_first(scores, positions, k)
@@ -109,7 +108,7 @@ def _score_each(
     remaining: tf.Tensor,
     excluded: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores all candidates at ascending positions `remaining`, and no other."""
+    """Score all candidates at ascending positions `remaining`, and no others."""
     rows = index.embeddings(remaining)
     scores = tf.matmul(query_embeddings, rows, transpose_b=True)
     fetch = tf.minimum(_over_fetch(index, k, excluded), tf.size(remaining))

@@ -1,4 +1,4 @@
-"""ScaNN, through its TensorFlow ops."""
+"""ScaNN with its TensorFlow ops."""
 
 import logging
 import math
@@ -33,9 +33,9 @@ _STDERR = 2
 
 
 class ScannIndex(CandidateIndex):
-    """Partitions, asymmetric hashing and reordering, as far as the corpus needs them.
+    """Partitions, hashes and reorders candidates if the corpus is large enough for it.
 
-    Built by ScaNN's builder, as TFRS's layer does, but that layer always partitions and
+    ScaNN's builder makes it, as in TFRS's layer. But that layer always partitions and
     hashes, which on a small corpus is slower than brute force and loses recall.
     """
 
@@ -53,8 +53,8 @@ class ScannIndex(CandidateIndex):
         self.num_candidates, self.dimension = candidate_embeddings.shape
         layout = _choose(self.num_candidates, config)
         self._layout = layout
-        # The resource's name must be one per index: left to TensorFlow, each signature
-        # would build a searcher of its own, and two versions might share one.
+        # Each index needs its own resource name: with TensorFlow's default each signature
+        # would build its own searcher, and two versions might share one.
         self._shared_name = f"scann-{uuid.uuid4()}"
         with _quiet_native_log():
             searcher = _build(candidate_embeddings, layout, f"build-{self._shared_name}")
@@ -68,7 +68,7 @@ class ScannIndex(CandidateIndex):
         )
 
     def set_effort(self, effort: Effort) -> None:
-        """See `CandidateIndex.set_effort`."""
+        """Change the effort of `search`."""
         leaves, layout = self._layout.num_leaves, self._layout
         self.effort = Effort(
             num_leaves_to_search=(
@@ -81,7 +81,7 @@ class ScannIndex(CandidateIndex):
         self.exact = layout.scores_exactly and self.effort.num_leaves_to_search == leaves
 
     def efforts(self) -> list[Effort]:
-        """See `CandidateIndex.efforts`."""
+        """Return the efforts worth trying, lowest first."""
         num_leaves = self._layout.num_leaves
         leaves: list[int | None] = [None]
         if num_leaves is not None:
@@ -97,7 +97,7 @@ class ScannIndex(CandidateIndex):
     def search(
         self, query_embeddings: tf.Tensor, k: int | tf.Tensor, effort: Effort | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search`."""
+        """Return the best candidates of each query."""
         k = tf.convert_to_tensor(k, tf.int32)
         n = self.num_candidates
 
@@ -106,11 +106,11 @@ class ScannIndex(CandidateIndex):
             return count, *best_first(scores, positions, count)
 
         def cut_in_a_tie(count: tf.Tensor, scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-            """Whether a candidate that was left off may equal the k-th answer."""
+            """Return whether a candidate beyond `count` may equal the k-th answer."""
             tied = tf.logical_and(scores[:, k - 1] == scores[:, -1], positions[:, -1] < n)
             return tf.logical_and(count < n, tf.reduce_any(tied))
 
-        # Of equal scores ScaNN keeps any; a few answers more mostly show the whole tie.
+        # ScaNN keeps any of equal scores; a few more answers usually show the whole tie.
         results = tf.while_loop(
             cut_in_a_tie,
             lambda count, scores, positions: fetch(tf.minimum(4 * count, n)),
@@ -126,7 +126,7 @@ class ScannIndex(CandidateIndex):
     def search_allowed(
         self, query_embeddings: tf.Tensor, k: tf.Tensor, allowed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `CandidateIndex.search_allowed`; searches the more, the fewer are allowed."""
+        """Return the best allowed candidates; the fewer are allowed, the more it searches."""
         n = self.num_candidates
         factor = tf.cast(n / tf.maximum(tf.math.count_nonzero(allowed), 1), tf.float32)
         fetch = tf.cast(tf.math.ceil(tf.cast(k, tf.float32) * factor * 1.25), tf.int32) + 16
@@ -137,22 +137,22 @@ class ScannIndex(CandidateIndex):
             num_reordering_candidates=None if reordered is None else _times(reordered, factor),
         )
         scores, positions = self._search(query_embeddings, fetch, effort)
-        kept = tf.gather(tf.pad(allowed, [[0, 1]]), positions)
-        scores = tf.where(kept, scores, -math.inf)
-        return best_first(scores, tf.where(kept, positions, n), k)
+        allows = tf.gather(tf.pad(allowed, [[0, 1]]), positions)
+        scores = tf.where(allows, scores, -math.inf)
+        return best_first(scores, tf.where(allows, positions, n), k)
 
     def embeddings(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `CandidateIndex.embeddings`; ScaNN keeps them for reordering."""
-        # Read first: gathering from the variable itself would make every later search copy it.
+        """Return the embeddings of some candidates, which ScaNN keeps for reordering."""
+        # Read first: gathering from the variable itself makes every later search copy it.
         rows = tf.gather(self._state.dataset.read_value(), positions)
         return tf.ensure_shape(rows, [None, self.dimension])
 
     def release(self) -> None:
-        """See `CandidateIndex.release`: a searcher lives as long as TensorFlow does."""
+        """Destroy the searcher, which otherwise lives as long as TensorFlow."""
         tf.raw_ops.DestroyResourceOp(resource=self._handle(), ignore_lookup_error=True)
 
     def parameters(self) -> dict[str, Any]:
-        """See `CandidateIndex.parameters`."""
+        """Return the parameters in effect."""
         return {
             "scoring": "brute_force" if self._layout.scores_exactly else "asymmetric_hashing",
             "num_leaves": self._layout.num_leaves,
@@ -162,7 +162,7 @@ class ScannIndex(CandidateIndex):
     def _search(
         self, query_embeddings: tf.Tensor, k: tf.Tensor, effort: Effort
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Answers in ScaNN's order, padded to k."""
+        """Return answers in ScaNN's order, padded to k."""
         leaves, reordered = effort
         positions, scores = scann_ops.scann_search_batched(
             self._handle(),
@@ -172,7 +172,7 @@ class ScannIndex(CandidateIndex):
             -1 if leaves is None else tf.minimum(leaves, self._layout.num_leaves or 1),
             True,
         )
-        # ScaNN fills short rows with NaN, and leaves off the columns that no row fills.
+        # ScaNN fills short rows with NaN and drops columns that no row fills.
         missing = tf.math.is_nan(scores)
         scores = tf.where(missing, -math.inf, scores)
         positions = tf.where(missing, self.num_candidates, positions)
@@ -203,7 +203,7 @@ def _times(count: int, factor: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """What is built; None where it is left out."""
+    """Structure of a searcher; None for a part that it does not have."""
 
     num_leaves: int | None
     num_leaves_to_search: int | None
@@ -211,12 +211,12 @@ class _Layout:
 
     @property
     def scores_exactly(self) -> bool:
-        """Whether candidates are scored by brute force, not by hashing and reordering."""
+        """Whether candidates are scored by brute force instead of hashing and reordering."""
         return self.num_reordering_candidates is None
 
 
 def _choose(num_candidates: int, config: ScannConfig) -> _Layout:
-    """Parameters for a corpus, those of the configuration first."""
+    """Return the structure for a corpus; the configuration takes precedence."""
     leaves = searched = reordered = None
     if config.num_leaves is not None or num_candidates >= _TREE_FROM:
         leaves = min(config.num_leaves or round(math.sqrt(num_candidates)), num_candidates)

@@ -1,4 +1,4 @@
-"""Chooses how hard an index tries: the least effort that reaches a recall."""
+"""Choose the search effort of an index: the fastest that reaches a recall."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -31,26 +31,26 @@ log = logging.getLogger(__name__)
 _TIMED_QUERIES = 40
 _QUERIES_PER_BATCH = 64
 _SCORES_PER_BATCH = 32_000_000  # float32, 128 MB
-_ENOUGH = 0.995  # recall beyond which more leaves teach nothing
-# Where recall gains less than this in so many steps, reordering is the limit, not leaves.
+_ENOUGH = 0.995  # recall beyond which more leaves show nothing new
+# If recall gains less than this in this many steps, reordering is the limit, not leaves.
 _LEAST_GAIN, _PATIENCE = 0.002, 3
-# Leaves between a point that misses and one that reaches: halved so often, or until this close.
+# Bisection of leaves between a point that misses and one that reaches: steps, and relative gap.
 _REFINEMENTS, _CLOSE = 4, 0.04
-# Times as slow as the fastest, a point may yet be faster: times are noisy.
+# A point this many times slower than the fastest may still be the fastest: times are noisy.
 _MAYBE_FASTEST = 1.2
 _FINAL_TURNS = Turns(count=60, block=12, untimed=2, seconds=3.0, least=6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecallPoint:
-    """What one effort gives.
+    """Recall and latency of one effort.
 
     Attributes:
-        num_leaves_to_search: See `Effort`.
-        num_reordering_candidates: See `Effort`.
+        num_leaves_to_search: Leaves per query.
+        num_reordering_candidates: Best candidates by rough scores, which are scored exactly.
         recall: Recall@k.
-        latency_ms: Time of one query in this process; the tenth percentile, for it is the
-            one that other work on the machine disturbs least.
+        latency_ms: Time of one query in this process; the tenth percentile, which other
+            work on the machine disturbs least.
     """
 
     num_leaves_to_search: int | None
@@ -60,20 +60,20 @@ class RecallPoint:
 
     @property
     def effort(self) -> Effort:
-        """The effort that gives it."""
+        """The effort that was measured."""
         return Effort(self.num_leaves_to_search, self.num_reordering_candidates)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecallReport:
-    """Recall against latency of one index, and the point that was chosen.
+    """Recall against latency of one index, and the chosen point.
 
     Attributes:
-        k: Of recall@k.
-        num_queries: Query-tower outputs it was measured on.
-        target: Recall asked for, or None where the configured effort was kept.
-        chosen: The effort in effect.
-        curve: Everything that was tried.
+        k: Cut-off of recall@k.
+        num_queries: Query-tower outputs that it was measured with.
+        target: Requested recall, or None if the configured effort was kept.
+        chosen: Point of the effort in effect.
+        curve: All measured points.
     """
 
     k: int
@@ -83,17 +83,17 @@ class RecallReport:
     curve: tuple[RecallPoint, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """In values that JSON knows."""
+        """Return the report as JSON values."""
         return {**asdict(self), "curve": [asdict(point) for point in self.curve]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """What was tried, and what is best of it.
+    """Measured points, and the best of them.
 
     Attributes:
-        curve: Everything that was tried.
-        chosen: The fastest that reaches a target, by target; one out of reach is missing.
+        curve: All measured points.
+        chosen: Fastest point by target recall; targets out of reach are missing.
     """
 
     curve: tuple[RecallPoint, ...]
@@ -107,13 +107,13 @@ def tune(
     *,
     target: float | None,
 ) -> RecallReport:
-    """Sets the index's effort to the fastest that reaches `target`.
+    """Set the index's effort to the fastest that reaches `target`.
 
     Args:
-        index: Its effort is changed, unless `target` is None.
+        index: Index to change, unless `target` is None.
         query_embeddings: `[num_queries, d]` real outputs of the query tower.
         exact: `[num_queries, k]` positions of the exact answers.
-        target: Recall@k wanted, or None to measure the effort the index has.
+        target: Recall@k to reach, or None to measure the current effort only.
 
     Raises:
         ValueError: No effort reaches the target.
@@ -123,22 +123,18 @@ def tune(
         chosen = _Trial(index, query_embeddings, exact).measure(index.effort)
         curve: tuple[RecallPoint, ...] = (chosen,)
     else:
-        found = explore(index, query_embeddings, exact, [target])
-        curve = found.curve
-        if target not in found.chosen:
+        exploration = explore(index, query_embeddings, exact, [target])
+        curve = exploration.curve
+        if target not in exploration.chosen:
             best = max(point.recall for point in curve)
             raise ValueError(
                 f"index {index.index_name} reaches recall@{k} {best:.3f} at most, below the "
-                f"target {target}; ask for less with --recall, or publish another index"
+                f"target {target}; lower --recall, or publish another index"
             )
-        chosen = found.chosen[target]
+        chosen = exploration.chosen[target]
         index.set_effort(chosen.effort)
     return RecallReport(
-        k=k,
-        num_queries=len(query_embeddings),
-        target=target,
-        chosen=chosen,
-        curve=curve,
+        k=k, num_queries=len(query_embeddings), target=target, chosen=chosen, curve=curve
     )
 
 
@@ -148,38 +144,40 @@ def explore(
     exact: npt.NDArray[np.int64],
     targets: Sequence[float],
 ) -> Exploration:
-    """Measures the efforts that are worth trying, and chooses one for each target.
+    """Measure the efforts worth trying, and choose one for each target.
 
     The index's own efforts come first. Between the last that misses a target and the first
-    that reaches it, numbers of leaves are halved until they are close; the best of each
-    number of reordering candidates are timed once more, in turns.
+    that reaches it, the number of leaves is bisected; the best for each number of reordering
+    candidates are timed again, in turns.
 
     Args:
-        index: Its effort stays as it is.
+        index: Index to measure; its effort does not change.
         query_embeddings: `[num_queries, d]`.
         exact: `[num_queries, k]` positions of the exact answers.
-        targets: Values of recall@k wanted; none to measure only.
+        targets: Values of recall@k to reach; empty to measure only.
     """
     trial = _Trial(index, query_embeddings, exact)
     points = _measure_all(trial, index.efforts())
     for target in targets:
         points += _refined(trial, points, target)
     finalists = {target: _finalists(points, target) for target in targets}
-    efforts = {point.effort for some in finalists.values() if len(some) > 1 for point in some}
+    rivals = [reaching for reaching in finalists.values() if len(reaching) > 1]
+    efforts = {point.effort for reaching in rivals for point in reaching}
     latencies = trial.time(sorted(efforts, key=lambda effort: [part or 0 for part in effort]))
     points = [_with_latency(point, latencies) for point in points]
     chosen = {
         target: min(
-            (_with_latency(point, latencies) for point in some), key=lambda point: point.latency_ms
+            (_with_latency(point, latencies) for point in reaching),
+            key=lambda point: point.latency_ms,
         )
-        for target, some in finalists.items()
-        if some
+        for target, reaching in finalists.items()
+        if reaching
     }
     return Exploration(curve=tuple(points), chosen=chosen)
 
 
 class _Trial:
-    """An index on trial, with queries whose exact answers are known."""
+    """An index with queries whose exact answers are known."""
 
     def __init__(
         self,
@@ -193,22 +191,22 @@ class _Trial:
         self._num_timed = min(_TIMED_QUERIES, len(query_embeddings))
 
     def measure(self, effort: Effort) -> RecallPoint:
-        """Recall and latency of one effort."""
+        """Measure recall and latency of one effort."""
         parts = -(-len(self._queries) // _QUERIES_PER_BATCH)
-        found = [self._search(part, effort) for part in np.array_split(self._queries, parts)]
+        answers = [self._search(part, effort) for part in np.array_split(self._queries, parts)]
         turns = Turns(
             count=self._num_timed, block=self._num_timed, untimed=0, seconds=5.0, least=10
         )
         point = RecallPoint(
             **effort._asdict(),
-            recall=round(recall_at_k(np.concatenate(found), self._exact), 4),
+            recall=round(recall_at_k(np.concatenate(answers), self._exact), 4),
             latency_ms=self._latencies([effort], turns)[effort],
         )
         log.info("%s: %s", self._name, point)
         return point
 
     def time(self, efforts: Sequence[Effort]) -> dict[Effort, float]:
-        """Latency of each effort, timed in turns."""
+        """Return the latency of each effort, timed in turns."""
         return self._latencies(efforts, _FINAL_TURNS)
 
     def _latencies(self, efforts: Sequence[Effort], turns: Turns) -> dict[Effort, float]:
@@ -221,13 +219,13 @@ class _Trial:
 
         times = time_in_turns({effort: search_with(effort) for effort in efforts}, turns)
         return {
-            effort: round(float(np.percentile(one.elapsed_ms, 10)), 4)
-            for effort, one in times.items()
+            effort: round(float(np.percentile(timed.elapsed_ms, 10)), 4)
+            for effort, timed in times.items()
         }
 
 
 def _measure_all(trial: _Trial, efforts: Sequence[Effort]) -> list[RecallPoint]:
-    """Of efforts from little to much; with as many reordering candidates only while it helps."""
+    """Measure efforts, lowest first; skip those that only add leaves which no longer help."""
     points: list[RecallPoint] = []
     recalls: dict[int | None, list[float]] = {}
     enough: set[int | None] = set()
@@ -245,13 +243,13 @@ def _measure_all(trial: _Trial, efforts: Sequence[Effort]) -> list[RecallPoint]:
 
 
 def _refined(trial: _Trial, points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
-    """Points between the last that misses the target and the first that reaches it."""
+    """Return points between the last that misses the target and the first that reaches it."""
     refined: list[RecallPoint] = []
     reaching = _fewest_leaves(points, target)
     fastest = min((point.latency_ms for point in reaching), default=0.0)
     for high in sorted(reaching, key=lambda point: point.latency_ms):
         low = _next_below(points, high)
-        # Whatever lies between takes longer than the one that misses, but for noise.
+        # Except for noise, any point between takes longer than the one that misses.
         if low is None or low.latency_ms > _MAYBE_FASTEST * fastest:
             continue
         for _ in range(_REFINEMENTS):
@@ -267,7 +265,7 @@ def _refined(trial: _Trial, points: Sequence[RecallPoint], target: float) -> lis
 
 
 def _fewest_leaves(points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
-    """Of each number of reordering candidates, the point that reaches the target by least."""
+    """Return the first point that reaches the target, per number of reordering candidates."""
     fewest: dict[int | None, RecallPoint] = {}
     for point in sorted(points, key=lambda point: point.num_leaves_to_search or 0):
         if point.recall >= target:
@@ -276,7 +274,7 @@ def _fewest_leaves(points: Sequence[RecallPoint], target: float) -> list[RecallP
 
 
 def _next_below(points: Sequence[RecallPoint], high: RecallPoint) -> RecallPoint | None:
-    """The point with the most leaves below, and as many reordering candidates."""
+    """Return the nearest point with fewer leaves and as many reordering candidates."""
     leaves = high.num_leaves_to_search
     below = [
         point
@@ -290,9 +288,9 @@ def _next_below(points: Sequence[RecallPoint], high: RecallPoint) -> RecallPoint
 
 
 def _finalists(points: Sequence[RecallPoint], target: float) -> list[RecallPoint]:
-    """Those that reach the target and may be the fastest.
+    """Return points that reach the target and may be the fastest.
 
-    With as many reordering candidates more leaves are more work, whatever noise says.
+    With equally many reordering candidates, more leaves are always more work.
     """
     reaching = _fewest_leaves(points, target)
     fastest = min((point.latency_ms for point in reaching), default=0.0)
@@ -308,7 +306,7 @@ def exact_positions(
     candidate_embeddings: npt.NDArray[np.float32],
     k: int,
 ) -> npt.NDArray[np.int64]:
-    """Positions `[num_queries, k]` of the best candidates, by brute force."""
+    """Return positions `[num_queries, k]` of the best candidates, by brute force."""
     k = min(k, len(candidate_embeddings))
     batch = max(1, _SCORES_PER_BATCH // len(candidate_embeddings))
     parts = []
@@ -318,18 +316,18 @@ def exact_positions(
     return np.concatenate(parts).astype(np.int64)
 
 
-def recall_at_k(found: npt.NDArray[Any], exact: npt.NDArray[Any]) -> float:
-    """Share of the exact top k that `found` holds too, mean over queries.
+def recall_at_k(answers: npt.NDArray[Any], exact: npt.NDArray[Any]) -> float:
+    """Return the share of the exact top k that `answers` also holds, mean over queries.
 
     Args:
-        found: Positions `[num_queries, k]`.
+        answers: Positions `[num_queries, k]`.
         exact: Positions `[num_queries, k]` from brute force.
     """
-    return float(np.mean(np.any(found[:, None, :] == exact[:, :, None], axis=2)))
+    return float(np.mean(np.any(answers[:, None, :] == exact[:, :, None], axis=2)))
 
 
 def traced_search(index: CandidateIndex, k: int) -> Search:
-    """Search for positions `[batch, k]` that takes the effort as tensors: traced only once."""
+    """Return a search for positions `[batch, k]`, traced once for all efforts."""
 
     @tf.function(
         input_signature=[
@@ -349,9 +347,9 @@ def traced_search(index: CandidateIndex, k: int) -> Search:
 
     def call(queries: npt.NDArray[np.float32], effort: Effort) -> npt.NDArray[np.int32]:
         leaves = effort.num_leaves_to_search or 0
-        found: npt.NDArray[np.int32] = search(
+        positions: npt.NDArray[np.int32] = search(
             queries, leaves, effort.num_reordering_candidates or 0
         ).numpy()
-        return found
+        return positions
 
     return call

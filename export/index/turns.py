@@ -1,4 +1,4 @@
-"""Times several things in turns, so that other work on the machine meets all of them alike."""
+"""Time several calls in turns, so that other work on the machine affects all equally."""
 
 import math
 import time
@@ -10,20 +10,20 @@ __all__ = ["Times", "Turns", "time_in_turns"]
 
 Name = TypeVar("Name")
 
-_LEAST_TIMED = 3  # calls of a block, however slow they are
+_LEAST_TIMED = 3  # calls per block, even if they are slow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """How often and for how long each is called.
+    """Number and duration of the calls of each contender.
 
     Attributes:
-        count: Timed calls of each.
-        block: Calls in a row before it is the next one's turn.
-        untimed: The first so many of a block, which bring its data back into the caches.
-        block_seconds: A block ends after so long, too, once some of it are timed.
-        seconds: After so many of its own, one gets no more turns.
-        least: Timed calls that it makes in any case.
+        count: Timed calls per contender.
+        block: Consecutive calls before the next contender's turn.
+        untimed: First calls of a block, which bring its data back into the caches.
+        block_seconds: Longest block, once some of its calls are timed.
+        seconds: Time after which a contender gets no more turns.
+        least: Timed calls that a contender makes in any case.
     """
 
     count: int
@@ -45,8 +45,8 @@ class Times:
     """Milliseconds of each timed call, in order.
 
     Attributes:
-        elapsed_ms: By the clock.
-        cpu_ms: Of this process on all cores, which bears other work beside it.
+        elapsed_ms: Wall-clock time.
+        cpu_ms: Time of this process on all cores, which other processes disturb less.
     """
 
     elapsed_ms: tuple[float, ...]
@@ -54,16 +54,16 @@ class Times:
 
 
 def time_in_turns(calls: Mapping[Name, Callable[[int], object]], turns: Turns) -> dict[Name, Times]:
-    """Calls each for a block, then the next, again and again until all have been called enough.
+    """Call each contender for a block, then the next, until all have been called enough.
 
-    Every other round goes backwards, so that none always follows the same one.
+    Every other round goes backwards, so that no contender always follows the same one.
 
     Args:
-        calls: What to time, by any name. Each is given 0, 1, 2 and so on.
-        turns: How often.
+        calls: Contenders by name, called with 0, 1, 2 and so on.
+        turns: Number and duration of the calls.
 
     Returns:
-        The times by name.
+        Times by name.
     """
     contenders = {name: _Contender(call) for name, call in calls.items()}
     waiting = list(contenders.values())
@@ -72,14 +72,12 @@ def time_in_turns(calls: Mapping[Name, Callable[[int], object]], turns: Turns) -
             contender.take_turn(turns)
         waiting = [contender for contender in reversed(waiting) if not contender.done(turns)]
     return {
-        name: Times(elapsed_ms=tuple(one.elapsed_ms), cpu_ms=tuple(one.cpu_ms))
-        for name, one in contenders.items()
+        name: Times(elapsed_ms=tuple(contender.elapsed_ms), cpu_ms=tuple(contender.cpu_ms))
+        for name, contender in contenders.items()
     }
 
 
 class _Contender:
-    """One that is timed."""
-
     def __init__(self, call: Callable[[int], object]) -> None:
         self._call = call
         self._calls = 0

@@ -1,4 +1,4 @@
-"""Every index against NumPy."""
+"""Every index answers as NumPy does."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_index_that_searches_everything_equals_numpy(
 
 
 @pytest.mark.parametrize(("name", "config"), EXACT)
-def test_equal_scores_go_by_position(name: str, config: IndexConfig) -> None:
+def test_equal_scores_are_ordered_by_position(name: str, config: IndexConfig) -> None:
     # Small whole numbers multiply without rounding, so equal means equal everywhere.
     rng = np.random.default_rng(3)
     candidates = rng.integers(-1, 2, (60, 3)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_empty_batch_has_no_rows(
         ("ivf", IvfConfig(num_leaves=40, num_leaves_to_search=3, row_type="bfloat16")),
     ],
 )
-def test_approximate_answers_hold_no_nan_and_no_candidate_twice(
+def test_approximate_answers_have_no_nan_and_no_repeated_candidate(
     name: str, config: IndexConfig, vectors: tuple[Matrix, Matrix]
 ) -> None:
     queries, candidates = vectors
@@ -98,10 +98,10 @@ def test_approximate_answers_hold_no_nan_and_no_candidate_twice(
     assert not index.exact
     assert not np.isnan(scores.numpy()).any()
     for row_scores, row in zip(scores.numpy(), positions.numpy(), strict=True):
-        found = row[row < 400]
-        assert len(set(found)) == len(found)
-        assert (row[len(found) :] == 400).all()
-        assert np.isneginf(row_scores[len(found) :]).all()
+        answers = row[row < 400]
+        assert len(set(answers)) == len(answers)
+        assert (row[len(answers) :] == 400).all()
+        assert np.isneginf(row_scores[len(answers) :]).all()
 
 
 def test_reordered_scores_are_exact(vectors: tuple[Matrix, Matrix]) -> None:
@@ -155,8 +155,8 @@ def test_approximate_index_finds_most_of_the_best(name: str, config: IndexConfig
     queries = (centers[rng.integers(0, 30, 50)] + rng.standard_normal((50, 16))).astype("f4")
     _, positions = build(name, candidates, config).search(tf.constant(queries), 10)
     expected = oracle(queries, candidates, 10)[1]
-    found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
-    assert np.mean(found) >= 0.9
+    recalls = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
+    assert np.mean(recalls) >= 0.9
 
 
 MANY_LEAVES = IvfConfig(num_leaves=2500, num_leaves_to_search=60, prefilter_dimensions=4)
@@ -183,13 +183,13 @@ def test_few_of_many_leaves_hold_most_of_the_best(
     queries, candidates = many
     _, positions = many_leaves.search(tf.constant(queries), 10)
     expected = oracle(queries, candidates, 10)[1]
-    found = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
-    assert np.mean(found) >= 0.85
+    recalls = [len(set(a) & set(b)) / 10 for a, b in zip(positions.numpy(), expected, strict=True)]
+    assert np.mean(recalls) >= 0.85
 
 
 @pytest.mark.parametrize("k", [1, 5003])
 def test_query_of_zeros_finds_k_candidates(k: int, many_leaves: CandidateIndex) -> None:
-    """Nothing ranks leaves then, and none of the empty places may pass for a candidate."""
+    """No score ranks the leaves, and no empty place may count as a candidate."""
     scores, positions = many_leaves.search(tf.zeros([2, 8]), k)
     assert (scores.numpy() == 0).all()
     for row in positions.numpy():
@@ -200,7 +200,7 @@ def test_query_of_zeros_finds_k_candidates(k: int, many_leaves: CandidateIndex) 
 def test_optimized_graph_answers_batches_as_single_queries(
     many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
 ) -> None:
-    """A single query has a graph of its own, whose shapes must not spread to the other."""
+    """A single query has its own graph, whose shapes must not spread to the other."""
     queries = many[0]
 
     @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32)])
@@ -214,7 +214,7 @@ def test_optimized_graph_answers_batches_as_single_queries(
 
 @pytest.mark.parametrize("batch", [2, 8, 9, 17])
 @pytest.mark.parametrize("k", [10, 4000])
-def test_batch_answers_as_its_queries_one_by_one(
+def test_batch_answers_as_its_single_queries(
     batch: int, k: int, many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
 ) -> None:
     queries = many[0][:batch]

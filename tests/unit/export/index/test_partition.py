@@ -1,4 +1,4 @@
-"""Leaves have as many places and hold each candidate once, whatever the candidates."""
+"""Leaves have equally many places and hold each candidate once, for any candidates."""
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,7 @@ def candidates(kind: str, count: int, dimension: int = 6) -> Matrix:
 @pytest.mark.parametrize(
     ("count", "leaves"), [(1, 1), (5, 5), (7, 3), (500, 1), (1000, 40), (3000, 700)]
 )
-def test_leaves_have_places_for_all_and_hold_each_candidate_once(
-    kind: str, count: int, leaves: int
-) -> None:
+def test_leaves_hold_each_candidate_once(kind: str, count: int, leaves: int) -> None:
     vectors = candidates(kind, count)
     partition = train_partition(vectors, leaves, IvfConfig())
     members = partition.members
@@ -37,7 +35,7 @@ def test_leaves_have_places_for_all_and_hold_each_candidate_once(
     assert members.size >= count
     assert members.size <= count * ROOM + leaves
     np.testing.assert_array_equal(np.sort(members[members < count]), np.arange(count))
-    # A leaf's empty places are its last.
+    # Empty places come last.
     assert (np.diff((members == count).astype(int), axis=1) >= 0).all()
     least = max(1, min(-(-members.shape[1] // 2), count // leaves))
     assert partition.sizes().min() >= least
@@ -64,11 +62,11 @@ def test_candidates_are_nearer_to_their_leaf_than_to_most_others() -> None:
     leaf_of[partition.members.ravel()] = np.repeat(np.arange(80), partition.members.shape[1])
     far = np.linalg.norm(vectors[:, None] - partition.centroids[None], axis=2)
     nearest = np.argsort(far, axis=1)[:, :2]
-    # Of the tree alone 65 % would be in one of their two nearest.
+    # With the tree alone, 65 % would be in one of their two nearest leaves.
     assert np.mean((nearest == leaf_of[:4000, None]).any(axis=1)) >= 0.85
 
 
-def test_centroids_and_spreads_are_those_of_the_leaves() -> None:
+def test_centroids_and_spreads_describe_the_leaves() -> None:
     vectors = candidates("normal", 103)
     partition = train_partition(vectors, 10, IvfConfig())
     moments = np.diag([4.0, 1, 1, 0, 0, 0])
@@ -81,8 +79,8 @@ def test_centroids_and_spreads_are_those_of_the_leaves() -> None:
         np.testing.assert_allclose(spread, expected, rtol=1e-4)
 
 
-def test_leaves_are_of_near_neighbours() -> None:
-    """Clusters twice as large as a leaf: hardly a leaf has members of two clusters."""
+def test_leaves_hold_near_neighbours() -> None:
+    """With clusters twice as large as a leaf, few leaves have members of two clusters."""
     rng = np.random.default_rng(8)
     cluster_of = np.repeat(np.arange(20), 40)
     vectors = (rng.standard_normal((20, 8)) * 9)[cluster_of] + rng.standard_normal((800, 8))

@@ -1,4 +1,4 @@
-"""The effort of an index follows from the recall that is asked for."""
+"""The requested recall decides the effort of an index."""
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ def ids(count: int) -> list[str]:
     return [str(i) for i in range(count)]
 
 
-def test_effort_reaches_the_target_by_no_more_leaves_than_it_takes(
+def test_effort_reaches_the_target_with_the_fewest_leaves(
     vectors: tuple[Matrix, Matrix],
 ) -> None:
     queries, candidates = vectors
@@ -37,18 +37,18 @@ def test_effort_reaches_the_target_by_no_more_leaves_than_it_takes(
     assert report.chosen in report.curve
     assert index.effort.num_leaves_to_search == report.chosen.num_leaves_to_search
     assert len({point.effort for point in report.curve}) == len(report.curve)
-    found = index.search(queries, 10)[1].numpy()
-    assert recall_at_k(found, exact) == pytest.approx(report.chosen.recall, abs=1e-4)
+    answers = index.search(queries, 10)[1].numpy()
+    assert recall_at_k(answers, exact) == pytest.approx(report.chosen.recall, abs=1e-4)
     fewer = Effort((index.effort.num_leaves_to_search or 0) - 1, None)
     missed = index.search(queries, 10, fewer)[1].numpy()
     assert recall_at_k(missed, exact) < 0.9
 
 
 @pytest.mark.parametrize("name", ["ivf", "scann"])
-def test_each_target_has_its_own_effort_of_one_curve(
+def test_each_target_gets_its_own_effort_from_one_curve(
     vectors: tuple[Matrix, Matrix], name: str
 ) -> None:
-    """With reordering there are several least efforts; more leaves than one of them never win."""
+    """Reordering gives several least efforts; more leaves than one of them never win."""
     queries, candidates = vectors
     configs: dict[str, IndexConfig] = {
         "ivf": IvfConfig(num_leaves=60, prefilter_dimensions=10),
@@ -57,21 +57,22 @@ def test_each_target_has_its_own_effort_of_one_curve(
     index = build_index(name, candidates, ids(1500), configs[name])
     before = index.effort
     exact = exact_positions(queries, candidates, 10)
-    found = explore(index, queries, exact, [0.8, 0.9, 1.1])
+    exploration = explore(index, queries, exact, [0.8, 0.9, 1.1])
+    curve = exploration.curve
     assert index.effort == before
-    assert set(found.chosen) == {0.8, 0.9}
-    assert len({point.effort for point in found.curve}) == len(found.curve)
-    for target, chosen in found.chosen.items():
-        assert chosen in found.curve
+    assert set(exploration.chosen) == {0.8, 0.9}
+    assert len({point.effort for point in curve}) == len(curve)
+    for target, chosen in exploration.chosen.items():
+        assert chosen in curve
         assert chosen.recall >= target
-        alike = [
+        leaves = [
             point.num_leaves_to_search or 0
-            for point in found.curve
+            for point in curve
             if point.num_reordering_candidates == chosen.num_reordering_candidates
             and point.recall >= target
         ]
-        assert chosen.num_leaves_to_search == min(alike)
-    assert found.chosen[0.8].effort != found.chosen[0.9].effort
+        assert chosen.num_leaves_to_search == min(leaves)
+    assert exploration.chosen[0.8].effort != exploration.chosen[0.9].effort
 
 
 def test_without_a_target_the_effort_stays(vectors: tuple[Matrix, Matrix]) -> None:
@@ -101,6 +102,6 @@ def test_exact_indexes_have_one_effort(vectors: tuple[Matrix, Matrix]) -> None:
         assert [point.recall for point in report.curve] == [1.0]
 
 
-def test_recall_counts_what_both_hold() -> None:
+def test_recall_counts_common_candidates() -> None:
     exact = np.array([[1, 2], [3, 4]])
     assert recall_at_k(np.array([[2, 9], [4, 3]]), exact) == 0.75

@@ -1,4 +1,4 @@
-"""What is timed in turns has the same noise, and ends in time."""
+"""Contenders that are timed in turns have the same noise and end in time."""
 
 import time
 from collections.abc import Callable
@@ -20,8 +20,8 @@ def test_blocks_alternate_and_every_other_round_goes_backwards() -> None:
     assert blocks == ["a", "b", "b", "a"]
     assert [i for name, i in calls if name == "a"] == [0, 1, 2, 3, 4, 5]
     assert [i for name, i in calls if name == "b"] == [0, 1, 2, 3, 4, 5]
-    assert {name: len(one.elapsed_ms) for name, one in times.items()} == {"a": 4, "b": 4}
-    assert all(len(one.cpu_ms) == 4 for one in times.values())
+    assert {name: len(timed.elapsed_ms) for name, timed in times.items()} == {"a": 4, "b": 4}
+    assert all(len(timed.cpu_ms) == 4 for timed in times.values())
 
 
 def test_last_block_ends_with_the_last_call_that_counts() -> None:
@@ -31,7 +31,7 @@ def test_last_block_ends_with_the_last_call_that_counts() -> None:
     assert len(calls) == 5
 
 
-def test_slow_one_stops_early_and_others_go_on() -> None:
+def test_slow_contender_stops_early_and_others_go_on() -> None:
     calls: list[tuple[str, int]] = []
     contenders = {"slow": lambda i: time.sleep(0.02), "fast": recorder("fast", calls)}
     turns = Turns(count=500, block=4, untimed=1, block_seconds=0.01, seconds=0.1, least=5)
