@@ -9,7 +9,7 @@ import pytest
 from shortlist.clients.cli.main import main
 from shortlist.export.bench.quality import ABLATIONS, Spread, as_markdown, compare, recipe_of
 from shortlist.export.config import PRESETS
-from shortlist.export.data import DataConfig, load
+from shortlist.export.data.dataset import Dataset
 
 SAMPLE = (
     *("--data", "sample", "--sample-users", "60", "--sample-candidates", "150"),
@@ -27,18 +27,15 @@ def test_unknown_row_is_refused() -> None:
         recipe_of("magic")
 
 
-def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread() -> None:
-    dataset = load(
-        DataConfig(
-            source="sample", sample_users=60, sample_candidates=150, sample_interactions=1500
-        )
-    )
-    alone = compare(dataset, ["popularity"], [1, 2])["popularity"]
-    beside = compare(dataset, ["ease", "popularity"], [1, 2])["popularity"]
+def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread(
+    small_dataset: Dataset,
+) -> None:
+    alone = compare(small_dataset, ["popularity"], [1, 2])["popularity"]
+    beside = compare(small_dataset, ["ease", "popularity"], [1, 2])["popularity"]
     name = "seen_excluded hit_rate@10"
     assert alone[name] == beside[name]
     assert alone[name].deviation > 0
-    each = [compare(dataset, ["popularity"], [s])["popularity"][name].mean for s in (1, 2)]
+    each = [compare(small_dataset, ["popularity"], [s])["popularity"][name].mean for s in (1, 2)]
     assert alone[name].mean == pytest.approx(sum(each) / 2)
 
 

@@ -7,10 +7,9 @@ import pytest
 
 from shortlist.export.cli.commands import add_commands
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.ratings import fit_means, means_of, rmse
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import TrainedModel
@@ -18,25 +17,6 @@ from shortlist.export.training.train import train
 
 MODEL = ModelConfig(embedding_dim=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, rating_weight=1.0)
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load(
-        DataConfig(
-            source="sample", sample_users=300, sample_candidates=500, sample_interactions=15_000
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def split(data: Dataset) -> Split:
-    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
-
-
-@pytest.fixture(scope="module")
-def model(data: Dataset, split: Split) -> TrainedModel:
-    return train(data, split, MODEL, TRAIN)
 
 
 @pytest.fixture(scope="module")

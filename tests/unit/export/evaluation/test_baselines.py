@@ -4,27 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split
 from shortlist.export.evaluation import baselines as module
 from shortlist.export.evaluation.baselines import BASELINES, fit_baseline
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.ranking import Scorer
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load(
-        DataConfig(
-            source="sample", sample_users=200, sample_candidates=300, sample_interactions=8_000
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def split(data: Dataset) -> Split:
-    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 
 
 def dense(data: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -33,7 +18,7 @@ def dense(data: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]
     return matrix
 
 
-@pytest.mark.parametrize("num_candidates", [150, 300])
+@pytest.mark.parametrize("num_candidates", [150, 500])
 def test_ease_equals_its_closed_form_whichever_side_is_larger(
     data: Dataset, split: Split, num_candidates: int
 ) -> None:
@@ -52,13 +37,13 @@ def test_ease_equals_its_closed_form_whichever_side_is_larger(
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
     scorer = module._ease(narrow, rows, {"lambda": 50.0})
-    users = np.array([3, 0, 199], np.int32)
+    users = np.array([3, 0, 299], np.int32)
     np.testing.assert_allclose(scorer(users), (matrix @ weights)[users], atol=1e-4)
 
 
 def test_popularity_counts_interactions(data: Dataset, split: Split) -> None:
     scores = fit_baseline("popularity", data, split).scorer(np.array([0, 5], np.int32))
-    counts = np.bincount(data.candidate_positions[split.fitted], minlength=300)
+    counts = np.bincount(data.candidate_positions[split.fitted], minlength=500)
     np.testing.assert_array_equal(scores, np.stack([counts, counts]))
 
 
@@ -83,7 +68,7 @@ def test_settings_are_chosen_on_the_validation_part(
     def fit(dataset: Dataset, rows: npt.NDArray[np.int64], settings: dict[str, float]) -> Scorer:
         asked.append(len(rows))
         sign = np.float32(settings["sign"])
-        counts = np.bincount(dataset.candidate_positions[rows], minlength=300) * sign
+        counts = np.bincount(dataset.candidate_positions[rows], minlength=500) * sign
         return lambda users: np.repeat(counts[None], len(users), axis=0)
 
     choices = ({"sign": -1.0}, {"sign": 1.0}, {"sign": 0.0})
@@ -96,7 +81,7 @@ def test_ease_refuses_what_it_cannot_invert(
     data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_FOR_EASE", 100)
-    with pytest.raises(ValueError, match="EASE inverts a 200 x 200 matrix; more than 100 is"):
+    with pytest.raises(ValueError, match="EASE inverts a 300 x 300 matrix; more than 100 is"):
         fit_baseline("ease", data, split)
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from shortlist.clients.cli.main import main
 from shortlist.export.config import ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, random_split
 from shortlist.export.pipeline import ExportResult
@@ -174,7 +173,9 @@ train(data, split, ModelConfig(embedding_dim=8), TrainConfig(epochs=10**6, patie
 
 
 @pytest.mark.slow
-def test_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_killed_process_leaves_a_whole_checkpoint(
+    small_dataset: Dataset, split: Split, tmp_path: Path
+) -> None:
     """Killed at any moment, also while it writes."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
     try:
@@ -187,17 +188,11 @@ def test_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(30)
-    data = load(
-        DataConfig(
-            source="sample", sample_users=60, sample_candidates=150, sample_interactions=1500
-        )
-    )
-    split = random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
     config = TrainConfig(epochs=10**6, patience=10**6)
     progress = Interrupting(1)
     with pytest.raises(InterruptedByTestError):
         train(
-            data,
+            small_dataset,
             split,
             MODEL,
             config,

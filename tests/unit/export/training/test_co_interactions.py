@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from shortlist.export.config import ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.judge import judge_model
@@ -151,12 +150,8 @@ def test_trained_queries_beat_the_towers(caplog: pytest.LogCaptureFixture) -> No
     np.testing.assert_array_equal(again.similar_queries, model.similar_queries)
 
 
-def test_towers_are_the_default_and_the_same_either_way() -> None:
-    data = load(
-        DataConfig(
-            source="sample", sample_users=60, sample_candidates=100, sample_interactions=1500
-        )
-    )
+def test_towers_are_the_default_and_the_same_either_way(small_dataset: Dataset) -> None:
+    data = small_dataset
     split = Split(training=np.arange(1400), held_out=np.arange(1400, data.num_interactions))
     config = TrainConfig(epochs=1)
     towers = train(data, split, ModelConfig(embedding_dim=8), config)

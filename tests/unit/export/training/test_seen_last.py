@@ -8,9 +8,8 @@ import pytest
 
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.training.history import UserHistories
@@ -110,13 +109,9 @@ def test_gradient_by_a_sample_comes_near_the_exact_one(dataset: Dataset) -> None
 
 
 @pytest.mark.slow
-def test_lists_with_seen_candidates_gain_and_those_without_keep_their_quality() -> None:
-    data = load(
-        DataConfig(
-            source="sample", sample_users=200, sample_candidates=300, sample_interactions=8_000
-        )
-    )
-    split: Split = random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+def test_lists_with_seen_candidates_gain_and_those_without_keep_their_quality(
+    data: Dataset, split: Split
+) -> None:
     first = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
     metrics = []
     for config in (first, dataclasses.replace(first, seen_last_epochs=30)):

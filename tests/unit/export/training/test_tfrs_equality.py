@@ -8,7 +8,6 @@ import pytest
 
 from shortlist.export._tf import tf, tfrs
 from shortlist.export.config import PRESETS
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.towers.ids import IdTower
@@ -74,15 +73,6 @@ def tower(ids: tuple[str, ...], dimension: int) -> Any:
     return model
 
 
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load(
-        DataConfig(
-            source="sample", sample_users=60, sample_candidates=120, sample_interactions=1500
-        )
-    )
-
-
 def pair(data: Dataset, preset: str, seed: int) -> tuple[RetrievalModel, TutorialModel]:
     """Our model as training starts with it, and the tutorial's with the same values."""
     model_config, config = PRESETS[preset]
@@ -122,17 +112,17 @@ def dense(gradient: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "overview", "multitask"])
-def test_loss_and_gradients_are_those_of_the_tutorial(data: Dataset, preset: str) -> None:
-    ours, theirs = pair(data, preset, seed=3)
-    part = np.random.default_rng(1).choice(data.num_interactions, 256, replace=False)
-    assert data.ratings is not None
+def test_loss_and_gradients_are_those_of_the_tutorial(small_dataset: Dataset, preset: str) -> None:
+    ours, theirs = pair(small_dataset, preset, seed=3)
+    part = np.random.default_rng(1).choice(small_dataset.num_interactions, 256, replace=False)
+    assert small_dataset.ratings is not None
     positions = {
-        "user": tf.constant(data.user_positions[part]),
-        "candidate": tf.constant(data.candidate_positions[part]),
-        "rating": tf.constant(data.ratings[part]),
+        "user": tf.constant(small_dataset.user_positions[part]),
+        "candidate": tf.constant(small_dataset.candidate_positions[part]),
+        "rating": tf.constant(small_dataset.ratings[part]),
     }
     found = []
-    for model, batch in ((ours, positions), (theirs, strings(data, part))):
+    for model, batch in ((ours, positions), (theirs, strings(small_dataset, part))):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch, training=True)
         found.append((loss, tape.gradient(loss, model.trainable_variables)))
@@ -148,19 +138,19 @@ def test_loss_and_gradients_are_those_of_the_tutorial(data: Dataset, preset: str
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "multitask"])
-def test_a_training_step_is_that_of_the_tutorial(data: Dataset, preset: str) -> None:
+def test_a_training_step_is_that_of_the_tutorial(small_dataset: Dataset, preset: str) -> None:
     """One batch of everything, through our trainer and through the tutorial's `fit`."""
     model_config, config = PRESETS[preset]
-    everything = np.arange(data.num_interactions)
+    everything = np.arange(small_dataset.num_interactions)
     split = Split(training=everything, held_out=everything[:1])
     config = dataclasses.replace(config, epochs=1, seed=5)
-    assert config.batch_size >= data.num_interactions
-    model = train(data, split, model_config, config)
+    assert config.batch_size >= small_dataset.num_interactions
+    model = train(small_dataset, split, model_config, config)
 
-    _, theirs = pair(data, preset, seed=5)
+    _, theirs = pair(small_dataset, preset, seed=5)
     before = theirs.movie_model.get_weights()[0].copy()
     theirs.compile(optimizer=tf.keras.optimizers.Adagrad(config.learning_rate))
-    batches = tf.data.Dataset.from_tensor_slices(strings(data, everything)).batch(8192)
+    batches = tf.data.Dataset.from_tensor_slices(strings(small_dataset, everything)).batch(8192)
     history = theirs.fit(batches, epochs=1, verbose=0)
 
     movies = theirs.movie_model.get_weights()[0]
@@ -172,12 +162,12 @@ def test_a_training_step_is_that_of_the_tutorial(data: Dataset, preset: str) -> 
     assert model.records[0].loss * len(everything) == pytest.approx(loss, rel=1e-5)
 
 
-def test_vocabularies_are_those_that_adapt_gives(data: Dataset) -> None:
+def test_vocabularies_are_those_that_adapt_gives(small_dataset: Dataset) -> None:
     """TFRS's overview adapts them: users to the ratings, titles to the catalogue."""
-    everything = np.arange(data.num_interactions)
+    everything = np.arange(small_dataset.num_interactions)
     sources = (
-        (data.user_ids, strings(data, everything)["user_id"]),
-        (data.candidate_ids, tf.constant(data.candidate_ids)),
+        (small_dataset.user_ids, strings(small_dataset, everything)["user_id"]),
+        (small_dataset.candidate_ids, tf.constant(small_dataset.candidate_ids)),
     )
     for ids, seen in sources:
         adapted = tf.keras.layers.StringLookup(mask_token=None)

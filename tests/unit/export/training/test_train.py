@@ -9,7 +9,6 @@ import pytest
 
 from shortlist.export._tf import tf
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, random_split
 from shortlist.export.evaluation.baselines import fit_baseline
@@ -20,25 +19,6 @@ from shortlist.export.training.train import train
 
 MODEL = ModelConfig(embedding_dim=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load(
-        DataConfig(
-            source="sample", sample_users=300, sample_candidates=500, sample_interactions=15_000
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def split(data: Dataset) -> Split:
-    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
-
-
-@pytest.fixture(scope="module")
-def model(data: Dataset, split: Split) -> TrainedModel:
-    return train(data, split, MODEL, TRAIN)
 
 
 def hit_rate(model: TrainedModel, data: Dataset, split: Split) -> float:
