@@ -15,7 +15,6 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
 from shortlist.export.gates.publication import pass_gates, summary
-from shortlist.export.gates.record import GateResult
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index, custom_ops
@@ -30,6 +29,7 @@ from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkp
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.version import GateResult
 
 __all__ = ["ExportResult", "Trained", "help_train", "publish_trained", "run_export"]
 

@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shortlist.export.cli.gate_options import add_gate_arguments, gate_settings
 
 if TYPE_CHECKING:
-    from shortlist.export.gates.record import GateResult
+    from shortlist.serving.repository.version import GateResult
 
 __all__ = ["add_commands", "lines"]
 
@@ -59,11 +60,13 @@ def lines(results: "Mapping[str, Sequence[GateResult]]") -> str:
 
 def _verify(args: argparse.Namespace) -> int:
     from shortlist.export.gates.publication import verify_version
-    from shortlist.export.gates.record import as_json, failed
+    from shortlist.export.gates.record import failed
 
     results = verify_version(args.path, gate_settings(args))
     if args.json:
-        found = {name: as_json(one) for name, one in results.items()}
+        found = {
+            name: [asdict(outcome) for outcome in outcomes] for name, outcomes in results.items()
+        }
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         sys.stdout.write(lines(results))
@@ -75,7 +78,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _publish(args: argparse.Namespace) -> int:
     from shortlist.export.gates.publication import publish_saved_model
-    from shortlist.export.gates.record import GateError, as_json
+    from shortlist.export.gates.record import GateError
 
     try:
         published = publish_saved_model(args.path, args.name, args.repository, gate_settings(args))
@@ -88,7 +91,7 @@ def _publish(args: argparse.Namespace) -> int:
             "servable": args.name,
             "version": published.version,
             "path": str(published.path),
-            "gates": as_json(published.results[args.name]),
+            "gates": [asdict(result) for result in published.results[args.name]],
         }
         sys.stdout.write(json.dumps(outcome, indent=2) + "\n")
     else:

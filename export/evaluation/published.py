@@ -1,6 +1,6 @@
 """Measures a published version by asking its SavedModel, whatever index is in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import KS, PROTOCOLS, Evaluation, evaluate_ranking
 from shortlist.export.evaluation.ranking import Ranking
-from shortlist.export.gates.subject import read_manifest
+from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
 
@@ -49,13 +49,13 @@ class PublishedVersion:
                 f"{path} has no manifest, so its split is not known; give a version that "
                 "`shortlist export` published"
             )
-        self.manifest: Mapping[str, Any] = manifest
-        self.name = f"{manifest['servable']}/{manifest['version']}"
+        self.manifest = manifest
+        self.name = f"{manifest.servable}/{manifest.version}"
 
     @property
     def split_settings(self) -> dict[str, Any]:
         """Arguments of `make_split` besides the data."""
-        config = self.manifest["config"]["train"]
+        config = self.manifest.config["train"]
         return {
             "method": config["split"],
             "held_out_fraction": config["held_out_fraction"],
@@ -76,7 +76,7 @@ class PublishedVersion:
             "interactions": dataset.num_interactions,
         }
         for key, value in ours.items():
-            theirs = self.manifest["dataset"].get(key)
+            theirs = getattr(self.manifest.dataset, key, None)
             if theirs != value:
                 raise ValueError(
                     f"{self.name} was trained on other data: {key} {theirs!r}, and --data has "
@@ -152,7 +152,7 @@ class _Retrieve:
             one.encode("utf-8"): position for position, one in enumerate(dataset.candidate_ids)
         }
         self._positions[contract.PADDING_CANDIDATE_ID.encode()] = -1
-        self._keeps_seen = bool(version.manifest["config"].get("keep_seen", True))
+        self._keeps_seen = bool(version.manifest.config.get("keep_seen", True))
         self._seen: list[npt.NDArray[np.int32]] = []
         if not self._keeps_seen:
             users = dataset.user_positions[split.fitted]

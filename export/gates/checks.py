@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shortlist.clients import contract
-from shortlist.export.gates.record import GateResult, Verdict
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.repository.golden import GoldenQuery, compare
-from shortlist.serving.repository.probe import Probe, checksums, read_corpus
+from shortlist.serving.repository.probe import Probe, read_corpus
+from shortlist.serving.repository.version import (
+    GateResult,
+    Verdict,
+    checksums,
+    find_custom_ops,
+)
 from shortlist.serving.servers.check import FreshServable
 
 __all__ = [
@@ -96,9 +101,9 @@ def standard_queries(subject: Subject, probe: Probe | None) -> list[GoldenQuery]
 def complete(subject: Subject, fresh: FreshServable) -> GateResult:
     """All files are as they were written, and a fresh process loads them."""
     required = "files as recorded, loads in a fresh process"
-    recorded = (subject.manifest or {}).get("files")
+    recorded = subject.manifest.files
     found = checksums(subject.path)
-    if isinstance(recorded, dict) and recorded != found:
+    if recorded is not None and recorded != found:
         names = sorted(set(recorded.items()) ^ set(found.items()))
         return _result("complete", False, f"{names[0][0]} is missing, new or changed", required)
     if fresh.error is not None:
@@ -106,7 +111,7 @@ def complete(subject: Subject, fresh: FreshServable) -> GateResult:
     if "VarHandleOp" in fresh.ops and not (subject.path / "variables/variables.index").is_file():
         # A server loads that all the same, and every request fails (serving#1086).
         return _result("complete", False, "its variables are missing", required)
-    what = "as recorded" if isinstance(recorded, dict) else "not recorded"
+    what = "as recorded" if recorded is not None else "not recorded"
     return _result(
         "complete", True, f"{len(found)} files {what}, loaded in {fresh.seconds:.2f} s", required
     )
@@ -130,7 +135,7 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
         missing = sorted(outputs - set(found[name]["outputs"]))
         if missing:
             return _result("signatures", False, f"{name}: no output {missing[0]!r}", required)
-    promised = set((subject.manifest or {}).get("signatures", {}))
+    promised = set(subject.manifest.signatures)
     lost = sorted(promised - set(found))
     if lost:
         return _result("signatures", False, f"{lost[0]!r} of the manifest is missing", required)
@@ -155,7 +160,7 @@ def ops(
 ) -> GateResult:
     """The target server has the ops and reads the graph's format."""
     target = settings.target_producer or installed_producer
-    custom = [op for op in fresh.ops if ">" in op]
+    custom = find_custom_ops(fresh.ops)
     # A servable that is made for ScaNN's ops goes to the embedded server, never to a stock one.
     for_scann = subject.name.endswith("_scann") and settings.server == "embedded"
     allowed = [op for op in custom if op.startswith("Scann>")] if for_scann else []
@@ -243,12 +248,12 @@ def corpus(subject: Subject, fresh: FreshServable, settings: GateSettings) -> Ga
     required = "no duplicates, no NaN, no zero-norm embeddings, an answer for unknown users"
     if subject.corpus is None:
         return _skipped("corpus", "the version carries no list of its candidates", required)
-    facts = (subject.manifest or {}).get("corpus", {})
+    facts = subject.manifest.corpus
     duplicates = len(subject.corpus) - len(set(subject.corpus))
     bad = {
         "duplicate ids": duplicates,
-        "NaN or infinite embeddings": int(facts.get("non_finite", 0)),
-        "zero-norm embeddings": int(facts.get("zero_norm", 0)),
+        "NaN or infinite embeddings": facts.non_finite,
+        "zero-norm embeddings": facts.zero_norm,
     }
     measured = f"{len(subject.corpus)} candidates, " + ", ".join(
         f"{count} {what}" for what, count in bad.items()

@@ -1,22 +1,27 @@
 """The gates within a publication: between staging and the renames that make it visible."""
 
-import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shortlist.clients import contract
-from shortlist.export.gates.record import GateResult, Verdict, failed
+from shortlist.export.gates.record import failed
 from shortlist.export.gates.run import record_in_manifest, run_gates
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.gates.subject import Live, live_version, read_manifest, subject_of
+from shortlist.export.gates.subject import Live, live_version, subject_of
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository, Publisher, parse_version
 from shortlist.serving.repository.object_store import ObjectStore, is_url
-from shortlist.serving.repository.probe import checksums
+from shortlist.serving.repository.version import (
+    GateResult,
+    Manifest,
+    Verdict,
+    checksums,
+    read_manifest,
+    write_manifest,
+)
 
 __all__ = ["Published", "pass_gates", "publish_saved_model", "summary", "verify_version"]
 
@@ -118,8 +123,7 @@ def publish_saved_model(
     """
     if not (source / "saved_model.pb").is_file():
         raise RepositoryError(f"{source} holds no saved_model.pb; give the folder of a SavedModel")
-    own = (read_manifest(source) or {}).get("version")
-    wanted = own if isinstance(own, int) and own > 0 else 1
+    wanted = max((read_manifest(source) or Manifest()).version or 1, 1)
     if is_url(repository):
         return _publish_to_store(ObjectStore(repository), source, name, wanted, settings)
     local = ModelRepository(Path(repository))
@@ -157,21 +161,16 @@ def _publish_to_store(
 def _copy(source: Path, target: Path, name: str, version: int) -> None:
     """Copies a SavedModel under a new number, which its manifest then says."""
     shutil.copytree(source, target, dirs_exist_ok=True)
-    manifest = read_manifest(target) or {}
-    own = manifest.get("version")
-    if own is not None and own != version:
+    manifest = read_manifest(target) or Manifest()
+    if manifest.version is not None and manifest.version != version:
         log.warning(
-            "version %s is taken: the answers of version %d will name %s as theirs",
-            own,
+            "version %d is taken: the answers of version %d will name %d as theirs",
+            manifest.version,
             version,
-            own,
+            manifest.version,
         )
-    manifest.setdefault("files", dict(checksums(target)))
-    manifest |= {"servable": name, "version": version}
-    file = target / contract.MANIFEST_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
-    file.write_text(f"{text}\n", encoding="utf-8")
+    files = checksums(target) if manifest.files is None else manifest.files
+    write_manifest(target, replace(manifest, servable=name, version=version, files=files))
 
 
 def summary(results: Mapping[str, Sequence[GateResult]]) -> str:

@@ -1,16 +1,15 @@
 """Puts versions before all gates."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shortlist.clients import contract
 from shortlist.export.gates import checks
-from shortlist.export.gates.record import GATES, GateResult, Verdict, as_json
+from shortlist.export.gates.record import GATES
 from shortlist.export.gates.server import serve_and_ask
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.gates.subject import Subject, read_manifest
+from shortlist.export.gates.subject import Subject
+from shortlist.serving.repository.version import GateResult, Verdict, write_manifest
 from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
 
 __all__ = ["record_in_manifest", "run_gates"]
@@ -65,13 +64,8 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
 
 
 def record_in_manifest(subject: Subject, results: Sequence[GateResult]) -> None:
-    """Writes the gates' record into a staged version's manifest, making one if there is none."""
-    file = subject.path / contract.MANIFEST_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    manifest = read_manifest(subject.path) or {}
-    manifest["gates"] = as_json(results)
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
-    file.write_text(f"{text}\n", encoding="utf-8")
+    """Writes the gates' results into a staged version's manifest."""
+    write_manifest(subject.path, replace(subject.manifest, gates=tuple(results)))
 
 
 def _ask(

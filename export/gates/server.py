@@ -13,12 +13,12 @@ from typing import Any
 
 from shortlist.clients import GrpcClient, RestClient, ServingError, contract
 from shortlist.clients.types import State
-from shortlist.export.gates.record import GateResult, Verdict
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.golden import compare
 from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.repository.version import GateResult, Verdict, find_custom_ops
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 
@@ -76,8 +76,7 @@ def serve_and_ask(
 
 
 def _fits(subject: Subject, settings: GateSettings) -> bool:
-    ops = (subject.manifest or {}).get("ops", ())
-    return settings.server == "embedded" or not any(">" in str(op) for op in ops)
+    return settings.server == "embedded" or not find_custom_ops(subject.manifest.ops or ())
 
 
 def _required(settings: GateSettings) -> str:

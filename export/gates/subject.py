@@ -1,21 +1,17 @@
 """What is put before the gates: a version, what it carries, and the live version beside it."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from shortlist.clients import contract
-from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery, read_golden
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import Probe, read_corpus, read_probe
 from shortlist.serving.repository.server_config import CONFIG_FILE, read_config
+from shortlist.serving.repository.version import Manifest, read_manifest
 from shortlist.serving.rollout.config import entry_of
 from shortlist.serving.rollout.state import STABLE
 
-__all__ = ["Live", "Subject", "live_version", "read_manifest", "subject_of"]
+__all__ = ["Live", "Subject", "live_version", "subject_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +35,7 @@ class Subject:
         name: Model name.
         version: Its number.
         path: Its folder, staged or published.
-        manifest: What the exporter recorded; None for a SavedModel from elsewhere.
+        manifest: Its manifest; empty for a SavedModel from elsewhere.
         golden: Known queries and answers; may be empty.
         probe: What quality is measured by; None for a SavedModel from elsewhere.
         corpus: Candidate ids; None for a SavedModel from elsewhere.
@@ -49,29 +45,11 @@ class Subject:
     name: str
     version: int
     path: Path
-    manifest: Mapping[str, Any] | None
+    manifest: Manifest
     golden: tuple[GoldenQuery, ...]
     probe: Probe | None
     corpus: list[str] | None
     live: Live | None
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest in a version's folder; None if there is none.
-
-    Raises:
-        RepositoryError: It cannot be read.
-    """
-    file = path / contract.MANIFEST_FILE
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as exc:
-        raise RepositoryError(f"{file} cannot be read ({exc}); publish the model anew") from exc
-    if not isinstance(manifest, dict):
-        raise RepositoryError(f"{file} does not hold a JSON object; publish the model anew")
-    return manifest
 
 
 def live_version(
@@ -108,7 +86,7 @@ def subject_of(name: str, version: int, path: Path, *, live: Live | None) -> Sub
         name=name,
         version=version,
         path=path,
-        manifest=read_manifest(path),
+        manifest=read_manifest(path) or Manifest(),
         golden=read_golden(path),
         probe=read_probe(path),
         corpus=read_corpus(path),

@@ -7,8 +7,8 @@ from typing import Any
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
-from shortlist.export.gates.record import GateResult
 from shortlist.export.towers.trained import EpochRecord
+from shortlist.serving.repository.version import GateResult
 
 __all__ = ["DataFacts", "IndexFacts", "Report", "SampleUser", "Shown", "data_facts"]
 

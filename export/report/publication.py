@@ -1,6 +1,5 @@
 """Makes the report of an export and stores it with every version that the export stages."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,13 +16,18 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import inner_product_scorer
-from shortlist.export.gates.record import GateResult
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
-from shortlist.export.servable.manifest import package_versions, write_manifest
+from shortlist.export.servable.manifest import package_versions
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.probe import checksum
+from shortlist.serving.repository.version import (
+    GateResult,
+    Manifest,
+    checksum,
+    read_manifest,
+    write_manifest,
+)
 
 __all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
 
@@ -51,17 +55,17 @@ def export_report(
         judged: The model's metrics, then the baselines'.
         config: Of the export.
     """
-    manifests = {name: _manifest(path) for name, path in staged.items()}
+    manifests = {name: read_manifest(path) or Manifest() for name, path in staged.items()}
     first = next(iter(manifests.values()))
     return Report(
         model=config.model,
-        version=first["version"],
-        created=first["created"],
+        version=first.version,
+        created=first.created or "",
         judged=judged,
         indexes=[_index_facts(manifests[name], path) for name, path in staged.items()],
         gates=gates,
-        config=first["config"],
-        packages=first["packages"],
+        config=first.config,
+        packages=first.packages,
         **_of_training(dataset, split, model, config),
     )
 
@@ -117,13 +121,13 @@ def _stranger_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
     return scores
 
 
-def _index_facts(manifest: Mapping[str, Any], path: Path) -> IndexFacts:
+def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:
     """What a version's manifest says of its index, and its size on disk."""
-    index = manifest["index"]
+    index = manifest.index
     recall = index["recall"]
     chosen = recall["chosen"]
     return IndexFacts(
-        servable=manifest["servable"],
+        servable=manifest.servable or "",
         kind=index["kind"],
         exact=index["exact"],
         k=recall["k"],
@@ -151,21 +155,12 @@ def store_report(staged: Mapping[str, Path], report: Report) -> int:
     for path in staged.values():
         file = path / contract.REPORT_FILE
         size = write_report(file, report)
-        manifest = _manifest(path)
-        manifest["files"] = dict(
-            sorted({**manifest["files"], contract.REPORT_FILE: checksum(file)}.items())
-        )
-        write_manifest(path, manifest)
+        manifest = read_manifest(path) or Manifest()
+        files = {**(manifest.files or {}), contract.REPORT_FILE: checksum(file)}
+        write_manifest(path, replace(manifest, files=dict(sorted(files.items()))))
     return size
 
 
 def write_report(file: Path, report: Report) -> int:
     """Writes a report and returns its size in bytes."""
     return file.write_bytes(render(report).encode("utf-8", "replace"))
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads(
-        (path / contract.MANIFEST_FILE).read_text(encoding="utf-8")
-    )
-    return manifest

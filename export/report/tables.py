@@ -7,9 +7,9 @@ from typing import Any
 
 from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.judge import Judged
-from shortlist.export.gates.record import GateResult
 from shortlist.export.report._words import size_in_words
 from shortlist.export.report.content import IndexFacts
+from shortlist.serving.repository.version import GateResult
 
 __all__ = [
     "Cell",

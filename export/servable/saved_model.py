@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.export._tf import is_registered_op, saved_model_pb2, tf
+from shortlist.serving.repository.version import find_custom_ops
 
 __all__ = ["GraphFacts", "check_target", "inspect_saved_model", "save"]
 
@@ -73,7 +74,7 @@ def check_target(target: str | None, servable: str, ops: Collection[str]) -> Non
 
 
 def _has(target: str, op: str) -> bool:
-    if ">" in op:  # added by a library, under its namespace
+    if find_custom_ops([op]):
         return target == "embedded" and op.startswith(f"{_SCANN_NAMESPACE}>")
     # This package is pinned to the TensorFlow of the stock server, so its ops are known here.
     return is_registered_op(op)

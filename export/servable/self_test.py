@@ -14,6 +14,7 @@ from shortlist.export.data.split import Split
 from shortlist.export.index.tuning import exact_positions
 from shortlist.serving.repository.golden import GoldenQuery, write_golden
 from shortlist.serving.repository.probe import Probe, write_corpus, write_probe
+from shortlist.serving.repository.version import CorpusFacts
 
 __all__ = ["corpus_facts", "make_probe", "write_self_test"]
 
@@ -87,14 +88,14 @@ def write_self_test(
     write_corpus(path, candidate_ids)
 
 
-def corpus_facts(candidate_embeddings: npt.NDArray[np.float32]) -> dict[str, int]:
-    """What the corpus gate wants to know of the embeddings, for the manifest."""
+def corpus_facts(candidate_embeddings: npt.NDArray[np.float32]) -> CorpusFacts:
+    """Return what the corpus gate checks in the embeddings, for the manifest."""
     non_finite = zero_norm = 0
     for start in range(0, len(candidate_embeddings), _ROWS):
         norms = np.linalg.norm(candidate_embeddings[start : start + _ROWS], axis=1)
         non_finite += int(np.count_nonzero(~np.isfinite(norms)))
         zero_norm += int(np.count_nonzero(norms == 0))
-    return {"non_finite": non_finite, "zero_norm": zero_norm}
+    return CorpusFacts(non_finite=non_finite, zero_norm=zero_norm)
 
 
 def _sample(random: np.random.Generator, total: int, size: int) -> npt.NDArray[np.int64]:

@@ -11,14 +11,14 @@ from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.manifest import build_manifest, write_manifest
+from shortlist.export.servable.manifest import build_manifest
 from shortlist.export.servable.saved_model import check_target, inspect_saved_model, save
 from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.probe import checksums
+from shortlist.serving.repository.version import checksums, write_manifest
 
 __all__ = ["ServableWriter"]
 
@@ -104,7 +104,7 @@ class ServableWriter:
             metrics=self._metrics,
             signatures=signatures,
             graph=graph,
+            corpus=self._corpus_facts,
+            files=checksums(path),
         )
-        manifest["corpus"] = self._corpus_facts
-        manifest["files"] = dict(checksums(path))
         write_manifest(path, manifest)

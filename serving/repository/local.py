@@ -5,7 +5,6 @@ integer, without a look inside. So a version is built under a name that does not
 parse, on the same file system, flushed to disk, and renamed into place.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -14,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import flush, flush_tree, write_atomically
 from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.repository.version import Manifest, read_manifest
 
 __all__ = ["ModelRepository", "Publisher", "parse_version"]
 
@@ -93,24 +91,13 @@ class ModelRepository:
             )
         return path
 
-    def manifest(self, name: str, version: int) -> Mapping[str, Any] | None:
-        """What the exporter recorded about a version, or None for a foreign SavedModel.
+    def manifest(self, name: str, version: int) -> Manifest | None:
+        """Return the manifest of a version, or `None` for a foreign SavedModel.
 
         Raises:
-            RepositoryError: There is no such version, or its manifest is not readable JSON.
+            RepositoryError: The version does not exist, or its manifest cannot be read.
         """
-        path = self.version_path(name, version) / contract.MANIFEST_FILE
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as exc:
-            raise RepositoryError(
-                f"{path} is not valid JSON ({exc}); publish the model anew"
-            ) from exc
-        if not isinstance(manifest, dict):
-            raise RepositoryError(f"{path} does not hold a JSON object; publish the model anew")
-        return manifest
+        return read_manifest(self.version_path(name, version))
 
     @contextmanager
     def publisher(

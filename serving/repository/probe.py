@@ -1,9 +1,8 @@
 """What a version carries to be judged by: known best candidates, held-out interactions, corpus."""
 
 import gzip
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from shortlist.serving.errors import RepositoryError
 
 __all__ = [
     "Probe",
-    "checksum",
-    "checksums",
     "read_corpus",
     "read_probe",
     "write_corpus",
@@ -102,19 +99,3 @@ def read_corpus(version_path: Path) -> list[str] | None:
         raise RepositoryError(
             f"{path} cannot be read ({exc!r}); publish the model anew under a new number"
         ) from exc
-
-
-def checksums(version_path: Path) -> Mapping[str, str]:
-    """SHA-256 of every file of a version but its manifest, by path within the version."""
-    found = {}
-    for path in sorted(version_path.rglob("*")):
-        relative = path.relative_to(version_path).as_posix()
-        if path.is_file() and relative != contract.MANIFEST_FILE:
-            found[relative] = checksum(path)
-    return found
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

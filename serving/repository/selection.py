@@ -6,11 +6,9 @@ from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.version import find_custom_ops
 
 __all__ = ["LeftOut", "Selection", "ServableFound", "find_servables", "select"]
-
-# Ops outside TensorFlow's own set are registered under a name space: `Scann>…`.
-CUSTOM_OP_MARK = ">"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +78,18 @@ def find_servables(
 def _found(repository: ModelRepository, name: str) -> ServableFound:
     version = repository.versions(name)[-1]
     manifest = repository.manifest(name, version)
-    if manifest is not None and "ops" in manifest:
-        ops = {str(op) for op in manifest["ops"] if CUSTOM_OP_MARK in str(op)}
+    if manifest is not None and manifest.ops is not None:
+        ops = find_custom_ops(manifest.ops)
     else:
         # A foreign SavedModel: its graph names each op in plain bytes.
         model = repository.version_path(name, version) / "saved_model.pb"
         scann = model.is_file() and b"Scann>" in model.read_bytes()
-        ops = {"Scann>"} if scann else set()
+        ops = ("Scann>",) if scann else ()
     return ServableFound(
         name=name,
         version=version,
         base_path=repository.base_path(name),
-        custom_ops=tuple(sorted(ops)),
+        custom_ops=ops,
     )
 
 

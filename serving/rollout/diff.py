@@ -97,7 +97,10 @@ def diff_versions(
         RepositoryError: There is no such version, or a file of it cannot be read.
         ModelServerError: The process that loads them failed.
     """
-    one, other = (repository.manifest(name, version) or {} for version in (before, after))
+    old_manifest, new_manifest = (
+        manifest.as_json() if (manifest := repository.manifest(name, version)) else {}
+        for version in (before, after)
+    )
     first, second = (repository.version_path(name, version) for version in (before, after))
     corpora = read_corpus(first), read_corpus(second)
     added = lost = None
@@ -113,11 +116,11 @@ def diff_versions(
     return VersionDiff(
         name=name,
         versions=(before, after),
-        settings=tuple(_changes(one, other, _SETTINGS)),
+        settings=tuple(_changes(old_manifest, new_manifest, _SETTINGS)),
         # Lists, such as intervals and users by activity, say the same at length.
         metrics=tuple(
             change
-            for change in _changes(one, other, _NUMBERS)
+            for change in _changes(old_manifest, new_manifest, _NUMBERS)
             if not isinstance(change.before, list) and not isinstance(change.after, list)
         ),
         added=added,

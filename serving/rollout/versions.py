@@ -10,6 +10,7 @@ from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import read_config
+from shortlist.serving.repository.version import Manifest
 from shortlist.serving.rollout.config import entry_of
 from shortlist.serving.rollout.fleet import Server, UnreachableError
 from shortlist.serving.rollout.state import MANAGED_LABELS, Entry, ServerState
@@ -105,25 +106,25 @@ def _row(
     path = _folder(repository, name, version)
     problem = None
     try:
-        manifest = repository.manifest(name, version) or {}
+        manifest = repository.manifest(name, version) or Manifest()
     except RepositoryError as exc:
-        manifest, problem = {}, str(exc)
+        manifest, problem = Manifest(), str(exc)
     labels = {label for label, at in (recorded.labels if recorded else {}).items() if at == version}
     for server in servers:
         labels.update(label for label, at in server.labels.items() if at == version)
-    verdicts = [str(gate["verdict"]) for gate in manifest.get("gates", ())]
+    verdicts = [str(result.verdict) for result in manifest.gates]
     report = path / contract.REPORT_FILE
-    created = manifest.get("created") or datetime.fromtimestamp(
-        path.stat().st_mtime, UTC
-    ).isoformat(timespec="seconds")
+    created = manifest.created or datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(
+        timespec="seconds"
+    )
     return VersionRow(
         name=name,
         version=version,
-        created=str(created),
+        created=created,
         size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         labels=tuple(sorted(labels)),
         states={server.address: state for server in servers if (state := _state(server, version))},
-        metrics=manifest.get("metrics", {}),
+        metrics=manifest.metrics,
         gates={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         problem=problem,
         report=str(report) if report.is_file() else None,

@@ -16,7 +16,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import ExportResult, run_export
 from shortlist.export.servable.saved_model import inspect_saved_model
 from shortlist.serving.repository.golden import read_golden
-from shortlist.serving.repository.probe import checksums
+from shortlist.serving.repository.version import checksums
 
 DTYPES = {1: tf.float32, 3: tf.int32, 7: tf.string, 10: tf.bool}
 

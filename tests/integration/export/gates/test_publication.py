@@ -10,11 +10,12 @@ import pytest
 from shortlist.clients import contract
 from shortlist.clients.cli.main import main
 from shortlist.export.gates.publication import publish_saved_model, verify_version
-from shortlist.export.gates.record import GATES, GateError, Verdict
+from shortlist.export.gates.record import GATES, GateError
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.object_store import ObjectStore
+from shortlist.serving.repository.version import Verdict
 
 # The first of them makes the export that all share.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

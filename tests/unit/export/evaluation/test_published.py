@@ -24,7 +24,7 @@ def test_exact_index_gives_the_metrics_of_the_manifest(
     split = split_of(version, small_dataset)
     found = evaluate_version(version, small_dataset, split).as_json()
     for name in ("seen_kept", "seen_excluded", "held_out", "activity"):
-        expected = json.loads(json.dumps(version.manifest["metrics"][name]))
+        expected = json.loads(json.dumps(version.manifest.metrics[name]))
         assert json.loads(json.dumps(found[name])) == expected
 
 
@@ -34,10 +34,9 @@ def test_version_that_keeps_no_seen_candidates_is_told_them(
     version = PublishedVersion(small_export.servables["retrieval_brute_force"])
     split = split_of(version, small_dataset)
     expected = evaluate_version(version, small_dataset, split)
-    version.manifest = {
-        **version.manifest,
-        "config": {**version.manifest["config"], "keep_seen": False},
-    }
+    version.manifest = dataclasses.replace(
+        version.manifest, config={**version.manifest.config, "keep_seen": False}
+    )
     assert evaluate_version(version, small_dataset, split) == expected
 
 

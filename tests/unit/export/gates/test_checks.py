@@ -8,11 +8,18 @@ import pytest
 
 from shortlist.clients import contract
 from shortlist.export.gates import checks
-from shortlist.export.gates.record import GateError, GateResult, Verdict, failed
+from shortlist.export.gates.record import GateError, failed
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
 from shortlist.serving.repository.golden import GoldenQuery, compare, read_golden, write_golden
-from shortlist.serving.repository.probe import Probe, checksums, read_corpus, write_corpus
+from shortlist.serving.repository.probe import Probe, read_corpus, write_corpus
+from shortlist.serving.repository.version import (
+    CorpusFacts,
+    GateResult,
+    Manifest,
+    Verdict,
+    checksums,
+)
 from shortlist.serving.servers.check import FreshServable
 
 SETTINGS = GateSettings()
@@ -48,7 +55,7 @@ def make_subject(path: Path, **fields: Any) -> Subject:
         "name": "retrieval_ivf",
         "version": 2,
         "path": path,
-        "manifest": {"files": dict(checksums(path)), "corpus": {"non_finite": 0, "zero_norm": 0}},
+        "manifest": Manifest(files=checksums(path)),
         "golden": (QUERY,),
         "probe": make_probe(),
         "corpus": ["a", "b", "c"],
@@ -140,7 +147,7 @@ def test_wrong_signatures_are_held_up(
 
 
 def test_a_signature_that_the_manifest_promises_must_be_there(tmp_path: Path) -> None:
-    subject = make_subject(tmp_path, manifest={"signatures": {"similar": {}}})
+    subject = make_subject(tmp_path, manifest=Manifest(signatures={"similar": {}}))
     result = checks.signatures(subject, make_fresh())
     assert result.measured == "'similar' of the manifest is missing"
 
@@ -160,7 +167,7 @@ def test_other_answers_after_loading_are_held_up(tmp_path: Path) -> None:
 def test_ops_that_the_target_lacks_are_held_up(tmp_path: Path) -> None:
     fresh = make_fresh(ops=("MatMul", "Scann>ScannSearchBatched"))
 
-    def verdict(name: str, settings: GateSettings = SETTINGS) -> Verdict:
+    def verdict(name: str, settings: GateSettings = SETTINGS) -> str:
         subject = make_subject(tmp_path, name=name)
         return checks.ops(subject, fresh, settings, installed_producer=2288).verdict
 
@@ -191,7 +198,7 @@ def test_a_hit_rate_far_below_the_live_version_is_held_up(tmp_path: Path) -> Non
     own = [["a", "b"], ["b", "a"]]
     live = make_fresh(answers=({contract.CANDIDATE_IDS: own + [["a", "b"]] * count},))
 
-    def verdict(hits: int) -> Verdict:
+    def verdict(hits: int) -> str:
         rows = own + [["a", "b"]] * hits + [["x", "y"]] * (count - hits)
         return quality(subject, make_fresh(rows), live).verdict
 
@@ -204,8 +211,8 @@ def test_a_hit_rate_far_below_the_live_version_is_held_up(tmp_path: Path) -> Non
     ("fields", "measured"),
     [
         ({"corpus": ["a", "b", "a"]}, "1 duplicate ids"),
-        ({"manifest": {"corpus": {"non_finite": 3, "zero_norm": 0}}}, "3 NaN or infinite"),
-        ({"manifest": {"corpus": {"non_finite": 0, "zero_norm": 2}}}, "2 zero-norm"),
+        ({"manifest": Manifest(corpus=CorpusFacts(non_finite=3))}, "3 NaN or infinite"),
+        ({"manifest": Manifest(corpus=CorpusFacts(zero_norm=2))}, "2 zero-norm"),
     ],
 )
 def test_a_bad_corpus_is_held_up(tmp_path: Path, fields: dict[str, Any], measured: str) -> None:
@@ -250,7 +257,7 @@ def test_a_corpus_unlike_the_live_one_is_held_up(
 
 
 def test_a_foreign_saved_model_is_measured_by_what_it_has(tmp_path: Path) -> None:
-    subject = make_subject(tmp_path, manifest=None, golden=(), probe=None, corpus=None)
+    subject = make_subject(tmp_path, manifest=Manifest(), golden=(), probe=None, corpus=None)
     fresh = make_fresh(answers=())
     assert checks.complete(subject, fresh).verdict is Verdict.PASSED
     assert checks.golden(subject, fresh).verdict is Verdict.SKIPPED

@@ -9,10 +9,10 @@ import pytest
 
 from shortlist.clients.errors import Unavailable
 from shortlist.export.gates import server as gates
-from shortlist.export.gates.record import GateResult, Verdict
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
 from shortlist.serving.repository.probe import Probe
+from shortlist.serving.repository.version import GateResult, Manifest, Verdict
 
 
 class Client:
@@ -36,7 +36,7 @@ def latency(
         name="m",
         version=2,
         path=path,
-        manifest=None,
+        manifest=Manifest(),
         golden=(),
         probe=Probe(
             k=10,

@@ -12,10 +12,11 @@ from shortlist.export.data.split import Split, random_split
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.judge import Judged, judge_baseline
 from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer
-from shortlist.export.gates.record import GATES, GateResult, Verdict
+from shortlist.export.gates.record import GATES
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.samples import sample_users
 from shortlist.export.towers.trained import EpochRecord
+from shortlist.serving.repository.version import GateResult, Verdict
 
 SCRIPT = "<script>window.ran = true</script>"
 IMAGE = '"><img src="https://example.com/x.png" onerror="window.ran = true">'

@@ -14,6 +14,7 @@ import pytest
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository, parse_version
+from shortlist.serving.repository.version import Manifest
 from tests.support.paths import ROOT
 
 NAMES = ["retrieval_brute_force", "retrieval_ivf"]
@@ -180,7 +181,7 @@ def test_manifest_is_returned_and_a_broken_one_named(tmp_path: Path) -> None:
     path = repository.version_path(NAMES[0], 1) / contract.MANIFEST_FILE
     path.parent.mkdir()
     path.write_text(json.dumps({"ops": ["MatMul"]}))
-    assert repository.manifest(NAMES[0], 1) == {"ops": ["MatMul"]}
+    assert repository.manifest(NAMES[0], 1) == Manifest(ops=("MatMul",))
     path.write_text("{")
     with pytest.raises(RepositoryError, match=r"shortlist_manifest\.json is not valid JSON"):
         repository.manifest(NAMES[0], 1)

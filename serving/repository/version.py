@@ -1,0 +1,225 @@
+"""What a version says about itself: the manifest that its exporter wrote, and its files."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from shortlist.clients import contract
+from shortlist.serving.errors import RepositoryError
+
+__all__ = [
+    "CorpusFacts",
+    "DatasetFacts",
+    "GateResult",
+    "Manifest",
+    "Verdict",
+    "checksum",
+    "checksums",
+    "find_custom_ops",
+    "read_manifest",
+    "write_manifest",
+]
+
+MANIFEST_FORMAT: Final = 1  # raised when a reader of older manifests could misread the new ones
+
+
+class Verdict(StrEnum):
+    """Outcome of a gate."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ALLOWED = "allowed"  # failed, and overridden by --allow
+    SKIPPED = "skipped"  # nothing to measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """Result of one gate for one servable.
+
+    Attributes:
+        gate: Name of the gate.
+        verdict: A `Verdict`, or what another release wrote.
+        measured: Measured values, in words and numbers.
+        required: Required values.
+    """
+
+    gate: str
+    verdict: str
+    measured: str
+    required: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.gate:<10} {self.verdict.upper():<8} {self.measured} (required: {self.required})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """Name and sizes of the data that a version was trained on."""
+
+    name: str
+    users: int
+    candidates: int
+    interactions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """Numbers of candidate embeddings that no index should hold."""
+
+    non_finite: int = 0
+    zero_norm: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Record of how a version came to be; every part may be missing in a foreign SavedModel.
+
+    Attributes:
+        format: Format of the manifest.
+        model: Model that the servable belongs to, such as `retrieval`.
+        servable: Model name that requests use, such as `retrieval_ivf`.
+        version: Version number.
+        parent: Version that this one was updated from; `None` after a training.
+        created: Time of the export, in UTC.
+        dataset: The training data.
+        index: Kind, exactness, parameters and measured recall of the index.
+        top_k: Candidates per answer at most.
+        metrics: Metrics on the held-out part by protocol, and what else was measured on it.
+        config: Effective configuration of the export.
+        signatures: Inputs and outputs by signature name.
+        packages: Package versions.
+        tensorflow_producer: Producer number of the graph's format.
+        tensorflow_min_consumer: Oldest consumer number that can read the graph.
+        ops: Ops in the graph; `None` if not recorded.
+        corpus: Facts about the candidate embeddings.
+        files: SHA-256 by path within the version; `None` if not recorded.
+        gates: Results of the gates, in the order they ran.
+        extra: Entries that this release does not know, such as those of a newer exporter.
+    """
+
+    format: int = MANIFEST_FORMAT
+    model: str | None = None
+    servable: str | None = None
+    version: int | None = None
+    parent: int | None = None
+    created: str | None = None
+    dataset: DatasetFacts | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+    top_k: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    signatures: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    tensorflow_producer: int | None = None
+    tensorflow_min_consumer: int | None = None
+    ops: tuple[str, ...] | None = None
+    corpus: CorpusFacts = CorpusFacts()
+    files: Mapping[str, str] | None = None
+    gates: tuple[GateResult, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the parts that are set, as JSON values in the order of the fields."""
+        default = Manifest()
+        values = {
+            name: value
+            for name, value in asdict(self).items()
+            if name == "format" or getattr(self, name) != getattr(default, name)
+        }
+        extra = values.pop("extra", {})
+        return {**values, **extra}
+
+
+_INTEGERS = ("format", "version", "parent", "top_k")
+_PRODUCERS = ("tensorflow_producer", "tensorflow_min_consumer")
+_TYPES: Final[Mapping[str, type]] = {
+    **{part.name: dict for part in fields(Manifest) if part.name != "extra"},
+    **dict.fromkeys(("model", "servable", "created"), str),
+    **dict.fromkeys((*_INTEGERS, *_PRODUCERS), int),
+    **dict.fromkeys(("ops", "gates"), list),
+}
+
+
+def read_manifest(version_path: Path) -> Manifest | None:
+    """Return the manifest in a version's folder, or `None` if there is none.
+
+    Raises:
+        RepositoryError: The manifest cannot be read.
+    """
+    file = version_path / contract.MANIFEST_FILE
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise RepositoryError(f"cannot read {file}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise RepositoryError(f"{file} is not valid JSON ({exc}); publish the model again") from exc
+    if not isinstance(stored, dict):
+        raise RepositoryError(f"{file} does not hold a JSON object; publish the model again")
+    values: dict[str, Any] = {"extra": {}}
+    try:
+        for name, value in stored.items():
+            if name not in _TYPES:
+                values["extra"][name] = value
+            elif value is not None:
+                values[name] = _typed(name, value)
+    except (TypeError, AttributeError) as exc:
+        raise RepositoryError(f"{file} is not a manifest: {exc}; publish the model again") from exc
+    return Manifest(**values)
+
+
+def write_manifest(version_path: Path, manifest: Manifest) -> None:
+    """Write the manifest into a version's folder, where the server ignores it."""
+    file = version_path / contract.MANIFEST_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(manifest.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    file.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _typed(name: str, stored: Any) -> Any:
+    if not isinstance(stored, _TYPES[name]):
+        raise TypeError(f"{name} must be a JSON {_TYPES[name].__name__}, got {stored!r}")
+    value: Any = stored
+    match name:
+        case "dataset":
+            return DatasetFacts(**_known(DatasetFacts, value))
+        case "corpus":
+            return CorpusFacts(**_known(CorpusFacts, value))
+        case "gates":
+            return tuple(GateResult(**_known(GateResult, gate)) for gate in value)
+        case "ops":
+            return tuple(map(str, value))
+    return value
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {part.name for part in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def find_custom_ops(ops: Iterable[str]) -> tuple[str, ...]:
+    """Return the ops outside TensorFlow's own set, which have a namespace: `Scann>…`, sorted."""
+    return tuple(sorted(op for op in ops if ">" in op))
+
+
+def checksums(version_path: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file but the manifest, by path within the version."""
+    return {
+        relative: checksum(path)
+        for path in sorted(version_path.rglob("*"))
+        if path.is_file()
+        and (relative := path.relative_to(version_path).as_posix()) != contract.MANIFEST_FILE
+    }
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
