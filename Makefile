@@ -61,7 +61,7 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	    - -o requirements-setup.lock
 	docker/requirements/lock.sh
 
-STACK = $(BIN)/python -m shortlist.serving.servers.stack
+STACK = $(BIN)/shortlist stack
 REPOSITORY ?= models
 
 up: setup ## serve in containers: make up [REPOSITORY=models] [PROFILES=scann,monitoring,tls]

@@ -23,6 +23,7 @@ def add_parser(
     example: str,
     details: str = "",
     run: str | None = None,
+    json: bool = True,
 ) -> argparse.ArgumentParser:
     """Add the parser of a verb.
 
@@ -32,8 +33,9 @@ def add_parser(
         summary: One sentence, which also stands in the list of verbs.
         example: Command that works when pasted.
         details: More sentences for the verb's own help.
-        run: `package.module:function` that runs the verb, imported only then; the verb takes
-            `--json`. `None` for a verb that has parts.
+        run: `package.module:function` that runs the verb, imported only then; `None` for a verb
+            that has parts.
+        json: Whether the verb takes `--json`.
     """
     width = min(shutil.get_terminal_size().columns - 2, 100)
     parser = parsers.add_parser(
@@ -44,7 +46,8 @@ def add_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if run is not None:
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        if json:
+            parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(run=lazily(run))
     return parser
 

@@ -1,7 +1,6 @@
 """`shortlist bench server`: requests per second and latencies of model servers, side by side."""
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -11,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.errors import ShortlistError
-from shortlist.serving.bench.arguments import DESCRIPTION, EPILOG, add_arguments
 from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.servers.options import claim_port
 
-__all__ = ["main", "run"]
+__all__ = ["run"]
 
 CANDIDATES: Final = (1682, 100_000)
 START_SECONDS: Final = 120.0
@@ -46,13 +45,8 @@ def _named(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _progress(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def _make_servables(repository: Path, candidates: Sequence[int]) -> None:
-    _progress(f"making servables of {', '.join(map(str, candidates))} candidates")
+    progress(f"making servables of {', '.join(map(str, candidates))} candidates")
     done = subprocess.run(
         [
             *(
@@ -188,7 +182,10 @@ def run(args: argparse.Namespace) -> int:
             results[name] = _measure_all(target, rows, seconds)
     if not results:
         raise ShortlistError("there is nothing to measure; give --server or --address")
-    sys.stdout.write(_as_json(rows, results) if args.json else _as_table(rows, results))
+    if args.json:
+        write_json(_documents(rows, results))
+    else:
+        write(_table(rows, results))
     return 0
 
 
@@ -199,7 +196,7 @@ def _embedded_command() -> str:
 def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Measurement]:
     measurements = []
     for candidates, transport, connections, batch in rows:
-        _progress(
+        progress(
             f"{target.name}: {candidates} candidates, {transport}, "
             f"{connections} connection(s), batch {batch}"
         )
@@ -218,49 +215,24 @@ def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Me
     return measurements
 
 
-def _as_json(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str:
+def _documents(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
     keys = ("candidates", "transport", "connections", "batch")
-    document = [
+    return [
         {**dict(zip(keys, row, strict=True)), "server": name, **asdict(measurements[index])}
         for index, row in enumerate(rows)
         for name, measurements in results.items()
     ]
-    return json.dumps(document, indent=1) + "\n"
 
 
-def _as_table(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str:
-    names = list(results)
+def _table(rows: Sequence[Row], results: dict[str, list[Measurement]]) -> str:
     head = ["candidates", "API", "connections", "batch"]
-    for name in names:
+    for name in results:
         head += [f"{name} req/s", "p50 ms", "p99 ms"]
     lines = [head]
     for index, (candidates, transport, connections, batch) in enumerate(rows):
         line = [f"{candidates:,}", transport, str(connections), str(batch)]
-        for name in names:
-            one = results[name][index]
-            line += [f"{one.requests_per_second:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}"]
+        for measurements in results.values():
+            row = measurements[index]
+            line += [f"{row.requests_per_second:,.0f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}"]
         lines.append(line)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-
-    def shown(line: Sequence[str]) -> str:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        return "| " + " | ".join(cells) + " |"
-
-    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-    return "\n".join([shown(lines[0]), rule, *map(shown, lines[1:])]) + "\n"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark as a command of its own."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shortlist.serving.bench",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except ShortlistError as exc:
-        sys.stderr.write(f"{parser.prog}: error: {exc}\n")
-        return 1
+    return table(lines, text=(1,), markdown=True)

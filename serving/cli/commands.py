@@ -1,108 +1,484 @@
-"""Verbs that `serving` adds to the `shortlist` command."""
+"""Parsers of the verbs that `serving` adds to the `shortlist` command."""
 
 import argparse
+from pathlib import Path
 
 from shortlist.clients import contract
-from shortlist.serving.bench import arguments
-from shortlist.serving.cli import repository as repository_cli
-from shortlist.serving.cli import rollout as rollout_cli
+from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, add_connection_arguments
+from shortlist.clients.cli.parser import Parsers, add_parser
 
 __all__ = ["add_benches", "add_commands"]
 
-# Flags that say what to serve; with them the server needs no repository from us.
-RAW_FLAGS = ("--model_config_file", "--model_base_path")
+_CLI = "shortlist.serving.cli"
+_ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
 
 
-def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds this package's verbs; imports nothing heavy."""
+def add_commands(verbs: Parsers) -> None:
+    """Add this package's verbs; imports nothing heavy."""
     _add_serve(verbs)
-    repository_cli.add_commands(verbs)
-    rollout_cli.add_commands(verbs)
+    _add_stack(verbs)
+    _add_repository_verbs(verbs)
+    _add_canary(verbs)
+    _add_moves(verbs)
+    _add_rollout(verbs)
 
 
-def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `bench server`."""
-    parser = benches.add_parser(
+def add_benches(benches: Parsers) -> None:
+    """Add `bench server`."""
+    parser = add_parser(
+        benches,
         "server",
-        help="measure model servers over REST and gRPC",
-        description=arguments.DESCRIPTION,
-        epilog=arguments.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Measure model servers over REST and gRPC.",
+        details="Prints requests per second and latencies on brute-force servables that it "
+        "generates.",
+        example="shortlist bench server --quick",
+        run="shortlist.serving.bench.command:run",
     )
-    arguments.add_arguments(parser)
-
-    def run(args: argparse.Namespace) -> int:
-        from shortlist.serving.bench import command as cli
-
-        return cli.run(args)
-
-    parser.set_defaults(run=run)
-
-
-def _add_serve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    serve = verbs.add_parser(
-        "serve",
-        help="serve a model repository over REST and gRPC",
-        description="Serves every servable of a model repository until it is stopped: with the "
-        "embedded server, in a TensorFlow Serving container, or with a tensorflow_model_server "
-        "binary. TensorFlow Serving's own flags may follow after --.",
-        epilog="example:\n  shortlist serve --repository models --port 8500 --rest-port 8501",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="server to start and compare with the embedded one; {flags} in COMMAND stands for "
+        "TensorFlow Serving's flags: 'real=tensorflow_model_server {flags}'; repeatable",
     )
-    serve.add_argument(
+    parser.add_argument(
+        "--address",
+        action="append",
+        default=[],
+        metavar="NAME=REST,GRPC",
+        help="running server that serves the sample servables (see --repository); repeatable",
+    )
+    parser.add_argument("--no-embedded", action="store_true", help="omit the embedded server")
+    parser.add_argument(
         "--repository",
-        default="models",
         metavar="DIR",
-        help="model repository, as `shortlist export` writes it (default: models)",
+        help="folder for the sample servables, kept for other servers and later runs",
     )
-    serve.add_argument(
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=3.0,
+        help="seconds per row (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="measure only the small servable: one connection, batch 1, half a second per row",
+    )
+
+
+# --- servers ------------------------------------------------------------------------
+
+
+def _add_serve(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "serve",
+        "Serve a model repository over REST and gRPC.",
+        details="Serves every servable until it is stopped: with the embedded server, in a "
+        "TensorFlow Serving container, or with a tensorflow_model_server binary. TensorFlow "
+        "Serving's own flags may follow after --.",
+        example="shortlist serve --repository models --port 8500 --rest-port 8501",
+        run=f"{_CLI}.serve:serve",
+    )
+    _add_repository(parser)
+    parser.add_argument(
         "--server",
         default="embedded",
         choices=("embedded", "docker", "binary"),
         help="embedded: in this Python, ScaNN included; docker: the stock image; binary: "
-        "tensorflow_model_server on PATH (default: embedded)",
+        "tensorflow_model_server on PATH (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--servable",
         action="append",
         metavar="NAME",
-        help="serve only this model, such as retrieval_ivf; may be given again (default: all)",
+        help="model to serve, such as retrieval_ivf; repeatable (default: all)",
     )
-    serve.add_argument(
-        "--port",
-        type=int,
-        default=contract.DEFAULT_GRPC_PORT,
-        help=f"gRPC port on loopback, 0 for any free one (default: {contract.DEFAULT_GRPC_PORT})",
-    )
-    serve.add_argument(
-        "--rest-port",
-        type=int,
-        default=contract.DEFAULT_REST_PORT,
-        help=f"REST port on loopback, 0 for any free one (default: {contract.DEFAULT_REST_PORT})",
-    )
-    serve.add_argument(
+    for option, api, port in (
+        ("--port", "gRPC", contract.DEFAULT_GRPC_PORT),
+        ("--rest-port", "REST", contract.DEFAULT_REST_PORT),
+    ):
+        parser.add_argument(
+            option,
+            type=int,
+            default=port,
+            help=f"{api} port on loopback, 0 for any free one (default: %(default)s)",
+        )
+    parser.add_argument(
         "--timeout",
         type=float,
         default=300.0,
-        help="seconds in which all servables must be AVAILABLE (default: 300)",
+        metavar="SECONDS",
+        help="startup timeout in seconds (default: %(default)g)",
     )
-    serve.add_argument(
-        "--log-file", metavar="FILE", help="write the server's output there, not to stderr"
+    parser.add_argument(
+        "--log-file", metavar="FILE", help="file for the server's output (default: stderr)"
     )
-    serve.add_argument("--image", metavar="IMAGE", help="container image for --server docker")
-    serve.add_argument(
-        "--json", action="store_true", help="print what is served as one line of JSON"
+    parser.add_argument("--image", metavar="IMAGE", help="container image for --server docker")
+    parser.add_argument(
+        "flags", nargs="*", metavar="-- FLAGS", help="further flags of TensorFlow Serving"
     )
-    serve.add_argument(
-        "flags", nargs="*", metavar="-- FLAGS", help="more of TensorFlow Serving's own flags"
-    )
-    serve.set_defaults(run=run_serve)
 
 
-def run_serve(args: argparse.Namespace) -> int:
-    """Runs `shortlist serve`."""
-    from shortlist.serving.servers import serve
+def _add_stack(verbs: Parsers) -> None:
+    stack = add_parser(
+        verbs,
+        "stack",
+        "Run TensorFlow Serving and its companions in containers.",
+        details="Needs Docker with Compose; docker/compose.yaml describes the containers.",
+        example="shortlist stack up --repository models",
+    )
+    parts = stack.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    up = _add_stack_action(parts, "up", "Start the containers and wait until all models serve.")
+    up.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="startup timeout in seconds (default: %(default)g)",
+    )
+    _add_stack_action(parts, "down", "Stop and remove the containers.")
+    logs = _add_stack_action(parts, "logs", "Show the output of the containers.")
+    logs.add_argument("--follow", action="store_true", help="follow log output")
+    publish = _add_stack_action(
+        parts,
+        "publish",
+        "Train, run the gates and publish in a container.",
+        details="Flags of `shortlist export` may follow after --.",
+        flags=" --data sample -- --epochs 3",
+    )
+    publish.add_argument(
+        "--data",
+        default="sample",
+        metavar="SOURCE",
+        help="training data, as for `shortlist export` (default: %(default)s)",
+    )
+    publish.add_argument(
+        "flags", nargs="*", metavar="-- FLAGS", help="further flags of `shortlist export`"
+    )
 
-    if any(flag.startswith(RAW_FLAGS) for flag in args.flags):
-        return serve.replace_process(args.server, args.flags)
-    return serve.serve_until_stopped(serve.request_from(args))
+
+def _add_stack_action(
+    parts: Parsers, name: str, summary: str, *, details: str = "", flags: str = ""
+) -> argparse.ArgumentParser:
+    parser = add_parser(
+        parts,
+        name,
+        summary,
+        details=details,
+        example=f"shortlist stack {name} --repository models{flags}",
+        run=f"{_CLI}.stack:{name}",
+        json=False,
+    )
+    _add_repository(parser)
+    parser.add_argument(
+        "--profiles",
+        default="",
+        metavar="LIST",
+        help="comma-separated additions to the stock server: scann, monitoring, tls",
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="Compose file that overrides docker/compose.yaml; repeatable",
+    )
+    return parser
+
+
+# --- the model repository -----------------------------------------------------------
+
+
+def _add_repository_verbs(verbs: Parsers) -> None:
+    versions = add_parser(
+        verbs,
+        "versions",
+        "List the versions of a model repository.",
+        details="Shows each version with its labels, states on the servers, hit rate, size and "
+        "gates.",
+        example="shortlist versions --repository models",
+        run=f"{_CLI}.repository:versions",
+    )
+    _add_models(versions)
+    _add_known_servers(versions)
+    prune = add_parser(
+        verbs,
+        "prune",
+        "Delete old versions that are not in use.",
+        details="Never deletes a version that a known server holds, a label points at or the "
+        "configuration file asks for, nor a young one. Known servers are those of the last "
+        "rollout of each model, or those that --address names.",
+        example="shortlist prune --repository models --keep 3",
+        run=f"{_CLI}.repository:prune",
+    )
+    prune.add_argument(
+        "--keep",
+        type=int,
+        default=3,
+        metavar="N",
+        help="newest versions to keep (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--grace",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="age below which a version is kept (default: %(default)g)",
+    )
+    prune.add_argument(
+        "--offline",
+        action="store_true",
+        help="no server runs: keep what the configuration file asks for, and the newest versions",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="print the plan; delete nothing")
+    _add_models(prune)
+    _add_known_servers(prune)
+    diff = add_parser(
+        verbs,
+        "diff",
+        "Compare two versions of a model.",
+        details="Shows differences in configuration, data, metrics and candidates, and how far "
+        "the answers of the two versions agree.",
+        example="shortlist diff 1 2 --servable retrieval_ivf --repository models",
+        run=f"{_CLI}.repository:diff",
+    )
+    diff.add_argument("before", type=int, metavar="A", help="version")
+    diff.add_argument("after", type=int, metavar="B", help="version to compare it with")
+    diff.add_argument("-k", "--k", type=int, default=10, help="cut-off (default: %(default)s)")
+    diff.add_argument(
+        "--without-answers", action="store_true", help="do not load the versions to compare answers"
+    )
+    _add_models(diff)
+
+
+# --- rollouts -----------------------------------------------------------------------
+
+
+def _add_canary(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "canary",
+        "Load a version on every server and give it the label canary.",
+        example="shortlist canary 2 --repository models --servable retrieval_ivf --percent 5",
+        run=f"{_CLI}.rollout:canary",
+    )
+    parser.add_argument("version", type=int, metavar="VERSION", help="version to try")
+    parser.add_argument(
+        "--percent",
+        type=float,
+        default=5.0,
+        help="share of requests for the canary, written to split.json next to the configuration "
+        "file for applications to read (default: %(default)g)",
+    )
+    _add_judge(parser)
+    _add_fleet(parser)
+    _add_rollout_options(parser)
+
+
+def _add_judge(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("judge")
+    group.add_argument(
+        "--judge",
+        action="store_true",
+        help="compare the canary with stable, then promote it or roll it back",
+    )
+    group.add_argument(
+        "--queries",
+        metavar="FILE",
+        help="user ids to send to both, one per line (default: those that the version lists)",
+    )
+    group.add_argument(
+        "--events",
+        metavar="FILE",
+        help="judge real traffic instead, recorded by applications with "
+        "shortlist.clients.hooks.event_log.EventLog",
+    )
+    group.add_argument("--record", metavar="FILE", help="file for the judgement, as JSON")
+    for option, default, text in (
+        ("--duration", 120.0, "duration of the comparison in seconds"),
+        ("--rate", 20.0, "pairs of requests per second"),
+        ("--request-timeout", 5.0, "timeout of one request in seconds"),
+        ("--max-errors-more", 0.01, "largest excess of failed requests, as a share"),
+        ("--max-slow-more", 0.25, "largest excess of slower requests, as a share"),
+        ("--slow-ratio", 1.25, "ratio of latencies that counts as slower"),
+        ("--min-overlap", 0.05, "least share of stable's top 10 in the canary's"),
+        ("--alpha", 0.01, "probability of a wrong verdict"),
+    ):
+        group.add_argument(
+            option,
+            type=float,
+            default=default,
+            metavar="NUMBER",
+            help=f"{text} (default: %(default)g)",
+        )
+
+
+def _add_moves(verbs: Parsers) -> None:
+    example = "--repository models --servable retrieval_ivf"
+    promote = add_parser(
+        verbs,
+        "promote",
+        "Make the canary stable; the previous version stays loaded, one label move away.",
+        example=f"shortlist promote {example}",
+        run=f"{_CLI}.rollout:promote",
+    )
+    promote.add_argument(
+        "version",
+        type=int,
+        nargs="?",
+        metavar="VERSION",
+        help="version of the canary, as a check; or the first version of a model that has none",
+    )
+    promote.add_argument(
+        "--soak",
+        type=float,
+        metavar="SECONDS",
+        help="unload the previous version after this time (default: at the next canary)",
+    )
+    rollback = add_parser(
+        verbs,
+        "rollback",
+        "Go back to the version before the latest change, by one label move.",
+        example=f"shortlist rollback {example}",
+        run=f"{_CLI}.rollout:rollback",
+    )
+    rollback.add_argument(
+        "--to",
+        dest="version",
+        type=int,
+        metavar="VERSION",
+        help="version to roll back to, loaded if needed",
+    )
+    abort = add_parser(
+        verbs,
+        "abort",
+        "End a canary: all requests get stable again and the canary's version is unloaded.",
+        example=f"shortlist abort {example}",
+        run=f"{_CLI}.rollout:abort",
+    )
+    for parser in (promote, rollback, abort):
+        _add_fleet(parser)
+        _add_rollout_options(parser)
+
+
+def _add_rollout(verbs: Parsers) -> None:
+    rollout = add_parser(
+        verbs,
+        "rollout",
+        "Plan, apply and inspect rollouts.",
+        example="shortlist rollout status --repository models",
+    )
+    parts = rollout.add_subparsers(title="parts", metavar="PART", dest="part", required=True)
+
+    def add(name: str, summary: str, arguments: str = "") -> argparse.ArgumentParser:
+        return add_parser(
+            parts,
+            name,
+            summary,
+            example=f"shortlist rollout {name}{arguments} --repository models",
+            run=f"{_CLI}.rollout:rollout_{name}",
+        )
+
+    for name, summary in (
+        ("plan", "Print the steps of an action; do nothing."),
+        ("apply", "Carry out an action."),
+    ):
+        parser = add(name, summary, " canary 2")
+        parser.add_argument("action", choices=_ACTIONS)
+        parser.add_argument("version", type=int, nargs="?", metavar="VERSION")
+        _add_fleet(parser)
+        _add_rollout_options(parser)
+    _add_fleet(add("status", "Show versions, labels and disagreements of every server."))
+    log = add("log", "Show who rolled out what, when and why.")
+    _add_repository(log)
+    log.add_argument(
+        "--last", type=int, default=20, metavar="N", help="rollouts to show (default: %(default)s)"
+    )
+    lint = add(
+        "lint", "Find what a server would refuse, or accept and then break, in a configuration."
+    )
+    _add_repository(lint)
+    _add_config_file(lint)
+
+
+# --- options that verbs share -------------------------------------------------------
+
+
+def _add_repository(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="model repository (default: %(default)s)",
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser, default: str = "all") -> None:
+    _add_repository(parser)
+    parser.add_argument(
+        "--servable",
+        action="append",
+        metavar="NAME",
+        help=f"model name, such as retrieval_ivf; repeatable (default: {default})",
+    )
+
+
+def _add_config_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="model_config_file of the servers (default: the one that `shortlist serve` writes "
+        "into the repository)",
+    )
+
+
+def _add_known_servers(parser: argparse.ArgumentParser) -> None:
+    _add_config_file(parser)
+    add_connection_arguments(
+        parser, "gRPC address of a server; repeatable (default: servers of the last rollouts)"
+    )
+
+
+def _add_fleet(parser: argparse.ArgumentParser) -> None:
+    _add_models(parser, "every model of the repository in the servers' configuration")
+    _add_config_file(parser)
+    parser.add_argument(
+        "--polled",
+        action="store_true",
+        help="write the configuration file instead of sending reloads, for servers that poll it "
+        "(--model_config_file_poll_wait_seconds)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="timeout of one step on all servers (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--poll-interval",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="interval between status requests to a server (default: %(default)g)",
+    )
+    add_connection_arguments(
+        parser, f"gRPC address of a server; give every replica (default: {DEFAULT_GRPC_ADDRESS})"
+    )
+
+
+def _add_rollout_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rollout")
+    group.add_argument(
+        "--skip-unreachable",
+        action="store_true",
+        help="go on without servers that do not answer; they follow when they start again",
+    )
+    group.add_argument("--why", default="", metavar="TEXT", help="reason, for the log")
+    group.add_argument("--dry-run", action="store_true", help="print the plan; change nothing")

@@ -1,4 +1,4 @@
-"""Options of a judge, and the judgement of one canary that they describe."""
+"""Judging a canary by the options of `shortlist canary --judge`."""
 
 import argparse
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ __all__ = ["judge_canary", "judge_limits"]
 
 
 def judge_limits(args: argparse.Namespace) -> Limits:
-    """Limits that the options describe.
+    """Return the limits of the options.
 
     Raises:
-        ValueError: One makes no sense.
+        ValueError: One is out of range.
     """
     for option in ("duration", "rate"):
         if getattr(args, option) <= 0:
@@ -35,7 +35,7 @@ def judge_limits(args: argparse.Namespace) -> Limits:
 
 
 def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> Judgement:
-    """Judges the canary of one servable as the options say.
+    """Judge the canary of one servable.
 
     Raises:
         RolloutError: There are no queries to replay.
@@ -68,7 +68,7 @@ def _users(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> l
     probe = read_probe(fleet.repository.version_path(name, version))
     if probe is None:
         raise RolloutError(
-            f"version {version} of {name!r} lists no users to ask for; give some, one id a line: "
+            f"version {version} of {name!r} lists no user ids to query; give some, one per line: "
             "--queries FILE"
         )
     return list(probe.user_ids)

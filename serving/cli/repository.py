@@ -1,142 +1,33 @@
-"""Verbs on a model repository: `versions`, `prune` and `diff`."""
+"""`shortlist versions`, `prune` and `diff`."""
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shortlist.clients.cli.connection import add_connection_arguments, security
+from shortlist.clients.cli.connection import security
+from shortlist.clients.cli.output import megabytes, notice, table, write, write_json
+from shortlist.serving.cli.fleet import config_path
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.diff import VersionDiff, diff_versions
+from shortlist.serving.rollout.fleet import Fleet
+from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
+from shortlist.serving.rollout.prune import Decision
+from shortlist.serving.rollout.prune import prune as prune_versions
+from shortlist.serving.rollout.replica import GrpcServer
+from shortlist.serving.rollout.versions import VersionRow, list_versions
 
-if TYPE_CHECKING:
-    from shortlist.serving.rollout.diff import VersionDiff
-    from shortlist.serving.rollout.prune import Decision
-    from shortlist.serving.rollout.replica import GrpcServer
-    from shortlist.serving.rollout.versions import VersionRow
-
-__all__ = ["add_commands"]
-
-
-def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the verbs; imports nothing heavy."""
-    versions = _parser(
-        verbs,
-        "versions",
-        "List the versions of a model repository.",
-        "Shows each version with its labels, states on the servers, hit rates, size and gates.",
-        "shortlist versions --repository models",
-    )
-    _add_servers(versions)
-    versions.set_defaults(run=_versions)
-    prune = _parser(
-        verbs,
-        "prune",
-        "Delete old versions that nobody serves.",
-        "Never deletes a version that a known server holds, that a label points at, that the "
-        "configuration file asks for, or that is young. Known are the servers of the last "
-        "rollout of each model, or those that --address names.",
-        "shortlist prune --repository models --keep 3",
-    )
-    prune.add_argument(
-        "--keep", type=int, default=3, metavar="N", help="newest versions that stay (default: 3)"
-    )
-    prune.add_argument(
-        "--grace",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="age below which a version stays (default: %(default)g)",
-    )
-    prune.add_argument(
-        "--offline",
-        action="store_true",
-        help="no server runs: what the configuration file asks for and the newest stay",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="say what would go; delete nothing")
-    _add_servers(prune)
-    prune.set_defaults(run=_prune)
-    diff = _parser(
-        verbs,
-        "diff",
-        "Compare two versions of a model.",
-        "Shows what differs in configuration, data, metrics and candidates, and how much of the "
-        "one's answers the other gives too.",
-        "shortlist diff 1 2 --servable retrieval_ivf --repository models",
-    )
-    diff.add_argument("before", type=int, metavar="A", help="version")
-    diff.add_argument("after", type=int, metavar="B", help="version to compare with it")
-    diff.add_argument("-k", "--k", type=int, default=10, help="cut-off (default: %(default)s)")
-    diff.add_argument(
-        "--without-answers", action="store_true", help="do not load and ask the versions"
-    )
-    _add_where(diff)
-    diff.set_defaults(run=_diff)
-
-
-def _parser(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    more: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    return verbs.add_parser(
-        name,
-        help=text[0].lower() + text[1:].rstrip("."),
-        description=f"{text} {more}",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="model repository (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--servable",
-        action="append",
-        metavar="NAME",
-        help="model name, such as retrieval_ivf; may be given again (default: all)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_servers(parser: argparse.ArgumentParser) -> None:
-    _add_where(parser)
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="model_config_file of the servers (default: the one that `shortlist serve` writes)",
-    )
-    add_connection_arguments(
-        parser, "gRPC address of a server; repeatable (default: servers of the last rollouts)"
-    )
-
-
-def _config_path(args: argparse.Namespace) -> Path:
-    from shortlist.serving.repository.server_config import CONFIG_FILE
-
-    return Path(args.config if args.config is not None else args.repository / CONFIG_FILE)
+__all__ = ["diff", "prune", "versions"]
 
 
 @contextmanager
-def _servers(args: argparse.Namespace) -> "Iterator[list[GrpcServer]]":
-    from shortlist.serving.rollout.history import HISTORY_FILE, History
-    from shortlist.serving.rollout.replica import GrpcServer
-
+def _servers(args: argparse.Namespace) -> Iterator[list[GrpcServer]]:
     addresses = args.address or History(args.repository / HISTORY_FILE).known_servers()
     if getattr(args, "offline", False):
         if args.address:
-            raise ValueError("--offline and --address contradict each other; give one of them")
+            raise ValueError("--offline and --address contradict each other; give only one")
         addresses = []
     with ExitStack() as stack:
         yield [
@@ -146,61 +37,54 @@ def _servers(args: argparse.Namespace) -> "Iterator[list[GrpcServer]]":
 
 
 def _names(args: argparse.Namespace) -> list[str]:
-    from shortlist.serving.errors import RepositoryError
-    from shortlist.serving.repository.local import ModelRepository
-
     models = ModelRepository(args.repository).models()
     unknown = sorted(set(args.servable or ()) - set(models))
     if unknown or not models:
-        there = ", ".join(models) or "none"
-        wanted = f"no model {unknown[0]!r}" if unknown else "no model"
-        raise RepositoryError(f"{wanted} in {args.repository}; there are: {there}")
+        missing = f"no model {unknown[0]!r}" if unknown else "no model"
+        raise RepositoryError(
+            f"{missing} in {args.repository}; available: {', '.join(models) or 'none'}"
+        )
     return list(dict.fromkeys(args.servable)) if args.servable else models
 
 
-def _versions(args: argparse.Namespace) -> int:
-    from shortlist.serving.repository.local import ModelRepository
-    from shortlist.serving.rollout.versions import list_versions
-
+def versions(args: argparse.Namespace) -> int:
+    """Print the versions of a model repository."""
     with _servers(args) as servers:
         rows, unreachable = list_versions(
             ModelRepository(args.repository),
             _names(args),
-            config_path=_config_path(args),
+            config_path=config_path(args),
             servers=servers,
         )
     for address, reason in unreachable.items():
-        sys.stderr.write(f"shortlist: {address} does not answer: {reason}\n")
+        notice(f"{address} does not answer: {reason}")
     if args.json:
-        _write(json.dumps([asdict(row) for row in rows], indent=2))
+        write_json(rows)
     else:
-        _write(_table(rows))
+        write(_table(rows))
         newest = next((row for row in rows if row.report is not None), None)
         if newest is not None:
-            _write(f"report on {newest.name} {newest.version}: {newest.report}")
+            write(f"report on {newest.name} {newest.version}: {newest.report}")
     return 0
 
 
-def _table(rows: "list[VersionRow]") -> str:
-    head = ("model", "version", "labels", "state", "hit rate@10", "MB", "gates", "created")
-    body = [
-        (
-            row.name,
-            str(row.version),
-            " ".join(row.labels) or "-",
-            ", ".join(f"{state} {address}" for address, state in row.states.items()) or "-",
-            _hit_rate(row.metrics),
-            f"{row.size_bytes / 1e6:.1f}",
-            row.problem or ", ".join(f"{count} {what}" for what, count in row.gates.items()) or "-",
-            row.created,
+def _table(rows: list[VersionRow]) -> str:
+    lines = [["model", "version", "labels", "state", "hit rate@10", "MB", "gates", "created"]]
+    for row in rows:
+        gates = ", ".join(f"{count} {verdict}" for verdict, count in row.gates.items())
+        lines.append(
+            [
+                row.name,
+                str(row.version),
+                " ".join(row.labels) or "-",
+                ", ".join(f"{state} {address}" for address, state in row.states.items()) or "-",
+                _hit_rate(row.metrics),
+                megabytes(row.size_bytes),
+                row.problem or gates or "-",
+                row.created,
+            ]
         )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [head, *body]
-    )
+    return table(lines, text=(0, 2, 3, 6, 7))
 
 
 def _hit_rate(metrics: Any) -> str:
@@ -210,51 +94,45 @@ def _hit_rate(metrics: Any) -> str:
         return "-"
 
 
-def _prune(args: argparse.Namespace) -> int:
-    from shortlist.serving.repository.local import ModelRepository
-    from shortlist.serving.rollout.config import ConfigFile
-    from shortlist.serving.rollout.fleet import Fleet
-    from shortlist.serving.rollout.prune import prune
-
+def prune(args: argparse.Namespace) -> int:
+    """Delete old versions that are not in use."""
     names = _names(args)
     with _servers(args) as servers:
         fleet = Fleet(
             repository=ModelRepository(args.repository),
             servers=tuple(servers),
-            config_file=ConfigFile(_config_path(args)),
+            config_file=ConfigFile(config_path(args)),
         )
-        decisions = prune(fleet, names, keep=args.keep, grace=args.grace, dry_run=args.dry_run)
+        decisions = prune_versions(
+            fleet, names, keep=args.keep, grace=args.grace, dry_run=args.dry_run
+        )
         if not args.dry_run:
             _record_prune(args, [server.address for server in servers], decisions)
     if args.json:
-        _write(json.dumps([asdict(decision) for decision in decisions], indent=2))
+        write_json(decisions)
         return 0
-    done = "would go" if args.dry_run else "deleted"
+    deleted = "would be deleted" if args.dry_run else "deleted"
     for decision in decisions:
-        what = done if decision.delete else "stays"
-        _write(f"{decision.name} {decision.version}: {what}: {decision.why}")
+        fate = deleted if decision.delete else "kept"
+        write(f"{decision.name} {decision.version}: {fate}: {decision.why}")
     return 0
 
 
-def _record_prune(
-    args: argparse.Namespace, servers: list[str], decisions: "list[Decision]"
-) -> None:
-    """Tells the log of rollouts which versions are gone and why they were free to go."""
-    from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
-
+def _record_prune(args: argparse.Namespace, servers: list[str], decisions: list[Decision]) -> None:
+    """Record in the log of rollouts which versions were deleted and why."""
     history = History(args.repository / HISTORY_FILE)
-    for name in dict.fromkeys(one.name for one in decisions if one.delete):
-        gone = [one.version for one in decisions if one.delete and one.name == name]
-        why = f"keep {args.keep}, older than {args.grace:g} s"
+    deleted: dict[str, list[int]] = {}
+    for decision in decisions:
+        if decision.delete:
+            deleted.setdefault(decision.name, []).append(decision.version)
+    why = f"keep {args.keep}, older than {args.grace:g} s"
+    for name, versions in deleted.items():
         recorder = Recorder(history, action="prune", name=name, why=why, servers=servers)
-        recorder.record("done", versions=gone)
+        recorder.record("done", versions=versions)
 
 
-def _diff(args: argparse.Namespace) -> int:
-    from shortlist.serving.errors import RepositoryError
-    from shortlist.serving.repository.local import ModelRepository
-    from shortlist.serving.rollout.diff import diff_versions
-
+def diff(args: argparse.Namespace) -> int:
+    """Print how two versions differ."""
     repository = ModelRepository(args.repository)
     both = {args.before, args.after}
     names = [name for name in _names(args) if args.servable or both <= {*repository.versions(name)}]
@@ -263,20 +141,20 @@ def _diff(args: argparse.Namespace) -> int:
             f"no model in {args.repository} has both versions {args.before} and {args.after}; "
             "`shortlist versions` lists them"
         )
-    found = [
+    diffs = [
         diff_versions(
             repository, name, args.before, args.after, k=args.k, ask=not args.without_answers
         )
         for name in names
     ]
     if args.json:
-        _write(json.dumps([asdict(one) for one in found], indent=2))
+        write_json(diffs)
     else:
-        _write("\n".join(_diff_text(one) for one in found))
+        write("\n".join(map(_diff_text, diffs)))
     return 0
 
 
-def _diff_text(diff: "VersionDiff") -> str:
+def _diff_text(diff: VersionDiff) -> str:
     lines = [f"{diff.name}: version {diff.versions[0]} -> {diff.versions[1]}"]
     for title, changes in (("settings", diff.settings), ("metrics", diff.metrics)):
         lines += [
@@ -298,7 +176,3 @@ def _diff_text(diff: "VersionDiff") -> str:
 
 def _value(value: Any) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

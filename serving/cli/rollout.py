@@ -1,247 +1,310 @@
-"""Verbs of rollouts: `canary`, `promote`, `rollback`, `abort` and `rollout …`."""
+"""`shortlist canary`, `promote`, `rollback`, `abort` and `rollout …`."""
 
 import argparse
-from collections.abc import Callable
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
-from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, add_connection_arguments
+from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.serving.cli.fleet import apply_options, config_path, opened_fleet, servables
+from shortlist.serving.cli.judge import judge_canary, judge_limits
+from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.rollout.apply import Outcome, apply, preview
+from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.fleet import Fleet, Observation
+from shortlist.serving.rollout.history import HISTORY_FILE, History
+from shortlist.serving.rollout.lint import Severity
+from shortlist.serving.rollout.lint import lint as lint_config
+from shortlist.serving.rollout.plan import Step
+from shortlist.serving.rollout.split_file import read_split, write_split
+from shortlist.serving.rollout.state import CANARY, PREVIOUS, STABLE
 
-__all__ = ["add_commands"]
+__all__ = [
+    "abort",
+    "canary",
+    "promote",
+    "rollback",
+    "rollout_apply",
+    "rollout_lint",
+    "rollout_log",
+    "rollout_plan",
+    "rollout_status",
+]
 
-ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
+
+def canary(args: argparse.Namespace) -> int:
+    """Run `shortlist canary`."""
+    if not 0 <= args.percent <= 100:
+        raise ValueError(f"--percent must be between 0 and 100, got {args.percent:g}")
+    if args.judge:
+        judge_limits(args)  # refuse wrong limits before anything moves
+    status = _act(args, "canary")
+    return _judge(args) if args.judge and not args.dry_run else status
 
 
-def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the verbs; imports nothing heavy."""
-    _add_canary(verbs)
-    _add_way(
-        verbs,
-        "promote",
-        "Make the canary stable; the version before stays loaded, one label move away.",
-        "shortlist promote --repository models --servable retrieval_ivf",
-        version="the canary's version, to be sure; or the first version of a model that has none",
-    ).add_argument(
-        "--soak",
-        type=float,
-        metavar="SECONDS",
-        help="keep the version before for so long, then unload it (default: keep it until the "
-        "next canary)",
+def _judge(args: argparse.Namespace) -> int:
+    """Judge each canary and act on the verdict; 1 if one was rolled back."""
+    judgements = {}
+    with opened_fleet(args) as fleet:
+        for name in servables(args, fleet, version=args.version):
+            progress(f"judging version {args.version} of {name} for {args.duration:g} s")
+            judgement = judge_canary(args, fleet, name, args.version)
+            judgements[name] = judgement.as_json()
+            action = "promote" if judgement.promote else "abort"
+            options = replace(
+                apply_options(args),
+                why=judgement.why,
+                details={"judgement": judgement.as_json()},
+            )
+            apply(fleet, name, action, options=options, on_step=lambda step: progress(str(step)))
+            _share(args, fleet, name, action)
+    record = {"version": args.version, "judgements": judgements}
+    if args.record is not None:
+        try:
+            text = json.dumps(record, indent=2)
+            Path(args.record).write_text(f"{text}\n", encoding="utf-8")
+        except OSError as exc:
+            raise RolloutError(f"cannot write {args.record}: {exc.strerror}") from exc
+    if args.json:
+        write_json(record)
+    else:
+        for name, verdict in judgements.items():
+            write(f"{name}: {verdict['why']}")
+    return 0 if all(verdict["verdict"] == "promote" for verdict in judgements.values()) else 1
+
+
+def promote(args: argparse.Namespace) -> int:
+    """Run `shortlist promote`."""
+    if args.soak is not None and args.soak < 0:
+        raise ValueError(f"--soak must not be negative, got {args.soak:g}")
+    status = _act(args, "promote")
+    if args.soak is not None and not args.dry_run:
+        progress(f"waiting {args.soak:g} s before the previous version is unloaded")
+        time.sleep(args.soak)
+        args.version = None
+        return _act(args, "finish")
+    return status
+
+
+def rollback(args: argparse.Namespace) -> int:
+    """Run `shortlist rollback`."""
+    return _act(args, "rollback")
+
+
+def abort(args: argparse.Namespace) -> int:
+    """Run `shortlist abort`."""
+    args.version = None
+    return _act(args, "abort")
+
+
+def rollout_plan(args: argparse.Namespace) -> int:
+    """Run `shortlist rollout plan`."""
+    args.dry_run = True
+    return _act(args, args.action)
+
+
+def rollout_apply(args: argparse.Namespace) -> int:
+    """Run `shortlist rollout apply`."""
+    return _act(args, args.action)
+
+
+def _act(args: argparse.Namespace, action: str) -> int:
+    with opened_fleet(args) as fleet:
+        only = args.version if action == "canary" else None
+        names = servables(args, fleet, version=only)
+        plans = {name: preview(fleet, name, action, args.version) for name in names}
+        if args.dry_run:
+            _print_plans(args, plans)
+            return 0
+        outcomes = []
+        for name in names:
+            if not plans[name] and action == "rollback" and len(names) == 1:
+                raise RolloutError(
+                    f"{name!r} has no previous version to go back to; name one: "
+                    "`shortlist rollback --to VERSION` (`shortlist versions` lists them)"
+                )
+            for step in plans[name]:
+                progress(f"plan: {step}")
+            outcomes.append(
+                apply(
+                    fleet,
+                    name,
+                    action,
+                    args.version,
+                    options=apply_options(args),
+                    on_step=lambda step: progress(f"now: {step}"),
+                )
+            )
+            _share(args, fleet, name, action)
+    _print_outcomes(args, outcomes)
+    return 0
+
+
+def _share(args: argparse.Namespace, fleet: Fleet, name: str, action: str) -> None:
+    path = fleet.config_file.path
+    if action == "canary":
+        write_split(path, name, getattr(args, "percent", 5.0))
+    elif action != "finish" and name in read_split(path):
+        write_split(path, name, 0)
+
+
+def _print_plans(args: argparse.Namespace, plans: dict[str, list[Step]]) -> None:
+    if args.json:
+        write_json({name: [str(step) for step in steps] for name, steps in plans.items()})
+        return
+    for name, steps in plans.items():
+        for number, step in enumerate(steps, 1):
+            write(f"{number}. {step}")
+        if not steps:
+            write(f"{name}: nothing to do")
+
+
+def _print_outcomes(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
+    if args.json:
+        document = [
+            {
+                "servable": outcome.name,
+                "labels": _labels(outcome),
+                "versions": sorted(outcome.state.present()),
+                "steps": [str(step) for step in outcome.steps],
+                "unreachable": dict(outcome.unreachable),
+                "seconds": round(outcome.seconds, 3),
+            }
+            for outcome in outcomes
+        ]
+        write_json(document)
+        return
+    for outcome in outcomes:
+        labels = ", ".join(f"{label} {version}" for label, version in _labels(outcome).items())
+        count = len(outcome.steps)
+        steps = f"{count} step{'s' if count > 1 else ''}" if count else "nothing to do"
+        write(f"{outcome.name}: {labels} ({steps}, {outcome.seconds:.1f} s)")
+        for address, reason in outcome.unreachable.items():
+            write(f"{outcome.name}: skipped {address}: {reason}")
+
+
+def _labels(outcome: Outcome) -> dict[str, int | None]:
+    return {label: outcome.state.label(label) for label in (STABLE, CANARY, PREVIOUS)}
+
+
+def rollout_status(args: argparse.Namespace) -> int:
+    """Run `shortlist rollout status`; 1 if servers and file disagree."""
+    with opened_fleet(args) as fleet:
+        observations = {name: fleet.observe(name) for name in servables(args, fleet)}
+    split = read_split(config_path(args))
+    problems = {name: _problems(seen) for name, seen in observations.items()}
+    if args.json:
+        document = {
+            name: {**_as_json(seen), "split": split.get(name), "problems": problems[name]}
+            for name, seen in observations.items()
+        }
+        write_json(document)
+    else:
+        for name, seen in observations.items():
+            _print_status(name, seen, split.get(name))
+            for problem in problems[name]:
+                write(f"  ! {problem}")
+    return 1 if any(problems.values()) else 0
+
+
+def _problems(seen: Observation) -> list[str]:
+    problems = [f"{address} does not answer: {why}" for address, why in seen.unreachable.items()]
+    recorded = seen.state.recorded
+    for server in seen.state.servers:
+        for version, reason in server.failed.items():
+            problems.append(f"{server.address}: version {version} did not load: {reason}")
+        for label in sorted(server.dangling):
+            problems.append(f"{server.address}: label {label!r} points at a version not loaded")
+        if server.busy:
+            busy = ", ".join(map(str, sorted(server.busy)))
+            problems.append(f"{server.address}: version {busy} is loading or unloading")
+        if recorded is not None and dict(server.labels) != dict(recorded.labels):
+            problems.append(
+                f"{server.address}: labels {dict(server.labels)} differ from the configuration "
+                f"file's {dict(recorded.labels)}: a rollout was interrupted, or another process "
+                "moved them; run its command again, or `shortlist rollback`"
+            )
+    return problems
+
+
+def _print_status(name: str, seen: Observation, split: dict[str, float] | None) -> None:
+    recorded = seen.state.recorded
+    versions = "the newest" if recorded is None or recorded.versions is None else recorded.versions
+    write(name)
+    write(f"  published  {_join(seen.state.published)}")
+    write(f"  file       {versions if isinstance(versions, str) else _join(versions)}")
+    for server in seen.state.servers:
+        labels = " ".join(f"{label}={version}" for label, version in sorted(server.labels.items()))
+        write(f"  {server.address}  AVAILABLE {_join(sorted(server.available))}  {labels}")
+    if split is not None:
+        write("  split      " + " ".join(f"{label}={part:.2%}" for label, part in split.items()))
+
+
+def _as_json(seen: Observation) -> dict[str, Any]:
+    recorded = seen.state.recorded
+    return {
+        "published": list(seen.state.published),
+        "recorded": None if recorded is None else asdict(recorded),
+        "servers": [
+            {
+                "address": server.address,
+                "available": sorted(server.available),
+                "busy": sorted(server.busy),
+                "failed": {str(version): why for version, why in server.failed.items()},
+                "labels": dict(server.labels),
+                "dangling": sorted(server.dangling),
+            }
+            for server in seen.state.servers
+        ],
+        "unreachable": dict(seen.unreachable),
+    }
+
+
+def rollout_log(args: argparse.Namespace) -> int:
+    """Run `shortlist rollout log`."""
+    records = History(args.repository / HISTORY_FILE).read()
+    by_id: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by_id.setdefault(str(record.get("id")), []).append(record)
+    for rollout in list(by_id.values())[-args.last :]:
+        if args.json:
+            for record in rollout:
+                write_json(record, indent=None)
+        else:
+            write(_log_line(rollout))
+    return 0
+
+
+def _log_line(records: list[dict[str, Any]]) -> str:
+    first, last = records[0], records[-1]
+    end = {"done": "done", "failed": f"failed: {last.get('error')}"}.get(
+        str(last.get("event")), "interrupted, or running"
     )
-    _add_way(
-        verbs,
-        "rollback",
-        "Go back to the version before the latest change, by one label move.",
-        "shortlist rollback --repository models --servable retrieval_ivf",
-        to="roll back to this version, loading it if needed",
-    )
-    _add_way(
-        verbs,
-        "abort",
-        "End a canary: everybody gets stable again and the canary's version is unloaded.",
-        "shortlist abort --repository models --servable retrieval_ivf",
-    )
-    _add_rollout(verbs)
+    version = first.get("version")
+    if first.get("versions"):
+        version = _join(first["versions"])
+    what = f"{first.get('action')}{'' if version is None else f' {version}'}"
+    why = f" ({first['why']})" if first.get("why") else ""
+    return f"{first.get('when')}  {first.get('who')}  {first.get('servable')}  {what}{why}  {end}"
 
 
-def _parser(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, example: str
-) -> argparse.ArgumentParser:
-    return verbs.add_parser(
-        name,
-        help=text[0].lower() + text[1:].rstrip("."),
-        description=text,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def rollout_lint(args: argparse.Namespace) -> int:
+    """Run `shortlist rollout lint`; 1 if there is an error."""
+    findings = lint_config(
+        ConfigFile(config_path(args)).read(), repository=ModelRepository(args.repository)
     )
+    if args.json:
+        write_json(findings)
+    else:
+        for finding in findings:
+            write(str(finding))
+        if not findings:
+            write(f"{config_path(args)}: no findings")
+    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("where")
-    group.add_argument(
-        "--repository",
-        default="models",
-        metavar="DIR",
-        help="model repository (default: %(default)s)",
-    )
-    group.add_argument(
-        "--servable",
-        action="append",
-        metavar="NAME",
-        help="model name, such as retrieval_ivf; may be given again (default: every model of "
-        "the repository that the servers are given)",
-    )
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="model_config_file that the servers start from (default: what `shortlist serve` "
-        "writes into the repository)",
-    )
-    group.add_argument(
-        "--polled",
-        action="store_true",
-        help="the servers poll that file (--model_config_file_poll_wait_seconds): write it "
-        "instead of sending reloads",
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="limit of one step on all servers (default: %(default)g)",
-    )
-    group.add_argument(
-        "--poll-interval",
-        type=float,
-        default=0.2,
-        metavar="SECONDS",
-        help="pause between two questions to a server (default: %(default)g)",
-    )
-    add_connection_arguments(
-        parser,
-        f"gRPC address of a server; give every replica (default: {DEFAULT_GRPC_ADDRESS})",
-    )
-
-
-def _add_how(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how")
-    group.add_argument(
-        "--skip-unreachable",
-        action="store_true",
-        help="go on without servers that do not answer; they get it when they start again",
-    )
-    group.add_argument("--why", default="", metavar="TEXT", help="reason, for the log")
-    group.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _add_canary(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        verbs,
-        "canary",
-        "Load a version on every server and give it the label canary.",
-        "shortlist canary 2 --repository models --servable retrieval_ivf --percent 5",
-    )
-    parser.add_argument("version", type=int, metavar="VERSION", help="version to try")
-    parser.add_argument(
-        "--percent",
-        type=float,
-        default=5.0,
-        help="share of requests that applications are to send it, written to split.json beside "
-        "the configuration (default: %(default)g)",
-    )
-    _add_judge(parser)
-    _add_where(parser)
-    _add_how(parser)
-    parser.set_defaults(run=_lazily("canary"))
-
-
-def _add_judge(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("judge")
-    group.add_argument(
-        "--judge",
-        action="store_true",
-        help="compare the canary with stable, then promote it or roll it back, and say why",
-    )
-    group.add_argument(
-        "--queries",
-        metavar="FILE",
-        help="user ids to ask both for, one a line (default: those that the version lists)",
-    )
-    group.add_argument(
-        "--events",
-        metavar="FILE",
-        help="judge real traffic instead: what applications append with "
-        "shortlist.clients.hooks.event_log.EventLog",
-    )
-    group.add_argument("--record", metavar="FILE", help="write the judgement there as JSON")
-    for option, default, text in (
-        ("--duration", 120.0, "seconds to compare for"),
-        ("--rate", 20.0, "pairs of requests per second"),
-        ("--request-timeout", 5.0, "seconds for one request"),
-        ("--max-errors-more", 0.01, "share of requests by which it may fail more often"),
-        ("--max-slow-more", 0.25, "share of requests by which it may be the slower one more often"),
-        ("--slow-ratio", 1.25, "how many times as long counts as slower"),
-        ("--min-overlap", 0.05, "least share of stable's top 10 that it returns too"),
-        ("--alpha", 0.01, "probability of a wrong verdict"),
-    ):
-        group.add_argument(
-            option, type=float, default=default, metavar="NUMBER", help=f"{text} ({default:g})"
-        )
-
-
-def _add_way(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    example: str,
-    *,
-    version: str | None = None,
-    to: str | None = None,
-) -> argparse.ArgumentParser:
-    parser = _parser(verbs, name, text, example)
-    if version is not None:
-        parser.add_argument("version", type=int, nargs="?", metavar="VERSION", help=version)
-    if to is not None:
-        parser.add_argument("--to", dest="version", type=int, metavar="VERSION", help=to)
-    _add_where(parser)
-    _add_how(parser)
-    parser.set_defaults(run=_lazily(name))
-    return parser
-
-
-def _add_rollout(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _parser(
-        verbs,
-        "rollout",
-        "Plan, apply and look at rollouts.",
-        "shortlist rollout status --repository models",
-    )
-    parts = parser.add_subparsers(title="parts", metavar="PART", dest="part", required=True)
-    for name, text in (
-        ("plan", "Print the steps of an action; do nothing."),
-        ("apply", "Carry out an action."),
-    ):
-        part = _parser(parts, name, text, f"shortlist rollout {name} canary 2 --repository models")
-        part.add_argument("action", choices=ACTIONS)
-        part.add_argument("version", type=int, nargs="?", metavar="VERSION")
-        _add_where(part)
-        _add_how(part)
-        part.set_defaults(run=_lazily(f"rollout_{name}"))
-    status = _parser(
-        parts,
-        "status",
-        "Show versions, labels and disagreements of every server.",
-        "shortlist rollout status --repository models",
-    )
-    _add_where(status)
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(run=_lazily("rollout_status"))
-    log = _parser(
-        parts,
-        "log",
-        "Show who rolled out what, when and why.",
-        "shortlist rollout log --repository models",
-    )
-    log.add_argument("--repository", default="models", metavar="DIR", help="model repository")
-    log.add_argument("--last", type=int, default=20, metavar="N", help="rollouts to show")
-    log.add_argument("--json", action="store_true", help="print the records, one a line")
-    log.set_defaults(run=_lazily("rollout_log"))
-    lint = _parser(
-        parts,
-        "lint",
-        "Find what a server would refuse, or accept and then break, in a configuration.",
-        "shortlist rollout lint --repository models",
-    )
-    lint.add_argument("--repository", default="models", metavar="DIR", help="model repository")
-    lint.add_argument("--config", metavar="FILE", help="configuration file")
-    lint.add_argument("--json", action="store_true", help="print JSON")
-    lint.set_defaults(run=_lazily("rollout_lint"))
-
-
-def _lazily(name: str) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        from shortlist.serving.cli import rollout_verbs as _verbs
-
-        verb: Callable[[argparse.Namespace], int] = getattr(_verbs, name)
-        return verb(args)
-
-    return run
+def _join(values: Any) -> str:
+    return ", ".join(str(value) for value in values) or "none"

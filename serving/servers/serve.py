@@ -1,7 +1,5 @@
-"""`shortlist serve`: finds the servables, writes the configuration, runs the server."""
+"""Running a server for a model repository: which servables, their configuration, the process."""
 
-import argparse
-import json
 import logging
 import os
 import sys
@@ -9,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from shortlist.clients import GrpcClient
 from shortlist.serving.errors import ModelServerError, RepositoryError
@@ -22,7 +21,7 @@ from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.readiness import all_available
 from shortlist.serving.servers.runner import ModelServer
 
-__all__ = ["ServeRequest", "replace_process", "request_from", "running", "serve_until_stopped"]
+__all__ = ["ServeRequest", "replace_process", "running"]
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +36,10 @@ class ServeRequest:
         names: Only these models; None for all.
         grpc_port: Port of the gRPC API; 0 for any free one.
         rest_port: Port of the REST API; 0 for any free one.
-        timeout: Seconds in which all servables must be AVAILABLE.
-        log_file: Where the server's output goes; None passes it through to stderr.
-        image: Container image; None for the stock one.
-        flags: More of TensorFlow Serving's flags.
-        json: Print what is served as JSON.
+        timeout: Startup timeout in seconds, until all servables are AVAILABLE.
+        log_file: File for the server's output; `None` passes it through to stderr.
+        image: Container image; `None` for the stock one.
+        flags: Further flags of TensorFlow Serving.
     """
 
     repository: Path
@@ -53,23 +51,6 @@ class ServeRequest:
     log_file: Path | None = None
     image: str | None = None
     flags: tuple[str, ...] = ()
-    json: bool = False
-
-
-def request_from(args: argparse.Namespace) -> ServeRequest:
-    """Request that the command line describes."""
-    return ServeRequest(
-        repository=Path(args.repository),
-        kind=args.server,
-        names=tuple(args.servable) if args.servable else None,
-        grpc_port=args.port,
-        rest_port=args.rest_port,
-        timeout=args.timeout,
-        log_file=Path(args.log_file) if args.log_file else None,
-        image=args.image,
-        flags=tuple(args.flags),
-        json=args.json,
-    )
 
 
 @contextmanager
@@ -117,41 +98,8 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         yield server, selection
 
 
-def serve_until_stopped(request: ServeRequest) -> int:
-    """Serves until Ctrl-C or SIGTERM (exit status 0) or until the server ends by itself (1)."""
-    try:
-        with running(request) as (server, selection):
-            _announce(request, server, selection)
-            status = server.wait()
-    except KeyboardInterrupt:
-        log.info("stopped")
-        return 0
-    raise ModelServerError(f"the {request.kind} server ended by itself with status {status}")
-
-
-def _announce(request: ServeRequest, server: ModelServer, selection: Selection) -> None:
-    if request.json:
-        served = {
-            "server": request.kind,
-            "grpc": server.grpc_address,
-            "rest": server.rest_address,
-            "servables": {servable.name: servable.version for servable in selection.served},
-            "left_out": {left_out.name: left_out.reason for left_out in selection.left_out},
-        }
-        sys.stdout.write(json.dumps(served) + "\n")
-    else:
-        width = max(len(servable.name) for servable in selection.served)
-        for servable in selection.served:
-            sys.stdout.write(f"{servable.name:{width}}  version {servable.version}  AVAILABLE\n")
-        sys.stdout.write(
-            f"gRPC {server.grpc_address}, REST http://{server.rest_address}/v1/models/\n"
-        )
-        sys.stdout.write("Ctrl-C stops the server.\n")
-    sys.stdout.flush()
-
-
-def replace_process(kind: str, flags: Sequence[str]) -> int:
-    """Becomes the server, with TensorFlow Serving's flags exactly as they were given.
+def replace_process(kind: str, flags: Sequence[str]) -> NoReturn:
+    """Replace this process by the server, with exactly these flags of TensorFlow Serving.
 
     Raises:
         ModelServerError: The server's program is missing, or it runs in a container.

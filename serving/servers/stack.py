@@ -1,27 +1,24 @@
-"""The long-running containers: `make up`, `make down`, `make logs`, `make publish`."""
+"""The long-running containers of `shortlist stack`."""
 
-import argparse
 import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shortlist.clients.errors import ShortlistError
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.servers import compose
 
-__all__ = ["Stack", "main"]
+__all__ = ["Stack"]
 
 log = logging.getLogger(__name__)
 
 PROJECT = "shortlist"
 PROFILES = ("scann", "monitoring", "tls")
-CREDENTIALS = Path("proxy/credentials")  # beside compose.yaml
+CREDENTIALS = Path("proxy/credentials")  # next to compose.yaml
 POLL_INTERVAL = 0.5  # seconds
 LOG_TAIL_LINES = 20
 
@@ -33,8 +30,8 @@ class Stack:
         repository: The model repository.
         profiles: Profiles beyond the stock server.
         project: Name of the Compose project.
-        environment: Variables of `compose.yaml`; they win over what follows from the repository.
-        overrides: More Compose files, which win over `compose.yaml`.
+        environment: Variables of `compose.yaml`; they override those derived from the repository.
+        overrides: Compose files that override `compose.yaml`.
     """
 
     def __init__(
@@ -57,24 +54,24 @@ class Stack:
         self._file = compose.compose_file()
 
     def up(self, *, timeout: float) -> None:
-        """Starts the containers and returns when every model is AVAILABLE.
+        """Start the containers and wait until every model is AVAILABLE.
 
         Raises:
-            ShortlistError: There is nothing to serve, a container failed, or it took too long;
-                the message has the end of its output.
+            ShortlistError: There is nothing to serve, or a container failed or was not ready in
+                time; the message holds the end of its output.
         """
         for name in compose.write_missing_models(ModelRepository(self.repository)):
-            _say(f"{name}: its newest version is `stable` now")
+            log.warning("%s: its newest version is now `stable`", name)
         if "tls" in self.profiles:
             self._make_credentials()
         self._run("up", "--detach", "--remove-orphans")
         self._wait_until_healthy(timeout)
 
     def down(self, *, measurements: bool = False) -> None:
-        """Stops and removes the containers and their network.
+        """Stop and remove the containers and their network.
 
         Args:
-            measurements: Remove what Prometheus and Grafana stored as well.
+            measurements: Whether to delete the data of Prometheus and Grafana, too.
 
         Raises:
             ModelServerError: Compose failed.
@@ -83,7 +80,7 @@ class Stack:
         self._run("down", "--remove-orphans", *volumes, all_profiles=True)
 
     def logs(self, *, follow: bool) -> None:
-        """Shows what the containers wrote.
+        """Show the output of the containers.
 
         Raises:
             ModelServerError: Compose failed.
@@ -91,11 +88,11 @@ class Stack:
         self._run("logs", *(["--follow"] if follow else []), "--tail=200", all_profiles=True)
 
     def publish(self, data: str, flags: Sequence[str]) -> None:
-        """Trains, gates and publishes in a container.
+        """Train, run the gates and publish in a container.
 
         Args:
-            data: As `shortlist export --data` takes it; a path is mounted.
-            flags: More of that command's flags.
+            data: Value of `shortlist export --data`; a path is mounted.
+            flags: Further flags of that command.
 
         Raises:
             ModelServerError: The export failed.
@@ -127,7 +124,6 @@ class Stack:
         ]
 
     def _environment(self) -> dict[str, str]:
-        # What the caller set wins over what we derive.
         return compose.project_variables(self.repository) | dict(self.environment)
 
     def _run(
@@ -162,7 +158,7 @@ class Stack:
             time.sleep(POLL_INTERVAL)
 
     def _states(self) -> dict[str, str]:
-        """State of each container of the project: `ready`, or what it is instead."""
+        """Return the state of each container of the project; `ready` if it is."""
         listed = self._docker("ps", "--all", "--quiet", f"--filter=label={_LABEL}={self.project}")
         if not listed.split():
             return {"the stack": "without containers"}
@@ -195,65 +191,3 @@ class Stack:
 
 
 _LABEL = "com.docker.compose.project"
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"shortlist: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m shortlist.serving.servers.stack",
-        description="Runs TensorFlow Serving and what belongs to it in containers. Of publish: "
-        "flags of `shortlist export` may follow after --.",
-        epilog="example:\n  python -m shortlist.serving.servers.stack up --repository models",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("action", choices=("up", "down", "logs", "publish"))
-    parser.add_argument("--repository", type=Path, default=Path("models"), metavar="DIR")
-    parser.add_argument(
-        "--profiles", default="", metavar="LIST", help=f"comma-separated, of {', '.join(PROFILES)}"
-    )
-    parser.add_argument(
-        "--override",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="one more Compose file, which wins over docker/compose.yaml",
-    )
-    parser.add_argument("--data", default="sample", help="what to train on (default: sample)")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds to be ready in")
-    parser.add_argument("--follow", action="store_true", help="of logs: wait for more")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one action; 0 on success, 1 on an expected failure, 2 on wrong usage."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    # What follows -- is for `shortlist export`; argparse would want it beside the action.
-    split = words.index("--") if "--" in words else len(words)
-    args, flags = _parser().parse_args(words[:split]), words[split + 1 :]
-    logging.basicConfig(level=logging.WARNING, format="shortlist: %(message)s")
-    try:
-        profiles = [name for name in args.profiles.split(",") if name]
-        stack = Stack(args.repository, profiles=profiles, overrides=args.override)
-        if args.action == "up":
-            stack.up(timeout=args.timeout)
-            _say("up; `shortlist status` tells what is served")
-        elif args.action == "down":
-            stack.down()
-        elif args.action == "logs":
-            stack.logs(follow=args.follow)
-        else:
-            stack.publish(args.data, flags)
-    except (ShortlistError, ValueError) as exc:
-        _say(f"error: {exc}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

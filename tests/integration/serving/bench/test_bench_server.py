@@ -7,16 +7,14 @@ import threading
 
 import pytest
 
+from shortlist.clients.cli.main import build_parser
 from shortlist.clients.errors import ShortlistError
 from shortlist.serving.bench import command as cli
-from shortlist.serving.bench.arguments import add_arguments
 from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
 
 
 def arguments(*texts: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(texts)
+    return build_parser().parse_args(["bench", "server", *texts])
 
 
 ROWS: list[cli.Row] = [(1682, "rest", 8, 32)]
@@ -24,7 +22,7 @@ ONE = Measurement(requests=3000, requests_per_second=1000.0, p50_ms=0.5, p99_ms=
 
 
 def test_table_has_a_line_for_each_row_and_a_column_for_each_server() -> None:
-    table = cli._as_table(ROWS, {"embedded": [ONE], "real": [ONE]})
+    table = cli._table(ROWS, {"embedded": [ONE], "real": [ONE]})
     head, _, line = table.splitlines()
     assert head.count("req/s") == 2
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -32,7 +30,7 @@ def test_table_has_a_line_for_each_row_and_a_column_for_each_server() -> None:
 
 
 def test_json_names_each_measurement() -> None:
-    [found] = json.loads(cli._as_json(ROWS, {"embedded": [ONE]}))
+    [found] = cli._documents(ROWS, {"embedded": [ONE]})
     assert found["server"] == "embedded"
     assert (found["candidates"], found["transport"], found["p99_ms"]) == (1682, "rest", 12.25)
 

@@ -116,7 +116,7 @@ def test_lint_is_a_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     publish(tmp_path, 1)
     config = write_config(tmp_path, SPECIFIC_1)
     assert main(["rollout", "lint", "--config", str(config)]) == 0
-    assert "nothing found" in capsys.readouterr().out
+    assert "no findings" in capsys.readouterr().out
     write_config(tmp_path, "model_version_policy { specific { versions: 9 } }")
     assert main(["rollout", "lint", "--config", str(config), "--json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)

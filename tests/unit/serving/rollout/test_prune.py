@@ -178,8 +178,8 @@ def test_the_verbs_show_and_prune_a_repository(
     assert main(["prune", *options, "--servable", NAME, "--keep", "1", "--grace", "0"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{NAME} 1: deleted: nobody serves it and no label points at it",
-        f"{NAME} 2: stays: label 'stable' in the configuration file",
-        f"{NAME} 3: stays: one of the newest 1",
+        f"{NAME} 2: kept: label 'stable' in the configuration file",
+        f"{NAME} 3: kept: one of the newest 1",
     ]
     assert main(["rollout", "log", "--repository", str(tmp_path)]) == 0
     assert f"{NAME}  prune 1 (keep 1, older than 0 s)  done" in capsys.readouterr().out

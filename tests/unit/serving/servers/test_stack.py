@@ -1,4 +1,4 @@
-"""`make up` and its sisters, up to the point where a Docker engine would be asked."""
+"""`shortlist stack`, up to the point at which it asks a Docker engine."""
 
 import os
 import stat
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.clients.cli.main import main
 from shortlist.serving.errors import ModelServerError, RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import ModelEntry, read_config, write_config
 from shortlist.serving.servers import compose
-from shortlist.serving.servers.stack import Stack, main
+from shortlist.serving.servers.stack import Stack
 
 FAKE_DOCKER = """#!/bin/sh
 echo "$@" >> {calls}
@@ -130,18 +131,21 @@ def test_without_an_engine_one_line_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     install_docker(calls, monkeypatch, version="echo 'Cannot connect' >&2; exit 1")
-    assert main(["up", f"--repository={repository.root}"]) == 1
+    assert main(["stack", "up", f"--repository={repository.root}"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "error: no Docker engine answers (Cannot connect); start one" in error
 
 
-def test_publish_mounts_the_data_and_hands_flags_on(
+def test_publish_mounts_the_data_and_passes_flags_on(
     repository: ModelRepository, calls: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     install_docker(calls, monkeypatch)
     data = tmp_path / "plays.csv"
     data.touch()
-    words = ["publish", f"--repository={repository.root}", f"--data={data}", "--", "--epochs=1"]
+    words = [
+        *("stack", "publish", f"--repository={repository.root}", f"--data={data}"),
+        *("--", "--epochs=1"),
+    ]
     assert main(words) == 0
     [run] = [line for line in calls.read_text().splitlines() if " run " in line]
     assert run.endswith(
