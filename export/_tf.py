@@ -1,4 +1,4 @@
-"""The one module of `export` that imports TensorFlow and what is built on it.
+"""The only module of `export` that imports TensorFlow and its libraries.
 
 TensorFlow Recommenders refuses Keras 3, and Keras picks its generation when TensorFlow
 is first imported, so the switch is set here before anything else.
@@ -19,5 +19,5 @@ __all__ = ["is_registered_op", "saved_model_pb2", "scann_ops", "tf", "tfrs"]
 
 
 def is_registered_op(name: str) -> bool:
-    """Whether TensorFlow itself, or a library loaded into it, registers this op."""
+    """Return whether TensorFlow, or a library loaded into it, registers this op."""
     return op_def_registry.get(name) is not None

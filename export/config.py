@@ -1,4 +1,4 @@
-"""Configuration of an export: checked when made, written into every manifest."""
+"""Configuration of an export, checked on creation and written into every manifest."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-# Servers whose ops are known: the stock TensorFlow Serving of this TensorFlow, and our own.
+# Servers with known ops: stock TensorFlow Serving for this TensorFlow, and our own.
 TARGETS = ("stock-2.20", "embedded")
 ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -48,6 +48,11 @@ def _require_positive(**values: float | None) -> None:
             _require(value > 0, f"{name} must be positive, got {value}")
 
 
+def _require_not_negative(**values: float) -> None:
+    for name, value in values.items():
+        _require(value >= 0 and math.isfinite(value), f"{name} must not be negative, got {value}")
+
+
 def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
     _require(value in choices, f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
@@ -67,12 +72,12 @@ class ModelConfig:
 
     Attributes:
         embedding_dim: Length of an embedding.
-        temperature: With `user_softmax`, of the logits that are cosines. Lower values memorise
+        temperature: Temperature of the cosine logits of `user_softmax`. Lower values memorise
             more: better with seen candidates excluded, worse with them kept.
-        inner_product_weight: With `user_softmax`, half of the dimensions are a second pair of
-            towers, whose logits are plain inner products; both pairs learn apart, and these
-            logits times this are added to the cosines'. 0 for cosines alone.
-        candidate_features: Whether candidates have their attributes beside their ids.
+        inner_product_weight: Weight of a second pair of towers of `user_softmax`, which takes
+            half of the dimensions and learns separately. Its logits, plain inner products, are
+            added to the cosines. 0 for cosines alone.
+        candidate_features: Use attributes of candidates in addition to their ids.
     """
 
     embedding_dim: int = 256
@@ -82,40 +87,37 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require_positive(embedding_dim=self.embedding_dim, temperature=self.temperature)
-        _require(
-            self.inner_product_weight >= 0,
-            f"inner_product_weight must be >= 0, got {self.inner_product_weight}",
-        )
+        _require_not_negative(inner_product_weight=self.inner_product_weight)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How the towers are trained, and what is held out to judge them.
+    """Training of the towers, and the split that evaluates them.
 
     Attributes:
-        loss: `user_softmax`: all interactions of a user at once against the corpus, or against
-            a sample of it where it is too large; `in_batch_softmax`: TFRS's retrieval task.
+        loss: `user_softmax` compares all interactions of a user with the corpus, or with a
+            sample if it is too large; `in_batch_softmax` is TFRS's retrieval task.
         optimizer: `adam` or `adagrad`.
-        epochs: Passes over the training part, at most; early stopping needs a validation part.
-        batch_size: Users per step with `user_softmax`, else interactions.
-        learning_rate: Of the optimizer.
-        activity_power: A user with n interactions counts n to this power: 1 weighs
-            interactions alike, 0 users.
-        norm_penalty: Weight of the squared lengths of the inner products' embeddings.
-        seen_last_epochs: Passes of a second stage, in which the towers learn to rank last what
-            a user already has: for lists that are shown without `exclude_seen`; 0 for none.
-        sampled_candidates: Negatives per batch; unset, the corpus where it fits into memory.
-        split: How interactions are held out: `random`, `leave_last_out` or `global_time`.
-        held_out_fraction: Share of the interactions that judges the model.
+        epochs: Maximum passes over the training part; early stopping needs a validation part.
+        batch_size: Users per step with `user_softmax`, otherwise interactions.
+        learning_rate: Learning rate of the optimizer.
+        activity_power: Power of a user's number of interactions that weighs the user: 1 weighs
+            all interactions equally, 0 all users.
+        norm_penalty: Weight of the squared lengths of the inner-product embeddings.
+        seen_last_epochs: Passes of a second stage that teaches the towers to rank seen
+            candidates last, for lists shown without `exclude_seen`; 0 for none.
+        sampled_candidates: Negatives per batch; unset, the whole corpus if it fits into memory.
+        split: Method of holding out: `random`, `leave_last_out` or `global_time`.
+        held_out_fraction: Share of the interactions that evaluates the model.
         validation_fraction: Share of the rest that stops training; 0 for no early stopping.
-        patience: Looks at the validation part without a better one before training stops.
-        seed: Of the split, the initial values and the order.
-        rating_weight: Above 0, a head predicts ratings. `in_batch_softmax` trains it with the
-            towers, each loss times its weight; `user_softmax` fits it to the finished towers,
-            whatever the weight.
-        retrieval_weight: Of the retrieval loss, beside that.
-        similar: What `similar` goes by: `towers`, near candidate embeddings; `co_interactions`,
-            what users have beside a candidate, by queries learned for that.
+        patience: Validations without improvement before training stops.
+        seed: Random seed for the split, initial values and order.
+        rating_weight: Weight of the rating loss; above 0, a head predicts ratings.
+            `in_batch_softmax` trains it with the towers, `user_softmax` fits it to the finished
+            towers, for any weight.
+        retrieval_weight: Weight of the retrieval loss next to the rating loss.
+        similar: Method of the signature `similar`: `towers` for near candidate embeddings,
+            `co_interactions` for queries that learn which candidates users have in common.
         tensorboard: Folder for TensorBoard's event files; unset, none are written.
     """
 
@@ -146,10 +148,11 @@ class TrainConfig:
             sampled_candidates=self.sampled_candidates,
             patience=self.patience,
         )
-        _require(self.norm_penalty >= 0, f"norm_penalty must be >= 0, got {self.norm_penalty}")
-        _require(
-            self.seen_last_epochs >= 0,
-            f"seen_last_epochs must be >= 0, got {self.seen_last_epochs}",
+        _require_not_negative(
+            norm_penalty=self.norm_penalty,
+            seen_last_epochs=self.seen_last_epochs,
+            rating_weight=self.rating_weight,
+            retrieval_weight=self.retrieval_weight,
         )
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
@@ -164,21 +167,16 @@ class TrainConfig:
             f"validation_fraction must lie in 0..1, got {self.validation_fraction}",
         )
         _require(0 <= self.seed < 2**32, f"seed must lie in 0..2**32-1, got {self.seed}")
-        for name in ("rating_weight", "retrieval_weight"):
-            value = getattr(self, name)
-            _require(
-                value >= 0 and math.isfinite(value), f"{name} must not be negative, got {value}"
-            )
         _require(
             self.retrieval_weight == 1.0
             or (self.loss == "in_batch_softmax" and self.rating_weight > 0),
-            "retrieval_weight weighs in_batch_softmax against a rating_weight above 0; "
-            f"leave it at 1, got {self.retrieval_weight}",
+            "retrieval_weight has an effect only with in_batch_softmax and a rating_weight "
+            f"above 0; leave it at 1, got {self.retrieval_weight}",
         )
 
 
-# Recipes by name. `tutorial`, `overview` and `multitask` are those of TFRS's basic retrieval
-# tutorial, of its overview and of its multitask tutorial, kept to compare with.
+# Recipes by name. `tutorial`, `overview` and `multitask` come from TFRS's basic retrieval
+# tutorial, its overview and its multitask tutorial, for comparison.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
     "seen_kept": (ModelConfig(), TrainConfig(seen_last_epochs=60)),
@@ -221,17 +219,17 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BruteForceConfig:
-    """Brute force has nothing to choose."""
+    """Brute force has no parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScannConfig:
-    """ScaNN's parameters; unset, a choice is left to ScaNN's own rules for the corpus size.
+    """Parameters of ScaNN; unset ones follow ScaNN's own rules for the corpus size.
 
     Attributes:
         num_leaves: Leaves that the corpus is divided into.
         num_leaves_to_search: Leaves per query; more raises recall@k and latency.
-        num_reordering_candidates: Best of the first scoring, which are scored in full.
+        num_reordering_candidates: Best candidates by rough scores, which are scored in full.
     """
 
     num_leaves: int | None = None
@@ -249,17 +247,17 @@ class ScannConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IvfConfig:
-    """The inverted-file index's parameters; unset, a choice is left to the corpus size.
+    """Parameters of the inverted-file index; unset ones follow from the corpus size.
 
     Attributes:
         num_leaves: Leaves that the corpus is divided into.
         num_leaves_to_search: Leaves per query; more raises recall@k and latency.
-        prefilter_dimensions: Directions of the first scoring; the embedding's length for all.
-        num_reordering_candidates: Best of the first scoring, which are scored in full.
-        row_type: Of the first scoring: `float32`, `bfloat16`, `int8`, or `auto`: `bfloat16`
-            for 20,000 candidates or more where this processor multiplies it. Set it where
-            servers have other processors.
-        training_iterations: Of k-means, which finds the leaves.
+        prefilter_dimensions: Directions of the rough scoring; the embedding's length for all.
+        num_reordering_candidates: Best candidates by rough scores, which are scored in full.
+        row_type: Type of the rows for rough scoring: `float32`, `bfloat16`, `int8` or `auto`,
+            which is `bfloat16` from 20,000 candidates if this processor multiplies it. Set it
+            if servers have other processors.
+        training_iterations: Iterations of k-means, which finds the leaves.
         training_sample: Candidates that each division into branches is trained on.
     """
 
@@ -281,10 +279,7 @@ class IvfConfig:
             training_sample=self.training_sample,
         )
         _require_leaves(self.num_leaves, self.num_leaves_to_search)
-        _require(
-            self.row_type in ROW_TYPES,
-            f"row_type must be one of {', '.join(ROW_TYPES)}, got {self.row_type!r}",
-        )
+        _require_choice("row_type", self.row_type, ROW_TYPES)
 
 
 IndexConfig = BruteForceConfig | ScannConfig | IvfConfig
@@ -292,23 +287,23 @@ IndexConfig = BruteForceConfig | ScannConfig | IvfConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Everything that decides what an export publishes, but for the data.
+    """All settings that affect what an export publishes, except the data.
 
     Attributes:
         model: Model name; each index is published as `<model>_<index>`.
-        indexes: Which servables to publish, names from `shortlist.clients.contract.INDEXES`.
-        top_k: Answers per row of `serving_default`; at most the corpus is returned.
-        recall: Recall@10 that every approximate index must reach; its effort is chosen for
-            it by measuring. Unset, the effort is what its configuration says.
+        indexes: Indexes to publish, names from `shortlist.clients.contract.INDEXES`.
+        top_k: Answers per row of `serving_default`, limited by the size of the corpus.
+        recall: Recall@10 that every approximate index must reach; measurements choose the
+            effort for it. Unset, the configuration decides the effort.
         target: Server that must be able to run every servable; unset, any.
-        keep_seen: Whether servables know what each user had in training, for `exclude_seen`.
-        batching: Whether TensorFlow Serving can load them with `--enable_batching`: there a
-            warm-up request of `retrieve`, with its scalar k, would fail the load.
-        towers: See `ModelConfig`.
-        train: See `TrainConfig`.
-        brute_force: See `BruteForceConfig`.
-        scann: See `ScannConfig`.
-        ivf: See `IvfConfig`.
+        keep_seen: Store each user's training interactions in servables, for `exclude_seen`.
+        batching: Support TensorFlow Serving with `--enable_batching`, which fails to load a
+            version with a warm-up request of `retrieve` because of its scalar k.
+        towers: Shape of the towers.
+        train: Training and split.
+        brute_force: Parameters of brute force.
+        scann: Parameters of ScaNN.
+        ivf: Parameters of the inverted-file index.
     """
 
     model: str = DEFAULT_MODEL
@@ -344,7 +339,7 @@ class ExportConfig:
         )
 
     def index_config(self, index: str) -> IndexConfig:
-        """Configuration of one index."""
+        """Return the configuration of one index."""
         configs: dict[str, IndexConfig] = {
             "brute_force": self.brute_force,
             "scann": self.scann,
@@ -353,7 +348,7 @@ class ExportConfig:
         return configs[index]
 
     def as_json(self) -> dict[str, Any]:
-        """The configuration in values that JSON knows."""
+        """Return the configuration as JSON values."""
         values = asdict(self)
         tensorboard = values["train"]["tensorboard"]
         values["train"]["tensorboard"] = None if tensorboard is None else str(tensorboard)

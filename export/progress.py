@@ -1,4 +1,4 @@
-"""How long steps tell their caller what they are doing, without printing."""
+"""Progress of long steps, reported to the caller without printing."""
 
 import logging
 import time
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 
 __all__ = ["VALIDATION_METRIC", "Progress", "StepTimer", "TrainingState"]
 
-VALIDATION_METRIC = "ndcg@100"  # what training is stopped by, seen candidates excluded
+VALIDATION_METRIC = "ndcg@100"  # decides early stopping; seen candidates excluded
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
         phase: `search` for the best number of epochs, or `fit` of the final model.
         done: Batches so far.
-        total: Batches at most; early stopping may end the phase before.
-        loss: Mean of the latest batch.
-        interactions: Trained on so far, each as often as it was.
-        validation: NDCG@100 at the latest look at the validation part; None before one.
+        total: Maximum number of batches; early stopping may end the phase sooner.
+        loss: Mean loss of the latest batch.
+        interactions: Interactions trained on so far, repetitions included.
+        validation: Latest NDCG@100 on the validation part; None before the first.
     """
 
     phase: str
@@ -35,24 +35,24 @@ class TrainingState:
 
 
 class Progress:
-    """Receives the course of an export; this one ignores it, a command line shows it."""
+    """Progress callbacks of an export; the base class ignores them."""
 
     def step_started(self, step: str) -> None:
-        """A step such as `train` begins."""
+        """Handle the start of a step such as `train`."""
 
     def step_finished(self, step: str, measure: str, seconds: float) -> None:
-        """A step ended; `measure` says what it did, such as `1682 candidates`."""
+        """Handle the end of a step; `measure` is its result, such as `1682 candidates`."""
 
     def batches_done(self, state: TrainingState) -> None:
-        """Training has done some more of its batches."""
+        """Handle further batches of the training."""
 
 
 @dataclass
 class StepTimer:
-    """Times steps, logs them and passes them on.
+    """Times steps, logs them and reports them to `progress`.
 
     Attributes:
-        seconds: What each finished step took, in order.
+        seconds: Duration of each finished step, in order.
     """
 
     progress: Progress
@@ -60,13 +60,12 @@ class StepTimer:
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Times one step; the caller appends what the step did to the yielded list."""
+        """Time one step; the caller appends its results to the yielded list."""
         self.progress.step_started(name)
         measures: list[str] = []
         start = time.monotonic()
         yield measures
-        took = time.monotonic() - start
-        self.seconds[name] = took
+        seconds = self.seconds[name] = time.monotonic() - start
         measure = ", ".join(measures)
-        log.info("%s: %s, %.1f s", name, measure, took)
-        self.progress.step_finished(name, measure, took)
+        log.info("%s: %s, %.1f s", name, measure, seconds)
+        self.progress.step_finished(name, measure, seconds)

@@ -1,1 +1,1 @@
-"""Gates between a saved version and the servers: what must hold before anybody can see it."""
+"""Gates that a saved version must pass before any server sees it."""

@@ -1,1 +1,1 @@
-"""A servable: its signatures, what is inside the graph, and what is stored beside it."""
+"""Servables: signatures, contents of the graph, and files stored alongside it."""

@@ -1,4 +1,4 @@
-"""What a servable answers: the same signatures, whichever index it holds."""
+"""The signatures of a servable: the same for every index."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,23 +17,25 @@ from shortlist.export.towers.rating_head import RatingHead
 
 __all__ = ["QueryTower", "RetrievalServable"]
 
+_FILTERS = (contract.FILTER_ANY, contract.FILTER_ALL, contract.FILTER_MIN, contract.FILTER_MAX)
+
 
 class QueryTower(Protocol):
-    """What a servable needs of a query tower; must be trackable by TensorFlow."""
+    """Query tower of a servable; TensorFlow must be able to track it."""
 
     def __call__(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Float32 `[batch, d]` of string `[batch]`."""
+        """Return float32 `[batch, d]` embeddings for string `[batch]`."""
 
     def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Int64 `[batch]` of string `[batch]`: the data set's position of each user, or -1."""
+        """Return int64 `[batch]`, positions in the data set for string `[batch]`, or -1."""
 
 
 class RetrievalServable(tf.Module):
     """One version of one model, ready to be saved.
 
     Attributes:
-        num_candidates: n.
-        top_k: Answers per row of the signatures that take no k; at most n.
+        num_candidates: Size of the corpus, n.
+        top_k: Answers per row of the signatures without k; at most n.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class RetrievalServable(tf.Module):
     ) -> None:
         super().__init__()
         self._rating_head = rating_head
-        # What `similar` searches with; a candidate's own embedding where there are none.
+        # Queries of `similar`; None for the candidates' own embeddings.
         self._similar_queries = None
         if similar_queries is not None:
             self._similar_queries = tf.Variable(similar_queries, trainable=False)
@@ -63,27 +65,15 @@ class RetrievalServable(tf.Module):
         self.num_candidates = index.num_candidates
         self.top_k = min(top_k, self.num_candidates)
         self._candidate_positions = IdLookup(candidate_ids)
-        # One more than there are candidates: padding's position answers padding's id.
+        # One row more than candidates: the position of padding gives the id of padding.
         ids = np.array([*candidate_ids, contract.PADDING_CANDIDATE_ID], dtype=object)
         self._candidate_ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
 
     def signatures(self) -> dict[str, Any]:
-        """Concrete functions by signature name."""
+        """Return concrete functions by signature name."""
         users = tf.TensorSpec([None], tf.string, name=contract.USER_ID)
-        conditions = [
-            tf.TensorSpec([None], tf.string, name=name)
-            for name in (
-                contract.FILTER_ANY,
-                contract.FILTER_ALL,
-                contract.FILTER_MIN,
-                contract.FILTER_MAX,
-            )
-        ]
         candidates = tf.TensorSpec([None], tf.string, name=contract.CANDIDATE_ID)
-        optional = {}
-        if self._rating_head is not None:
-            optional[contract.RATE] = _concrete(self._rate, users, candidates)
-        return {
+        signatures = {
             contract.SERVING_DEFAULT: _concrete(self._serving_default, users),
             contract.RETRIEVE: _concrete(
                 self._retrieve,
@@ -91,7 +81,7 @@ class RetrievalServable(tf.Module):
                 tf.TensorSpec([], tf.int32, name=contract.K),
                 tf.TensorSpec([None, None], tf.string, name=contract.EXCLUDE),
                 tf.TensorSpec([], tf.bool, name=contract.EXCLUDE_SEEN),
-                *conditions,
+                *(tf.TensorSpec([None], tf.string, name=name) for name in _FILTERS),
             ),
             contract.RETRIEVE_BY_EMBEDDING: _concrete(
                 self._retrieve_by_embedding,
@@ -101,40 +91,40 @@ class RetrievalServable(tf.Module):
             ),
             contract.EMBED: _concrete(self._embed, users),
             contract.SIMILAR: _concrete(self._similar, candidates),
-            **optional,
         }
+        if self._rating_head is not None:
+            signatures[contract.RATE] = _concrete(self._rate, users, candidates)
+        return signatures
 
     def example_requests(self, user_id: str, candidate_id: str) -> dict[str, list[dict[str, Any]]]:
-        """Inputs that exercise every signature, to warm up a server with.
+        """Return requests that exercise every signature, to warm up a server.
 
         Returns:
             Requests by signature name; a request is NumPy arrays by input name.
         """
         user = np.array([user_id], dtype=object)
-        nothing = np.array([], dtype=object)
         retrieve = {
             contract.USER_ID: user,
             contract.K: np.int32(min(contract.DEFAULT_K, self.num_candidates)),
             contract.EXCLUDE: np.array([[candidate_id]], dtype=object),
             contract.EXCLUDE_SEEN: np.bool_(self._seen is not None),
-            contract.FILTER_ANY: nothing,
-            contract.FILTER_ALL: nothing,
-            contract.FILTER_MIN: nothing,
-            contract.FILTER_MAX: nothing,
+            **{name: np.array([], dtype=object) for name in _FILTERS},
         }
         embedding = self._query_tower(tf.constant(user, tf.string)).numpy()
-        pairs = {  # the second pair is of a user and a candidate that nobody knows
-            contract.USER_ID: np.array([user_id, ""], dtype=object),
-            contract.CANDIDATE_ID: np.array([candidate_id, ""], dtype=object),
-        }
-        return {
+        requests: dict[str, list[dict[str, Any]]] = {
             contract.SERVING_DEFAULT: [{contract.USER_ID: user}],
             contract.RETRIEVE: [retrieve],
             contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
             contract.EMBED: [{contract.USER_ID: user}],
             contract.SIMILAR: [{contract.CANDIDATE_ID: np.array([candidate_id], dtype=object)}],
-            **({contract.RATE: [pairs]} if self._rating_head is not None else {}),
         }
+        if self._rating_head is not None:
+            pairs = {  # the second pair is an unknown user and an unknown candidate
+                contract.USER_ID: np.array([user_id, ""], dtype=object),
+                contract.CANDIDATE_ID: np.array([candidate_id, ""], dtype=object),
+            }
+            requests[contract.RATE] = [pairs]
+        return requests
 
     def _serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = self._retrieve_by_embedding(self._queries(user_id))
@@ -173,18 +163,15 @@ class RetrievalServable(tf.Module):
     def _excluded(
         self, user_positions: tf.Tensor, exclude: tf.Tensor, exclude_seen: tf.Tensor
     ) -> tf.Tensor:
-        """Positions int32 `[batch, e]` that each row excludes; n stands for none."""
+        """Return int32 `[batch, e]` positions that each row excludes; n excludes nothing."""
         batch, rows = tf.size(user_positions), tf.shape(exclude)[0]
-        check = tf.debugging.Assert(
-            tf.equal(batch, rows),
-            ["exclude must have one row per user_id; users and rows:", batch, rows],
-        )
-        with tf.control_dependencies([check]):
+        message = "exclude must have one row per user_id; users and rows:"
+        with tf.control_dependencies([_check_equal(batch, rows, message)]):
             named = self._candidate_positions(exclude)
         if self._seen is None:
             refuse = tf.debugging.Assert(
                 tf.logical_not(exclude_seen),
-                ["this version keeps no seen candidates; export it without --without-seen"],
+                ["this version stores no seen candidates; export it without --without-seen"],
             )
             with tf.control_dependencies([refuse]):
                 return tf.identity(named)
@@ -223,11 +210,8 @@ class RetrievalServable(tf.Module):
     def _rate(self, user_id: tf.Tensor, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
         assert self._rating_head is not None
         users, pairs = tf.size(user_id), tf.size(candidate_id)
-        check = tf.debugging.Assert(
-            tf.equal(users, pairs),
-            ["rate needs one candidate_id per user_id; users and candidates:", users, pairs],
-        )
-        with tf.control_dependencies([check]):
+        message = "rate needs one candidate_id per user_id; users and candidates:"
+        with tf.control_dependencies([_check_equal(users, pairs, message)]):
             candidates = self._candidate_positions(candidate_id)
         known = tf.ensure_shape(candidates < self.num_candidates, [None])
         positions = self._user_positions(user_id)
@@ -261,9 +245,13 @@ class RetrievalServable(tf.Module):
         return tf.ensure_shape(self._query_tower.positions(user_id), [None])
 
     def _versions(self, like: tf.Tensor) -> tf.Tensor:
-        """The version once per row, for REST's answers do not name it."""
+        """Return the version once per row, because answers over REST do not name it."""
         versions = tf.fill(tf.shape(like)[:1], tf.constant(self._version, tf.int64))
         return tf.ensure_shape(versions, [None])
+
+
+def _check_equal(first: tf.Tensor, second: tf.Tensor, message: str) -> tf.Operation:
+    return tf.debugging.Assert(tf.equal(first, second), [message, first, second])
 
 
 def _concrete(function: Callable[..., dict[str, tf.Tensor]], *specs: tf.TensorSpec) -> Any:

@@ -1,4 +1,4 @@
-"""Warm-up records: requests that the server runs while it loads a version."""
+"""Warm-up records: requests that a server runs while it loads a version."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,19 +26,19 @@ def write_warmup_records(
     *,
     batchable_only: bool = False,
 ) -> None:
-    """Writes the warm-up records of a version.
+    """Write the warm-up records of a version.
 
-    ScaNN builds its searcher at the first query, seconds at a million candidates, and
-    TensorFlow traces each signature once; with these records it happens before the
-    version becomes AVAILABLE. A record that fails makes the load fail.
+    ScaNN builds its searcher at the first query, which takes seconds with a million
+    candidates, and TensorFlow traces each signature once. With these records both happen
+    before the version becomes AVAILABLE. A record that fails makes the load fail.
 
     Args:
         path: Folder of the version.
-        name: The servable's name.
-        requests: Inputs by tensor name, any number for each signature name.
-        batchable_only: Leave out requests whose inputs do not share their first dimension.
-            TensorFlow Serving sends warm-up requests through its batching, too, so with
-            `--enable_batching` such a record keeps the version from loading.
+        name: Name of the servable.
+        requests: Requests by signature name, each with inputs by tensor name.
+        batchable_only: Omit requests whose inputs do not share their first dimension.
+            TensorFlow Serving also batches warm-up requests, so with `--enable_batching`
+            such a record keeps the version from loading.
     """
     file = path / contract.WARMUP_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,5 +69,5 @@ def _is_batchable(inputs: Mapping[str, Any]) -> bool:
 
 
 def _dtype(value: Any) -> tf.DType | None:
-    """Strings come as object arrays, of which an empty one does not say what it holds."""
+    """Return the type of strings: an empty object array does not show what it holds."""
     return tf.string if np.asarray(value).dtype == object else None

@@ -386,7 +386,7 @@ def test_there_is_no_rate_without_a_rating_head(brute_force: dict[str, Any]) -> 
     ("change", "message"),
     [
         ({"k": 0}, "k must be at least 1"),
-        ({"exclude_seen": True}, "keeps no seen candidates"),
+        ({"exclude_seen": True}, "stores no seen candidates"),
         ({"filter_any": ["year=1990"]}, "one of the categorical attributes: genre"),
         ({"filter_all": ["genre"]}, "must be attribute=value"),
         ({"filter_min": ["genre=Drama"]}, "one of the numeric attributes: year"),
