@@ -12,7 +12,11 @@ from shortlist.export.config import ExportConfig, IvfConfig, ModelConfig, ScannC
     ("make", "arguments", "message"),
     [
         (ModelConfig, {"embedding_dim": 0}, "embedding_dim must be positive, got 0"),
-        (ModelConfig, {"inner_product_weight": -1}, "inner_product_weight must not be negative, got -1"),
+        (
+            ModelConfig,
+            {"inner_product_weight": -1},
+            "inner_product_weight must not be negative, got -1",
+        ),
         (TrainConfig, {"norm_penalty": -0.1}, "norm_penalty must not be negative, got -0.1"),
         (TrainConfig, {"seen_last_epochs": -1}, "seen_last_epochs must not be negative, got -1"),
         (TrainConfig, {"held_out_fraction": 1.0}, "between 0 and 1, got 1.0"),

@@ -184,7 +184,10 @@ def test_data_without_ratings_are_refused_before_training(
         ({"rating_weight": -1.0}, "rating_weight must not be negative, got -1"),
         ({"rating_weight": float("nan")}, "rating_weight must not be negative, got nan"),
         ({"retrieval_weight": 0.5, "rating_weight": 1.0}, "retrieval_weight has an effect only"),
-        ({"retrieval_weight": 0.5, "loss": "in_batch_softmax"}, "retrieval_weight has an effect only"),
+        (
+            {"retrieval_weight": 0.5, "loss": "in_batch_softmax"},
+            "retrieval_weight has an effect only",
+        ),
     ],
 )
 def test_weights_that_mean_nothing_are_refused(values: dict[str, object], message: str) -> None:
