@@ -29,7 +29,7 @@ from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
-from shortlist.export.towers.lookup import IdLookup
+from shortlist.export.towers.ids import IdLookup
 
 __all__ = ["main"]
 

@@ -163,8 +163,8 @@ def _measure(
         warm_up: Batches that do not count; None for the first epoch.
     """
     from shortlist.export.bench.stopwatch import Enough, Stopwatch
-    from shortlist.export.training.batches import InBatchSteps
-    from shortlist.export.training.users import UserSteps
+    from shortlist.export.training.in_batch_softmax import InBatchSteps
+    from shortlist.export.training.user_training import UserSteps
 
     model_config, config = PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size or config.batch_size)

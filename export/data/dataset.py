@@ -1,4 +1,4 @@
-"""The one form that all sources of interactions are read into."""
+"""The common form of interactions, whatever their source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ __all__ = ["Attribute", "Dataset"]
 class Attribute:
     """A property of the candidates, such as genre (several values each) or year (a number).
 
-    Exactly one of the two forms is set.
+    Exactly one of `values` and `numbers` is set.
 
     Attributes:
         values: For a categorical attribute, `[num_candidates]` tuples of strings; a
             candidate may have none, one or several.
-        numbers: For a numeric attribute, float64 `[num_candidates]`; NaN where unknown.
+        numbers: For a numeric attribute, float64 `[num_candidates]`; NaN if unknown.
     """
 
     values: tuple[tuple[str, ...], ...] | None = None
@@ -26,26 +26,26 @@ class Attribute:
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.numbers is None):
-            raise ValueError("an attribute has either values or numbers")
+            raise ValueError("an attribute needs either values or numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Interactions between users and candidates, with the catalogue they refer to.
 
-    Ids are strings; interactions refer to them by position, so that 25 million of
-    them take 100 MB per column.
+    Ids are strings. Interactions refer to them by position, so that 25 million of them take
+    100 MB per column.
 
     Attributes:
-        name: What the data is called in logs and manifests, such as `movielens/100k`.
+        name: Name of the data in logs and manifests, such as `movielens/100k`.
         user_ids: `[num_users]` distinct user ids.
-        candidate_ids: `[num_candidates]` distinct candidate ids, the whole catalogue;
-            some may have no interaction.
+        candidate_ids: `[num_candidates]` distinct candidate ids, the whole catalogue; some
+            may have no interactions.
         user_positions: int32 `[num_interactions]`, into `user_ids`.
         candidate_positions: int32 `[num_interactions]`, into `candidate_ids`.
-        ratings: float32 `[num_interactions]`, or None where the data has none.
+        ratings: float32 `[num_interactions]`, or None if the data has none.
         timestamps: int64 `[num_interactions]`, seconds since the epoch, or None.
-        titles: `[num_candidates]` what to show a person for each candidate.
+        titles: `[num_candidates]`, display name of each candidate.
         attributes: Properties of the candidates by name.
     """
 
@@ -63,3 +63,11 @@ class Dataset:
     def num_interactions(self) -> int:
         """Number of interactions."""
         return len(self.user_positions)
+
+    def in_user_order(
+        self, part: npt.NDArray[np.int64], random: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """Sort positions of interactions by user, then by time or, without times, at random."""
+        within: npt.NDArray[np.int64]
+        within = random.permutation(len(part)) if self.timestamps is None else self.timestamps[part]
+        return part[np.lexsort((part, within, self.user_positions[part]))]

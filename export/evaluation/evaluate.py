@@ -1,4 +1,4 @@
-"""Measures a model, or a rival, on the interactions that were held out of training."""
+"""Measures a model or baseline on held-out interactions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.ratings import RatingQuality
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import (
     ActivityBucket,
@@ -19,6 +18,7 @@ from shortlist.export.evaluation.metrics import (
     popularity_bands,
 )
 from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
+from shortlist.export.evaluation.ratings import RatingQuality
 from shortlist.export.evaluation.similar import SimilarQuality
 
 __all__ = [
@@ -32,28 +32,28 @@ __all__ = [
 
 KS = (1, 5, 10, 50, 100)
 PROTOCOLS = ("seen_kept", "seen_excluded")
-_BANDS_K = 10  # length of the lists whose popularity bands are counted
+_BANDS_K = 10  # length of the lists for popularity bands
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How good a model is on held-out interactions.
+    """Metrics of a model on held-out interactions.
 
-    `seen_kept` ranks the whole corpus, `seen_excluded` leaves out what the user has in
-    the training part.
+    Protocol `seen_kept` ranks the whole corpus; `seen_excluded` ranks it without the candidates
+    in the user's training part.
 
     Attributes:
-        num_users: Users with held-out interactions.
-        num_held_out: Those interactions.
-        metrics: By protocol and name: hit rate, NDCG and MRR at each k, see
-            `shortlist.export.evaluation.metrics.at_k`; coverage and popularity lift, see `breadth`.
-        intervals: 95 % intervals of the first three, by protocol and name; empty where no
-            resamples were asked for.
-        activity: The same metrics for users of similar activity.
-        bands: By protocol, shares of the top 10 by `metrics.BANDS`; and under
-            `held_out` those of the held-out interactions.
-        rating: Of predicted ratings; None where none are predicted.
-        similar: Of candidates by co-interactions; None where towers find them.
+        num_users: Number of users with held-out interactions.
+        num_held_out: Number of held-out interactions.
+        metrics: By protocol and name: hit rate, NDCG and MRR at each k (see `metrics.at_k`),
+            coverage and popularity lift (see `metrics.breadth`).
+        intervals: 95% intervals of hit rate, NDCG and MRR, by protocol and name; empty without
+            resamples.
+        activity: The same metrics for groups of users by activity.
+        bands: By protocol, shares of `metrics.BANDS` in the top 10; under `held_out`, those of
+            the held-out interactions.
+        rating: Error of predicted ratings; None without a rating head.
+        similar: Quality of `similar` by co-interactions; None if it uses the towers.
     """
 
     num_users: int
@@ -66,7 +66,7 @@ class Evaluation:
     similar: SimilarQuality | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Metrics by protocol, and the rest, in values that JSON knows."""
+        """Metrics by protocol, and all other values, as JSON types."""
         values: dict[str, Any] = {name: dict(rows) for name, rows in self.metrics.items()}
         values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
         values["activity"] = [asdict(bucket) for bucket in self.activity]
@@ -77,7 +77,7 @@ class Evaluation:
             values["similar"] = asdict(self.similar)
         if self.intervals:
             values["intervals"] = {
-                protocol: {name: [one.low, one.high] for name, one in rows.items()}
+                protocol: {name: [interval.low, interval.high] for name, interval in rows.items()}
                 for protocol, rows in self.intervals.items()
             }
         return values
@@ -94,11 +94,11 @@ def evaluate(
     """Exact metrics on the held-out part, over the whole corpus.
 
     Args:
-        scorer: Whose order is judged.
-        dataset: The interactions that `split` refers to.
-        split: All that it does not hold out counts as seen.
-        ks: Cut-offs; those beyond the corpus are left out.
-        resamples: Of the bootstrap; 0 for no intervals.
+        scorer: Scores to rank by.
+        dataset: Interactions that `split` refers to.
+        split: Split; interactions that are not held out count as seen.
+        ks: Cut-offs; those larger than the corpus are ignored.
+        resamples: Bootstrap resamples; 0 for no intervals.
 
     Raises:
         ValueError: Nothing is held out.
@@ -111,7 +111,7 @@ def evaluate(
 def evaluate_popularity(
     dataset: Dataset, split: Split, *, ks: Sequence[int] = KS, resamples: int = 0
 ) -> Evaluation:
-    """The same for everybody's most popular candidates, at next to no cost.
+    """Metrics of recommending the most popular candidates to everyone, almost for free.
 
     Raises:
         ValueError: Nothing is held out.
@@ -133,7 +133,7 @@ def evaluate_ranking(
     ks: Sequence[int] = KS,
     resamples: int = 0,
 ) -> Evaluation:
-    """The same metrics of a ranking that is there already, as far as its `top_k` goes."""
+    """Metrics of an existing ranking, for the cut-offs up to its `top_k`."""
     ks = [k for k in ks if k <= ranking.top_k]
     seen = split.fitted
     popularity = np.bincount(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.ratings import rating_quality
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines import fit_baseline
 from shortlist.export.evaluation.evaluate import Evaluation, evaluate, evaluate_popularity
 from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.evaluation.ratings import rating_quality
 from shortlist.export.evaluation.similar import similar_quality
 from shortlist.export.towers.trained import TrainedModel
 

@@ -1,4 +1,4 @@
-"""Measures a published version by asking its SavedModel, whatever index is in it."""
+"""Measures a published version by querying its SavedModel, whatever its index."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import KS, PROTOCOLS, Evaluation, evaluate_ranking
 from shortlist.export.evaluation.ranking import Ranking
@@ -18,8 +19,8 @@ from shortlist.serving.repository.version import read_manifest
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
 
 _MOST_USERS = 256  # per request
-_SCORES_PER_REQUEST = 16_000_000  # of brute force, in memory at once
-_CELLS = 10_000_000  # of held-out interactions by k, compared at once
+_SCORES_PER_REQUEST = 16_000_000  # in memory at once, with brute force
+_CELLS = 10_000_000  # comparisons of held-out candidates with answers at once
 
 
 class PublishedVersion:
@@ -31,11 +32,11 @@ class PublishedVersion:
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads the manifest; the SavedModel is loaded when it is asked.
+        """Read the manifest; the SavedModel is loaded later.
 
         Raises:
             RepositoryError: The manifest cannot be read.
-            ValueError: There is no SavedModel, or no manifest.
+            ValueError: The folder has no SavedModel or no manifest.
         """
         self.path = path
         if not (path / "saved_model.pb").is_file():
@@ -54,7 +55,7 @@ class PublishedVersion:
 
     @property
     def split_settings(self) -> dict[str, Any]:
-        """Arguments of `make_split` besides the data."""
+        """Arguments of `make_split`, without the data."""
         config = self.manifest.config["train"]
         return {
             "method": config["split"],
@@ -64,7 +65,7 @@ class PublishedVersion:
         }
 
     def check_data(self, dataset: Dataset) -> None:
-        """Refuses data that the version was not trained on.
+        """Check that the version was trained on this data.
 
         Raises:
             ValueError: Name or sizes differ.
@@ -85,10 +86,10 @@ class PublishedVersion:
 
 
 def split_of(version: PublishedVersion, dataset: Dataset) -> Split:
-    """The split that the version was trained on, as its manifest describes it.
+    """Return the split that the version was trained on, according to its manifest.
 
     Raises:
-        ValueError: The data cannot be split so.
+        ValueError: The data cannot be split like that.
     """
     return make_split(dataset, **version.split_settings)
 
@@ -101,25 +102,25 @@ def evaluate_version(
     ks: Sequence[int] = KS,
     resamples: int = 0,
 ) -> Evaluation:
-    """Metrics of what the version's `retrieve` answers to each user with held-out interactions.
+    """Metrics of the answers of `retrieve` for each user with held-out interactions.
 
-    For brute force they are those of the manifest. An approximate index is judged by what
-    it returns: what it misses is a miss, though the model would have ranked it.
+    For brute force they equal those of the manifest. For an approximate index, candidates that
+    the index misses count as misses, even if the model ranks them high.
 
     Args:
-        version: The version.
-        dataset: What it was trained on.
-        split: See `split_of`.
-        ks: Cut-offs; those beyond the corpus are left out.
-        resamples: Of the bootstrap; 0 for no intervals.
+        version: Version to measure.
+        dataset: Data that it was trained on.
+        split: Split that it was trained on; see `split_of`.
+        ks: Cut-offs; those larger than the corpus are ignored.
+        resamples: Bootstrap resamples; 0 for no intervals.
 
     Raises:
-        ValueError: Nothing is held out, or the data are others.
+        ValueError: Nothing is held out, or the version was trained on other data.
     """
     version.check_data(dataset)
     judged = split.held_out
     if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions; nothing can be judged")
+        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
     top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
@@ -140,31 +141,27 @@ def evaluate_version(
 
 
 class _Retrieve:
-    """Asks the signature `retrieve` and translates ids back into positions."""
+    """Calls the signature `retrieve` and translates ids back to positions."""
 
     def __init__(self, version: PublishedVersion, dataset: Dataset, split: Split) -> None:
-        # Kept: a signature does not keep alive the variables that it reads.
+        # A signature alone does not keep its variables alive.
         self._model = tf.saved_model.load(str(version.path))
         self._signature = self._model.signatures[contract.RETRIEVE]
         self._user_ids = np.array(dataset.user_ids, dtype=object)
         self._candidate_ids = np.array(dataset.candidate_ids, dtype=object)
         self._positions = {
-            one.encode("utf-8"): position for position, one in enumerate(dataset.candidate_ids)
+            candidate_id.encode("utf-8"): position
+            for position, candidate_id in enumerate(dataset.candidate_ids)
         }
         self._positions[contract.PADDING_CANDIDATE_ID.encode()] = -1
         self._keeps_seen = bool(version.manifest.config.get("keep_seen", True))
-        self._seen: list[npt.NDArray[np.int32]] = []
-        if not self._keeps_seen:
-            users = dataset.user_positions[split.fitted]
-            order = np.argsort(users, kind="stable")
-            ends = np.cumsum(np.bincount(users, minlength=len(dataset.user_ids)))
-            self._seen = np.split(dataset.candidate_positions[split.fitted][order], ends[:-1])
+        self._seen = Pairs.by_user(dataset, split.fitted, distinct=True)
 
     def __call__(
         self, users: npt.NDArray[np.int32], k: int, *, exclude_seen: bool
     ) -> npt.NDArray[np.int32]:
-        """Positions int32 `[len(users), k]`, best first; -1 where there are no more."""
-        found = np.full((len(users), k), -1, np.int32)
+        """Positions int32 `[len(users), k]`, best first; -1 after the last."""
+        top = np.full((len(users), k), -1, np.int32)
         for start, stop in self._batches(len(users)):
             batch = users[start:stop]
             exclude = np.full((len(batch), 0), "", object)
@@ -184,10 +181,10 @@ class _Retrieve:
                 }
             )
             ids = answer[contract.CANDIDATE_IDS].numpy()
-            found[start:stop, : ids.shape[1]] = [
-                [self._positions[one] for one in row] for row in ids
+            top[start:stop, : ids.shape[1]] = [
+                [self._positions[candidate_id] for candidate_id in row] for row in ids
             ]
-        return found
+        return top
 
     def _batches(self, num_users: int) -> Iterator[tuple[int, int]]:
         size = min(_MOST_USERS, max(1, _SCORES_PER_REQUEST // len(self._candidate_ids)))
@@ -195,8 +192,8 @@ class _Retrieve:
             yield start, min(start + size, num_users)
 
     def _seen_ids(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
-        """Each user's training candidates, `[len(users), most]`, padded."""
-        rows = [self._candidate_ids[self._seen[user]] for user in users]
+        """Candidate ids that each user has seen, `[len(users), most per user]`, padded."""
+        rows = [self._candidate_ids[self._seen.of(user)] for user in users.tolist()]
         exclude = np.full((len(rows), max(map(len, rows))), "", object)
         for row, ids in zip(exclude, rows, strict=True):
             row[: len(ids)] = ids
@@ -208,7 +205,7 @@ def _ranks(
     owners: npt.NDArray[np.int64],
     candidates: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int64]:
-    """Place of each held-out candidate in its user's answers; k where it is not there."""
+    """Place of each held-out candidate in the answers for its user; k if it is not there."""
     k = top.shape[1]
     ranks = np.full(len(owners), k, np.int64)
     size = max(1, _CELLS // k)

@@ -1,4 +1,4 @@
-"""Where held-out candidates rank in the whole corpus: exact, ties by position."""
+"""Exact ranks of held-out candidates in the whole corpus; ties rank by position."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 
 __all__ = ["Ranking", "Scorer", "inner_product_scorer", "rank_held_out", "rank_in_one_order"]
 
-# Scores of some users, given by position: int `[b]` -> float32 `[b, num_candidates]`.
-# The caller may change what it gets.
+# Scores of users by position: int `[b]` -> float32 `[b, num_candidates]`. The caller may modify
+# the result.
 Scorer = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 _SCORES_PER_BATCH = 16_000_000  # float32 scores in memory at once, 64 MB
@@ -20,18 +21,17 @@ _SCORES_PER_BATCH = 16_000_000  # float32 scores in memory at once, 64 MB
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """How the held-out interactions of each user rank, with and without seen candidates.
+    """Ranks of the held-out interactions of each user, with and without seen candidates.
 
     Attributes:
-        top_k: Ranks from here on are not told apart.
+        top_k: Number of ranks that are distinguished.
         users: int32 `[num_judged]`, positions of the users with held-out interactions.
-        owners: int64 `[num_held_out]`, into `users`.
-        candidates: int32 `[num_held_out]`, the candidate held out.
-        ranks: By protocol, int64 `[num_held_out]`, from 0; `top_k` for any beyond. Under
-            `seen_excluded`, a candidate that the user has in the training part, too, can
-            never be returned and has `top_k`.
-        top: By protocol, int32 `[num_judged, top_k]`, best candidates first; -1 where the
-            user has no further ones.
+        owners: int64 `[num_held_out]`, place in `users` of each interaction's user.
+        candidates: int32 `[num_held_out]`, held-out candidates.
+        ranks: By protocol, int64 `[num_held_out]`, from 0; `top_k` if not in the top k. With
+            `seen_excluded`, a candidate that is also in the user's training part can never
+            be returned, so its rank is `top_k`.
+        top: By protocol, int32 `[num_judged, top_k]`, best candidates first; -1 after the last.
     """
 
     top_k: int
@@ -42,36 +42,10 @@ class Ranking:
     top: dict[str, npt.NDArray[np.int32]]
 
 
-class _SeenPairs:
-    """Each user's candidates in a part of the interactions, once each."""
-
-    def __init__(self, dataset: Dataset, interactions: npt.NDArray[np.int64]) -> None:
-        users = dataset.user_positions[interactions].astype(np.int64)
-        num_candidates = len(dataset.candidate_ids)
-        pairs = np.unique(users * num_candidates + dataset.candidate_positions[interactions])
-        self._candidates = (pairs % num_candidates).astype(np.int32)
-        self._starts = np.searchsorted(
-            pairs // num_candidates, np.arange(len(dataset.user_ids) + 1)
-        )
-
-    def cells(
-        self, users: npt.NDArray[np.int32]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Rows, in 0..len(users)-1, and candidates of all pairs that those users have."""
-        starts, counts = self._starts[users], self.counts(users)
-        rows = np.repeat(np.arange(len(users)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rows, self._candidates[np.repeat(starts, counts) + within]
-
-    def counts(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """How many candidates each of those users has."""
-        return np.asarray(self._starts[users + 1] - self._starts[users])
-
-
 def inner_product_scorer(
     query_embeddings: npt.NDArray[np.float32], candidate_embeddings: npt.NDArray[np.float32]
 ) -> Scorer:
-    """Scores of a model: inner products of `[num_users, d]` and `[num_candidates, d]`."""
+    """Scores by inner products of `[num_users, d]` and `[num_candidates, d]`."""
     transposed = candidate_embeddings.T
 
     def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -89,41 +63,41 @@ def rank_held_out(
     judged: npt.NDArray[np.int64] | None = None,
     seen: npt.NDArray[np.int64] | None = None,
 ) -> Ranking:
-    """Ranks held-out candidates among all of the corpus, and among all but the seen ones.
+    """Rank held-out candidates in the whole corpus, and in the corpus without seen candidates.
 
-    Equal scores go by position, as in `tf.math.top_k`. Each user is scored once; memory
-    holds one batch of scores, whatever the corpus size.
+    Equal scores rank by position, as in `tf.math.top_k`. Each user is scored once; memory
+    holds one batch of scores, whatever the size of the corpus.
 
     Args:
-        scorer: Whose order is judged.
-        dataset: The interactions that `split` refers to.
-        split: Says what was trained on (and so is seen) and what was held out.
-        top_k: How far ranks are told apart; at most the corpus is used.
-        judged: Positions of the interactions to rank, instead of the held-out ones.
-        seen: Positions of the interactions that are seen, instead of the training ones.
+        scorer: Scores to rank by.
+        dataset: Interactions that `split` refers to.
+        split: Training part, which counts as seen, and held-out part.
+        top_k: Number of ranks to distinguish, at most the size of the corpus.
+        judged: Positions of the interactions to rank; None for the held-out ones.
+        seen: Positions of the seen interactions; None for the training part.
 
     Raises:
-        ValueError: There is nothing to judge.
+        ValueError: Nothing is held out.
     """
     judged = split.held_out if judged is None else judged
     if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions; nothing can be judged")
-    known = _SeenPairs(dataset, split.training if seen is None else seen)
+        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
+    known = Pairs.by_user(dataset, split.training if seen is None else seen, distinct=True)
     top_k = min(top_k, len(dataset.candidate_ids))
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
     ranks = {p: np.empty(len(judged), np.int64) for p in ("seen_kept", "seen_excluded")}
     top = {p: np.empty((len(users), top_k), np.int32) for p in ranks}
-    order = np.argsort(owners, kind="stable")
-    bounds = np.searchsorted(owners[order], np.arange(len(users) + 1))
+    own_cells = Pairs.by_row(owners, np.arange(len(judged)), num_rows=len(users))
     for start, stop in _batches(len(users), len(dataset.candidate_ids)):
         scores = scorer(users[start:stop])
-        cells = order[bounds[start] : bounds[stop]]
+        cells = own_cells.of(start, stop)
         rows = owners[cells] - start
         own = (rows, candidates[cells])
         for protocol in ranks:
             if protocol == "seen_excluded":
-                scores[known.cells(users[start:stop])] = -np.inf
+                places, entries = known.cells(users[start:stop])
+                scores[places, known.columns[entries]] = -np.inf
             best, ahead = _rank(scores, own, top_k)
             top[protocol][start:stop] = best
             ranks[protocol][cells] = ahead
@@ -135,35 +109,36 @@ def rank_held_out(
 def rank_in_one_order(
     order: npt.NDArray[np.int64], dataset: Dataset, split: Split, *, top_k: int
 ) -> Ranking:
-    """As `rank_held_out`, where everybody is shown the corpus in the same order.
+    """Rank held-out candidates as `rank_held_out` does, with one order for all users.
 
-    Scores nothing: the cost is that of sorting what users have seen, whatever the corpus.
-    What is not held out counts as seen.
+    Computes no scores: the cost is that of sorting the seen candidates, whatever the size of
+    the corpus. Interactions that are not held out count as seen.
 
     Args:
         order: `[num_candidates]`, all positions of the corpus, best first.
-        dataset: The interactions that `split` refers to.
-        split: Says what is seen and what was held out.
-        top_k: How far ranks are told apart; at most the corpus is used.
+        dataset: Interactions that `split` refers to.
+        split: Seen and held-out parts.
+        top_k: Number of ranks to distinguish, at most the size of the corpus.
 
     Raises:
-        ValueError: There is nothing to judge.
+        ValueError: Nothing is held out.
     """
     judged, num_candidates = split.held_out, len(order)
     if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions; nothing can be judged")
+        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
     top_k = min(top_k, num_candidates)
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
     place = np.empty(num_candidates, np.int64)
     place[order] = np.arange(num_candidates)
-    rows, seen = _SeenPairs(dataset, split.fitted).cells(users)
-    # Ascending by user, then by place: where each user's seen candidates stand in the order.
-    keys = np.sort(rows * num_candidates + place[seen])
+    known = Pairs.by_user(dataset, split.fitted, distinct=True)
+    rows, entries = known.cells(users)
+    # Places of the seen candidates in the order, ascending by user, then by place.
+    keys = np.sort(rows * num_candidates + place[known.columns[entries]])
     starts = np.searchsorted(keys, np.arange(len(users)) * num_candidates)
-    wanted = owners * num_candidates + place[candidates]
-    at = np.searchsorted(keys, wanted)
-    gone = keys[np.minimum(at, len(keys) - 1)] == wanted if len(keys) else np.zeros(len(at), bool)
+    targets = owners * num_candidates + place[candidates]
+    at = np.searchsorted(keys, targets)
+    seen = keys[np.minimum(at, len(keys) - 1)] == targets if len(keys) else np.zeros(len(at), bool)
     left = place[candidates] - (at - starts[owners])
     shifted = keys - (np.arange(len(keys)) - starts[rows])
     return Ranking(
@@ -173,7 +148,7 @@ def rank_in_one_order(
         candidates=candidates,
         ranks={
             "seen_kept": np.minimum(place[candidates], top_k),
-            "seen_excluded": np.where(gone, top_k, np.minimum(left, top_k)),
+            "seen_excluded": np.where(seen, top_k, np.minimum(left, top_k)),
         },
         top={
             "seen_kept": np.broadcast_to(order[:top_k].astype(np.int32), (len(users), top_k)),
@@ -188,24 +163,24 @@ def _first_unseen(
     starts: npt.NDArray[np.int64],
     top_k: int,
 ) -> npt.NDArray[np.int32]:
-    """The first candidates of an order that each user has not seen, int32 `[users, top_k]`.
+    """First candidates of an order that each user has not seen, int32 `[users, top_k]`.
 
-    A user's j-th unseen candidate stands at j plus the number of seen ones ahead of it.
+    The j-th unseen candidate of a user is at place j plus the number of seen ones ahead of it.
     Those are the i-th seen ones with (place - i) <= j, which ascends like the places.
 
     Args:
         order: `[num_candidates]`, best first.
-        shifted: Of all seen candidates, user by user: user * num_candidates + place - i.
-        starts: `[users]`, where each user's begin.
-        top_k: At most num_candidates.
+        shifted: user * num_candidates + place - i of all seen candidates, user by user.
+        starts: `[users]`, start of each user in `shifted`.
+        top_k: Length of the lists, at most num_candidates.
     """
     unseen = np.full((len(starts), top_k), -1, np.int32)
     for start, stop in _batches(len(starts), top_k):
         part = np.arange(start, stop)[:, None]
         cells = part * len(order) + np.arange(top_k)
         places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
-        found = places < len(order)
-        unseen[start:stop][found] = order[places[found]]
+        valid = places < len(order)
+        unseen[start:stop][valid] = order[places[valid]]
     return unseen
 
 
@@ -220,10 +195,10 @@ def _rank(
     own: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     top_k: int,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The best candidates of each row, and the ranks of some cells, at most `top_k`.
+    """Best candidates of each row, and ranks of some cells, at most `top_k`.
 
-    Only the scores that reach the k-th best take part in any sort, so the cost is that
-    of one selection per row.
+    Only the scores that reach the k-th best are sorted, so the cost is that of one selection
+    per row.
     """
     num_rows, num_candidates = scores.shape
     floor = np.partition(scores, num_candidates - top_k, axis=1)[:, num_candidates - top_k]
@@ -234,16 +209,16 @@ def _rank(
     order = np.lexsort((columns, -values, rows))
     rows, columns = rows[order], columns[order]
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    # Ties at the k-th place may bring more than k: those come last.
-    keep = place < top_k
-    rows, columns, place = rows[keep], columns[keep], place[keep]
+    # Ties at the k-th place can give more than k.
+    within = place < top_k
+    rows, columns, place = rows[within], columns[within], place[within]
     best = np.full((num_rows, top_k), -1, np.int32)
     best[rows, place] = columns
     keys = rows.astype(np.int64) * num_candidates + columns
     by_key = np.argsort(keys)
-    wanted = own[0] * num_candidates + own[1]
-    at = np.minimum(np.searchsorted(keys, wanted, sorter=by_key), len(keys) - 1)
-    found = keys[by_key[at]] == wanted if len(keys) else np.zeros(len(wanted), bool)
-    ahead = np.full(len(wanted), top_k, np.int64)
-    ahead[found] = place[by_key[at[found]]]
+    targets = own[0] * num_candidates + own[1]
+    at = np.minimum(np.searchsorted(keys, targets, sorter=by_key), len(keys) - 1)
+    in_top = keys[by_key[at]] == targets if len(keys) else np.zeros(len(targets), bool)
+    ahead = np.full(len(targets), top_k, np.int64)
+    ahead[in_top] = place[by_key[at[in_top]]]
     return best, ahead

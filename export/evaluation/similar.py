@@ -1,7 +1,6 @@
-"""How well `similar` finds what a user has next."""
+"""Quality of `similar`: how well it predicts the next candidate of a user."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +8,7 @@ import numpy.typing as npt
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 
-__all__ = ["SimilarQuality", "in_users_order", "similar_quality"]
+__all__ = ["SimilarQuality", "similar_quality"]
 
 Matrix = npt.NDArray[np.float32]
 
@@ -19,12 +18,12 @@ _MOST_SCORES = 16_000_000  # in memory at once, 64 MB
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarQuality:
-    """Hit rate at 10 of held-out candidates among those similar to the one before.
+    """Hit rate@10 of held-out candidates among those similar to the user's previous one.
 
     Attributes:
         hit_rate: With the queries learned from co-interactions.
         towers_hit_rate: With the candidates' own embeddings as queries.
-        num_pairs: Held-out interactions whose user has one before to ask with.
+        num_pairs: Number of held-out interactions that have a previous one.
     """
 
     hit_rate: float
@@ -32,23 +31,12 @@ class SimilarQuality:
     num_pairs: int
 
 
-def in_users_order(
-    dataset: Dataset, part: npt.NDArray[np.int64], random: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Positions by user, and by time or at random within each."""
-    if dataset.timestamps is None:
-        within: npt.NDArray[Any] = random.permutation(len(part))
-    else:
-        within = dataset.timestamps[part]
-    return part[np.lexsort((part, within, dataset.user_positions[part]))]
-
-
 def similar_quality(
     dataset: Dataset, split: Split, queries: Matrix, candidate_embeddings: Matrix
 ) -> SimilarQuality:
-    """Asks with the user's last candidate before each held-out one, itself excluded.
+    """Query with the user's last candidate before each held-out one, excluding itself.
 
-    Without times, with one of the user's that is drawn at random.
+    Without times, the query is a random candidate of the user.
     """
     sources, targets = _questions(dataset, split)
     return SimilarQuality(
@@ -61,19 +49,17 @@ def similar_quality(
 def _questions(
     dataset: Dataset, split: Split
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Candidate to ask with and candidate wanted, of each held-out interaction with both."""
-    everything = in_users_order(
-        dataset, np.arange(dataset.num_interactions), np.random.default_rng(0)
-    )
-    users = dataset.user_positions[everything]
-    fitted = np.isin(everything, split.fitted)
-    # The place of the latest fitted interaction up to each place, of whichever user.
-    latest = np.maximum.accumulate(np.where(fitted, np.arange(len(everything)), -1))
-    places = np.flatnonzero(np.isin(everything, split.held_out))
+    """Query and target candidate of each held-out interaction that has a previous one."""
+    order = dataset.in_user_order(np.arange(dataset.num_interactions), np.random.default_rng(0))
+    users = dataset.user_positions[order]
+    fitted = np.isin(order, split.fitted)
+    # Place of the latest fitted interaction up to each place, of any user.
+    latest = np.maximum.accumulate(np.where(fitted, np.arange(len(order)), -1))
+    places = np.flatnonzero(np.isin(order, split.held_out))
     before = latest[places]
     answerable = (before >= 0) & (users[before] == users[places])
-    sources = dataset.candidate_positions[everything[before[answerable]]]
-    targets = dataset.candidate_positions[everything[places[answerable]]]
+    sources = dataset.candidate_positions[order[before[answerable]]]
+    targets = dataset.candidate_positions[order[places[answerable]]]
     different = sources != targets
     return sources[different], targets[different]
 
@@ -84,7 +70,7 @@ def _hit_rate(
     sources: npt.NDArray[np.int32],
     targets: npt.NDArray[np.int32],
 ) -> float:
-    """Share of targets that fewer than 10 other candidates beat; equal scores by position."""
+    """Share of targets in the top 10; equal scores rank by position."""
     hits = 0
     size = max(1, _MOST_SCORES // len(candidate_embeddings))
     for first in range(0, len(sources), size):

@@ -6,7 +6,9 @@ import numpy as np
 
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Attribute
-from shortlist.export.towers.lookup import IdLookup
+from shortlist.export.data.pairs import Pairs
+from shortlist.export.towers.ids import IdLookup
+from shortlist.export.towers.pair_table import PairTable
 
 __all__ = ["CandidateFilter"]
 
@@ -50,13 +52,9 @@ class CandidateFilter(tf.Module):
         self._is_categorical = IdLookup(categorical)
         self._is_numeric = IdLookup(list(numbers))
         self._terms = IdLookup(list(lists))
-        # One more, empty, for terms that no candidate has.
-        sizes = [len(positions) for positions in lists.values()] + [0]
-        self._starts = tf.Variable(
-            np.concatenate([[0], np.cumsum(sizes)]), dtype=tf.int64, trainable=False
-        )
-        entries = [position for positions in lists.values() for position in positions]
-        self._positions = tf.Variable(np.array(entries, np.int32), trainable=False)
+        cells = [(row, position) for row, own in enumerate(lists.values()) for position in own]
+        terms, positions = np.array(cells, np.int32).reshape(-1, 2).T
+        self._candidates = PairTable(Pairs.by_row(terms, positions, num_rows=len(lists)))
         columns = np.stack(list(numbers.values())) if numbers else np.zeros([0, num_candidates])
         self._columns = tf.Variable(columns, dtype=tf.float64, trainable=False)
 
@@ -104,8 +102,7 @@ class CandidateFilter(tf.Module):
             [_check_attributes(terms, self._is_categorical, self.categorical, "categorical")]
         ):
             rows = tf.cast(self._terms(terms), tf.int64)
-        entries = tf.ragged.range(tf.gather(self._starts, rows), tf.gather(self._starts, rows + 1))
-        positions = tf.gather(self._positions, entries.flat_values)
+        positions = self._candidates.columns(rows).flat_values
         return tf.math.unsorted_segment_sum(
             tf.ones_like(positions), positions, self._num_candidates
         )

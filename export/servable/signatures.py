@@ -12,7 +12,7 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.restricted import search_excluding, search_filtered
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.seen import SeenCandidates
-from shortlist.export.towers.lookup import IdLookup
+from shortlist.export.towers.ids import IdLookup
 from shortlist.export.towers.rating_head import RatingHead
 
 __all__ = ["QueryTower", "RetrievalServable"]

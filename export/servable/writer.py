@@ -7,6 +7,7 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
@@ -40,12 +41,8 @@ class ServableWriter:
         self._filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
         self._seen = None
         if config.keep_seen:
-            self._seen = SeenCandidates(
-                dataset.user_positions[split.fitted],
-                dataset.candidate_positions[split.fitted],
-                num_users=len(dataset.user_ids),
-                num_candidates=len(dataset.candidate_ids),
-            )
+            pairs = Pairs.by_user(dataset, split.fitted, distinct=True)
+            self._seen = SeenCandidates(pairs, num_candidates=len(dataset.candidate_ids))
         self._probe = make_probe(
             query_embeddings=model.query_embeddings,
             candidate_embeddings=model.candidate_embeddings,

@@ -1,1 +1,1 @@
-"""Query and candidate towers, and what training leaves behind."""
+"""Query and candidate towers, rating heads, and the result of training."""

@@ -1,53 +1,55 @@
-"""What is known of the candidates beside their ids, as columns to learn weights for."""
+"""Attributes of the candidates, as columns to learn weights for."""
 
 import numpy as np
 
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.pairs import Pairs
 
 __all__ = ["CandidateFeatures"]
 
-NUMBER_BUCKETS = 16  # a numeric attribute becomes as many columns, about equally full
-_MOST_VALUES = 10_000  # of one attribute; the most frequent ones
+NUMBER_BUCKETS = 16  # a numeric attribute becomes this many columns of about equal size
+_MOST_VALUES = 10_000  # per attribute; the most frequent ones
 
 
 class CandidateFeatures(tf.Module):
-    """Sparse matrix `[num_candidates, len(names)]`; rows have unit length.
+    """Sparse matrix `[num_candidates, len(names)]` with rows of unit length.
 
     Each value of a categorical attribute and each bucket of a numeric one is a column, so
-    a candidate without any interactions still gets an embedding that says something.
+    that even candidates without interactions get an informative embedding.
 
     Attributes:
-        names: Of the columns, such as `genres=Drama` and `year<1995`.
+        names: Names of the columns, such as `genres=Drama` and `year<1995`.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__()
-        rows: list[np.ndarray] = []
-        columns: list[np.ndarray] = []
+        rows = [np.empty(0, np.int64)]
+        columns = [np.empty(0, np.int64)]
         self.names: list[str] = []
         for name, attribute in sorted(dataset.attributes.items()):
             own_rows, own_columns, names = _columns(name, attribute)
             rows.append(own_rows)
             columns.append(own_columns + len(self.names))
             self.names += names
-        row = np.concatenate([np.empty(0, np.int64), *rows])
-        column = np.concatenate([np.empty(0, np.int64), *columns])
-        order = np.lexsort((column, row))
-        row, column = row[order], column[order]
-        counts = np.bincount(row, minlength=len(dataset.candidate_ids))
-        values = (1.0 / np.sqrt(counts[row])).astype(np.float32)
-        self._starts = tf.constant(np.concatenate([[0], np.cumsum(counts)]), tf.int64)
-        self._columns = tf.constant(column, tf.int64)
-        self._values = tf.constant(values, tf.float32)
         self._num_candidates = len(dataset.candidate_ids)
+        pairs = Pairs.by_row(
+            np.concatenate(rows),
+            np.concatenate(columns),
+            num_rows=self._num_candidates,
+            distinct=True,
+        )
+        lengths = np.sqrt(np.repeat(pairs.counts, pairs.counts))
+        self._starts = tf.constant(pairs.starts, tf.int64)
+        self._columns = tf.constant(pairs.columns, tf.int64)
+        self._values = tf.constant((1.0 / lengths).astype(np.float32), tf.float32)
 
     def project(self, weights: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
-        """What the features add to embeddings.
+        """Return what the features add to embeddings.
 
         Args:
             weights: Float32 `[len(names), d]`.
-            candidates: Positions int32 `[n]`; None means all, in order.
+            candidates: Positions int32 `[n]`; None for all, in order.
 
         Returns:
             Float32 `[n, d]`.
@@ -72,16 +74,16 @@ def _columns(name: str, attribute: Attribute) -> tuple[np.ndarray, np.ndarray, l
         for values in attribute.values:
             for value in values:
                 counts[value] = counts.get(value, 0) + 1
-        kept = sorted(sorted(counts), key=lambda value: -counts[value])[:_MOST_VALUES]
-        place = {value: column for column, value in enumerate(kept)}
+        frequent = sorted(sorted(counts), key=lambda value: -counts[value])[:_MOST_VALUES]
+        column_of = {value: column for column, value in enumerate(frequent)}
         pairs = [
-            (row, place[value])
+            (row, column_of[value])
             for row, values in enumerate(attribute.values)
-            for value in dict.fromkeys(values)
-            if value in place
+            for value in values
+            if value in column_of
         ]
         cells = np.asarray(pairs, np.int64).reshape(-1, 2)
-        return cells[:, 0], cells[:, 1], [f"{name}={value}" for value in kept]
+        return cells[:, 0], cells[:, 1], [f"{name}={value}" for value in frequent]
     assert attribute.numbers is not None
     known = np.flatnonzero(np.isfinite(attribute.numbers))
     numbers = attribute.numbers[known]

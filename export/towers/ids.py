@@ -1,4 +1,4 @@
-"""The two towers: from an id to an embedding."""
+"""From ids to positions and embeddings, inside a servable."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,39 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.towers.lookup import IdLookup
 
-__all__ = ["IdTower", "TableTower"]
+__all__ = ["IdLookup", "IdTower", "TableTower"]
+
+
+class IdLookup(tf.Module):
+    """Positions of distinct strings.
+
+    A mutable table stores its entries in the checkpoint. A static table and Keras'
+    StringLookup store them in the graph, which must stay below 2 GB.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__()
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.string, tf.int32, default_value=len(ids)
+        )
+        keys = np.array(list(ids), dtype=object)
+        self._table.insert(tf.constant(keys, tf.string), np.arange(len(ids), dtype=np.int32))
+
+    def __call__(self, ids: tf.Tensor) -> tf.Tensor:
+        """Int32 positions in the shape of `ids`; the number of ids for an unknown one."""
+        return self._table.lookup(ids)
 
 
 class _Rows(tf.Module):
-    """Rows of ids in a table that begins with the row of all unknown ids.
-
-    Not Keras' StringLookup, which keeps the vocabulary as a constant in the graph.
-    """
+    """Rows of ids in a table whose first row stands for all unknown ids."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__()
         self._positions, self._count = IdLookup(ids), len(ids)
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
-        """Int64 rows in the shape of `ids`; 0 for those that are not known."""
+        """Int64 rows in the shape of `ids`; 0 for unknown ids."""
         positions = self._positions(ids)
         return tf.cast(tf.where(positions < self._count, positions + 1, 0), tf.int64)
 
@@ -41,20 +57,20 @@ class IdTower(tf.keras.layers.Layer):
         return self.embedding(self._rows(ids))
 
     def embed_positions(self, positions: tf.Tensor) -> tf.Tensor:
-        """Embeddings of ids given by their positions in the vocabulary, as in training."""
+        """Embeddings of ids by their positions in the vocabulary, as in training."""
         return self.embedding(positions + 1)
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
+        """Position of each id in the vocabulary, int64 `[batch]`; -1 for unknown ids."""
         return self._rows(ids) - 1
 
     def set_unknown(self, embedding: npt.NDArray[np.float32]) -> None:
-        """Gives unknown ids an embedding `[d]`; training never touches theirs."""
+        """Set the embedding `[d]` of unknown ids, which training leaves unchanged."""
         self.embedding.embeddings[0].assign(embedding)
 
 
 class TableTower(tf.keras.layers.Layer):
-    """One embedding per id, computed beforehand, and one for all unknown ids."""
+    """One precomputed embedding per id, and one for all unknown ids."""
 
     def __init__(
         self,
@@ -65,14 +81,14 @@ class TableTower(tf.keras.layers.Layer):
         known: npt.NDArray[np.bool_],
         name: str,
     ) -> None:
-        """Keeps a copy of the embeddings.
+        """Copy the embeddings.
 
         Args:
             ids: `[n]`, distinct.
             embeddings: `[n, d]`.
-            unknown: `[d]`.
-            known: `[n]`, False for ids that training never saw: those are unknown, too.
-            name: Of the layer.
+            unknown: `[d]`, embedding of unknown ids.
+            known: `[n]`, False for ids that training never saw: these count as unknown.
+            name: Name of the layer.
         """
         super().__init__(name=name)
         self._rows = _Rows(ids)
@@ -85,6 +101,6 @@ class TableTower(tf.keras.layers.Layer):
         return tf.gather(self._embeddings, self._rows(ids))
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Int64 `[batch]`: each id's position in the vocabulary, -1 where it is not known."""
+        """Position of each id in the vocabulary, int64 `[batch]`; -1 for unknown ids."""
         rows = self._rows(ids)
         return tf.where(tf.gather(self._known, rows), rows - 1, tf.constant(-1, tf.int64))

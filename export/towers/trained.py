@@ -1,4 +1,4 @@
-"""What training leaves behind, whichever recipe it followed."""
+"""The result of training, the same for all recipes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.export._tf import tf
 from shortlist.export.towers.ids import IdTower, TableTower
 from shortlist.export.towers.rating_head import RatingHead
 
-__all__ = ["EpochRecord", "TrainedModel", "popular_query"]
-
-_STEPS = 150
+__all__ = ["EpochRecord", "TrainedModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +17,10 @@ class EpochRecord:
     """One epoch of training.
 
     Attributes:
-        epoch: From 1.
+        epoch: Number of the epoch, from 1.
         loss: Mean over its batches.
-        validation: NDCG@100 on the validation part, seen excluded; None where it was not
-            looked at.
+        validation: NDCG@100 on the validation part, seen candidates excluded; None if not
+            measured after this epoch.
     """
 
     epoch: int
@@ -36,14 +33,14 @@ class TrainedModel:
     """Two towers, ready to be indexed and served.
 
     Attributes:
-        query_tower: From user ids to embeddings, with one for strangers.
-        query_embeddings: Float32 `[num_users, d]`, in the data set's order.
-        candidate_embeddings: Float32 `[num_candidates, d]`, in the data set's order.
-        epochs: How long the final model was trained.
-        records: Course of the training that chose the number of epochs.
-        rating_head: Predicts ratings; None where none was asked for.
-        similar_queries: Float32 `[num_candidates, d]`, with what to look for candidates that
-            go with each; None where its own embedding does.
+        query_tower: From user ids to embeddings, with one embedding for unknown users.
+        query_embeddings: Float32 `[num_users, d]`, in the order of the data set.
+        candidate_embeddings: Float32 `[num_candidates, d]`, in the order of the data set.
+        epochs: Number of epochs that the final model was trained for.
+        records: Epochs of the training that chose this number.
+        rating_head: Predicts ratings; None without ratings.
+        similar_queries: Float32 `[num_candidates, d]`, query of `similar` for each candidate;
+            None if the candidate's own embedding is the query.
     """
 
     query_tower: IdTower | TableTower
@@ -53,36 +50,3 @@ class TrainedModel:
     records: Sequence[EpochRecord]
     rating_head: RatingHead | None = None
     similar_queries: npt.NDArray[np.float32] | None = None
-
-
-def popular_query(
-    candidate_embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Query embedding for strangers: its softmax is as near to popularity as one can be.
-
-    Maximises the likelihood of all interactions under a single query.
-
-    Args:
-        candidate_embeddings: `[n, d]`, whose inner product with a query is the logit.
-        counts: `[n]`, interactions of each candidate.
-
-    Returns:
-        Float32 `[d]`.
-    """
-    candidates = tf.constant(candidate_embeddings)
-    shares = tf.constant((counts / counts.sum()).astype(np.float32))
-    # The mean of what was interacted with points the right way to begin with.
-    start = tf.linalg.matvec(candidates, shares, transpose_a=True)
-    query = tf.Variable(tf.math.l2_normalize(start, axis=0))
-    optimizer = tf.keras.optimizers.legacy.Adam(0.05)
-
-    @tf.function
-    def step() -> None:
-        with tf.GradientTape() as tape:
-            logits = tf.linalg.matvec(candidates, query)
-            loss = -tf.reduce_sum(shares * tf.nn.log_softmax(logits))
-        optimizer.apply_gradients([(tape.gradient(loss, query), query)])
-
-    for _ in range(_STEPS):
-        step()
-    return np.asarray(query, np.float32)

@@ -1,7 +1,7 @@
-"""Item-to-item retrieval: what users have beside a candidate, learned as a second query table.
+"""Retrieval of candidates that users have together, learned as a second query table.
 
-The candidate embeddings stay as the towers left them, so the index that serves users serves
-`similar` as well; only the query side is trained, one embedding per candidate.
+The candidate embeddings of the towers do not change, so `similar` uses the same index as
+users do. Only the query side is trained, one embedding per candidate.
 """
 
 import logging
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.evaluation.similar import in_users_order
+from shortlist.export.data.pairs import Pairs
 
 __all__ = ["CoInteractions", "co_interactions", "fit_queries"]
 
@@ -20,122 +20,127 @@ log = logging.getLogger(__name__)
 
 Matrix = npt.NDArray[np.float32]
 
-_WINDOW = 2  # neighbours on either side in a user's order that make pairs
+_WINDOW = 2  # neighbours on either side, in the order of a user, that form pairs
 _MOST_PAIRS = 20_000_000
 _BATCH = 1024
-_SAMPLE = 4096  # candidates that stand for a larger corpus
+_SAMPLE = 4096  # candidates that represent a larger corpus
 _STEPS = 20
 _RATE = 0.1
-# Pairs that a candidate is taken to have had with what its own embedding is near to.
-_PRIOR = 10.0
+_PRIOR = 10.0  # weight of a candidate's own embedding, in pairs
 _TEMPERATURE = 0.07  # of cosines
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoInteractions:
-    """Pairs of candidates of one user, near each other in time where the data has times.
+    """Pairs of candidates that users have together.
 
     Attributes:
-        sources: int32 `[m]`, positions of candidates, ascending.
-        targets: int32 `[m]`, positions of what a user had with each.
-        counts: float32 `[m]`, how often.
+        targets: The other candidates by candidate.
+        counts: float32 `[m]`, number of occurrences of each pair.
     """
 
-    sources: npt.NDArray[np.int32]
-    targets: npt.NDArray[np.int32]
+    targets: Pairs
     counts: npt.NDArray[np.float32]
 
 
 def co_interactions(
-    dataset: Dataset, part: npt.NDArray[np.int64], *, seed: int, window: int = _WINDOW
+    dataset: Dataset,
+    part: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    window: int = _WINDOW,
+    most_pairs: int = _MOST_PAIRS,
 ) -> CoInteractions:
     """Pairs, in both directions, of a user's interactions at most `window` apart.
 
-    Without times a user's order is drawn at random. Where there are very many
-    interactions, only a part of the pairs is drawn.
+    Args:
+        dataset: Interactions; without times, their order is random within each user.
+        part: Positions of the interactions to use.
+        seed: Random seed for the order and the sample.
+        window: Largest distance in the order of a user.
+        most_pairs: About how many pairs to draw; a sample of them if there are more.
     """
     random = np.random.default_rng(seed)
-    order = in_users_order(dataset, part, random)
+    order = dataset.in_user_order(part, random)
     users, candidates = dataset.user_positions[order], dataset.candidate_positions[order]
-    share = min(1.0, _MOST_PAIRS / (2.0 * window * max(1, len(order))))
+    share = min(1.0, most_pairs / (2.0 * window * max(1, len(order))))
+    total = len(dataset.candidate_ids)
     keys = []
     for gap in range(1, window + 1):
         near = np.flatnonzero(users[gap:] == users[:-gap])
         if share < 1:
             near = near[random.random(len(near)) < share]
-        one, other = candidates[near].astype(np.int64), candidates[near + gap].astype(np.int64)
-        different = one != other
-        one, other = one[different], other[different]
-        total = len(dataset.candidate_ids)
-        keys += [one * total + other, other * total + one]
+        first, second = candidates[near].astype(np.int64), candidates[near + gap].astype(np.int64)
+        different = first != second
+        first, second = first[different], second[different]
+        keys += [first * total + second, second * total + first]
     pairs, counts = np.unique(np.concatenate(keys), return_counts=True)
-    sources, targets = np.divmod(pairs, len(dataset.candidate_ids))
+    sources, targets = np.divmod(pairs, total)
     return CoInteractions(
-        sources=sources.astype(np.int32),
-        targets=targets.astype(np.int32),
-        counts=counts.astype(np.float32),
+        targets=Pairs.by_row(sources, targets, num_rows=total), counts=counts.astype(np.float32)
     )
 
 
-def fit_queries(pairs: CoInteractions, candidate_embeddings: Matrix, *, seed: int) -> Matrix:
-    """Query embeddings whose softmax over the corpus is nearest to the pairs' targets.
+def fit_queries(
+    pairs: CoInteractions, candidate_embeddings: Matrix, *, seed: int, sample_size: int = _SAMPLE
+) -> Matrix:
+    """Query embeddings whose softmax over the corpus is closest to the targets of the pairs.
 
-    As the candidate side is fixed, each query is a problem of its own: a few dozen steps of
-    Adam from the candidate's own embedding, to which few pairs leave it close.
+    The candidate side is fixed, so each query is a separate problem: a few dozen steps of
+    Adam from the candidate's own embedding, which stays close if there are few pairs.
 
     Args:
-        pairs: What to learn.
+        pairs: Pairs to learn.
         candidate_embeddings: `[n, d]`.
-        seed: Of the sample, where the corpus is too large to be scored.
+        seed: Random seed for the sample.
+        sample_size: Largest corpus that is scored completely; a sample of this size
+            represents a larger one.
 
     Returns:
-        Float32 `[n, d]`; candidates without pairs keep their own embedding. Where all
-        embeddings have one length, queries have it, too.
+        Float32 `[n, d]`; candidates without pairs keep their own embedding. If all embeddings
+        have the same length, queries have it, too.
     """
-    if not len(pairs.sources):
-        log.warning("no user has two candidates; `similar` goes by the towers")
+    sources = np.flatnonzero(pairs.targets.counts)
+    if not len(sources):
+        log.warning("no user has two candidates; `similar` falls back to the towers")
         return candidate_embeddings
     norms = np.linalg.norm(candidate_embeddings, axis=1)
     length = float(norms.mean())
     cosines = bool(np.allclose(norms, length, rtol=1e-3))
     temperature = _TEMPERATURE if cosines else 1 / length**2
     queries = candidate_embeddings / length
-    starts = np.searchsorted(pairs.sources, np.arange(len(queries) + 1))
-    fitting = _Fit(pairs, queries.copy(), unit=cosines, temperature=temperature, seed=seed)
-    sources = np.flatnonzero(np.diff(starts))
+    others, correction = np.arange(len(queries)), np.zeros(len(queries), np.float32)
+    if len(queries) > sample_size:
+        others, correction = _sample(pairs, len(queries), seed, sample_size)
+    fitting = _Fit(queries.copy(), others, correction, unit=cosines, temperature=temperature)
     for first in range(0, len(sources), _BATCH):
         batch = sources[first : first + _BATCH]
-        lengths = starts[batch + 1] - starts[batch]
-        rows = np.repeat(np.arange(len(batch)), lengths)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        entries = np.repeat(starts[batch], lengths) + within
-        queries[batch] = fitting.fit(batch, rows, pairs.targets[entries], pairs.counts[entries])
-    learned, total = len(sources), len(queries)
-    log.info("learned %d of %d queries from %d pairs", learned, total, len(pairs.sources))
+        rows, entries = pairs.targets.cells(batch)
+        targets, counts = pairs.targets.columns[entries], pairs.counts[entries]
+        queries[batch] = fitting.fit(batch, rows, targets, counts)
+    log.info(
+        "learned %d of %d queries from %d pairs", len(sources), len(queries), len(pairs.counts)
+    )
     return queries * np.float32(length)
 
 
 class _Fit:
-    """Fits the queries of some candidates against all of the corpus, or a sample of it."""
+    """Fits the queries of some candidates against the corpus or a sample of it."""
 
     def __init__(
         self,
-        pairs: CoInteractions,
         candidate_embeddings: Matrix,
+        others: npt.NDArray[np.int64],
+        correction: npt.NDArray[np.float32],
         *,
         unit: bool,
         temperature: float,
-        seed: int,
     ) -> None:
-        total = len(candidate_embeddings)
         self._unit = unit
         self._temperature = temperature
         self._embeddings = candidate_embeddings
-        others, correction = np.arange(total), np.zeros(total, np.float32)
-        if total > _SAMPLE:
-            others, correction = _sample(pairs, total, seed)
-        # Where each candidate stands among those; -1 for those that are not in the sample.
-        self._slots = np.full(total, -1)
+        # Place of each candidate in `others`; -1 if it is not in the sample.
+        self._slots = np.full(len(candidate_embeddings), -1)
         self._slots[others] = np.arange(len(others))
         self._others = tf.constant(candidate_embeddings[others])
         self._correction = tf.constant(correction)
@@ -151,9 +156,9 @@ class _Fit:
 
         Args:
             batch: Positions of the candidates.
-            rows: `[m]`, into `batch`, ascending: the candidate of each pair.
-            targets: `[m]`, the other candidate of each.
-            counts: `[m]`, how often.
+            rows: `[m]`, place in `batch` of the first candidate of each pair, ascending.
+            targets: `[m]`, the second candidate of each pair.
+            counts: `[m]`, number of occurrences.
         """
         own_slots = self._slots[batch]
         sampled = np.flatnonzero(own_slots >= 0)
@@ -203,9 +208,9 @@ def _descend(
     shares: tf.Tensor,
     priors: tf.Tensor,
 ) -> tf.Tensor:
-    """Adam on what is added to the candidates' own embeddings, its rate falling to 0."""
+    """Adam on the difference to the candidates' own embeddings, with a decreasing rate."""
     shift, mean, square = tf.zeros_like(own), tf.zeros_like(own), tf.zeros_like(own)
-    # A candidate is never an answer to itself.
+    # A candidate is never similar to itself.
     itself = tf.fill(tf.shape(own_places)[:1], -1e9)
     shape = tf.stack([tf.shape(own, tf.int64)[0], tf.size(correction, tf.int64)])
     excluded = tf.scatter_nd(own_places, itself, shape) + correction
@@ -229,11 +234,11 @@ def _descend(
 
 
 def _sample(
-    pairs: CoInteractions, total: int, seed: int
+    pairs: CoInteractions, total: int, seed: int, size: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Distinct candidates, half drawn by frequency as targets; and each one's logQ correction."""
-    frequency = np.bincount(pairs.targets, pairs.counts, minlength=total)
+    """Distinct candidates, half of them drawn by frequency as targets; and logQ corrections."""
+    frequency = np.bincount(pairs.targets.columns, pairs.counts, minlength=total)
     chances = 0.5 * frequency / frequency.sum() + 0.5 / total
-    drawn = np.random.default_rng(seed).choice(total, _SAMPLE, p=chances)
+    drawn = np.random.default_rng(seed).choice(total, size, p=chances)
     others, times = np.unique(drawn, return_counts=True)
-    return others, np.log(times / (_SAMPLE * chances[others])).astype(np.float32)
+    return others, np.log(times / (size * chances[others])).astype(np.float32)

@@ -1,22 +1,24 @@
-"""Epochs and batches of a training: order, losses, looks, progress, checkpoints."""
+"""Epochs and batches of a training: order, losses, validation, progress, checkpoints."""
 
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
 from shortlist.export.config import TrainConfig
-from shortlist.export.progress import Progress, TrainingState
+from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
 from shortlist.export.towers.trained import EpochRecord
 from shortlist.export.training.checkpoint import Checkpoint, CheckpointError, Saved
 from shortlist.export.training.workers import Workers, alone
 
-__all__ = ["Steps", "TrainingLoop"]
+__all__ = ["Steps", "Summaries", "TrainingLoop"]
 
 log = logging.getLogger(__name__)
 
@@ -26,31 +28,31 @@ Examples = npt.NDArray[np.int32]
 
 
 class Steps(Protocol):
-    """What is trained, one batch of examples at a time."""
+    """Training of a model, one batch of examples at a time."""
 
     def step(self, examples: Examples) -> tf.Tensor:
-        """Learns from a batch; returns its mean loss, a float32 scalar."""
+        """Train on a batch and return its mean loss, a float32 scalar."""
 
     def interactions(self, examples: Examples) -> int:
-        """How many interactions a batch stands for."""
+        """Number of interactions in a batch."""
 
     def variables(self) -> list[tf.Variable]:
-        """All that a step changes, in an order that never changes."""
+        """Variables that a step changes, always in the same order."""
 
 
 @dataclass
 class _State:
-    """Where a phase is; `order` is the generator's state before the epoch's permutation.
+    """Position within a phase.
 
     Attributes:
-        epoch: Epochs that are done.
-        batch: Batches of the next one that are done.
-        losses: Of those batches, with their numbers of examples.
-        interactions: Seen so far.
-        records: Of the epochs that are done.
-        best: Best look at the validation part.
-        since: Looks since then.
-        order: State of the generator of orders.
+        order: State of the random generator before the permutation of the current epoch.
+        epoch: Finished epochs.
+        batch: Finished batches of the current epoch.
+        losses: Losses of these batches, with their numbers of examples.
+        interactions: Interactions seen so far.
+        records: Records of the finished epochs.
+        best: Best metric on the validation part.
+        since: Validations since then.
     """
 
     order: Mapping[str, Any]
@@ -67,7 +69,7 @@ class TrainingLoop:
     """One phase of a training, such as the search for the number of epochs.
 
     Attributes:
-        batches: Per epoch.
+        batches: Batches per epoch.
     """
 
     def __init__(
@@ -83,18 +85,18 @@ class TrainingLoop:
         carried: Mapping[str, Any] | None = None,
         workers: Workers | None = None,
     ) -> None:
-        """Takes note; `run` trains.
+        """Prepare a phase; `run` trains.
 
         Args:
-            steps: What is trained.
-            examples: int32 `[n]`, what an epoch goes through in an order of its own.
-            config: Seed, patience, and what messages name.
-            batches: Into how many parts, as equal as can be, an epoch is divided.
-            progress: Told of batches.
+            steps: Training of the model.
+            examples: int32 `[n]`, examples of an epoch; each epoch has its own random order.
+            config: Training configuration: seed, patience, and values for messages.
+            batches: Batches per epoch, of about equal size.
+            progress: Callback, called for each training batch.
             phase: Name in checkpoints and progress.
             checkpoint: Where to save; None for nowhere.
-            carried: What a checkpoint of this phase shall hold besides.
-            workers: Who trains; None for this process alone.
+            carried: Extra values to store in checkpoints of this phase.
+            workers: Processes of this training; None for this one alone.
         """
         self._steps = steps
         self._examples = examples
@@ -115,18 +117,19 @@ class TrainingLoop:
         epochs_between_looks: int = 1,
         finished: Callable[[EpochRecord], None] = lambda record: None,
     ) -> list[EpochRecord]:
-        """Trains for some epochs, or until the validation part has had enough.
+        """Train for some epochs, or until early stopping.
 
         Args:
-            epochs: At most.
-            saved: Where to go on, if it is of this phase.
-            validate: Looks at the validation part; larger is better. None: all epochs.
-            epochs_between_looks: How often.
-            finished: Told of each epoch.
+            epochs: Number of epochs, at most.
+            saved: Checkpoint to resume from, if it belongs to this phase.
+            validate: Returns a metric on the validation part; larger is better. None trains
+                all epochs.
+            epochs_between_looks: Epochs between two validations.
+            finished: Callback, called with the record of each epoch.
 
         Raises:
             CheckpointError: The workers do not see the same checkpoint.
-            ValueError: The loss stopped being a number.
+            ValueError: The loss is no longer finite.
         """
         random = np.random.default_rng(self._config.seed)
         state = _State(order=random.bit_generator.state)
@@ -135,7 +138,7 @@ class TrainingLoop:
         if not self._workers.agree(state.epoch * self.batches + state.batch):
             raise CheckpointError(
                 "the workers do not see the same checkpoint; put it where all of them can read "
-                "it with --checkpoints, or start anew without --resume"
+                "it with --checkpoints, or start again without --resume"
             )
         while state.epoch < epochs and (validate is None or state.since < self._config.patience):
             loss = self._epoch(state, random, epochs)
@@ -143,7 +146,7 @@ class TrainingLoop:
             if validate is not None and (
                 (state.epoch + 1) % epochs_between_looks == 0 or state.epoch + 1 == epochs
             ):
-                # One number for all workers, so that they stop together.
+                # The same number for all workers, so that they stop together.
                 value = self._workers.mean(validate())
                 better = value > state.best
                 state.best, state.since = (value, 0) if better else (state.best, state.since + 1)
@@ -155,7 +158,7 @@ class TrainingLoop:
         return state.records
 
     def _epoch(self, state: _State, random: np.random.Generator, epochs: int) -> float:
-        """The rest of one epoch; returns its mean loss."""
+        """Train the rest of an epoch and return its mean loss."""
         random.bit_generator.state = state.order
         parts = np.array_split(random.permutation(self._examples), self.batches)
         for batch in parts[state.batch :]:
@@ -177,7 +180,7 @@ class TrainingLoop:
         return mean
 
     def _report(self, state: _State, epochs: int) -> None:
-        looks = [one.validation for one in state.records if one.validation is not None]
+        looks = [r.validation for r in state.records if r.validation is not None]
         self._progress.batches_done(
             TrainingState(
                 phase=self._phase,
@@ -205,5 +208,36 @@ class TrainingLoop:
             variable.assign(value)
         records = [EpochRecord(**record) for record in saved.loop["records"]]
         state = _State(**{**saved.loop, "records": records})
-        log.info("%s goes on in epoch %d", self._phase, state.epoch + 1)
+        log.info("resuming %s in epoch %d", self._phase, state.epoch + 1)
         return state
+
+
+class Summaries:
+    """TensorBoard event files in a folder, if there is one; a context manager."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer: Any = None
+        if folder is not None:
+            self._writer = tf.summary.create_file_writer(str(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, record: EpochRecord) -> None:
+        """Write the record of one epoch."""
+        if self._writer is None:
+            return
+        with self._writer.as_default(step=record.epoch):
+            tf.summary.scalar("loss", record.loss)
+            if record.validation is not None:
+                tf.summary.scalar(f"validation_{VALIDATION_METRIC}", record.validation)
+        self._writer.flush()

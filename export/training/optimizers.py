@@ -1,4 +1,4 @@
-"""Optimizers by the name that the configuration gives them."""
+"""Optimizers by their names in the configuration."""
 
 from typing import Any
 
@@ -8,12 +8,11 @@ __all__ = ["LazyAdam", "make_optimizer"]
 
 
 class LazyAdam(tf.keras.optimizers.legacy.Adam):
-    """Adam that leaves rows alone which a step did not look up.
+    """Adam that leaves rows unchanged if a step did not look them up.
 
-    Adam lets all moments of a table fade at each step, and moves all its rows, whether a
-    batch met them or not. That is the better of the two for a small corpus, but costs
-    memory traffic of seven times both tables per step: with a million candidates of 128
-    dimensions some 4 GB, where the rows of a batch and its sample are 0.1 GB.
+    Adam updates all rows of a table and all their moments at each step. That is better for a
+    small corpus, but costs memory traffic of seven times both tables per step: about 4 GB for
+    a million candidates of 128 dimensions, when the rows of a batch and its sample are 0.1 GB.
     """
 
     def _resource_apply_sparse(
@@ -27,7 +26,7 @@ class LazyAdam(tf.keras.optimizers.legacy.Adam):
         mean += grad * coefficients["one_minus_beta_1_t"]
         square = tf.gather(squares, indices) * coefficients["beta_2_t"]
         square += tf.square(grad) * coefficients["one_minus_beta_2_t"]
-        # `lr` carries the bias correction of the step.
+        # `lr` includes the bias correction of the step.
         change = coefficients["lr"] * mean / (tf.sqrt(square) + coefficients["epsilon"])
         return tf.group(
             means.scatter_update(tf.IndexedSlices(mean, indices)),
@@ -37,12 +36,12 @@ class LazyAdam(tf.keras.optimizers.legacy.Adam):
 
 
 def make_optimizer(name: str, learning_rate: float, *, lazy: bool = False) -> Any:
-    """An optimizer of Keras 2.
+    """Create a Keras 2 optimizer.
 
     Args:
         name: `adam` or `adagrad`.
-        learning_rate: Above 0.
-        lazy: Whether rows that no batch met may stay as they are; Adagrad does so anyway.
+        learning_rate: Learning rate, above 0.
+        lazy: Leave rows unchanged that a batch does not contain; Adagrad always does.
     """
     if name == "adam":
         kind = LazyAdam if lazy else tf.keras.optimizers.legacy.Adam

@@ -1,4 +1,4 @@
-"""Trains the two towers by the recipe that the configuration names."""
+"""Trains the two towers by the configured recipe."""
 
 import dataclasses
 import logging
@@ -7,20 +7,20 @@ from typing import Any
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.ratings import ratings_of
 from shortlist.export.data.split import Split
 from shortlist.export.progress import Progress
-from shortlist.export.towers.rating_head import fit_linear_head
+from shortlist.export.towers.rating_means import ratings_of
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.export.training.batches import train_on_interactions
 from shortlist.export.training.checkpoint import Checkpoint, CheckpointConfig, data_fingerprint
 from shortlist.export.training.co_interactions import co_interactions, fit_queries
-from shortlist.export.training.users import train_on_users
+from shortlist.export.training.in_batch_softmax import train_on_interactions
+from shortlist.export.training.rating_head import fit_linear_head
+from shortlist.export.training.user_training import train_on_users
 from shortlist.export.training.workers import Workers
 
 __all__ = ["train"]
 
-# What a collective operation ends with when one of its processes is gone.
+# Errors of a collective operation that lost one of its processes.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
 
 log = logging.getLogger(__name__)
@@ -36,29 +36,30 @@ def train(
     checkpoints: CheckpointConfig | None = None,
     workers: Workers | None = None,
 ) -> TrainedModel:
-    """A model that knows all of `split` but its held-out part.
+    """Train a model on all interactions but the held-out ones.
 
-    The same data, configuration and seed give the same model on the same machine, even
-    when the training was interrupted and went on from a checkpoint. Several workers end
-    with the same model each, equal to that of one up to the order of additions.
+    The same data, configuration and seed give the same model on the same machine, even if the
+    training was interrupted and resumed from a checkpoint. All workers end with the same model,
+    equal to that of a single process except for the order of additions.
 
     Args:
-        dataset: The interactions.
-        split: Which of them are trained on.
+        dataset: Interactions and candidates.
+        split: Parts of the interactions.
         model_config: Shape of the towers.
-        config: How they are trained.
-        progress: Told of batches.
-        checkpoints: Where an interrupted training can go on from; None for nowhere.
-        workers: The processes that train, each of which calls this; None for this one alone.
+        config: Training configuration.
+        progress: Callback, called for each training batch.
+        checkpoints: Where an interrupted training can be resumed; None for nowhere.
+        workers: Processes of this training, each of which calls this function; None for this
+            one alone.
 
     Raises:
-        CheckpointError: The checkpoint to go on from is of another training, or cannot be
-            read or written.
-        ValueError: The loss stopped being a number; ratings are to be predicted and the data
+        CheckpointError: The checkpoint belongs to another training, or cannot be read or
+            written.
+        ValueError: The loss is no longer finite; or the rating head needs ratings and the data
             has none.
     """
     if config.rating_weight:
-        ratings_of(dataset)  # told before hours of training
+        ratings_of(dataset)  # fails before hours of training
     checkpoint = None
     if checkpoints is not None:
         identity = _identity(dataset, split, model_config, config)
@@ -75,8 +76,8 @@ def train(
         if workers is None or workers.count == 1:
             raise
         raise ValueError(
-            f"worker {workers.index} of {workers.count} lost another one while training; "
-            "start all of them again, with --resume to go on"
+            f"worker {workers.index} of {workers.count} lost another worker during training; "
+            "restart all of them, with --resume to continue"
         ) from exc
     losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
     log.info("loss by epoch: %s", losses)
@@ -86,7 +87,7 @@ def train(
 def _with_heads(
     model: TrainedModel, dataset: Dataset, split: Split, config: TrainConfig
 ) -> TrainedModel:
-    """The model with what is fitted to its finished towers."""
+    """Return the model with everything that is fitted to its finished towers."""
     if config.rating_weight and model.rating_head is None:
         head = fit_linear_head(dataset, split, model.candidate_embeddings)
         model = dataclasses.replace(model, rating_head=head)
@@ -100,9 +101,9 @@ def _with_heads(
 def _identity(
     dataset: Dataset, split: Split, model_config: ModelConfig, config: TrainConfig
 ) -> dict[str, Any]:
-    """What two trainings have in common that one may go on for the other."""
+    """Values that must be equal for one training to resume another."""
     settings = dataclasses.asdict(config)
-    del settings["tensorboard"]  # changes nothing of the outcome
+    del settings["tensorboard"]  # does not change the result
     return {
         "towers": dataclasses.asdict(model_config),
         "train": settings,

@@ -1,14 +1,17 @@
-"""Logits of a batch of users: of what they have, and of what that competes with."""
+"""Logits of a batch of users, for their own candidates and for the competing ones."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.towers.pair import TowerPair
-from shortlist.export.training.history import UserHistories
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
+from shortlist.export.towers.pair_table import PairTable
+from shortlist.export.towers.tower_pair import TowerPair
 
-__all__ = ["Batch", "UserScores", "sample_size"]
+__all__ = ["Batch", "UserHistories", "UserScores", "sample_size"]
 
 # Scores of a batch of users with the whole corpus: 256 MB, and as much for gradients.
 _MOST_SCORES = 64_000_000
@@ -16,34 +19,70 @@ _SMALLEST_SAMPLE = 1024
 _EXCLUDED = -1e9
 
 
-def sample_size(num_candidates: int, batch_size: int, wanted: int | None) -> int | None:
-    """How many negatives to draw per batch; None where all of the corpus fits in memory."""
-    if wanted is not None:
-        return min(wanted, num_candidates)
+def sample_size(num_candidates: int, batch_size: int, configured: int | None) -> int | None:
+    """Number of negatives to draw per batch; None if the scores of the whole corpus fit in memory.
+
+    Args:
+        num_candidates: Size of the corpus.
+        batch_size: Users per batch.
+        configured: Number that the configuration asks for, if any.
+    """
+    if configured is not None:
+        return min(configured, num_candidates)
     if num_candidates * batch_size <= _MOST_SCORES:
         return None
     return min(max(_MOST_SCORES // (4 * batch_size), _SMALLEST_SAMPLE), num_candidates)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Some users, what they have, and what it competes with.
+class UserHistories(tf.Module):
+    """Candidates of each user in some interactions: four bytes per interaction.
 
     Attributes:
-        rows: int64 `[m]`, in 0..batch-1 and ascending: whose each of `own` is.
-        own: int32 `[m]`, candidates that the users have.
-        mine: int32 `[k]`, `own` without repetitions.
-        index: int32 `[m]`, where each of `own` is in `mine`.
-        counts: float32 `[batch]`, how many candidates the users have.
-        drawn: Distinct candidates int64 `[n]` of a sample, None for the whole corpus.
+        active: int32 `[num_active]`, positions of the users who have any.
+        counts: int64 `[num_users]`, interactions of each user.
+        candidate_counts: int64 `[num_candidates]`, interactions of each candidate.
+    """
+
+    def __init__(self, dataset: Dataset, interactions: npt.NDArray[np.int64]) -> None:
+        super().__init__()
+        pairs = Pairs.by_user(dataset, interactions)
+        self.counts = pairs.counts
+        self.active = np.flatnonzero(self.counts).astype(np.int32)
+        self.candidate_counts = np.bincount(pairs.columns, minlength=len(dataset.candidate_ids))
+        self._table = PairTable(pairs)
+
+    def entries(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """All interactions of some users.
+
+        Args:
+            users: Int32 `[batch]`.
+
+        Returns:
+            Rows int64 `[m]`, in 0..batch-1 and ascending, and candidates int32 `[m]`.
+        """
+        candidates = self._table.columns(users)
+        return candidates.value_rowids(), candidates.flat_values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Some users, their own candidates, and the candidates that compete with those.
+
+    Attributes:
+        rows: int64 `[m]`, in 0..batch-1 and ascending: the user of each entry of `own`.
+        own: int32 `[m]`, candidates of the users.
+        distinct: int32 `[k]`, `own` without repetitions.
+        index: int32 `[m]`, position of each entry of `own` in `distinct`.
+        counts: float32 `[batch]`, number of candidates of each user.
+        drawn: int64 `[n]`, distinct candidates of a sample; None for the whole corpus.
         correction: float32 `[n]`, logQ corrections of `drawn`.
-        places: int64 `[p, 2]`, rows and columns where what a user is scored against is the
-            user's own.
+        places: int64 `[p, 2]`, rows and columns of the scores that belong to a user's own
+            candidates.
     """
 
     rows: tf.Tensor
     own: tf.Tensor
-    mine: tf.Tensor
+    distinct: tf.Tensor
     index: tf.Tensor
     counts: tf.Tensor
     drawn: tf.Tensor | None
@@ -52,7 +91,7 @@ class Batch:
 
 
 class UserScores(tf.Module):
-    """Scores users against the whole corpus, or against a sample where that is too large."""
+    """Scores users against the whole corpus, or against a sample if the corpus is too large."""
 
     def __init__(
         self,
@@ -62,13 +101,13 @@ class UserScores(tf.Module):
         batch_size: int,
         sampled: int | None,
     ) -> None:
-        """Takes note.
+        """Choose the size of the sample.
 
         Args:
-            histories: What each user has.
-            random: Draws the samples.
-            batch_size: Users at a time, at most.
-            sampled: Size of a sample; None to choose by the corpus size.
+            histories: Candidates of each user.
+            random: Source of the samples.
+            batch_size: Users per batch, at most.
+            sampled: Size of a sample; None to choose it by the size of the corpus.
         """
         super().__init__()
         self._histories = histories
@@ -76,7 +115,7 @@ class UserScores(tf.Module):
         self._num_candidates = len(histories.candidate_counts)
         self._sampled = sample_size(self._num_candidates, batch_size, sampled)
         if self._sampled is not None:
-            # Half of the draws by popularity, for strong negatives; half from everywhere.
+            # Half of the draws by popularity, for strong negatives; the other half uniform.
             counts = histories.candidate_counts.astype(np.float64)
             chances = 0.5 * counts / counts.sum() + 0.5 / self._num_candidates
             self._chances = tf.constant(chances, tf.float32)
@@ -84,18 +123,18 @@ class UserScores(tf.Module):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether a batch meets a sample of the corpus rather than all of it."""
+        """Return whether a batch is scored against a sample of the corpus."""
         return self._sampled is not None
 
     def batch(self, users: tf.Tensor) -> Batch:
-        """Users int32 `[batch]` with what they have and, where needed, a new sample."""
+        """Return users int32 `[batch]` with their candidates and, if needed, a new sample."""
         rows, own = self._histories.entries(users)
-        mine, index = tf.unique(own)
+        distinct, index = tf.unique(own)
         drawn = correction = None
         places = tf.stack([rows, tf.cast(own, tf.int64)], axis=1)
         if self._sampled is not None:
             drawn, correction = self._draw()
-            # Accidental hits: what the user has is no negative.
+            # A user's own candidates are not negatives, even if drawn by accident.
             slots = tf.tensor_scatter_nd_update(
                 tf.fill([self._num_candidates], tf.constant(-1, tf.int64)),
                 drawn[:, None],
@@ -106,7 +145,7 @@ class UserScores(tf.Module):
         return Batch(
             rows=rows,
             own=own,
-            mine=mine,
+            distinct=distinct,
             index=index,
             counts=tf.math.segment_sum(tf.ones_like(own, tf.float32), rows),
             drawn=drawn,
@@ -127,24 +166,24 @@ class UserScores(tf.Module):
     def logits(
         self, pair: TowerPair, queries: tf.Tensor, batch: Batch
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What a batch scores.
+        """Logits of a batch.
 
         Args:
-            pair: Its candidate tower is asked.
-            queries: Float32 `[batch, d]`, of the same pair.
-            batch: Whose queries they are.
+            pair: Towers that score.
+            queries: Float32 `[batch, d]`, query embeddings by the same pair.
+            batch: Users of these queries.
 
         Returns:
-            Logits float32 `[m]` of `batch.own`, and `[batch, n]` of the corpus or the
-            corrected sample, next to minus infinity where a user has the candidate.
+            Logits float32 `[m]` of `batch.own`, and `[batch, n]` of the corpus or of the
+            corrected sample, close to minus infinity for a user's own candidates.
         """
         candidates = pair.embed_candidates(batch.drawn)
         scores = tf.matmul(queries, candidates, transpose_b=True)
         if batch.drawn is None:
             own = tf.gather_nd(scores, batch.places)
         else:
-            mine = tf.gather(pair.embed_candidates(batch.mine), batch.index)
-            own = tf.reduce_sum(tf.gather(queries, batch.rows) * mine, axis=1)
+            embeddings = tf.gather(pair.embed_candidates(batch.distinct), batch.index)
+            own = tf.reduce_sum(tf.gather(queries, batch.rows) * embeddings, axis=1)
             scores += batch.correction
         excluded = tf.fill(tf.shape(batch.places)[:1], _EXCLUDED)
         return own, tf.tensor_scatter_nd_add(scores, batch.places, excluded)

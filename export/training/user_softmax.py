@@ -1,14 +1,14 @@
 """The default model: towers trained on all interactions of a user at once.
 
-The interactions of a user share one query, so the scores of the corpus are computed once
-for all of them: some hundred times cheaper than once per interaction, and as exact.
-A user's own candidates are no negatives to each other: each of them competes with what
-the user has not touched, as it will when recommendations are made.
+All interactions of a user share one query, so the corpus is scored once per user: about
+100x cheaper than once per interaction, and just as exact. A user's own candidates are not
+negatives for each other. Each competes with the candidates that the user has not touched, as
+it does when recommendations are made.
 
-Half of the dimensions are a pair of towers whose logit is a cosine over a temperature,
-the other half a pair whose logit is a plain inner product, shrunk by a penalty. Each pair
-learns by its own loss; the weighted sum of their logits, which is the inner product of
-their embeddings side by side, ranks better than either, for they err differently.
+Half of the dimensions are a pair of towers whose logit is a cosine over a temperature, the
+other half a pair whose logit is a plain inner product, shrunk by a penalty. Each pair has its
+own loss. The weighted sum of their logits, which is the inner product of their concatenated
+embeddings, ranks better than either alone, because their errors differ.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,8 @@ from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.towers.features import CandidateFeatures
-from shortlist.export.towers.pair import TowerPair
-from shortlist.export.training.history import UserHistories
-from shortlist.export.training.user_scores import Batch, UserScores
+from shortlist.export.towers.tower_pair import TowerPair
+from shortlist.export.training.user_scores import Batch, UserHistories, UserScores
 
 __all__ = ["UserSoftmaxModel", "pair_dimensions"]
 
@@ -31,7 +30,7 @@ _EMBED_BATCH = 65_536
 
 
 class UserSoftmaxModel(tf.Module):
-    """Query towers and candidate towers, and their loss on a batch of users."""
+    """Query and candidate towers with their loss on a batch of users."""
 
     def __init__(
         self,
@@ -42,14 +41,14 @@ class UserSoftmaxModel(tf.Module):
         *,
         random: Any = None,
     ) -> None:
-        """Draws the initial values.
+        """Draw the initial values.
 
         Args:
-            dataset: The interactions.
-            histories: Those that are trained on.
+            dataset: Interactions and candidates.
+            histories: Interactions to train on.
             model_config: Shape of the towers.
-            config: How they are trained.
-            random: Generator of initial values and samples; None for one by the seed.
+            config: Training configuration.
+            random: Generator of initial values and samples; None for one from the seed.
         """
         super().__init__()
         self._activity_power = config.activity_power
@@ -63,7 +62,7 @@ class UserSoftmaxModel(tf.Module):
         if model_config.candidate_features and dataset.attributes:
             features = CandidateFeatures(dataset)
         self._pairs = [
-            TowerPair.made(
+            TowerPair.random(
                 (self._num_users, self._num_candidates, dimensions),
                 self._random,
                 features,
@@ -81,26 +80,27 @@ class UserSoftmaxModel(tf.Module):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether a batch meets a sample of the corpus rather than all of it."""
+        """Return whether a batch is scored against a sample of the corpus."""
         return self._scores.is_sampled
 
     def state(self) -> list[tf.Variable]:
-        """All that a training step changes."""
+        """Variables that a training step changes."""
         return [*self.trainable_variables, self._random.state]
 
     def loss(self, users: tf.Tensor, total: tf.Tensor | None = None) -> tf.Tensor:
-        """Loss of a batch: the sum of both pairs' and of the inner products' penalty.
+        """Loss of a batch: the losses of both pairs plus the penalty on inner products.
 
-        Of one interaction and pair: -log(exp(s) / (exp(s) + sum of exp over the candidates
-        that the user has not)), where s is the logit. The mean over a user's interactions
-        is weighted by a power of their number. The penalty is a factor times half the
-        squared lengths of the query, a mean weighted alike, and of all candidates, a sum
-        divided by the number of users: over an epoch, each row of a table counts once.
+        The loss of one interaction and pair is -log(exp(s) / (exp(s) + sum of exp over the
+        candidates that the user does not have)), where s is the logit. The mean over a user's
+        interactions is weighted by a power of their number. The penalty is a factor times half
+        of two terms: the squared lengths of the queries, as a mean with the same weights, and
+        those of all candidates, as a sum divided by the number of users. Over an epoch, each
+        row of a table counts once.
 
         Args:
             users: Int32 `[batch]`, positions.
-            total: Sum of the weights of the whole batch, where `users` are a part of it; the
-                parts' losses then add up to the batch's.
+            total: Sum of the weights of the whole batch if `users` are only a part of it; the
+                losses of the parts then add up to that of the batch.
         """
         batch = self._scores.batch(users)
         weights = batch.counts**self._activity_power
@@ -123,13 +123,13 @@ class UserSoftmaxModel(tf.Module):
     ) -> tf.Tensor:
         of_users = tf.reduce_sum(weights * tf.reduce_sum(queries**2, axis=1))
         of_candidates = pair.own_squares(batch.drawn)
-        if batch.correction is not None:  # a row of the sample stands for so many
+        if batch.correction is not None:  # each sampled row stands for several
             of_candidates *= tf.exp(batch.correction)
         mean = of_users / tf.reduce_sum(weights)
         return 0.5 * (mean + tf.reduce_sum(of_candidates) / self._num_active)
 
     def query_embeddings(self) -> npt.NDArray[np.float32]:
-        """Float32 `[num_users, d]`, in the data set's order of users."""
+        """Float32 `[num_users, d]`, in the order of the data set."""
 
         def embed(pair: TowerPair, rows: tf.Tensor) -> tf.Tensor:
             return pair.embed_users(rows) * (self._weight if pair.temperature is None else 1.0)
@@ -137,13 +137,13 @@ class UserSoftmaxModel(tf.Module):
         return self._in_parts(self._num_users, embed)
 
     def candidate_embeddings(self) -> npt.NDArray[np.float32]:
-        """Float32 `[num_candidates, d]`, in the data set's order of candidates."""
+        """Float32 `[num_candidates, d]`, in the order of the data set."""
         return self._in_parts(self._num_candidates, lambda pair, rows: pair.embed_candidates(rows))
 
     def _in_parts(
         self, size: int, embed: Callable[[TowerPair, tf.Tensor], tf.Tensor]
     ) -> npt.NDArray[np.float32]:
-        """The embeddings of all pairs side by side, without a second copy of the tables."""
+        """Concatenated embeddings of all pairs, without a second copy of the tables."""
         parts = []
         for start in range(0, size, _EMBED_BATCH):
             rows = tf.range(start, min(start + _EMBED_BATCH, size))
@@ -152,7 +152,7 @@ class UserSoftmaxModel(tf.Module):
 
 
 def pair_dimensions(config: ModelConfig) -> tuple[int, int]:
-    """How many of the dimensions belong to the cosines, and to the inner products."""
+    """Number of dimensions for the cosines, and for the inner products."""
     plain = config.embedding_dim // 2 if config.inner_product_weight else 0
     return config.embedding_dim - plain, plain
 

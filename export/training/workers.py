@@ -1,4 +1,4 @@
-"""Several processes that train one model, as TensorFlow's TF_CONFIG describes them."""
+"""Processes that train one model together, as described by TensorFlow's TF_CONFIG."""
 
 import functools
 import json
@@ -21,9 +21,9 @@ class Workers:
     """The processes of one training, seen from one of them.
 
     Attributes:
-        strategy: Under whose scope variables are made and by which steps are run.
-        index: Of this process, from 0; the first one is the chief.
-        count: Of all processes.
+        strategy: `tf.distribute` strategy that creates variables and runs steps.
+        index: Index of this process, from 0; process 0 is the chief.
+        count: Number of processes.
     """
 
     strategy: Any
@@ -32,25 +32,25 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes checkpoints and publishes."""
+        """Return whether this process writes checkpoints and publishes."""
         return self.index == 0
 
     def sum(self, value: tf.Tensor) -> tf.Tensor:
-        """Sum of what each process has, inside a step that `strategy` runs."""
+        """Sum of the values of all processes, inside a step that `strategy` runs."""
         if self.count == 1:
             return value
-        # A function's argument is on no device, and the sum goes to the device of the value.
+        # Function arguments have no device, and the sum is placed on the device of the value.
         value = tf.identity(value)
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
     def mean(self, value: float) -> float:
-        """Mean of what each process has, the same number in all of them."""
+        """Mean of the values of all processes, the same number in each of them."""
         if self.count == 1:
             return value
         return float(_total(self)(tf.constant(value, tf.float64))) / self.count
 
     def agree(self, value: float) -> bool:
-        """Whether all processes have the same number."""
+        """Return whether all processes have the same value."""
         return self.mean(value * value) == self.mean(value) ** 2
 
 
@@ -64,20 +64,20 @@ def _total(workers: Workers) -> Any:
 
 
 def alone() -> Workers:
-    """One process that trains by itself."""
+    """Return the workers of a training in this process alone."""
     return Workers(strategy=tf.distribute.get_strategy(), index=0, count=1)
 
 
 def join_workers(environ: Mapping[str, str]) -> Workers:
-    """The processes that TF_CONFIG names, under TensorFlow's MultiWorkerMirroredStrategy.
+    """Join the processes named in TF_CONFIG, under MultiWorkerMirroredStrategy.
 
-    Waits until the others are there. Nothing may have run in TensorFlow before.
+    Waits for the other processes. Call it before any other TensorFlow operation.
 
     Args:
-        environ: Where TF_CONFIG is looked up; without it, this process is alone.
+        environ: Environment variables; without TF_CONFIG, this process trains alone.
 
     Raises:
-        ValueError: TF_CONFIG does not make sense.
+        ValueError: TF_CONFIG is malformed.
     """
     text = environ.get(TF_CONFIG, "")
     if not text:
@@ -89,31 +89,32 @@ def join_workers(environ: Mapping[str, str]) -> Workers:
 
 
 def _place(text: str) -> tuple[int, int]:
-    """This process's number, the chief first, and how many there are."""
+    """Index of this process, the chief first, and number of processes."""
     try:
         config = json.loads(text)
     except json.JSONDecodeError as exc:
-        raise _wrong(f"is not JSON ({exc})") from exc
+        raise _malformed(f"is not JSON ({exc})") from exc
     if not isinstance(config, dict) or not isinstance(config.get("cluster"), dict):
-        raise _wrong('has no "cluster" with the addresses of the workers')
+        raise _malformed('has no "cluster" with the addresses of the workers')
     cluster, task = config["cluster"], config.get("task")
     for kind, addresses in cluster.items():
         if kind not in ("chief", "worker"):
-            raise _wrong(f'names {kind!r} in "cluster"; use "worker", and "chief" if you like')
+            raise _malformed(f'names {kind!r} in "cluster"; use "worker" or "chief"')
         if not isinstance(addresses, list) or not all(
-            isinstance(one, str) and one.rpartition(":")[2].isdigit() for one in addresses
+            isinstance(address, str) and address.rpartition(":")[2].isdigit()
+            for address in addresses
         ):
-            raise _wrong(f'must have a list of host:port under "{kind}", got {addresses!r}')
+            raise _malformed(f'must have a list of host:port under "{kind}", got {addresses!r}')
     if not isinstance(task, dict) or task.get("type") not in cluster:
-        raise _wrong(f'must say in "task" which of the cluster this process is, got {task!r}')
+        raise _malformed(f'must say in "task" which process of the cluster this is, got {task!r}')
     chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
     if len(set(chiefs + workers)) < len(chiefs + workers) or len(chiefs) > 1:
-        raise _wrong("names an address twice, or more than one chief")
+        raise _malformed("names an address twice, or more than one chief")
     index, own = task.get("index"), cluster[task["type"]]
     if type(index) is not int or not 0 <= index < len(own):
-        raise _wrong(f'must have an "index" of 0..{len(own) - 1} in "task", got {index!r}')
+        raise _malformed(f'must have an "index" of 0..{len(own) - 1} in "task", got {index!r}')
     return index + (len(chiefs) if task["type"] == "worker" else 0), len(chiefs + workers)
 
 
-def _wrong(what: str) -> ValueError:
-    return ValueError(f"{TF_CONFIG} {what}; it has to look like {_EXAMPLE}, or be unset")
+def _malformed(what: str) -> ValueError:
+    return ValueError(f"{TF_CONFIG} {what}; set it to something like {_EXAMPLE}, or unset it")

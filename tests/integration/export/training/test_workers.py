@@ -135,14 +135,17 @@ CLUSTER = {"worker": ["h:1", "h:2"]}
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", r"TF_CONFIG is not JSON .*; it has to look like \{"),
+        ("{", r"TF_CONFIG is not JSON .*; set it to something like \{"),
         ([], 'has no "cluster"'),
         ({"task": {}}, 'has no "cluster"'),
         ({"cluster": {"ps": ["h:1"]}}, "names 'ps' in \"cluster\"; use"),
         ({"cluster": {"worker": "h:1"}}, 'must have a list of host:port under "worker"'),
         ({"cluster": {"worker": ["h"]}}, "must have a list of host:port"),
-        ({"cluster": CLUSTER}, 'must say in "task" which of the cluster'),
-        ({"cluster": CLUSTER, "task": {"type": "chief", "index": 0}}, "which of the cluster"),
+        ({"cluster": CLUSTER}, 'must say in "task" which process of the cluster'),
+        (
+            {"cluster": CLUSTER, "task": {"type": "chief", "index": 0}},
+            "which process of",
+        ),
         (
             {"cluster": CLUSTER, "task": {"type": "worker", "index": 2}},
             'must have an "index" of 0..1 in "task", got 2',
@@ -164,7 +167,7 @@ def test_broken_tf_config_is_told_in_one_line(config: object, message: str) -> N
 def test_ratings_are_refused_under_several_workers(small_dataset: Dataset) -> None:
     import dataclasses
 
-    from shortlist.export.training.batches import InBatchSteps
+    from shortlist.export.training.in_batch_softmax import InBatchSteps
 
     config = dataclasses.replace(RECIPES["interactions"], rating_weight=1.0)
     two = dataclasses.replace(alone(), count=2)

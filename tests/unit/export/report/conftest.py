@@ -7,11 +7,11 @@ import pytest
 
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.ratings import RatingQuality
 from shortlist.export.data.split import Split, random_split
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.judge import Judged, judge_baseline
 from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer
+from shortlist.export.evaluation.ratings import RatingQuality
 from shortlist.export.gates.record import GATES
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.samples import sample_users

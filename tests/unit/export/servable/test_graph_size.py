@@ -12,6 +12,7 @@ import pytest
 from shortlist.export._tf import saved_model_pb2, tf
 from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
 from shortlist.export.data.dataset import Attribute
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
@@ -56,9 +57,7 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
             num_candidates,
         ),
         seen=SeenCandidates(
-            np.arange(num_users, dtype=np.int32),
-            np.arange(num_users, dtype=np.int32),
-            num_users=num_users,
+            Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users),
             num_candidates=num_candidates,
         ),
         version=1,

@@ -13,14 +13,15 @@ from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
 from shortlist.export.data.dataset import Attribute
-from shortlist.export.data.ratings import RatingMeans
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.index import ivf, restricted
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.signatures import RetrievalServable
-from shortlist.export.towers.lookup import IdLookup
+from shortlist.export.towers.ids import IdLookup
 from shortlist.export.towers.rating_head import LinearRatingHead
+from shortlist.export.towers.rating_means import RatingMeans
 
 NUM_USERS, NUM_CANDIDATES, DIMENSION = 12, 90, 4
 TOP_K = 15
@@ -93,9 +94,12 @@ def servable(
             NUM_CANDIDATES,
         ),
         seen=SeenCandidates(
-            np.concatenate([users, users]).astype(np.int32),
-            np.concatenate([seen, seen]).astype(np.int32),
-            num_users=NUM_USERS,
+            Pairs.by_row(
+                np.concatenate([users, users]),
+                np.concatenate([seen, seen]),
+                num_rows=NUM_USERS,
+                distinct=True,
+            ),
             num_candidates=NUM_CANDIDATES,
         )
         if keep_seen

@@ -1,4 +1,4 @@
-"""Item to item: queries learned from what users have beside a candidate."""
+"""Queries of `similar`, learned from candidates that users have together."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ import pytest
 
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.evaluation.similar import similar_quality
-from shortlist.export.training import co_interactions as module
 from shortlist.export.training.co_interactions import CoInteractions, co_interactions, fit_queries
 from shortlist.export.training.train import train
 
@@ -43,49 +43,52 @@ def couples(num_users: int = 300) -> Dataset:
     return dataset(rows, candidates=NUM_CANDIDATES)
 
 
+def cells(pairs: CoInteractions) -> tuple[list[int], list[int]]:
+    """Sources and targets of all pairs."""
+    sources, entries = pairs.targets.cells(np.arange(pairs.targets.num_rows))
+    return sources.tolist(), pairs.targets.columns[entries].tolist()
+
+
 def test_pairs_are_neighbours_in_time_of_one_user() -> None:
     data = dataset([(0, 4), (0, 1), (1, 1), (0, 2), (1, 4), (0, 2), (1, 5)])
     pairs = co_interactions(data, np.arange(7), seed=0, window=1)
-    found = list(zip(pairs.sources, pairs.targets, pairs.counts, strict=True))
+    found = list(zip(*cells(pairs), pairs.counts, strict=True))
     assert found == [(1, 2, 1), (1, 4, 2), (2, 1, 1), (4, 1, 2), (4, 5, 1), (5, 4, 1)]
 
 
 def test_pairs_leave_out_what_is_held_out() -> None:
     data = dataset([(0, 4), (0, 1), (0, 2)])
     pairs = co_interactions(data, np.array([0, 2]), seed=0, window=1)
-    assert list(zip(pairs.sources, pairs.targets, strict=True)) == [(2, 4), (4, 2)]
+    assert list(zip(*cells(pairs), strict=True)) == [(2, 4), (4, 2)]
 
 
 def test_pairs_without_times_are_of_one_user_all_the_same() -> None:
     data = dataset([(0, 4), (0, 1), (1, 2), (1, 3), (2, 5)], times=False)
     pairs = co_interactions(data, np.arange(5), seed=0, window=3)
-    found = set(zip(pairs.sources.tolist(), pairs.targets.tolist(), strict=True))
-    assert found == {(1, 4), (4, 1), (2, 3), (3, 2)}
+    assert set(zip(*cells(pairs), strict=True)) == {(1, 4), (4, 1), (2, 3), (3, 2)}
 
 
-def test_many_interactions_give_a_part_of_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_interactions_give_a_part_of_their_pairs() -> None:
     data = couples()
     everything = np.arange(data.num_interactions)
     whole = co_interactions(data, everything, seed=0).counts.sum()
-    monkeypatch.setattr(module, "_MOST_PAIRS", 2400)
-    part = co_interactions(data, everything, seed=0).counts.sum()
+    part = co_interactions(data, everything, seed=0, most_pairs=2400).counts.sum()
     assert 0.15 * whole < part < 0.3 * whole
 
 
 @pytest.mark.parametrize(("sample", "least"), [(NUM_CANDIDATES, 0.9), (60, 0.6)])
 @pytest.mark.parametrize("length", [1.0, 3.0, None])
 def test_queries_find_the_other_half_of_a_couple(
-    monkeypatch: pytest.MonkeyPatch, sample: int, least: float, length: float | None
+    sample: int, least: float, length: float | None
 ) -> None:
     """Embeddings say nothing here; lengths are equal, or as inner products leave them."""
-    monkeypatch.setattr(module, "_SAMPLE", sample)
     data = couples()
     random = np.random.default_rng(1)
     embeddings = random.normal(size=(NUM_CANDIDATES, 32)).astype(np.float32)
     if length is not None:
         embeddings *= length / np.linalg.norm(embeddings, axis=1, keepdims=True)
     pairs = co_interactions(data, np.arange(data.num_interactions), seed=0, window=1)
-    queries = fit_queries(pairs, embeddings, seed=0)
+    queries = fit_queries(pairs, embeddings, seed=0, sample_size=sample)
     scores = queries @ embeddings.T
     np.fill_diagonal(scores, -np.inf)
     partner = np.arange(NUM_CANDIDATES) ^ 1
@@ -96,11 +99,8 @@ def test_queries_find_the_other_half_of_a_couple(
 
 def test_candidates_without_pairs_keep_their_embedding() -> None:
     embeddings = np.eye(4, dtype=np.float32)
-    pairs = CoInteractions(
-        sources=np.array([0, 1], np.int32),
-        targets=np.array([1, 0], np.int32),
-        counts=np.ones(2, np.float32),
-    )
+    targets = Pairs.by_row(np.array([0, 1]), np.array([1, 0]), num_rows=4)
+    pairs = CoInteractions(targets=targets, counts=np.ones(2, np.float32))
     queries = fit_queries(pairs, embeddings, seed=0)
     np.testing.assert_array_equal(queries[2:], embeddings[2:])
     assert queries[0] @ embeddings[1] > 0.1

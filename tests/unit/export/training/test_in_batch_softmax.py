@@ -6,7 +6,7 @@ import pytest
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.training.retrieval_model import RetrievalModel
+from shortlist.export.training.in_batch_softmax import RetrievalModel
 
 
 @pytest.mark.parametrize("batch", [2, 7, 600])

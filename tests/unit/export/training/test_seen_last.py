@@ -12,9 +12,9 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.ranking import inner_product_scorer
-from shortlist.export.training.history import UserHistories
 from shortlist.export.training.seen_last import SeenLastModel
 from shortlist.export.training.train import train
+from shortlist.export.training.user_scores import UserHistories
 
 USERS, CANDIDATES, DIMENSIONS = 6, 20, 4
 

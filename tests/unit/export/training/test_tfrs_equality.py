@@ -11,7 +11,7 @@ from shortlist.export.config import PRESETS
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.towers.ids import IdTower
-from shortlist.export.training.retrieval_model import MultitaskModel, RetrievalModel
+from shortlist.export.training.in_batch_softmax import MultitaskModel, RetrievalModel
 from shortlist.export.training.train import train
 
 

@@ -14,8 +14,10 @@ from shortlist.export.data.split import Split, random_split
 from shortlist.export.evaluation.baselines import fit_baseline
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
+from shortlist.export.training.user_training import train_on_users
 
 MODEL = ModelConfig(embedding_dim=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
@@ -52,13 +54,10 @@ def test_epochs_are_those_of_the_best_look_at_the_validation_part(model: Trained
     assert model.records[-1].loss < model.records[0].loss
 
 
-def test_patience_ends_training_that_gets_no_better(
-    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a rate this high the model overfits at once; a look follows each epoch."""
-    monkeypatch.setattr("shortlist.export.training.users._STEPS_BETWEEN_LOOKS", 1)
+def test_patience_ends_training_that_gets_no_better(data: Dataset, split: Split) -> None:
+    """With a rate this high the model overfits at once; it is validated after each epoch."""
     config = dataclasses.replace(TRAIN, epochs=40, learning_rate=0.3, patience=2)
-    model = train(data, split, MODEL, config)
+    model = train_on_users(data, split, MODEL, config, Progress(), steps_between_looks=1)
     assert len(model.records) < 40
     assert model.epochs == len(model.records) - 2
 

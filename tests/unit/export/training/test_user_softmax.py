@@ -12,8 +12,7 @@ from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.towers.features import CandidateFeatures
 from shortlist.export.towers.ids import TableTower
-from shortlist.export.training.history import UserHistories
-from shortlist.export.training.user_scores import sample_size
+from shortlist.export.training.user_scores import UserHistories, sample_size
 from shortlist.export.training.user_softmax import UserSoftmaxModel
 
 MODEL = ModelConfig(embedding_dim=6, temperature=0.5, inner_product_weight=1.0)

@@ -8,10 +8,10 @@ import pytest
 from shortlist.export.cli.commands import add_commands
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.ratings import fit_means, means_of, rmse
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.towers.rating_head import RatingHead
+from shortlist.export.towers.rating_means import fit_means, means_of, rmse
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 
@@ -60,7 +60,7 @@ def test_ridge_regression_equals_its_normal_equations(
     data: Dataset, split: Split, model: TrainedModel
 ) -> None:
     """What users with few ratings get by the kernel trick, and others without, is the same."""
-    from shortlist.export.towers import rating_head
+    from shortlist.export.training import rating_head
 
     part = split.training
     users, candidates = data.user_positions[part], data.candidate_positions[part]

@@ -1,4 +1,4 @@
-"""A query tower and a candidate tower of one geometry."""
+"""A query tower and a candidate tower that belong together."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,12 @@ _INITIAL_SCALE = 0.05
 
 
 class TowerPair(tf.Module):
-    """Towers whose inner product is a logit: a cosine over a temperature, or a plain one.
+    """Towers whose inner product is a logit: a cosine over a temperature, or a plain product.
 
-    A user is an embedding, a candidate an embedding plus what its features add.
+    A user is an embedding; a candidate is an embedding plus what its features add.
 
     Attributes:
-        temperature: Of the cosine; None for a plain inner product.
+        temperature: Temperature of the cosine; None for a plain inner product.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class TowerPair(tf.Module):
         features: tuple[CandidateFeatures, tf.Variable] | None = None,
         name: str,
     ) -> None:
-        """Takes tables; `made` and `of_tables` make them.
+        """Use existing tables; `random` and `of_tables` create them.
 
         Args:
             users: Float32 `[num_users, d]`.
             candidates: Float32 `[num_candidates, d]`.
-            temperature: Of the cosine; None for a plain inner product.
-            features: Of the candidates with their weights `[columns, d]`, if any.
-            name: Of the module.
+            temperature: Temperature of the cosine; None for a plain inner product.
+            features: Candidate features with their weights `[columns, d]`, if any.
+            name: Name of the module.
         """
         super().__init__(name=name)
         self.temperature = temperature
@@ -46,28 +46,28 @@ class TowerPair(tf.Module):
         self._weights = None if features is None else features[1]
 
     @classmethod
-    def made(
+    def random(
         cls,
         shape: tuple[int, int, int],
-        random: "tf.random.Generator",
+        generator: "tf.random.Generator",
         features: CandidateFeatures | None,
         *,
         temperature: float | None,
         name: str,
     ) -> "TowerPair":
-        """A pair with random tables.
+        """Create a pair with random tables.
 
         Args:
-            shape: Users, candidates, dimensions.
-            random: Gives the initial values.
-            features: Of the candidates, if any.
-            temperature: Of the cosine; None for a plain inner product.
-            name: Of the module and of its variables.
+            shape: Number of users, candidates and dimensions.
+            generator: Source of the initial values.
+            features: Candidate features, if any.
+            temperature: Temperature of the cosine; None for a plain inner product.
+            name: Name of the module, and prefix of its variables.
         """
         num_users, num_candidates, dimensions = shape
 
         def table(kind: str, rows: int) -> tf.Variable:
-            values = random.normal([rows, dimensions], stddev=_INITIAL_SCALE)
+            values = generator.normal([rows, dimensions], stddev=_INITIAL_SCALE)
             return tf.Variable(values, name=f"{name}_{kind}")
 
         weighted = None
@@ -86,7 +86,7 @@ class TowerPair(tf.Module):
         name: str,
         trainable: bool = True,
     ) -> "TowerPair":
-        """A pair whose logits are the inner products of two tables, copied."""
+        """Create a pair whose logits are the inner products of two tables, which are copied."""
         return cls(
             tf.Variable(users, name=f"{name}_users", trainable=trainable),
             tf.Variable(candidates, name=f"{name}_candidates", trainable=trainable),
@@ -94,7 +94,7 @@ class TowerPair(tf.Module):
         )
 
     def tables(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Users and candidates as they are stored."""
+        """Tables of the users and of the candidates."""
         return tf.identity(self._users).numpy(), tf.identity(self._candidates).numpy()
 
     def embed_users(self, users: tf.Tensor) -> tf.Tensor:
@@ -102,21 +102,22 @@ class TowerPair(tf.Module):
         return self._scaled(tf.gather(self._users, users))
 
     def embed_candidates(self, candidates: tf.Tensor | None = None) -> tf.Tensor:
-        """Candidate embeddings float32 `[n, d]` of positions int32 `[n]`; None means all."""
-        table = self._candidates
-        rows = tf.identity(table) if candidates is None else tf.gather(table, candidates)
+        """Candidate embeddings float32 `[n, d]` of positions int32 `[n]`; None for all."""
+        rows = self._candidate_rows(candidates)
         if self._features is not None:
             rows = rows + self._features.project(self._weights, candidates)
         return self._scaled(rows)
 
     def own_squares(self, candidates: tf.Tensor | None = None) -> tf.Tensor:
-        """Squared lengths `[n]` of what candidates have of their own, without features."""
+        """Squared lengths `[n]` of the candidates' own embeddings, without features."""
+        return tf.reduce_sum(self._candidate_rows(candidates) ** 2, axis=1)
+
+    def _candidate_rows(self, candidates: tf.Tensor | None) -> tf.Tensor:
         table = self._candidates
-        rows = tf.identity(table) if candidates is None else tf.gather(table, candidates)
-        return tf.reduce_sum(rows**2, axis=1)
+        return tf.identity(table) if candidates is None else tf.gather(table, candidates)
 
     def _scaled(self, rows: tf.Tensor) -> tf.Tensor:
-        """So that the inner product of a query and a candidate is their logit."""
+        """Scale embeddings so that their inner products are logits."""
         if self.temperature is None:
             return rows
         return tf.math.l2_normalize(rows, axis=1) / self.temperature**0.5

@@ -1,4 +1,4 @@
-"""Trains on batches of users: the default recipe."""
+"""The default recipe: trains on batches of users."""
 
 import dataclasses
 import gc
@@ -19,13 +19,13 @@ from shortlist.export.evaluation.metrics import at_k
 from shortlist.export.evaluation.ranking import inner_product_scorer, rank_held_out
 from shortlist.export.progress import Progress
 from shortlist.export.towers.ids import TableTower
-from shortlist.export.towers.trained import EpochRecord, TrainedModel, popular_query
+from shortlist.export.towers.trained import EpochRecord, TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint, Saved
-from shortlist.export.training.history import UserHistories
-from shortlist.export.training.loop import TrainingLoop
+from shortlist.export.training.loop import Summaries, TrainingLoop
 from shortlist.export.training.optimizers import make_optimizer
 from shortlist.export.training.seen_last import SeenLastModel
-from shortlist.export.training.summaries import Summaries
+from shortlist.export.training.unknown_user import popular_query
+from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import UserSoftmaxModel, pair_dimensions
 from shortlist.export.training.workers import Workers, alone
 
@@ -38,11 +38,11 @@ Model = UserSoftmaxModel | SeenLastModel
 
 _VALIDATION_K = 100
 _VALIDATION_USERS = 5_000  # a sample is enough to stop by
-_STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too little to look after
-# Phases, as progress and checkpoints call them.
+_STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too short to validate after each
+# Names of phases in progress and checkpoints.
 _SEARCH = "search"  # for the number of epochs
 _FIT = "fit"  # the final model
-_SEEN_LAST = "seen last"  # its second stage, if wanted
+_SEEN_LAST = "seen last"  # its second stage, if configured
 
 
 def train_on_users(
@@ -53,16 +53,28 @@ def train_on_users(
     progress: Progress,
     checkpoint: Checkpoint | None = None,
     workers: Workers | None = None,
+    *,
+    steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
 ) -> TrainedModel:
-    """A model trained on all that is not held out.
+    """Train a model on the fitted part.
 
-    Where there is a validation part, a first training without it finds the number of
-    epochs with the best NDCG@100; the final model is trained as long, on both parts. A
-    second stage follows where the configuration wants one.
+    With a validation part, a first training without it finds the number of epochs with the
+    best NDCG@100; the final model is trained that long on both parts. A second stage follows
+    if the configuration asks for one.
+
+    Args:
+        dataset: Interactions and candidates.
+        split: Parts of the interactions.
+        model_config: Shape of the towers.
+        config: Training configuration.
+        progress: Callback, called for each training batch.
+        checkpoint: Where to save and resume; None for neither.
+        workers: Processes of this training; None for this one alone.
+        steps_between_looks: Training steps between two validations, rounded to whole epochs.
 
     Raises:
-        CheckpointError: The checkpoint to go on from is of another training.
-        ValueError: The loss stopped being a number.
+        CheckpointError: The checkpoint belongs to another training.
+        ValueError: The loss is no longer finite.
     """
     saved = checkpoint.restored() if checkpoint is not None else None
     epochs, records = config.epochs, []
@@ -70,10 +82,11 @@ def train_on_users(
         epochs = saved.carried["epochs"]
         records = [EpochRecord(**record) for record in saved.carried["records"]]
     elif len(split.validation):
-        epochs, records = _search(
-            dataset, split, model_config, config, progress, checkpoint, saved, workers
-        )
-        gc.collect()  # its tables and their moments, before the next ones are made
+        search = UserSteps.of_data(dataset, split.training, model_config, config, workers)
+        loop = search.loop(progress, _SEARCH, checkpoint)
+        epochs, records = _search(search, loop, dataset, split, saved, steps_between_looks)
+        del search, loop
+        gc.collect()  # frees the tables and their moments before the next ones are allocated
     carried = {"epochs": epochs, "records": [dataclasses.asdict(record) for record in records]}
     if saved is not None and saved.phase == _SEEN_LAST:
         dimensions = model_config.embedding_dim
@@ -94,46 +107,45 @@ def train_on_users(
         loop = second.loop(progress, _SEEN_LAST, checkpoint, carried)
         second.run(loop, config.seen_last_epochs, saved=saved)
         users, candidates = second.model.query_embeddings(), second.model.candidate_embeddings()
-    _share_out(users, candidates, pair_dimensions(model_config)[0])
+    _rescale(users, candidates, pair_dimensions(model_config)[0])
     return _trained(dataset, histories, users, candidates, epochs, records)
 
 
 def _search(
+    steps: "UserSteps",
+    loop: TrainingLoop,
     dataset: Dataset,
     split: Split,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    progress: Progress,
-    checkpoint: Checkpoint | None,
     saved: Saved | None,
-    workers: Workers | None,
+    steps_between_looks: int,
 ) -> tuple[int, list[EpochRecord]]:
-    """The number of epochs that serves the validation part best."""
-    search = UserSteps.of_data(dataset, split.training, model_config, config, workers)
-    records = search.run(
-        search.loop(progress, _SEARCH, checkpoint),
+    """Return the epoch after which the validation part was ranked best, and all records."""
+    config = steps.config
+    records = steps.run(
+        loop,
         config.epochs,
         saved=saved,
-        validate=lambda: _look(search.model, dataset, split, config.seed),
+        validate=lambda: _validate(steps.model, dataset, split, config.seed),
+        steps_between_looks=steps_between_looks,
     )
     looks = [record for record in records if record.validation is not None]
-    epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
-    log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epochs)
-    return epochs, records
+    epoch = max(looks, key=lambda record: record.validation or 0.0).epoch
+    log.info("best NDCG@%d on the validation part after %d epochs", _VALIDATION_K, epoch)
+    return epoch, records
 
 
-def _share_out(queries: Table, candidates: Table, cosines: int) -> None:
-    """Shares the length of the embeddings out anew; no inner product of the two changes.
+def _rescale(queries: Table, candidates: Table, cosines: int) -> None:
+    """Rescale both tables in place without changing their inner products.
 
-    Candidates get the same length in the cosines' dimensions, and half of it, on average,
-    in the others: where candidates are compared with each other, the cosines decide.
+    Candidates get length 1 in the dimensions of the cosines and 0.5 on average in the others,
+    so that cosines dominate when candidates are compared with each other.
     """
-    for part, wanted in ((slice(0, cosines), 1.0), (slice(cosines, None), 0.5)):
+    for part, target in ((slice(0, cosines), 1.0), (slice(cosines, None), 0.5)):
         squares = np.einsum("nd,nd->n", candidates[:, part], candidates[:, part])
         length = float(np.sqrt(squares.mean(dtype=np.float64)))
         if length > 0:
-            candidates[:, part] *= np.float32(wanted / length)
-            queries[:, part] *= np.float32(length / wanted)
+            candidates[:, part] *= np.float32(target / length)
+            queries[:, part] *= np.float32(length / target)
 
 
 def _trained(
@@ -144,7 +156,7 @@ def _trained(
     epochs: int,
     records: Sequence[EpochRecord],
 ) -> TrainedModel:
-    """The towers, with an embedding for users without any interactions."""
+    """Return the towers, with one embedding for users without interactions."""
     unknown = popular_query(candidate_embeddings, histories.candidate_counts)
     known = np.zeros(len(dataset.user_ids), bool)
     known[histories.active] = True
@@ -164,8 +176,9 @@ class UserSteps:
     """Trains a model on a part of the interactions.
 
     Attributes:
-        histories: That part by user.
-        model: What is trained.
+        config: Training configuration.
+        histories: This part, by user.
+        model: Model to train.
     """
 
     def __init__(
@@ -175,25 +188,25 @@ class UserSteps:
         config: TrainConfig,
         workers: Workers | None = None,
     ) -> None:
-        """Makes the model and its optimizer.
+        """Create the model and its optimizer.
 
         Args:
-            make: Makes the model; takes the generator `random` by name.
-            histories: What it is trained on.
-            config: How.
-            workers: Processes that share the batches out; None for this one alone.
+            make: Creates the model; takes a keyword argument `random`, the generator.
+            histories: Interactions to train on.
+            config: Training configuration.
+            workers: Processes that share the batches; None for this one alone.
         """
         self._workers = workers or alone()
-        self._config = config
+        self.config = config
         self.histories = histories
-        # Made outside of the strategy, all workers draw the same numbers.
+        # Created outside of the strategy, so that all workers draw the same numbers.
         random = tf.random.Generator.from_seed(config.seed)
         with self._workers.strategy.scope():
             self.model = make(random=random)
             self._optimizer = make_optimizer(
                 config.optimizer, config.learning_rate, lazy=self.model.is_sampled
             )
-            # It would make its variables at its first step; a checkpoint needs them before.
+            # By default created at the first step, but a checkpoint needs them earlier.
             self._optimizer._create_all_weights(self.model.trainable_variables)
         self._step = self._make_step()
 
@@ -206,7 +219,7 @@ class UserSteps:
         config: TrainConfig,
         workers: Workers | None = None,
     ) -> "UserSteps":
-        """Trains a new model on some interactions."""
+        """Create the steps of a new model on some interactions."""
         histories = UserHistories(dataset, interactions)
         make = partial(UserSoftmaxModel, dataset, histories, model_config, config)
         return cls(make, histories, config, workers)
@@ -218,12 +231,12 @@ class UserSteps:
         checkpoint: Checkpoint | None,
         carried: Mapping[str, Any] | None = None,
     ) -> TrainingLoop:
-        """The loop over this training's batches of users."""
+        """Return the loop over the batches of users."""
         return TrainingLoop(
             self,
             self.histories.active,
-            self._config,
-            batches=math.ceil(len(self.histories.active) / self._config.batch_size),
+            self.config,
+            batches=math.ceil(len(self.histories.active) / self.config.batch_size),
             progress=progress,
             phase=phase,
             checkpoint=checkpoint,
@@ -238,30 +251,31 @@ class UserSteps:
         *,
         saved: Saved | None = None,
         validate: Callable[[], float] | None = None,
+        steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
     ) -> list[EpochRecord]:
-        """Trains for some epochs, or until the validation part has had enough."""
-        per_epoch = math.ceil(len(self.histories.active) / self._config.batch_size)
-        with Summaries(self._config.tensorboard) as summaries:
+        """Train for some epochs, or until early stopping; see `TrainingLoop.run`."""
+        per_epoch = math.ceil(len(self.histories.active) / self.config.batch_size)
+        with Summaries(self.config.tensorboard) as summaries:
             return loop.run(
                 epochs,
                 saved=saved,
                 validate=validate,
-                epochs_between_looks=max(1, round(_STEPS_BETWEEN_LOOKS / per_epoch)),
+                epochs_between_looks=max(1, round(steps_between_looks / per_epoch)),
                 finished=summaries.write,
             )
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
-        """Learns from a batch of users."""
+        """Train on a batch of users."""
         own = examples[self._workers.index :: self._workers.count]
-        total = (self.histories.counts[examples] ** self._config.activity_power).sum()
+        total = (self.histories.counts[examples] ** self.config.activity_power).sum()
         return self._step(tf.constant(own), tf.constant(total, tf.float32))
 
     def interactions(self, examples: npt.NDArray[np.int32]) -> int:
-        """How many interactions those users have."""
+        """Number of interactions of a batch of users."""
         return int(self.histories.counts[examples].sum())
 
     def variables(self) -> list[tf.Variable]:
-        """All that a step changes."""
+        """Variables that a step changes."""
         return [*self.model.state(), *self._optimizer.variables()]
 
     def _make_step(self) -> "tf.types.experimental.GenericFunction":
@@ -271,7 +285,7 @@ class UserSteps:
             with tf.GradientTape() as tape:
                 loss = self.model.loss(users, total)
             gradients = tape.gradient(loss, variables)
-            # Sums the gradients of all workers.
+            # Adds the gradients of all workers.
             self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return self._workers.sum(loss)
 
@@ -284,8 +298,8 @@ class UserSteps:
         return step
 
 
-def _look(model: Model, dataset: Dataset, split: Split, seed: int) -> float:
-    """NDCG on the validation part, or on some of its users."""
+def _validate(model: Model, dataset: Dataset, split: Split, seed: int) -> float:
+    """NDCG on the validation part, or on a sample of its users."""
     judged = split.validation
     users = np.unique(dataset.user_positions[judged])
     if len(users) > _VALIDATION_USERS:

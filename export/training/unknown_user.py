@@ -1,0 +1,43 @@
+"""The query embedding of unknown users."""
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export._tf import tf
+
+__all__ = ["popular_query"]
+
+_STEPS = 150
+
+
+def popular_query(
+    candidate_embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Query embedding whose softmax over the corpus is as close to popularity as possible.
+
+    Maximises the likelihood of all interactions under a single query.
+
+    Args:
+        candidate_embeddings: `[n, d]`; the inner product with a query is the logit.
+        counts: `[n]`, interactions of each candidate.
+
+    Returns:
+        Float32 `[d]`.
+    """
+    candidates = tf.constant(candidate_embeddings)
+    shares = tf.constant((counts / counts.sum()).astype(np.float32))
+    # The mean of the interacted candidates is a good direction to start from.
+    start = tf.linalg.matvec(candidates, shares, transpose_a=True)
+    query = tf.Variable(tf.math.l2_normalize(start, axis=0))
+    optimizer = tf.keras.optimizers.legacy.Adam(0.05)
+
+    @tf.function
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            logits = tf.linalg.matvec(candidates, query)
+            loss = -tf.reduce_sum(shares * tf.nn.log_softmax(logits))
+        optimizer.apply_gradients([(tape.gradient(loss, query), query)])
+
+    for _ in range(_STEPS):
+        step()
+    return np.asarray(query, np.float32)
