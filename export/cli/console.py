@@ -1,6 +1,7 @@
 """Shows the course of an export on a terminal."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -17,8 +18,9 @@ class ConsoleProgress(Progress):
     Use it as a context manager, so that an interrupted bar is cleared away.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
+        self._clock = clock
         self._bar: tqdm[Any] | None = None
         self._phase = ""
         self._start = (0.0, 0)
@@ -48,7 +50,7 @@ class ConsoleProgress(Progress):
             self._open_bar(state)
         bar = self._bar
         assert bar is not None
-        now = time.monotonic()
+        now = self._clock()
         if now - self._drawn > 0.2:  # as often as an eye can follow
             shown = {"loss": f"{state.loss:.3f}"}
             since, before = self._start
@@ -63,7 +65,7 @@ class ConsoleProgress(Progress):
     def _open_bar(self, state: TrainingState) -> None:
         self._phase = state.phase
         # A training that goes on has done some already; the rate counts from here.
-        self._start = (time.monotonic(), state.interactions)
+        self._start = (self._clock(), state.interactions)
         self._bar = tqdm(
             total=state.total,
             initial=state.done,

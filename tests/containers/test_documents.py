@@ -1,8 +1,10 @@
 """Lock files, documentation and compose file agree with one another."""
 
 import re
+import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.support.paths import ROOT
@@ -30,12 +32,17 @@ def test_the_images_locks_hold_what_the_projects_lock_holds() -> None:
         assert of_image.items() <= everything.items(), name
 
 
-def test_the_server_image_has_every_package_of_its_extra() -> None:
-    extra = re.search(r"^embedded = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
-    assert extra is not None
-    wanted = set(re.findall(r'"([a-zA-Z0-9-]+)', extra[1]))
-    assert "uvicorn" in wanted or "httptools" in wanted
-    assert wanted <= pins(DOCKER / "requirements/server.lock").keys()
+@pytest.mark.parametrize(
+    ("extra", "images"), [("embedded", ["server"]), ("export", ["server", "export"])]
+)
+def test_an_image_has_every_package_of_its_extra(extra: str, images: list[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"][extra]
+    names = {re.split(r"[^a-zA-Z0-9-]", requirement)[0] for requirement in requirements}
+    assert {"grpcio", "tensorflow"} <= names
+    assert names <= {
+        name for image in images for name in pins(DOCKER / f"requirements/{image}.lock")
+    }
 
 
 def test_every_variable_that_the_documentation_names_exists() -> None:

@@ -1,5 +1,5 @@
+import math
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -76,10 +76,8 @@ def test_waiting_for_a_label_ends_when_it_resolves(client: Any, server: FakeServ
 
 def test_waiting_for_a_failed_load_ends_at_once(client: Any, server: FakeServer) -> None:
     server.backend.servables["m"] = Servable(states={7: ("END", "no variables/")})
-    started = time.monotonic()
     with pytest.raises(LoadFailed, match="version 7 failed to load: INTERNAL: no variables/"):
-        client.wait_until_available(model="m", version=7, timeout=10)
-    assert time.monotonic() - started < 5
+        client.wait_until_available(model="m", version=7, timeout=math.inf)
 
 
 def test_waiting_in_vain_tells_the_last_state(client: Any, server: FakeServer) -> None:

@@ -1,9 +1,6 @@
 """What a terminal shows while a model is trained."""
 
 import io
-from types import SimpleNamespace
-
-import pytest
 
 from shortlist.export.cli.console import ConsoleProgress
 from shortlist.export.progress import TrainingState
@@ -27,15 +24,10 @@ def state(phase: str, done: int, validation: float | None = None) -> TrainingSta
     )
 
 
-def test_bar_shows_rate_loss_and_validation_metric_of_each_phase(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr(
-        "shortlist.export.cli.console.time", SimpleNamespace(monotonic=lambda: next(clock))
-    )
+def test_bar_shows_rate_loss_and_validation_metric_of_each_phase() -> None:
+    seconds = iter(range(100))
     stream = Terminal()
-    with ConsoleProgress(stream) as progress:
+    with ConsoleProgress(stream, clock=lambda: next(seconds)) as progress:
         progress.batches_done(state("search", 10))
         progress.batches_done(state("search", 20, 0.1234))
         progress.batches_done(state("fit", 10))
