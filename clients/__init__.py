@@ -1,6 +1,6 @@
 """Thin REST and gRPC clients for retrieval models on TensorFlow Serving.
 
-`import shortlist.clients` alone loads neither grpc nor requests; the first use of a name does.
+`import shortlist.clients` alone loads no transport; the first use of a client does.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shortlist.clients._calls.retry import RetryPolicy
     from shortlist.clients.aio import AsyncGrpcClient
-    from shortlist.clients.connection import Tls
+    from shortlist.clients.connection import Limits, Tls
     from shortlist.clients.errors import ServingError
     from shortlist.clients.grpc import GrpcClient
     from shortlist.clients.hooks import CallEvent
@@ -23,6 +23,7 @@ __all__ = [
     "CallEvent",
     "Filter",
     "GrpcClient",
+    "Limits",
     "RestClient",
     "Retrieval",
     "RetrievalClient",
@@ -37,6 +38,7 @@ _HOMES = {
     "CallEvent": "shortlist.clients.hooks",
     "Filter": "shortlist.clients.types",
     "GrpcClient": "shortlist.clients.grpc",
+    "Limits": "shortlist.clients.connection",
     "RestClient": "shortlist.clients.rest",
     "Retrieval": "shortlist.clients.types",
     "RetrievalClient": "shortlist.clients.protocol",

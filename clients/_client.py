@@ -1,25 +1,15 @@
-"""The public methods that the blocking clients share."""
+"""The public methods of the blocking clients."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from shortlist.clients import contract
-from shortlist.clients._calls import flows as _flows
-from shortlist.clients._calls import lookups as _lookups
-from shortlist.clients._calls.flows import Flow
-from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
-from shortlist.clients._calls.retry import RetryPolicy
-from shortlist.clients._codecs.requests import (
-    ClassifyRequest,
-    MetadataRequest,
-    RegressRequest,
-    ReloadRequest,
-    StatusRequest,
-    Target,
-)
-from shortlist.clients._codecs.values import is_array
-from shortlist.clients._engines.blocking import Engine, Transport, check_limits
-from shortlist.clients.hooks import Hook
+from shortlist.clients._calls import lookups, management
+from shortlist.clients._calls import predict as _predict
+from shortlist.clients._calls.call import Call, Caller, Flow
+from shortlist.clients._calls.explanations import explained
+from shortlist.clients._calls.retrieval import Exclude, retrieve
+from shortlist.clients._engines.blocking import Engine, Transport
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
     Classification,
@@ -35,41 +25,22 @@ from shortlist.clients.types import (
 
 __all__ = ["BlockingClient"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class BlockingClient:
-    """One interface over every transport; see `clients.RestClient` and `clients.GrpcClient`.
+    """One interface over every transport; see `RestClient` and `GrpcClient`.
 
-    All methods may be called from many threads at once. `timeout` is seconds for the
-    whole call with its retries; None means the client's own, `float("inf")` for ever.
-    Each may raise any `ServingError`; wrong arguments are a `ValueError` before anything
+    All methods may be called from several threads at once. `timeout` is seconds for the whole
+    call with its retries: `None` for the client's default, `float("inf")` for no limit.
+    Every method may raise any `ServingError`; wrong arguments raise `ValueError` before anything
     is sent.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        model: str,
-        timeout: float,
-        retry: RetryPolicy,
-        hooks: Sequence[Hook],
-        max_in_flight: int | None,
-        batch_size: int,
-        parallel: int,
-    ) -> None:
-        check_limits(max_in_flight=max_in_flight, batch_size=batch_size, parallel=parallel)
-        if not timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self._default = Target(model=model)
-        self._timeout = timeout
-        self._batch_size = batch_size
-        self._servables = Servables()
-        self._transport = transport
-        self._engine = Engine(
-            transport, retry=retry, hooks=hooks, max_in_flight=max_in_flight, parallel=parallel
-        )
+    def __init__(self, transport: Transport, caller: Caller) -> None:
+        self._caller = caller
+        self._engine = Engine(transport, parallel=caller.limits.parallel)
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +49,8 @@ class BlockingClient:
         self.close()
 
     def close(self) -> None:
-        """Gives back sockets and threads; later calls are a `ValueError`. May be called twice."""
+        """Close all connections. Later calls raise `ValueError`. May be called twice."""
+        self._caller.closed = True
         self._engine.close()
 
     def retrieve(
@@ -94,45 +66,40 @@ class BlockingClient:
         label: str | Split | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
-        """Candidates for each user, best first.
+        """Return candidates for each user, best first.
 
-        Large batches are split, sent side by side and put together again.
+        Large batches are split, sent concurrently and put together again.
 
         Args:
             user_ids: `[batch]` user ids, at least one.
-            k: Candidates wanted for each; there may be fewer if the corpus, the exclusions
-                or the filter leave fewer.
+            k: Maximum number of candidates per user; there may be fewer in the corpus, or left
+                by the exclusions and the filter.
             exclude: Candidate ids to leave out: a list for all users, or a mapping from user
                 id to list.
             exclude_seen: Leave out what each user interacted with in the training data.
-            filter: Which candidates may come.
-            model: Model name; None means the client's own.
-            version: Version number; the newest where neither it nor `label` is given.
+            filter: Conditions on the attributes of the candidates.
+            model: Model name; `None` for the client's default.
+            version: Version number; the newest version if neither `version` nor `label` is set.
             label: Version label, or a `Split` that gives each user one.
-            timeout: See the class.
+            timeout: Seconds for the whole call; `None` for the client's default.
 
         Returns:
             `[batch]` retrievals in the order of `user_ids`.
 
         Raises:
             ServableNotFound: The server has no such model or version.
-            LabelNotFound: No version carries the label.
-            SignatureNotFound: The servable cannot exclude, filter or give as many as `k`.
+            LabelNotFound: No version has the label.
+            SignatureNotFound: The servable does not support exclusions, filters or this `k`.
         """
-        split, name = (label, label.fallback) if isinstance(label, Split) else (None, label)
-        target = self._target(model, version, name)
-        flow = retrieve(
+        return self._run(
+            retrieve,
+            self._caller.call(model, version, label, timeout),
             user_ids,
-            target=target,
-            split=split,
             k=k,
             exclude=exclude,
             exclude_seen=exclude_seen,
             filter=filter,
-            servables=self._servables,
-            batch_size=self._batch_size,
         )
-        return self._run(flow, target, timeout)
 
     def similar(
         self,
@@ -144,22 +111,16 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Similar]:
-        """Candidates like each candidate, best first, in the order of `candidate_ids`.
+        """Return the most similar candidates of each candidate, best first.
 
-        Never more than the servable's own K, which the export fixed.
+        The result has the order of `candidate_ids`. Servables may limit `k` at export.
 
         Raises:
             SignatureNotFound: The servable has no signature `similar`.
         """
-        target = self._target(model, version, label)
-        flow = _lookups.similar(
-            candidate_ids,
-            k=k,
-            target=target,
-            signatures=self._servables.signatures,
-            batch_size=self._batch_size,
+        return self._run(
+            lookups.similar, self._caller.call(model, version, label, timeout), candidate_ids, k=k
         )
-        return self._run(flow, target, timeout)
 
     def embed(
         self,
@@ -170,14 +131,12 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Embedding]:
-        """The query tower's embedding of each user, in the order of `user_ids`.
+        """Return the query tower's embedding of each user, in the order of `user_ids`.
 
         Raises:
             SignatureNotFound: The servable has no signature `embed`.
         """
-        target = self._target(model, version, label)
-        flow = _lookups.embed(user_ids, target=target, batch_size=self._batch_size)
-        return self._run(flow, target, timeout)
+        return self._run(lookups.embed, self._caller.call(model, version, label, timeout), user_ids)
 
     def rate(
         self,
@@ -188,14 +147,12 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Rating]:
-        """The predicted rating of each `(user_id, candidate_id)` pair, in their order.
+        """Return the predicted rating of each `(user_id, candidate_id)` pair, in order.
 
         Raises:
             SignatureNotFound: The servable has no signature `rate`.
         """
-        target = self._target(model, version, label)
-        flow = _lookups.rate(pairs, target=target, batch_size=self._batch_size)
-        return self._run(flow, target, timeout)
+        return self._run(lookups.rate, self._caller.call(model, version, label, timeout), pairs)
 
     def predict(
         self,
@@ -209,37 +166,33 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> Prediction:
-        """Runs any signature of any servable.
+        """Run any signature of any servable.
 
-        The first call to a servable also asks for its metadata, to give plain Python
-        numbers the types that the signature wants.
+        The first call to a servable also fetches its metadata, to give plain Python numbers
+        the element types of the signature.
 
         Args:
-            inputs: By input name: a scalar, nested lists, or a NumPy array.
+            inputs: Scalars, nested lists or NumPy arrays by input name.
             signature: Signature name.
-            outputs: Which outputs to return; all where empty.
-            arrays: Return NumPy arrays; None means if any input is one.
-            model: Model name; None means the client's own.
-            version: As in `retrieve`.
-            label: As in `retrieve`.
-            timeout: See the class.
+            outputs: Names of the outputs to return; all if empty.
+            arrays: Return NumPy arrays; `None` if any input is one.
+            model: Model name; `None` for the client's default.
+            version: Version number, as in `retrieve`.
+            label: Version label.
+            timeout: Seconds for the whole call; `None` for the client's default.
 
         Raises:
             ValueError: A value does not fit the signature.
             SignatureNotFound: The servable has no such signature.
         """
-        target = self._target(model, version, label)
-        if arrays is None:
-            arrays = any(is_array(value) for value in inputs.values())
-        flow = _flows.predict(
+        return self._run(
+            _predict.predict,
+            self._caller.call(model, version, label, timeout),
             inputs,
-            target=target,
             signature=signature,
-            outputs=tuple(outputs),
+            outputs=outputs,
             arrays=arrays,
-            cache=self._servables.signatures,
         )
-        return self._run(flow, target, timeout)
 
     def classify(
         self,
@@ -252,23 +205,24 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Classes of each example, by a signature of the method `tensorflow/serving/classify`.
+        """Return the classes of each example, by a signature for `tensorflow/serving/classify`.
 
         Args:
-            examples: Features by name: a number, string or bytes, or a list of such.
+            examples: Features by name: a number, string or bytes, or a list of them.
             context: Features that all examples share.
-            signature: Signature name; None means the servable's default.
-            model: Model name; None means the client's own.
-            version: As in `retrieve`.
-            label: As in `retrieve`.
-            timeout: See the class.
+            signature: Signature name; `None` for the servable's default.
+            model: Model name; `None` for the client's default.
+            version: Version number, as in `retrieve`.
+            label: Version label.
+            timeout: Seconds for the whole call; `None` for the client's default.
         """
-        target = self._target(model, version, label)
-        request = ClassifyRequest(
-            target=target, signature=signature, examples=list(examples), context=context
+        return self._run(
+            _predict.classify,
+            self._caller.call(model, version, label, timeout),
+            examples,
+            context=context,
+            signature=signature,
         )
-        found: list[Classification] = self._run(_flows.single(request), target, timeout)
-        return found
 
     def regress(
         self,
@@ -281,16 +235,17 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[float]:
-        """The value of each example, by a signature of the method `tensorflow/serving/regress`.
+        """Return the value of each example, by a signature for `tensorflow/serving/regress`.
 
-        Takes what `classify` takes.
+        The arguments are those of `classify`.
         """
-        target = self._target(model, version, label)
-        request = RegressRequest(
-            target=target, signature=signature, examples=list(examples), context=context
+        return self._run(
+            _predict.regress,
+            self._caller.call(model, version, label, timeout),
+            examples,
+            context=context,
+            signature=signature,
         )
-        found: list[float] = self._run(_flows.single(request), target, timeout)
-        return found
 
     def metadata(
         self,
@@ -300,21 +255,17 @@ class BlockingClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> Metadata:
-        """Signatures of a servable, and which version that is."""
-        target = self._target(model, version, label)
-        found: Metadata = self._run(_flows.single(MetadataRequest(target=target)), target, timeout)
-        return found
+        """Return the signatures of a servable and its version."""
+        return self._run(management.metadata, self._caller.call(model, version, label, timeout))
 
     def status(
         self, *, model: str | None = None, version: int | None = None, timeout: float | None = None
     ) -> ModelStatus:
-        """States of a model's versions, or of one of them.
+        """Return the states of a model's versions, or of one version.
 
         The server ignores labels here, so there is no `label`.
         """
-        target = self._target(model, version, None)
-        found: ModelStatus = self._run(_flows.single(StatusRequest(target=target)), target, timeout)
-        return found
+        return self._run(management.status, self._caller.call(model, version, None, timeout))
 
     def wait_until_available(
         self,
@@ -325,46 +276,44 @@ class BlockingClient:
         timeout: float = contract.DEFAULT_WAIT_TIMEOUT,
         poll_interval: float = 0.1,
     ) -> ModelStatus:
-        """Polls until the servable is AVAILABLE, whether or not the server is up yet.
+        """Poll until the servable is AVAILABLE, even if the server is not up yet.
 
-        Without version or label any AVAILABLE version will do.
+        Without version or label, any AVAILABLE version is enough.
 
         Raises:
             LoadFailed: The server tried to load the version and gave up.
-            DeadlineExceeded: `timeout` seconds were not enough; the message has the last
-                state seen.
+            DeadlineExceeded: `timeout` seconds passed; the message has the last state seen.
         """
-        target = self._target(model, version, label)
-        flow = _flows.wait(target, timeout=timeout, poll_interval=poll_interval)
-        return self._engine.run(flow, timeout + 1.0)
+        return self._run(
+            management.wait,
+            self._caller.call(model, version, label, timeout + 1.0),
+            timeout=timeout,
+            poll_interval=poll_interval,
+        )
 
     def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
-        """Replaces the server's whole configuration; gRPC only, and never tried twice.
+        """Replace the server's whole configuration; gRPC only, and never retried.
 
-        A model that `config` leaves out is unloaded. The server waits for new models, not
-        for new versions: follow with `wait_until_available`.
+        The server unloads models that `config` leaves out. It waits for new models, but not for
+        new versions: call `wait_until_available` next.
 
         Args:
             config: A `shortlist.clients.wire.messages.ModelServerConfig`, or its text form.
-            timeout: See the class.
+            timeout: Seconds for the whole call; `None` for the client's default.
 
         Raises:
-            ValueError: The text is no `ModelServerConfig`.
-            Unsupported: This client speaks REST, which has no such call.
-            InvalidRequest: The server refused it, for instance for a label on a version
-                that is not AVAILABLE.
+            ValueError: The text is not a valid `ModelServerConfig`.
+            Unsupported: The client uses REST, which has no such call.
+            InvalidRequest: The server refused the configuration, for instance because of a label
+                on a version that is not AVAILABLE.
         """
-        from shortlist.clients._codecs.protobuf import server_config
+        self._run(management.reload_config, self._caller.call(None, None, None, timeout), config)
 
-        request = ReloadRequest(config=server_config(config))
-        self._run(_flows.single(request), None, timeout)
-
-    def _target(self, model: str | None, version: int | None, label: str | None) -> Target:
-        if model is None and version is None and label is None:
-            return self._default
-        name = self._default.model if model is None else model
-        return Target(model=name, version=version, label=label)
-
-    def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
-        limit = self._timeout if timeout is None else timeout
-        return self._engine.run(flow, limit, target)
+    def _run(
+        self,
+        flow: Callable[Concatenate[Call, P], Flow[T]],
+        call: Call,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return self._engine.run(explained(call, flow(call, *args, **kwargs)))

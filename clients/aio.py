@@ -1,39 +1,22 @@
 """The asyncio client for TensorFlow Serving's gRPC API."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc.aio
 
 from shortlist.clients import contract
-from shortlist.clients._calls import flows as _flows
-from shortlist.clients._calls import lookups as _lookups
-from shortlist.clients._calls.flows import Flow
-from shortlist.clients._calls.retrieval import Exclude, Servables, retrieve
+from shortlist.clients._calls import lookups, management
+from shortlist.clients._calls import predict as _predict
+from shortlist.clients._calls.call import Call, Caller, Flow
+from shortlist.clients._calls.explanations import explained
+from shortlist.clients._calls.retrieval import Exclude, retrieve
 from shortlist.clients._calls.retry import RetryPolicy
-from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of, server_config
-from shortlist.clients._codecs.requests import (
-    ClassifyRequest,
-    MetadataRequest,
-    RegressRequest,
-    ReloadRequest,
-    Request,
-    StatusRequest,
-    Target,
-)
-from shortlist.clients._codecs.values import is_array
+from shortlist.clients._codecs.protobuf import message_of, reader_of
+from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.asyncio import AsyncEngine
-from shortlist.clients._engines.blocking import check_limits
-from shortlist.clients._engines.forks import generation
-from shortlist.clients.connection import Headers, Tls, address_list, header_source
-from shortlist.clients.grpc import (
-    DEFAULT_ADDRESS,
-    Line,
-    channel_settings,
-    credentials,
-    grpc_failure,
-    is_late,
-)
+from shortlist.clients._engines.channels import Channels
+from shortlist.clients.connection import Headers, Limits, Tls, address_list
 from shortlist.clients.hooks import Hook
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
@@ -50,73 +33,27 @@ from shortlist.clients.types import (
 
 __all__ = ["AsyncGrpcClient"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _AsyncGrpcTransport:
-    """One channel for each address, made at the first call within the running loop."""
-
-    name = "grpc"
-
-    def __init__(
-        self, addresses: list[str], *, tls: Tls | bool, headers: Headers | None, options: list[Any]
-    ) -> None:
-        self._addresses = addresses
-        self._credentials = credentials(tls)
-        self._headers = header_source(headers)
-        self._options = options
-        self._lines: dict[int, Line] = {}
-        self._retired: dict[int, Line] = {}
-        self._born_in = generation()
-
-    def addresses(self) -> Sequence[str]:
-        return self._addresses
-
+class _AsyncGrpcTransport(Channels):
     async def send(self, request: Request, address: int, timeout: float | None) -> Any:
         message = message_of(request)
-        headers = self._headers()
-        metadata = [(name.lower(), headers[name]) for name in headers] if headers else None
-        line = self._lines.get(address)
-        if line is None or self._born_in != generation():
-            line = self._open(address)
-        call = line.call(method_of(request))
+        line, call, metadata = self.ready(request, address)
         try:
             reply = await call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as exc:
-            current = self._lines.get(address) is line
-            if is_late(exc) and line.health.late() and current:
-                await self._retire(address, line)
-            name = self._addresses[address]
-            raise grpc_failure(exc, request, name, timeout, current=current) from exc
-        line.health.good()
+            error, stale = self.failed(exc, line, request, address, timeout)
+            if stale is not None:
+                await stale.close()
+            raise error from exc
+        line.late = 0
         return reader_of(request, reply)
 
     async def close(self) -> None:
-        lines = [*self._lines.values(), *self._retired.values()]
-        self._lines, self._retired = {}, {}
-        if self._born_in == generation():
-            for line in lines:
-                await line.channel.close()
-
-    def _open(self, address: int) -> Line:
-        if self._born_in != generation():
-            # Channels do not survive a fork.
-            self._lines, self._retired, self._born_in = {}, {}, generation()
-        target = self._addresses[address]
-        if self._credentials is None:
-            channel = grpc.aio.insecure_channel(target, options=self._options)
-        else:
-            channel = grpc.aio.secure_channel(target, self._credentials, options=self._options)
-        line = self._lines[address] = Line(channel)
-        return line
-
-    async def _retire(self, address: int, line: Line) -> None:
-        """Has the next call connect anew; calls still on the old channel keep it for now."""
-        del self._lines[address]
-        before = self._retired.get(address)
-        self._retired[address] = line
-        if before is not None:
-            await before.channel.close()
+        for channel in self.drain():
+            await channel.close()
 
 
 class AsyncGrpcClient:
@@ -127,45 +64,41 @@ class AsyncGrpcClient:
 
     def __init__(
         self,
-        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = contract.DEFAULT_GRPC_ADDRESS,
         *,
-        model: str = contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        model: str = contract.DEFAULT_SERVABLE,
         timeout: float = contract.DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
         tls: Tls | bool = False,
         headers: Headers | None = None,
         hooks: Sequence[Hook] = (),
-        max_in_flight: int | None = None,
-        batch_size: int = 1000,
-        parallel: int = 4,
-        keepalive: float | None = 300.0,
+        limits: Limits | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        """Prepares the client; takes what `GrpcClient` takes.
+        """Prepare the client; the arguments are those of `GrpcClient`.
 
         Raises:
             ValueError: An argument is wrong.
         """
-        check_limits(max_in_flight=max_in_flight, batch_size=batch_size, parallel=parallel)
-        if not timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self._default = Target(model=model)
-        self._timeout = timeout
-        self._batch_size = batch_size
-        self._servables = Servables()
+        addresses = address_list(address)
+        self._caller = Caller(
+            addresses,
+            "grpc",
+            model=model,
+            timeout=timeout,
+            retry=retry,
+            hooks=hooks,
+            limits=limits,
+        )
         transport = _AsyncGrpcTransport(
-            address_list(address),
+            grpc.aio,
+            addresses,
             tls=tls,
             headers=headers,
-            options=channel_settings(keepalive, channel_options),
+            limits=self._caller.limits,
+            options=channel_options,
         )
-        self._engine = AsyncEngine(
-            transport,
-            retry=retry or RetryPolicy(),
-            hooks=hooks,
-            max_in_flight=max_in_flight,
-            parallel=parallel,
-        )
+        self._engine = AsyncEngine(transport, parallel=self._caller.limits.parallel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +107,8 @@ class AsyncGrpcClient:
         await self.close()
 
     async def close(self) -> None:
-        """See `GrpcClient.close`."""
+        """Close all connections. Later calls raise `ValueError`. May be called twice."""
+        self._caller.closed = True
         await self._engine.close()
 
     async def retrieve(
@@ -190,21 +124,16 @@ class AsyncGrpcClient:
         label: str | Split | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
-        """See `GrpcClient.retrieve`."""
-        split, name = (label, label.fallback) if isinstance(label, Split) else (None, label)
-        target = self._target(model, version, name)
-        flow = retrieve(
+        """Return candidates for each user, best first; see `GrpcClient.retrieve`."""
+        return await self._run(
+            retrieve,
+            self._caller.call(model, version, label, timeout),
             user_ids,
-            target=target,
-            split=split,
             k=k,
             exclude=exclude,
             exclude_seen=exclude_seen,
             filter=filter,
-            servables=self._servables,
-            batch_size=self._batch_size,
         )
-        return await self._run(flow, target, timeout)
 
     async def similar(
         self,
@@ -216,16 +145,13 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Similar]:
-        """See `GrpcClient.similar`."""
-        target = self._target(model, version, label)
-        flow = _lookups.similar(
-            candidate_ids,
-            k=k,
-            target=target,
-            signatures=self._servables.signatures,
-            batch_size=self._batch_size,
+        """Return the most similar candidates of each candidate, best first.
+
+        See `GrpcClient.similar`.
+        """
+        return await self._run(
+            lookups.similar, self._caller.call(model, version, label, timeout), candidate_ids, k=k
         )
-        return await self._run(flow, target, timeout)
 
     async def embed(
         self,
@@ -236,10 +162,13 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Embedding]:
-        """See `GrpcClient.embed`."""
-        target = self._target(model, version, label)
-        flow = _lookups.embed(user_ids, target=target, batch_size=self._batch_size)
-        return await self._run(flow, target, timeout)
+        """Return the query tower's embedding of each user, in the order of `user_ids`.
+
+        See `GrpcClient.embed`.
+        """
+        return await self._run(
+            lookups.embed, self._caller.call(model, version, label, timeout), user_ids
+        )
 
     async def rate(
         self,
@@ -250,10 +179,13 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Rating]:
-        """See `GrpcClient.rate`."""
-        target = self._target(model, version, label)
-        flow = _lookups.rate(pairs, target=target, batch_size=self._batch_size)
-        return await self._run(flow, target, timeout)
+        """Return the predicted rating of each `(user_id, candidate_id)` pair, in order.
+
+        See `GrpcClient.rate`.
+        """
+        return await self._run(
+            lookups.rate, self._caller.call(model, version, label, timeout), pairs
+        )
 
     async def predict(
         self,
@@ -267,19 +199,15 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> Prediction:
-        """See `GrpcClient.predict`."""
-        target = self._target(model, version, label)
-        if arrays is None:
-            arrays = any(is_array(value) for value in inputs.values())
-        flow = _flows.predict(
+        """Run any signature of any servable; see `GrpcClient.predict`."""
+        return await self._run(
+            _predict.predict,
+            self._caller.call(model, version, label, timeout),
             inputs,
-            target=target,
             signature=signature,
-            outputs=tuple(outputs),
+            outputs=outputs,
             arrays=arrays,
-            cache=self._servables.signatures,
         )
-        return await self._run(flow, target, timeout)
 
     async def classify(
         self,
@@ -292,13 +220,17 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Classification]:
-        """See `GrpcClient.classify`."""
-        target = self._target(model, version, label)
-        request = ClassifyRequest(
-            target=target, signature=signature, examples=list(examples), context=context
+        """Return the classes of each example, by a signature for `tensorflow/serving/classify`.
+
+        See `GrpcClient.classify`.
+        """
+        return await self._run(
+            _predict.classify,
+            self._caller.call(model, version, label, timeout),
+            examples,
+            context=context,
+            signature=signature,
         )
-        found: list[Classification] = await self._run(_flows.single(request), target, timeout)
-        return found
 
     async def regress(
         self,
@@ -311,13 +243,17 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[float]:
-        """See `GrpcClient.regress`."""
-        target = self._target(model, version, label)
-        request = RegressRequest(
-            target=target, signature=signature, examples=list(examples), context=context
+        """Return the value of each example, by a signature for `tensorflow/serving/regress`.
+
+        See `GrpcClient.regress`.
+        """
+        return await self._run(
+            _predict.regress,
+            self._caller.call(model, version, label, timeout),
+            examples,
+            context=context,
+            signature=signature,
         )
-        found: list[float] = await self._run(_flows.single(request), target, timeout)
-        return found
 
     async def metadata(
         self,
@@ -327,22 +263,19 @@ class AsyncGrpcClient:
         label: str | None = None,
         timeout: float | None = None,
     ) -> Metadata:
-        """See `GrpcClient.metadata`."""
-        target = self._target(model, version, label)
-        found: Metadata = await self._run(
-            _flows.single(MetadataRequest(target=target)), target, timeout
+        """Return the signatures of a servable and its version; see `GrpcClient.metadata`."""
+        return await self._run(
+            management.metadata, self._caller.call(model, version, label, timeout)
         )
-        return found
 
     async def status(
         self, *, model: str | None = None, version: int | None = None, timeout: float | None = None
     ) -> ModelStatus:
-        """See `GrpcClient.status`."""
-        target = self._target(model, version, None)
-        found: ModelStatus = await self._run(
-            _flows.single(StatusRequest(target=target)), target, timeout
-        )
-        return found
+        """Return the states of a model's versions, or of one version.
+
+        See `GrpcClient.status`.
+        """
+        return await self._run(management.status, self._caller.call(model, version, None, timeout))
 
     async def wait_until_available(
         self,
@@ -353,22 +286,31 @@ class AsyncGrpcClient:
         timeout: float = contract.DEFAULT_WAIT_TIMEOUT,
         poll_interval: float = 0.1,
     ) -> ModelStatus:
-        """See `GrpcClient.wait_until_available`."""
-        target = self._target(model, version, label)
-        flow = _flows.wait(target, timeout=timeout, poll_interval=poll_interval)
-        return await self._engine.run(flow, timeout + 1.0)
+        """Poll until the servable is AVAILABLE, even if the server is not up yet.
+
+        See `GrpcClient.wait_until_available`.
+        """
+        return await self._run(
+            management.wait,
+            self._caller.call(model, version, label, timeout + 1.0),
+            timeout=timeout,
+            poll_interval=poll_interval,
+        )
 
     async def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
-        """See `GrpcClient.reload_config`."""
-        request = ReloadRequest(config=server_config(config))
-        await self._run(_flows.single(request), None, timeout)
+        """Replace the server's whole configuration; gRPC only, and never retried.
 
-    def _target(self, model: str | None, version: int | None, label: str | None) -> Target:
-        if model is None and version is None and label is None:
-            return self._default
-        name = self._default.model if model is None else model
-        return Target(model=name, version=version, label=label)
+        See `GrpcClient.reload_config`.
+        """
+        await self._run(
+            management.reload_config, self._caller.call(None, None, None, timeout), config
+        )
 
-    async def _run(self, flow: Flow[T], target: Target | None, timeout: float | None) -> T:
-        limit = self._timeout if timeout is None else timeout
-        return await self._engine.run(flow, limit, target)
+    async def _run(
+        self,
+        flow: Callable[Concatenate[Call, P], Flow[T]],
+        call: Call,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._engine.run(explained(call, flow(call, *args, **kwargs)))

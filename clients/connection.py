@@ -1,11 +1,11 @@
-"""How to reach servers: addresses, TLS and headers, for every client alike."""
+"""How to reach servers: addresses, TLS, headers and limits, the same for every client."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PLAIN", "Headers", "Security", "Tls", "address_list", "header_source"]
+__all__ = ["PLAIN", "Headers", "Limits", "Security", "Tls", "address_list", "header_source"]
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -15,9 +15,9 @@ class Tls:
     """Transport security; files are PEM.
 
     Attributes:
-        ca: Certificates to trust; None trusts the system's (gRPC: those that grpcio brings).
+        ca: Certificates to trust; `None` for the system's (gRPC: those of grpcio).
         certificate: The client's own certificate chain, for mutual TLS.
-        private_key: Its key.
+        private_key: Private key for `certificate`.
     """
 
     ca: str | Path | None = None
@@ -33,23 +33,54 @@ class Tls:
                 raise ValueError(f"{name}: no file {str(path)!r}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of one client.
+
+    Attributes:
+        max_in_flight: Concurrent calls; another one fails at once with `TooManyInFlight`.
+            `None` for no limit.
+        batch_size: Users (or candidates, or pairs) in one request; larger batches are split.
+        parallel: Concurrent requests of one split batch.
+        max_connections: Connections kept to each server (REST).
+        keepalive: Seconds between pings (gRPC); `None` for no pings. Unless configured
+            otherwise, servers disconnect clients that ping more often than every 300 s.
+    """
+
+    max_in_flight: int | None = None
+    batch_size: int = 1000
+    parallel: int = 4
+    max_connections: int = 32
+    keepalive: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_in_flight", "batch_size", "parallel", "max_connections"):
+            value = getattr(self, name)
+            if name == "max_in_flight" and value is None:
+                continue
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        if self.keepalive is not None and not self.keepalive > 0:
+            raise ValueError(f"keepalive must be a positive number, got {self.keepalive!r}")
+
+
 def address_list(address: str | Sequence[str]) -> list[str]:
-    """The addresses as a checked list.
+    """Return the addresses as a list.
 
     Raises:
-        ValueError: There is none, or one is empty or has a space.
+        ValueError: There are none, or an address is empty or contains a space.
     """
-    found = [address] if isinstance(address, str) else list(address)
-    if not found:
-        raise ValueError("give at least one address, such as '127.0.0.1:8500'")
-    for one in found:
-        if not isinstance(one, str) or not one.strip() or one != one.strip() or " " in one:
-            raise ValueError(f"an address looks like 'host:8500', got {one!r}")
-    return found
+    addresses = [address] if isinstance(address, str) else list(address)
+    if not addresses:
+        raise ValueError("pass at least one address, such as '127.0.0.1:8500'")
+    for text in addresses:
+        if not isinstance(text, str) or not text or len(text.split()) != 1 or text != text.strip():
+            raise ValueError(f"an address looks like 'host:8500', got {text!r}")
+    return addresses
 
 
 def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
-    """A function that gives the headers of the next request."""
+    """Return a function that returns the headers of the next request."""
     if headers is None:
         return dict
     if callable(headers):
@@ -57,12 +88,12 @@ def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
     fixed = dict(headers)
     for name, value in fixed.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(f"headers are strings, got {name!r}: {type(value).__name__}")
+            raise ValueError(f"headers must be strings, got {name!r}: {type(value).__name__}")
     return lambda: fixed
 
 
 class Security(NamedTuple):
-    """How to reach a server behind a proxy, as the clients' constructors take it."""
+    """TLS and headers for a server behind a proxy, as keywords of the clients' constructors."""
 
     tls: Tls | bool = False
     headers: dict[str, str] | None = None

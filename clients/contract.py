@@ -1,7 +1,6 @@
-"""Names and defaults that the exporter, the servers and the clients agree on.
+"""Names and defaults that the exporter, the servers and the clients share.
 
-Every signature, tensor, file and default that crosses a package boundary is
-spelled here and nowhere else.
+The only place for signatures, tensors, files and defaults that cross a package boundary.
 """
 
 from typing import Final
@@ -10,12 +9,15 @@ __all__ = [
     "CANDIDATE_ID",
     "CANDIDATE_IDS",
     "CORPUS_FILE",
+    "DEFAULT_GRPC_ADDRESS",
     "DEFAULT_GRPC_PORT",
     "DEFAULT_HOST",
     "DEFAULT_INDEX",
     "DEFAULT_K",
     "DEFAULT_MODEL",
+    "DEFAULT_REST_ADDRESS",
     "DEFAULT_REST_PORT",
+    "DEFAULT_SERVABLE",
     "DEFAULT_TIMEOUT",
     "DEFAULT_TOP_K",
     "DEFAULT_WAIT_TIMEOUT",
@@ -89,24 +91,27 @@ DEFAULT_INDEX: Final = "brute_force"
 
 
 def servable_name(model: str, index: str) -> str:
-    """Name of the servable that answers for `model` through `index`: `<model>_<index>`."""
+    """Return the name of the servable of `model` with `index`: `<model>_<index>`."""
     return f"{model}_{index}"
 
 
 # --- files inside a version's folder -------------------------------------------
-# The server ignores files under assets.extra/ but for the warm-up records.
+# The server ignores files under assets.extra/, except the warm-up records.
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
 GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and their answers
 PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # best candidates and held-out interactions
-REPORT_FILE: Final = "assets.extra/report.html"  # for people: how good the model is
+REPORT_FILE: Final = "assets.extra/report.html"  # report for people on the model's quality
 CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export
-DEFAULT_K: Final = 10  # answers a client asks for
+DEFAULT_K: Final = 10  # candidates per user that a client asks for
 DEFAULT_TIMEOUT: Final = 5.0  # seconds, one deadline for a call with its retries
 DEFAULT_WAIT_TIMEOUT: Final = 60.0  # seconds, for a servable to become AVAILABLE
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_GRPC_PORT: Final = 8500
 DEFAULT_REST_PORT: Final = 8501
+DEFAULT_GRPC_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_GRPC_PORT}"
+DEFAULT_REST_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_REST_PORT}"
+DEFAULT_SERVABLE: Final = servable_name(DEFAULT_MODEL, DEFAULT_INDEX)  # a client asks it

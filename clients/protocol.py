@@ -1,4 +1,4 @@
-"""What every blocking client can do, for code that takes either transport."""
+"""The interface of the blocking clients, for code that takes either transport."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ __all__ = ["RetrievalClient"]
 
 
 class RetrievalClient(Protocol):
-    """`RestClient` and `GrpcClient` satisfy it; see `GrpcClient` for what each method does."""
+    """Interface of `RestClient` and `GrpcClient`; see `GrpcClient` for the methods."""
 
     def retrieve(
         self,
@@ -37,7 +37,7 @@ class RetrievalClient(Protocol):
         label: str | Split | None = None,
         timeout: float | None = None,
     ) -> list[Retrieval]:
-        """Candidates for each user."""
+        """Return candidates for each user."""
         ...
 
     def similar(
@@ -50,7 +50,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Similar]:
-        """Candidates like each candidate."""
+        """Return the most similar candidates of each candidate."""
         ...
 
     def embed(
@@ -62,7 +62,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Embedding]:
-        """Embedding of each user."""
+        """Return the embedding of each user."""
         ...
 
     def rate(
@@ -74,7 +74,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Rating]:
-        """Predicted rating of each pair."""
+        """Return the predicted rating of each pair."""
         ...
 
     def predict(
@@ -89,7 +89,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> Prediction:
-        """Outputs of any signature."""
+        """Run any signature."""
         ...
 
     def classify(
@@ -103,7 +103,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Classes of each example."""
+        """Return the classes of each example."""
         ...
 
     def regress(
@@ -117,7 +117,7 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[float]:
-        """Value of each example."""
+        """Return the value of each example."""
         ...
 
     def metadata(
@@ -128,13 +128,13 @@ class RetrievalClient(Protocol):
         label: str | None = None,
         timeout: float | None = None,
     ) -> Metadata:
-        """Signatures of a servable."""
+        """Return the signatures of a servable."""
         ...
 
     def status(
         self, *, model: str | None = None, version: int | None = None, timeout: float | None = None
     ) -> ModelStatus:
-        """States of a model's versions."""
+        """Return the states of a model's versions."""
         ...
 
     def wait_until_available(
@@ -146,13 +146,13 @@ class RetrievalClient(Protocol):
         timeout: float = contract.DEFAULT_WAIT_TIMEOUT,
         poll_interval: float = 0.1,
     ) -> ModelStatus:
-        """Status once the servable is AVAILABLE."""
+        """Poll until the servable is AVAILABLE."""
         ...
 
     def reload_config(self, config: Any, *, timeout: float | None = None) -> None:
-        """Replaces the server's configuration."""
+        """Replace the server's configuration."""
         ...
 
     def close(self) -> None:
-        """Gives back sockets and threads."""
+        """Close all connections."""
         ...

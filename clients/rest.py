@@ -4,25 +4,23 @@ import json
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import requests
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.failures import failure, unreachable
+from shortlist.clients._calls.call import Caller
+from shortlist.clients._calls.failures import failure, too_late, unreachable
 from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._client import BlockingClient
 from shortlist.clients._codecs.json import answer_of, body_of, path_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
 from shortlist.clients._engines.sockets import DeadlineAdapter, until
-from shortlist.clients.connection import Headers, Tls, address_list, header_source
+from shortlist.clients.connection import Headers, Limits, Tls, address_list, header_source
 from shortlist.clients.hooks import Hook
 
 __all__ = ["RestClient"]
-
-DEFAULT_ADDRESS: Final = f"{contract.DEFAULT_HOST}:{contract.DEFAULT_REST_PORT}"
-_CHUNK: Final = 1 << 16
 
 
 def _base_url(address: str, *, secure: bool) -> str:
@@ -37,18 +35,16 @@ def _base_url(address: str, *, secure: bool) -> str:
 class _RestTransport:
     """One session, which keeps connections (a new one in a forked child)."""
 
-    name = "rest"
-
     def __init__(
         self,
-        addresses: list[str],
+        urls: list[str],
         *,
         tls: Tls | bool,
         headers: Headers | None,
         max_connections: int,
         trust_env: bool,
     ) -> None:
-        self._urls = [_base_url(address, secure=tls is not False) for address in addresses]
+        self._urls = urls
         self._tls = tls if isinstance(tls, Tls) else Tls()
         self._headers = header_source(headers)
         self._max_connections = max_connections
@@ -56,9 +52,6 @@ class _RestTransport:
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
         self._born_in = generation()
-
-    def addresses(self) -> Sequence[str]:
-        return self._urls
 
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
         url = self._urls[address]
@@ -94,14 +87,14 @@ class _RestTransport:
                 )
                 return response.status_code, response.content
         except (requests.Timeout, TimeoutError) as exc:
-            raise _too_late(request, url, timeout) from exc
+            raise too_late(request=request, address=url, timeout=timeout) from exc
         except requests.exceptions.ChunkedEncodingError as exc:
             raise unreachable(
                 request=request, address=url, reason=f"the answer broke off: {exc}"
             ) from exc
         except requests.ConnectionError as exc:
             if "timed out" in str(exc):
-                raise _too_late(request, url, timeout) from exc
+                raise too_late(request=request, address=url, timeout=timeout) from exc
             raise unreachable(request=request, address=url, reason=_reason(exc)) from exc
         except (requests.exceptions.ContentDecodingError, requests.exceptions.InvalidHeader) as exc:
             raise errors.ProtocolError(f"the answer of {url} is unreadable: {exc}") from exc
@@ -158,14 +151,6 @@ def _reason(exc: BaseException) -> str:
         seen = inner
 
 
-def _too_late(request: Request, url: str, timeout: float | None) -> errors.DeadlineExceeded:
-    within = "in time" if timeout is None else f"within {timeout:.3g} s"
-    return errors.DeadlineExceeded(
-        f"{request.operation} of {request.target} at {url} did not end {within}; "
-        "raise timeout, or find out why the server is slow"
-    )
-
-
 class RestClient(BlockingClient):
     """Client for the REST API.
 
@@ -174,57 +159,46 @@ class RestClient(BlockingClient):
 
     def __init__(
         self,
-        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = contract.DEFAULT_REST_ADDRESS,
         *,
-        model: str = contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        model: str = contract.DEFAULT_SERVABLE,
         timeout: float = contract.DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
         tls: Tls | bool = False,
         headers: Headers | None = None,
         hooks: Sequence[Hook] = (),
-        max_in_flight: int | None = None,
-        batch_size: int = 1000,
-        parallel: int = 4,
-        max_connections: int = 32,
+        limits: Limits | None = None,
         trust_env: bool = False,
     ) -> None:
-        """Prepares the client; opens no connection.
+        """Prepare the client; opens no connection.
 
         Args:
             address: `host:port`, `http://…` or `https://…` with any path before `/v1`, or
-                several of them, which take turns.
-            model: Model name that calls use where they name none.
-            timeout: Seconds for a call with its retries, where the call names none. A slow
-                name server is not under its control.
+                several of them, used in turns.
+            model: Default model name of the calls.
+            timeout: Default timeout of the calls in seconds, retries included. It does not
+                cover a slow name server.
             retry: When failed calls are tried again.
-            tls: True for TLS with the usual certificates, or a `Tls`; TensorFlow Serving's REST
-                port has none, but a proxy before it may.
-            headers: Headers to send along, such as `{"authorization": "Bearer …"}`, or a
-                function that gives them for each request.
-            hooks: Called with a `CallEvent` after each request.
-            max_in_flight: Calls at a time; one more fails at once with `TooManyInFlight`.
-            batch_size: Users (or candidates, or pairs) in one request; larger batches are split.
-            parallel: Requests of one split batch at a time.
-            max_connections: Connections to keep to each server.
-            trust_env: Heed `HTTP_PROXY`, `REQUESTS_CA_BUNDLE` and `.netrc`.
+            tls: `True` for TLS with the usual certificates, or a `Tls`. TensorFlow Serving's REST
+                port has no TLS, but a proxy in front of it may.
+            headers: Headers to send, such as `{"authorization": "Bearer …"}`, or a function
+                that returns them for each request.
+            hooks: Functions called with a `CallEvent` after each request.
+            limits: Limits on calls, batches and connections.
+            trust_env: Use `HTTP_PROXY`, `REQUESTS_CA_BUNDLE` and `.netrc`.
 
         Raises:
             ValueError: An argument is wrong.
         """
+        urls = [_base_url(url, secure=tls is not False) for url in address_list(address)]
+        caller = Caller(
+            urls, "rest", model=model, timeout=timeout, retry=retry, hooks=hooks, limits=limits
+        )
         transport = _RestTransport(
-            address_list(address),
+            urls,
             tls=tls,
             headers=headers,
-            max_connections=max_connections,
+            max_connections=caller.limits.max_connections,
             trust_env=trust_env,
         )
-        super().__init__(
-            transport,
-            model=model,
-            timeout=timeout,
-            retry=retry or RetryPolicy(),
-            hooks=hooks,
-            max_in_flight=max_in_flight,
-            batch_size=batch_size,
-            parallel=parallel,
-        )
+        super().__init__(transport, caller)

@@ -1,4 +1,4 @@
-"""Turns what a transport received into an error of the tree, with what to do about it."""
+"""Errors for what a transport received, each with what to do about it."""
 
 import re
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from shortlist.clients import errors
 from shortlist.clients._codecs.requests import Request, Target
 
-__all__ = ["failure", "unreachable"]
+__all__ = ["expired", "failure", "too_late", "unreachable"]
 
 _LABEL: Final = re.compile(r"Unrecognized servable version label")
 _SIGNATURE: Final = re.compile(
@@ -25,13 +25,13 @@ def _advice(
     kind: type[errors.ServingError], target: Target | None, op: str | None, text: str
 ) -> str:
     if "Conversion of JSON Value" in text:
-        return "the server's REST API takes no inputs of this type; use clients.GrpcClient"
+        return "the server's REST API does not accept inputs of this type; use GrpcClient"
     if op is not None:
         if op.startswith("Scann>"):
             return (
                 "this server lacks ScaNN's ops; query the servable with index brute_force or ivf, "
                 "or serve it with `shortlist serve --server embedded` or an image that "
-                "holds the ScaNN ops (see docker/)"
+                "has the ScaNN ops (see docker/)"
             )
         return "serve it with a build of TensorFlow Serving that has this op"
     status = f"shortlist status --servable {target.model}" if target else "shortlist status"
@@ -41,8 +41,8 @@ def _advice(
         errors.SignatureNotFound: "client.metadata() lists the signatures",
         errors.ServableNotFound: f"run `{status}` to list versions",
         errors.Unauthenticated: "pass the token in headers={'authorization': 'Bearer ...'}",
-        errors.PermissionDenied: "ask whoever runs the proxy for access",
-        errors.Unsupported: "the server or a proxy before it does not have this method",
+        errors.PermissionDenied: "ask the operator of the proxy for access",
+        errors.Unsupported: "the server or a proxy in front of it does not have this method",
         errors.Overloaded: "send fewer requests at a time (max_in_flight) or add servers",
         errors.Unavailable: "check that the server runs and that the address is right",
         errors.DeadlineExceeded: "raise timeout, or find out why the server is slow",
@@ -57,14 +57,14 @@ def failure(
     status: str,
     text: str,
 ) -> errors.ServingError:
-    """The error for an answer that says no.
+    """Return the error for an answer that reports a failure.
 
     Args:
-        kind: Class by the table of the transport.
-        request: What was asked.
-        address: Whom.
+        kind: Class for the status, by the transport's table.
+        request: The request.
+        address: The server's address.
         status: `HTTP 404` or `NOT_FOUND`.
-        text: What the server says, in full.
+        text: The server's whole message.
     """
     op = None
     if (match := _OP.search(text)) is not None:
@@ -93,11 +93,36 @@ def failure(
 def unreachable(
     *, request: Request, address: str, reason: str, received: str | None = None
 ) -> errors.Unavailable:
-    """The error for a server that did not answer."""
+    """Return the error for a server that did not answer."""
     asked = f"{request.operation} of {request.target}" if request.target else request.operation
     return errors.Unavailable(
         f"no answer from {address} to {asked}: {_shortened(reason)}; check that the server runs "
-        "there (it opens its ports only once every model is AVAILABLE), or start one: "
+        "there (it opens its ports only when every model is AVAILABLE), or start one: "
         "shortlist serve --repository DIR",
         received=received,
+    )
+
+
+def too_late(
+    *,
+    request: Request,
+    address: str,
+    timeout: float | None,
+    reason: str = "",
+    received: str | None = None,
+) -> errors.DeadlineExceeded:
+    """Return the error for a try that ran out of time."""
+    within = "in time" if timeout is None else f"within {timeout:.3g} s"
+    return errors.DeadlineExceeded(
+        f"{request.operation} of {request.target} at {address} did not end {within}"
+        f"{reason and ': '}{reason}; raise timeout, or find out why the server is slow",
+        received=received,
+    )
+
+
+def expired(request: Request, address: str, timeout: float) -> errors.DeadlineExceeded:
+    """Return the error for a call that ran out of time before a try."""
+    return errors.DeadlineExceeded(
+        f"{request.operation} at {address} did not end within {timeout:g} s; "
+        "raise timeout, or find out why the server is slow"
     )

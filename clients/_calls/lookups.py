@@ -1,20 +1,19 @@
-"""Flows of the calls beside retrieval: similar, embed and rate."""
+"""Flows that look things up by id: similar, embed and rate."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.flows import Flow, SignatureCache
+from shortlist.clients._calls.call import Call, Flow
 from shortlist.clients._calls.rankings import (
     check_k,
-    ids,
+    checked_ids,
     matrix,
     rankings,
-    replies_to,
     vector,
     versions,
 )
-from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
+from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest
 from shortlist.clients.types import Embedding, Rating, Similar
 
 __all__ = ["embed", "rate", "similar"]
@@ -23,31 +22,26 @@ R = TypeVar("R")
 
 
 def _batched(
+    call: Call,
+    size: int,
     request: Callable[[slice], PredictRequest],
     read: Callable[[slice, Outputs], list[R]],
-    size: int,
-    batch_size: int,
 ) -> Flow[list[R]]:
-    batches = [slice(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]
-    replies = yield from replies_to([request(batch) for batch in batches])
+    step = call.caller.limits.batch_size
+    batches = [slice(start, start + step) for start in range(0, size, step)]
+    replies = yield from call.send_all([request(batch) for batch in batches])
     return [
         row for batch, reply in zip(batches, replies, strict=True) for row in read(batch, reply)
     ]
 
 
-def similar(
-    candidate_ids: Sequence[str],
-    *,
-    k: int,
-    target: Target,
-    signatures: SignatureCache,
-    batch_size: int,
-) -> Flow[list[Similar]]:
-    """Candidates like each candidate, in their order."""
-    queries = ids("candidate_ids", candidate_ids)
+def similar(call: Call, candidate_ids: Sequence[str], *, k: int) -> Flow[list[Similar]]:
+    """Return the candidates most similar to each candidate, in order."""
+    target = call.target
+    queries = checked_ids("candidate_ids", candidate_ids)
     check_k(k)
-    # Some servables take k here; for the others it was fixed at export.
-    takes_k = contract.K in (yield from signatures.inputs(contract.SIMILAR, target))
+    # Some servables take k here; for others the export fixed it.
+    takes_k = contract.K in (yield from call.inputs_of(contract.SIMILAR))
 
     def request(batch: slice) -> PredictRequest:
         inputs = {contract.CANDIDATE_ID: Input(queries[batch], "DT_STRING")}
@@ -75,12 +69,13 @@ def similar(
             )
         ]
 
-    return (yield from _batched(request, read, len(queries), batch_size))
+    return (yield from _batched(call, len(queries), request, read))
 
 
-def embed(user_ids: Sequence[str], *, target: Target, batch_size: int) -> Flow[list[Embedding]]:
-    """The query tower's vector of each user, in their order."""
-    users = ids("user_ids", user_ids)
+def embed(call: Call, user_ids: Sequence[str]) -> Flow[list[Embedding]]:
+    """Return the query tower's embedding of each user, in order."""
+    target = call.target
+    users = checked_ids("user_ids", user_ids)
 
     def request(batch: slice) -> PredictRequest:
         return PredictRequest(
@@ -112,18 +107,17 @@ def embed(user_ids: Sequence[str], *, target: Target, batch_size: int) -> Flow[l
             for index, user in enumerate(part)
         ]
 
-    return (yield from _batched(request, read, len(users), batch_size))
+    return (yield from _batched(call, len(users), request, read))
 
 
-def rate(
-    pairs: Sequence[tuple[str, str]], *, target: Target, batch_size: int
-) -> Flow[list[Rating]]:
-    """The predicted rating of each `(user_id, candidate_id)`, in their order."""
+def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:
+    """Return the predicted rating of each `(user_id, candidate_id)` pair, in order."""
+    target = call.target
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:
             raise ValueError(f"rate takes (user_id, candidate_id) pairs, got {pair!r}")
-    users = ids("user_ids", [pair[0] for pair in pairs])
-    candidates = ids("candidate_ids", [pair[1] for pair in pairs])
+    users = checked_ids("user_ids", [pair[0] for pair in pairs])
+    candidates = checked_ids("candidate_ids", [pair[1] for pair in pairs])
 
     def request(batch: slice) -> PredictRequest:
         return PredictRequest(
@@ -150,4 +144,4 @@ def rate(
             )
         ]
 
-    return (yield from _batched(request, read, len(users), batch_size))
+    return (yield from _batched(call, len(users), request, read))

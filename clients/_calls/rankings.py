@@ -1,59 +1,43 @@
-"""How rows of ids and scores are asked for and read, whatever they rank."""
+"""Rows of ids and scores: checks of what is asked, and reading of the answers."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.flows import Flow, Many
-from shortlist.clients._codecs.requests import Outputs, PredictRequest, Target
+from shortlist.clients._codecs.requests import Outputs, Target
 from shortlist.clients._codecs.tensors import Tensor
 
-__all__ = ["check_k", "ids", "matrix", "rankings", "replies_to", "vector", "versions"]
+__all__ = ["check_k", "checked_ids", "matrix", "rankings", "vector", "versions"]
 
 
-def ids(name: str, values: Sequence[str]) -> list[str]:
-    """A checked list of ids.
+def checked_ids(name: str, values: Sequence[str]) -> list[str]:
+    """Return the ids as a list.
 
     Raises:
-        ValueError: It is a single string, is empty, or holds something that is no string.
+        ValueError: `values` is a single string, empty, or contains something else than strings.
     """
     if isinstance(values, str):
         raise ValueError(f"{name} takes a list of ids, got the string {values!r}; use [{values!r}]")
-    found = list(values)
-    if not found:
+    ids = list(values)
+    if not ids:
         raise ValueError(f"{name} is empty; give at least one id")
-    for value in found:
+    for value in ids:
         if not isinstance(value, str):
             raise ValueError(f"{name} takes strings, got {value!r}; use str({value!r})")
-    return found
+    return ids
 
 
 def check_k(k: int) -> None:
-    """Refuses a `k` that is no positive number.
-
-    Raises:
-        ValueError: See above.
-    """
+    """Raise `ValueError` unless `k` is a positive integer."""
     if type(k) is not int or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
 
 
-def replies_to(requests: Sequence[PredictRequest]) -> Flow[list[Outputs]]:
-    """Answers to all of them; the first error, if there is one."""
-    if len(requests) == 1:
-        return [(yield requests[0])]
-    replies = yield Many(requests)
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-    return list(replies)
-
-
 def matrix(reply: Outputs, name: str, target: Target) -> Tensor:
-    """An output with one row for each query.
+    """Return an output with one row per query.
 
     Raises:
-        ProtocolError: There is none of that name.
+        ProtocolError: There is no matrix of that name.
     """
     tensor = reply.tensors.get(name)
     if tensor is None or len(tensor.shape) != 2:
@@ -66,19 +50,18 @@ def matrix(reply: Outputs, name: str, target: Target) -> Tensor:
 
 
 def vector(reply: Outputs, name: str, size: int) -> list[Any]:
-    """An output with one value a row; Nones where an older servable does not have it."""
+    """Return an output with one value per row; `None`s if an older servable lacks it."""
     tensor = reply.tensors.get(name)
     if tensor is None:
         return [None] * size
     values = tensor.value()
     if tensor.shape != (size,):
         raise errors.ProtocolError(f"output {name!r} has shape {tensor.shape}, not ({size},)")
-    found: list[Any] = values
-    return found
+    return list(values)
 
 
 def versions(reply: Outputs, size: int) -> list[int | None]:
-    """The version that answered, as the transport tells it or else the servable."""
+    """Return the version that answered each row, according to the transport or the servable."""
     if reply.version is not None:
         return [reply.version] * size
     return vector(reply, contract.SERVABLE_VERSION, size)
@@ -87,7 +70,7 @@ def versions(reply: Outputs, size: int) -> list[int | None]:
 def rankings(
     reply: Outputs, size: int, k: int, target: Target
 ) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
-    """Ids and scores of each row, cut to `k` and without the padding at the end."""
+    """Return ids and scores of each row, cut to `k`, without the padding at the end."""
     names = matrix(reply, contract.CANDIDATE_IDS, target)
     scores = matrix(reply, contract.SCORES, target)
     if names.shape != scores.shape or names.shape[0] != size:
@@ -100,7 +83,7 @@ def rankings(
     except (ValueError, TypeError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
     for index, row in enumerate(numbers):
-        if row and not row[-1] > contract.PADDING_SCORE:  # so is NaN
+        if row and not row[-1] > contract.PADDING_SCORE:  # also true of NaN
             numbers[index] = short = _without_padding(row)
             texts[index] = texts[index][: len(short)]
     return texts, numbers

@@ -1,4 +1,4 @@
-"""Deadlines, backoff and the retry budget: pure, so that all clients share them."""
+"""Deadlines, backoff and the retry budget."""
 
 import math
 import random
@@ -10,27 +10,27 @@ from shortlist.clients.errors import DeadlineExceeded, ServingError
 
 __all__ = ["Attempts", "Deadline", "RetryBudget", "RetryPolicy"]
 
-_LEAST_TIMEOUT = 1e-3  # seconds; less than that is not worth a try
+_LEAST_TIMEOUT = 1e-3  # seconds; less is not worth a try
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """When and how fast a failed call is tried again.
 
-    Tried again are UNAVAILABLE, RESOURCE_EXHAUSTED / HTTP 429, HTTP 502, 503 and 504, and
+    Retried are UNAVAILABLE, RESOURCE_EXHAUSTED / HTTP 429, HTTP 502, 503 and 504, and
     connections that are refused or reset; never `reload_config`, and never past the
-    call's own deadline.
+    deadline of the call.
 
     Attributes:
-        max_attempts: Tries in all; 1 never repeats a call.
+        max_attempts: Maximum number of tries; 1 for no retries.
         initial_backoff: Upper bound of the first pause, in seconds.
         multiplier: Growth of that bound from pause to pause.
-        max_backoff: Its limit. The pause itself is drawn evenly from the upper half.
-        attempt_timeout: Limit of one try in seconds, so that a black hole does not eat the
-            whole deadline; None leaves it to the call's deadline.
-        budget: Retries that may be saved up. Each retry spends one and each success earns
-            `budget_ratio` back, so an outage is not answered by a storm of retries.
-        budget_ratio: See `budget`.
+        max_backoff: Limit of that bound. The pause is drawn uniformly from the upper half.
+        attempt_timeout: Limit of one try in seconds, so that a server that does not answer
+            leaves time for another; `None` for no limit but the call's deadline.
+        budget: Maximum number of saved retries. Each retry spends one and each success earns
+            `budget_ratio` back, so that an outage does not cause a storm of retries.
+        budget_ratio: Share of a retry that each success earns.
     """
 
     max_attempts: int = 4
@@ -54,7 +54,7 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """Retries saved up by one client; safe to share between threads."""
+    """Saved retries of one client; safe to share between threads."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._limit = policy.budget
@@ -63,13 +63,13 @@ class RetryBudget:
         self._lock = threading.Lock()
 
     def earn(self) -> None:
-        """Notes a success."""
+        """Record a success."""
         if self._tokens < self._limit:
             with self._lock:
                 self._tokens = min(self._limit, self._tokens + self._ratio)
 
     def spend(self) -> bool:
-        """Takes one retry out; False where too little is left."""
+        """Spend one retry; return `False` if too little is left."""
         with self._lock:
             if self._tokens < 1:
                 return False
@@ -78,12 +78,12 @@ class RetryBudget:
 
 
 class Deadline:
-    """A point in monotonic time that a whole call shares."""
+    """End of a whole call, in monotonic time."""
 
     __slots__ = ("_at", "timeout")
 
     def __init__(self, timeout: float) -> None:
-        """Starts the clock; infinity waits for ever.
+        """Start the clock; infinity never ends.
 
         Raises:
             ValueError: `timeout` is not a positive number.
@@ -94,7 +94,7 @@ class Deadline:
         self._at = time.monotonic() + timeout
 
     def remaining(self) -> float:
-        """Seconds left; negative when over."""
+        """Return the seconds left; negative after the deadline."""
         return self._at - time.monotonic()
 
 
@@ -110,10 +110,10 @@ class Attempts:
         self.count = 0
 
     def next_timeout(self, remaining: float) -> float | None:
-        """Counts a try and gives its time limit in seconds; None for none.
+        """Count a try and return its limit in seconds; `None` for no limit.
 
         Args:
-            remaining: Seconds until the call's own deadline.
+            remaining: Seconds until the deadline of the call.
         """
         self.count += 1
         limit = self._policy.attempt_timeout
@@ -123,7 +123,7 @@ class Attempts:
         return timeout if timeout > _LEAST_TIMEOUT else _LEAST_TIMEOUT
 
     def pause(self, error: ServingError, *, repeatable: bool) -> float | None:
-        """Seconds to wait before the next try; None if the error is final."""
+        """Return the pause before the next try in seconds; `None` if the error is final."""
         if not (repeatable and error.retryable) or self.count >= self._policy.max_attempts:
             return None
         bound = min(

@@ -1,7 +1,7 @@
-"""What a client asks a transport for, in terms that REST and gRPC share.
+"""Requests and answers in terms that REST and gRPC share.
 
-What every call makes is not frozen: freezing alone costs a microsecond for each. Nobody
-changes it all the same.
+Those that every call creates are not frozen, as freezing costs a microsecond each, but nothing
+changes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Which servable; the newest version where neither version nor label is given."""
+    """A servable; its newest version if neither version nor label is set."""
 
     model: str
     version: int | None = None
@@ -37,10 +37,10 @@ class Target:
             raise ValueError(f"model must be a model name, got {self.model!r}")
         if self.version is not None and self.label is not None:
             raise ValueError(
-                f"give a version or a label, not both: version={self.version}, label={self.label!r}"
+                f"pass a version or a label, not both: version={self.version}, label={self.label!r}"
             )
         if self.version is not None and (type(self.version) is not int or self.version < 0):
-            raise ValueError(f"version must be a number from 0 on, got {self.version!r}")
+            raise ValueError(f"version must be a non-negative integer, got {self.version!r}")
         if self.label is not None and (not isinstance(self.label, str) or not self.label):
             raise ValueError(f"label must be a non-empty string, got {self.label!r}")
 
@@ -54,7 +54,7 @@ class Target:
 
 @dataclass(slots=True)
 class Input:
-    """A value with its element type; None leaves the type to the value."""
+    """A value and its element type; `None` derives the type from the value."""
 
     value: Any
     dtype: str | None = None
@@ -62,20 +62,19 @@ class Input:
 
 @dataclass(slots=True, kw_only=True)
 class PredictRequest:
-    """Run a signature; answered by `Outputs`."""
+    """Request to run a signature; answered by `Outputs`."""
 
     target: Target
     signature: str
     inputs: Mapping[str, Input]
-    outputs: Sequence[str] = ()  # which to return; the transport may return more
-    only_output: str | None = None  # what a lone unnamed output is called
-
+    outputs: Sequence[str] = ()  # outputs to return; the transport may return more
+    only_output: str | None = None  # name of a single output that comes unnamed
     operation: str = "predict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyRequest:
-    """Answered by a list of `Classification`."""
+    """Request for classes; answered by a list of `Classification`."""
 
     target: Target
     signature: str | None
@@ -86,7 +85,7 @@ class ClassifyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressRequest:
-    """Answered by a list of floats."""
+    """Request for values; answered by a list of floats."""
 
     target: Target
     signature: str | None
@@ -97,7 +96,7 @@ class RegressRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRequest:
-    """Answered by `ModelStatus`."""
+    """Request for states; answered by `ModelStatus`."""
 
     target: Target
     operation: str = "status"
@@ -105,7 +104,7 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataRequest:
-    """Answered by `Metadata`."""
+    """Request for signatures; answered by `Metadata`."""
 
     target: Target
     operation: str = "metadata"
@@ -113,7 +112,7 @@ class MetadataRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadRequest:
-    """Replace the server's configuration by a `ModelServerConfig`; answered by None."""
+    """Request to replace the server's configuration; answered by `None`."""
 
     config: Any
     target: None = None

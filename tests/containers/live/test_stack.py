@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shortlist.clients import GrpcClient, RestClient
+from shortlist.clients import GrpcClient, Limits, RestClient
 from shortlist.clients.errors import ServingError
 from shortlist.clients.types import ModelStatus
 from shortlist.serving.repository.server_config import read_config
@@ -163,7 +163,9 @@ def test_stopping_lets_calls_in_flight_end(running: Running) -> None:
     def ask() -> None:
         users = [str(user % 200) for user in range(4000)]
         address = running.address("SCANN_GRPC_PORT")
-        with GrpcClient(address, model="retrieval_scann", timeout=60, batch_size=4000) as client:
+        with GrpcClient(
+            address, model="retrieval_scann", timeout=60, limits=Limits(batch_size=4000)
+        ) as client:
             while not ended.is_set():
                 try:
                     answers.append(len(client.retrieve(users, k=100)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortlist.clients import GrpcClient, Split
+from shortlist.clients import GrpcClient, Limits, Split
 from shortlist.clients.errors import (
     InvalidRequest,
     LabelNotFound,
@@ -51,7 +51,9 @@ def test_predict_gives_what_retrieve_gives(real: Any) -> None:
 def test_a_split_batch_is_the_whole_batch(live: Live, transport: str, oracle: GrpcClient) -> None:
     users = [str(number) for number in range(70)]
     address = live.address(transport)
-    with make_client(transport, address, model=live.model, batch_size=16, timeout=60) as client:
+    with make_client(
+        transport, address, model=live.model, limits=Limits(batch_size=16), timeout=60
+    ) as client:
         for found, expected in zip(
             client.retrieve(users, k=3), oracle.retrieve(users, k=3), strict=True
         ):

@@ -10,6 +10,7 @@ from shortlist.clients import (
     CallEvent,
     Filter,
     GrpcClient,
+    Limits,
     RestClient,
     Retrieval,
     RetrievalClient,
@@ -57,7 +58,7 @@ def comedies(client: RetrievalClient) -> float:
 
 
 async def concurrently(address: str, users: list[str]) -> list[tuple[str, ...]]:
-    async with AsyncGrpcClient(address, timeout=10, max_in_flight=64) as client:
+    async with AsyncGrpcClient(address, timeout=10, limits=Limits(max_in_flight=64)) as client:
         answers = await asyncio.gather(*(client.retrieve([user], k=3) for user in users))
     return [retrieval.candidate_ids for (retrieval,) in answers]
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from shortlist.clients import RetryPolicy, Tls
+from shortlist.clients import Limits, RetryPolicy, Tls
 from shortlist.clients.errors import ServingError, Unavailable
 from tests.unit.clients.conftest import make_client
 from tests.unit.clients.fake_server import Backend, FakeServer, RestSide, running
@@ -46,10 +46,7 @@ def test_a_function_gives_fresh_headers(transport: str, server: FakeServer) -> N
         ({"timeout": 0}, "timeout must be a positive"),
         ({"timeout": float("nan")}, "timeout must be a positive"),
         ({"model": ""}, "model must be"),
-        ({"max_in_flight": 0}, "max_in_flight"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"parallel": 1.5}, "parallel"),
-        ({"headers": {"a": 5}}, "headers are strings"),
+        ({"headers": {"a": 5}}, "headers must be strings"),
     ],
 )
 def test_wrong_options_are_refused_at_once(
@@ -57,6 +54,21 @@ def test_wrong_options_are_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         make_client(transport, **{"address": "127.0.0.1:1", **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_in_flight", 0),
+        ("batch_size", 0),
+        ("parallel", 1.5),
+        ("max_connections", -1),
+        ("keepalive", 0),
+    ],
+)
+def test_wrong_limits_are_refused_at_once(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Limits(**{name: value})
 
 
 @pytest.mark.parametrize("address", ["ftp://host", "http://", "http:///path"])

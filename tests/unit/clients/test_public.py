@@ -21,8 +21,8 @@ from tests.unit.clients.fake_server import FakeServer, ranking
 
 PUBLIC = {
     "shortlist.clients": [
-        *("AsyncGrpcClient", "CallEvent", "Filter", "GrpcClient", "RestClient", "Retrieval"),
-        *("RetrievalClient", "RetryPolicy", "ServingError", "Split", "Tls"),
+        *("AsyncGrpcClient", "CallEvent", "Filter", "GrpcClient", "Limits", "RestClient"),
+        *("Retrieval", "RetrievalClient", "RetryPolicy", "ServingError", "Split", "Tls"),
     ],
     "shortlist.clients.tensors": ["from_tensor_proto", "is_array", "to_tensor_proto"],
     "shortlist.clients.errors": [
@@ -81,7 +81,7 @@ def test_the_clients_have_the_same_methods_arguments_and_defaults() -> None:
     assert interface(RestClient) == expected
     assert interface(GrpcClient) == expected
     assert interface(AsyncGrpcClient) == expected
-    shared = set(inspect.signature(RestClient).parameters) - {"max_connections", "trust_env"}
+    shared = set(inspect.signature(RestClient).parameters) - {"trust_env"}
     assert shared <= set(inspect.signature(GrpcClient).parameters)
     assert inspect.signature(GrpcClient) == inspect.signature(AsyncGrpcClient)
 
@@ -119,7 +119,7 @@ def _fresh(code: str) -> str:
 
 
 def test_importing_the_package_loads_neither_transport() -> None:
-    loaded = _fresh("import sys, clients; print(' '.join(sys.modules))").split()
+    loaded = _fresh("import sys, shortlist.clients; print(' '.join(sys.modules))").split()
     assert not {"grpc", "requests", "google.protobuf", "numpy", "tensorflow"} & set(loaded)
 
 

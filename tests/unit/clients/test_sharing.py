@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shortlist.clients import RetryPolicy
+from shortlist.clients import Limits, RetryPolicy
 from shortlist.clients.errors import ServingError
 from tests.unit.clients.chaos import Chaos, proxy
 from tests.unit.clients.conftest import make_client
@@ -31,9 +31,9 @@ def test_threads_share_a_client(client: Any) -> None:
 
 FORK = """
 import os, sys, time
-from shortlist.clients import GrpcClient, RestClient
+from shortlist.clients import GrpcClient, Limits, RestClient
 kind = {"grpc": GrpcClient, "rest": RestClient}[sys.argv[1]]
-client = kind(sys.argv[2], timeout=10, batch_size=5)
+client = kind(sys.argv[2], timeout=10, limits=Limits(batch_size=5))
 users = [f"u{i}" for i in range(20)]
 expected = client.retrieve(users)  # split, so that the parent has threads
 child = os.fork()
@@ -70,7 +70,9 @@ def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: Fak
 
 def test_closing_gives_back_sockets_and_threads(transport: str, server: FakeServer) -> None:
     def once() -> None:
-        with make_client(transport, server.address(transport), batch_size=2) as client:
+        with make_client(
+            transport, server.address(transport), limits=Limits(batch_size=2)
+        ) as client:
             client.retrieve([f"u{i}" for i in range(8)])
 
     once()  # what libraries keep for good

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from shortlist.clients import Limits
 from shortlist.clients.errors import SignatureNotFound
 from tests.unit.clients.conftest import make_client
 from tests.unit.clients.fake_server import FakeServer, ranking, score
@@ -25,7 +26,7 @@ def test_embeddings_come_in_order(client: Any) -> None:
 
 def test_ratings_come_in_order_over_split_batches(transport: str, server: FakeServer) -> None:
     pairs = [("42", f"c{i:02d}") for i in range(25)]
-    with make_client(transport, server.address(transport), batch_size=10) as client:
+    with make_client(transport, server.address(transport), limits=Limits(batch_size=10)) as client:
         found = client.rate(pairs)
     assert [(one.user_id, one.candidate_id) for one in found] == pairs
     assert [one.rating for one in found] == pytest.approx([score(*pair) for pair in pairs])

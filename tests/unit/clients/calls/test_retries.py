@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shortlist.clients import RetryPolicy
+from shortlist.clients import Limits, RetryPolicy
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget
 from shortlist.clients.errors import (
     DeadlineExceeded,
@@ -106,7 +106,7 @@ def test_calls_beyond_the_limit_fail_at_once(transport: str, server: FakeServer)
     from concurrent.futures import ThreadPoolExecutor
 
     with (
-        make_client(transport, server.address(transport), max_in_flight=2) as client,
+        make_client(transport, server.address(transport), limits=Limits(max_in_flight=2)) as client,
         ThreadPoolExecutor(2) as pool,
     ):
         server.backend.release.clear()

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from shortlist.clients import Filter
+from shortlist.clients import Filter, Limits
 from shortlist.clients.errors import (
     InvalidRequest,
     LabelNotFound,
@@ -87,7 +87,7 @@ def test_nothing_left_is_an_empty_retrieval(client: Any) -> None:
 
 def test_a_large_batch_is_split_and_comes_back_in_order(transport: str, server: FakeServer) -> None:
     users = [f"user-{i}" for i in range(1050)]
-    with make_client(transport, server.address(transport), batch_size=100) as client:
+    with make_client(transport, server.address(transport), limits=Limits(batch_size=100)) as client:
         found = client.retrieve(users, k=2)
     assert [one.user_id for one in found] == users
     assert all(list(one) == ranking(one.user_id)[:2] for one in found[::97])

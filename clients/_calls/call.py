@@ -1,0 +1,267 @@
+"""One call: its requests with retries, deadline, hooks and limits, without input or output.
+
+A flow is a generator: it yields steps and gets their answers sent back, or their errors thrown in.
+The engines, blocking or not, only carry the steps out, so that all clients behave identically.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, final
+
+from shortlist.clients._calls.failures import expired
+from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
+from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
+from shortlist.clients.connection import Limits
+from shortlist.clients.errors import ServingError, SignatureNotFound, TooManyInFlight
+from shortlist.clients.hooks import CallEvent, Hook, notify
+from shortlist.clients.split import Split
+from shortlist.clients.types import Metadata
+
+__all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Step"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_QUIET_TIMEOUT: Final = 5.0  # seconds, for one question on the side
+_MAX_REMEMBERED: Final = 256  # servables, so that a client that walks through versions stays small
+
+
+@final
+@dataclass(slots=True)
+class Send:
+    """Send a request once; answered by what the transport returns.
+
+    Attributes:
+        request: The request.
+        address: Index of the server in the transport's addresses.
+        timeout: Limit in seconds; None for no limit.
+    """
+
+    request: Request
+    address: int
+    timeout: float | None
+
+
+@dataclass(slots=True)
+class Sleep:
+    """Pause for some seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Gather:
+    """Run flows concurrently; answered by their results or errors in order."""
+
+    flows: "Sequence[Flow[Any]]"
+
+
+Step = Send | Sleep | Gather
+Flow = Generator[Step, Any, T]
+
+
+class Caller:
+    """What the calls of one client share; safe to use from several threads."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        transport: str,
+        *,
+        model: str,
+        timeout: float,
+        retry: RetryPolicy | None,
+        hooks: Sequence[Hook],
+        limits: Limits | None,
+    ) -> None:
+        Deadline(timeout)  # checks it
+        self.addresses = addresses
+        self.transport = transport
+        self.target = Target(model=model)
+        self.timeout = timeout
+        self.policy = retry or RetryPolicy()
+        self.budget = RetryBudget(self.policy)
+        self.hooks = tuple(hooks)
+        self.limits = limits or Limits()
+        self.metadata: dict[Target, Metadata] = {}
+        self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT if a call asked for more
+        self.closed = False
+        most = self.limits.max_in_flight
+        self._slots = threading.Semaphore(most) if most is not None else None
+        self._turn = 0
+
+    def call(
+        self,
+        model: str | None,
+        version: int | None,
+        label: str | Split | None,
+        timeout: float | None,
+    ) -> "Call":
+        """Start a call: check its target and start its deadline.
+
+        Raises:
+            ValueError: An argument is wrong, or the client is closed.
+        """
+        if self.closed:
+            raise ValueError("the client is closed; create a new one")
+        split = label if isinstance(label, Split) else None
+        name = label.fallback if isinstance(label, Split) else label
+        target = self.target
+        if model is not None or version is not None or name is not None:
+            model = target.model if model is None else model
+            target = Target(model=model, version=version, label=name)
+        return Call(self, target, split, Deadline(self.timeout if timeout is None else timeout))
+
+    def next_address(self) -> int:
+        """Return the index of the server whose turn it is."""
+        self._turn += 1  # a lost update between threads only repeats an address
+        return self._turn % len(self.addresses)
+
+    def limited(self, flow: Flow[T]) -> Flow[T]:
+        """Return the flow within `max_in_flight`; it raises `TooManyInFlight` beyond."""
+        return flow if self._slots is None else self._limited(flow, self._slots)
+
+    def _limited(self, flow: Flow[T], slots: threading.Semaphore) -> Flow[T]:
+        if not slots.acquire(blocking=False):
+            flow.close()
+            raise TooManyInFlight(
+                f"{self.limits.max_in_flight} calls are in flight already (max_in_flight); "
+                "nothing was sent, try again later"
+            )
+        try:
+            return (yield from flow)
+        finally:
+            slots.release()
+
+
+class Call:
+    """One call of a client's method: a target and a deadline that its requests share."""
+
+    __slots__ = ("caller", "deadline", "explains", "split", "target")
+
+    def __init__(
+        self, caller: Caller, target: Target, split: Split | None, deadline: Deadline
+    ) -> None:
+        self.caller = caller
+        self.target = target
+        self.split = split
+        self.deadline = deadline
+        self.explains = True
+
+    def with_label(self, label: str) -> "Call":
+        """Return the same call to another label, within the same deadline."""
+        target = Target(model=self.target.model, label=label)
+        return Call(self.caller, target, None, self.deadline)
+
+    def send(self, request: Request) -> Flow[Any]:
+        """Return the answer to a request, tried again as the retry policy says."""
+        caller = self.caller
+        attempts = Attempts(caller.policy, caller.budget, self.deadline)
+        recorder = _Recorder(caller, request) if caller.hooks else None
+        while True:
+            index = caller.next_address()
+            try:
+                remaining = self.deadline.remaining()
+                if remaining <= 0:
+                    raise expired(request, caller.addresses[index], self.deadline.timeout)
+                reply = yield Send(request, index, attempts.next_timeout(remaining))
+            except ServingError as error:
+                pause = attempts.pause(error, repeatable=request.operation != "reload_config")
+                if pause is None:
+                    if recorder is not None:
+                        recorder.done(index, attempts.count, None, error)
+                    raise
+                log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
+            else:
+                caller.budget.earn()
+                if recorder is not None:
+                    recorder.done(index, attempts.count, reply, None)
+                return reply
+            yield Sleep(pause)
+
+    def send_all(self, requests: Sequence[Request]) -> Flow[list[Any]]:
+        """Return the answers to requests that are sent concurrently.
+
+        Raises:
+            ServingError: The first error, once all have ended.
+        """
+        if len(requests) == 1:
+            return [(yield from self.send(requests[0]))]
+        replies: list[Any] = yield Gather([self.send(request) for request in requests])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def ask(self, request: Request) -> Flow[Any]:
+        """Return the answer or the error; tried once and not recorded by hooks."""
+        timeout = min(max(self.deadline.remaining(), 1e-3), _QUIET_TIMEOUT)
+        try:
+            return (yield Send(request, self.caller.next_address(), timeout))
+        except ServingError as error:
+            return error
+
+    def metadata(self) -> Flow[tuple[Metadata, bool]]:
+        """Return the target's metadata, and whether it was fetched just now."""
+        known = self.caller.metadata.get(self.target)
+        if known is not None:
+            return known, False
+        fresh: Metadata = yield from self.send(MetadataRequest(target=self.target))
+        if len(self.caller.metadata) >= _MAX_REMEMBERED:
+            self.caller.metadata.clear()
+        self.caller.metadata[self.target] = fresh
+        return fresh, True
+
+    def forget_metadata(self) -> None:
+        """Forget the target's metadata: the newest version may have other signatures."""
+        self.caller.metadata.pop(self.target, None)
+
+    def inputs_of(self, signature: str) -> Flow[frozenset[str]]:
+        """Return the names of a signature's inputs.
+
+        Raises:
+            SignatureNotFound: The servable does not have it, according to fresh metadata.
+        """
+        metadata, fresh = yield from self.metadata()
+        if signature not in metadata.signatures and not fresh:
+            self.forget_metadata()
+            metadata, fresh = yield from self.metadata()
+        if signature not in metadata.signatures:
+            self.forget_metadata()
+            raise SignatureNotFound(
+                f"{self.target} has no signature {signature!r}, which this call needs; export the "
+                "model again, or ask for less (a smaller k, no exclusions, no filter)"
+            )
+        return frozenset(metadata.signatures[signature].inputs)
+
+
+class _Recorder:
+    """Times one request and reports it to the hooks."""
+
+    __slots__ = ("_caller", "_clock", "_request", "_started")
+
+    def __init__(self, caller: Caller, request: Request) -> None:
+        self._caller = caller
+        self._request = request
+        self._started = time.time()
+        self._clock = time.perf_counter()
+
+    def done(self, address: int, attempts: int, reply: Any, error: ServingError | None) -> None:
+        target = self._request.target
+        answered = reply.version if isinstance(reply, Outputs | Metadata) else None
+        event = CallEvent(
+            operation=self._request.operation,
+            transport=self._caller.transport,
+            address=self._caller.addresses[address],
+            model=target.model if target else None,
+            version=answered or (target.version if target else None),
+            label=target.label if target else None,
+            status="OK" if error is None else type(error).__name__,
+            started=self._started,
+            seconds=time.perf_counter() - self._clock,
+            attempts=attempts,
+        )
+        notify(self._caller.hooks, event)

@@ -1,0 +1,146 @@
+"""Flows that run any signature: predict, classify and regress."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shortlist.clients import errors
+from shortlist.clients._calls.call import Call, Flow
+from shortlist.clients._codecs.requests import (
+    ClassifyRequest,
+    Input,
+    Outputs,
+    PredictRequest,
+    RegressRequest,
+    Target,
+)
+from shortlist.clients._codecs.values import is_array
+from shortlist.clients.types import Classification, Metadata, Prediction
+
+__all__ = ["classify", "predict", "regress"]
+
+
+def predict(
+    call: Call,
+    inputs: Mapping[str, Any],
+    *,
+    signature: str,
+    outputs: Sequence[str],
+    arrays: bool | None,
+) -> Flow[Prediction]:
+    """Run any signature."""
+    target = call.target
+    if arrays is None:
+        arrays = any(is_array(value) for value in inputs.values())
+    metadata, fresh = yield from call.metadata()
+    while True:
+        try:
+            request = _typed_request(metadata, inputs, target, signature, outputs)
+            reply: Outputs = yield from call.send(request)
+        except (errors.InvalidRequest, errors.ServableNotFound, ValueError):
+            call.forget_metadata()
+            if fresh:
+                raise
+            previous = metadata
+            metadata, fresh = yield from call.metadata()
+            if metadata == previous:
+                raise
+        else:
+            break
+    specs = metadata.signatures[signature].outputs
+    names = list(outputs) or list(reply.tensors)
+    missing = [name for name in names if name not in reply.tensors]
+    if missing:
+        raise errors.ProtocolError(f"the answer of {target} lacks the outputs {missing}")
+    values = {}
+    for name in names:
+        tensor = reply.tensors[name]
+        try:
+            dtype = specs[name].dtype if name in specs else None
+            value = tensor.array(dtype) if arrays else tensor.value()
+        except (ValueError, IndexError) as exc:
+            raise errors.ProtocolError(f"output {name!r} of {target} is unreadable: {exc}") from exc
+        values[name] = _text(value, name, arrays=arrays)
+    return Prediction(outputs=values, model=target.model, version=reply.version)
+
+
+def _typed_request(
+    metadata: Metadata,
+    inputs: Mapping[str, Any],
+    target: Target,
+    signature: str,
+    outputs: Sequence[str],
+) -> PredictRequest:
+    """Return the request with the element types that the signature declares."""
+    spec = metadata.signatures.get(signature)
+    if spec is None:
+        raise errors.SignatureNotFound(f"{target} has no signature {signature!r}")
+    for what, names, known in (("input", inputs, spec.inputs), ("output", outputs, spec.outputs)):
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise ValueError(
+                f"signature {signature!r} of {target} has no {what} {unknown[0]!r}; "
+                f"it has: {', '.join(sorted(known))}"
+            )
+    return PredictRequest(
+        target=target,
+        signature=signature,
+        inputs={name: Input(value, spec.inputs[name].dtype) for name, value in inputs.items()},
+        outputs=tuple(outputs),
+        only_output=next(iter(spec.outputs)) if len(spec.outputs) == 1 else None,
+    )
+
+
+def _text(value: Any, name: str, *, arrays: bool) -> Any:
+    """Return bytes as `str`, unless the name ends in `_bytes` or not all of them are UTF-8."""
+    wants_bytes = name.endswith("_bytes")
+    try:
+        if not arrays:
+            return _converted(value, wants_bytes=wants_bytes)
+        if value.dtype.kind in "OU":
+            flat = [_converted(item, wants_bytes=wants_bytes) for item in value.ravel().tolist()]
+            converted = value.astype(object).ravel()
+            converted[:] = flat
+            return converted.reshape(value.shape)
+    except UnicodeDecodeError:
+        pass
+    return value
+
+
+def _converted(value: Any, *, wants_bytes: bool) -> Any:
+    if isinstance(value, list):
+        if value and isinstance(value[0], int | float | complex):
+            return value
+        return [_converted(item, wants_bytes=wants_bytes) for item in value]
+    if isinstance(value, bytes) and not wants_bytes:
+        return value.decode()
+    if isinstance(value, str) and wants_bytes:
+        return value.encode()
+    return value
+
+
+def classify(
+    call: Call,
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    context: Mapping[str, Any] | None,
+    signature: str | None,
+) -> Flow[list[Classification]]:
+    """Return the classes of each example."""
+    request = ClassifyRequest(
+        target=call.target, signature=signature, examples=list(examples), context=context
+    )
+    return call.send(request)
+
+
+def regress(
+    call: Call,
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    context: Mapping[str, Any] | None,
+    signature: str | None,
+) -> Flow[list[float]]:
+    """Return the value of each example."""
+    request = RegressRequest(
+        target=call.target, signature=signature, examples=list(examples), context=context
+    )
+    return call.send(request)

@@ -1,0 +1,191 @@
+"""gRPC channels, the same for threads and for asyncio: one per address, replaced if it hangs."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from shortlist.clients._calls.failures import failure, too_late, unreachable
+from shortlist.clients._codecs.protobuf import method_of
+from shortlist.clients._codecs.requests import Request
+from shortlist.clients._engines.forks import generation
+from shortlist.clients.connection import Headers, Limits, Tls, header_source
+from shortlist.clients.errors import ServingError, error_class_for_code
+from shortlist.clients.wire.methods import Method
+
+__all__ = ["Channels", "Line"]
+
+
+_MAX_LATE: Final = 2  # calls in a row that may run out of time; one may be a slow model
+_MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get connection after connection
+
+
+def _options(limits: Limits, extra: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the options of every channel; those of `extra` win."""
+    options: dict[str, Any] = {
+        # Python's default of 4 MiB is less than a batch of embeddings.
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
+        # One name may stand for many pods; pick_first would use only one of them.
+        "grpc.lb_policy_name": "round_robin",
+        # Otherwise a new channel would share the hanging connection of the one it replaces.
+        "grpc.use_local_subchannel_pool": 1,
+        # The flows retry, with the same deadline and budget over REST and gRPC.
+        "grpc.enable_retries": 0,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.min_reconnect_backoff_ms": 1000,
+        "grpc.max_reconnect_backoff_ms": 5000,
+        # A name is resolved again this soon after a connection is lost.
+        "grpc.dns_min_time_between_resolutions_ms": 1000,
+    }
+    if limits.keepalive is not None:
+        options["grpc.keepalive_time_ms"] = int(limits.keepalive * 1000)
+        options["grpc.keepalive_timeout_ms"] = 10_000
+    options.update(dict(extra))
+    return list(options.items())
+
+
+def _credentials(tls: Tls | bool) -> grpc.ChannelCredentials | None:
+    """Return the credentials of a channel; `None` for plain text."""
+    if tls is False:
+        return None
+    chosen = Tls() if tls is True else tls
+
+    def read(path: str | Path | None) -> bytes | None:
+        return None if path is None else Path(path).read_bytes()
+
+    return grpc.ssl_channel_credentials(
+        root_certificates=read(chosen.ca),
+        private_key=read(chosen.private_key),
+        certificate_chain=read(chosen.certificate),
+    )
+
+
+class Line:
+    """A channel with its callables, and how many calls in a row ran out of time.
+
+    A connection whose other end is gone without a word (a pod moved, a firewall forgot it)
+    lets every call run into its deadline until TCP gives up, which takes minutes.
+    """
+
+    __slots__ = ("_born", "_calls", "channel", "late")
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.late = 0
+        self._born = time.monotonic()
+        self._calls: dict[str, Any] = {}
+
+    def call(self, method: Method) -> Any:
+        """Return the callable of one RPC."""
+        call = self._calls.get(method.path)
+        if call is None:
+            call = self._calls[method.path] = self.channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+        return call
+
+    def hangs(self) -> bool:
+        """Record a call that ran out of time; return whether to replace the channel."""
+        self.late += 1
+        return self.late >= _MAX_LATE and time.monotonic() - self._born >= _MIN_AGE
+
+
+class Channels:
+    """One channel per address, opened by the first call (again in a forked child)."""
+
+    def __init__(
+        self,
+        library: Any,
+        addresses: Sequence[str],
+        *,
+        tls: Tls | bool,
+        headers: Headers | None,
+        limits: Limits,
+        options: Sequence[tuple[str, Any]],
+    ) -> None:
+        """Prepare the channels of `library`, either `grpc` or `grpc.aio`."""
+        self._library = library
+        self._addresses = addresses
+        self._credentials = _credentials(tls)
+        self._headers = header_source(headers)
+        self._options = _options(limits, options)
+        self._lock = threading.Lock()
+        self._lines: dict[int, Line] = {}
+        self._retired: dict[int, Line] = {}
+        self._born_in = generation()
+
+    def ready(self, request: Request, address: int) -> tuple[Line, Any, Any]:
+        """Return the line to a server, the request's callable there, and the metadata."""
+        headers = self._headers()
+        metadata = [(name.lower(), headers[name]) for name in headers] if headers else None
+        line = self._lines.get(address)
+        if line is None or self._born_in != generation():
+            line = self._open(address)
+        return line, line.call(method_of(request)), metadata
+
+    def _open(self, address: int) -> Line:
+        with self._lock:
+            if self._born_in != generation():
+                # Channels do not survive a fork. Closing the parent's here could hang.
+                self._lines, self._retired, self._born_in = {}, {}, generation()
+            line = self._lines.get(address)
+            if line is None:
+                target, options = self._addresses[address], self._options
+                if self._credentials is None:
+                    channel = self._library.insecure_channel(target, options=options)
+                else:
+                    channel = self._library.secure_channel(
+                        target, self._credentials, options=options
+                    )
+                line = self._lines[address] = Line(channel)
+            return line
+
+    def failed(
+        self, error: Any, line: Line, request: Request, address: int, timeout: float | None
+    ) -> tuple[ServingError, Any]:
+        """Return what to raise for an `RpcError`, and a channel to close, if any."""
+        current = self._lines.get(address) is line
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        stale = self._retire(address, line) if late and line.hangs() and current else None
+        name = self._addresses[address]
+        code, details = error.code().name, error.details() or ""
+        received = f"{code}: {details}"
+        # The end of a hanging channel cancels its calls.
+        if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
+            raised: ServingError = unreachable(
+                request=request, address=name, reason=details, received=received
+            )
+        elif late and timeout is not None:
+            raised = too_late(
+                request=request, address=name, timeout=timeout, reason=details, received=received
+            )
+        else:
+            kind = error_class_for_code(code)
+            raised = failure(kind, request=request, address=name, status=code, text=details)
+        return raised, stale
+
+    def _retire(self, address: int, line: Line) -> Any:
+        """Make the next call connect again; return a channel that is no longer in use.
+
+        Calls on the old channel keep it until the next one is retired.
+        """
+        with self._lock:
+            if self._lines.get(address) is not line:
+                return None
+            del self._lines[address]
+            before = self._retired.get(address)
+            self._retired[address] = line
+        return None if before is None else before.channel
+
+    def drain(self) -> list[Any]:
+        """Forget all channels; return those to close."""
+        with self._lock:
+            lines = [*self._lines.values(), *self._retired.values()]
+            self._lines, self._retired = {}, {}
+        return [line.channel for line in lines] if self._born_in == generation() else []
