@@ -1,4 +1,4 @@
-"""`shortlist bench client`: what our clients cost beside `tensorflow-serving-api`."""
+"""`shortlist bench client`: cost of the clients, compared with `tensorflow-serving-api`."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
+from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.clients.errors import ShortlistError
 
@@ -35,7 +36,7 @@ _STUB: Final = "from tensorflow_serving.apis import prediction_service_pb2_grpc"
 
 
 class Server(NamedTuple):
-    """Where calls go."""
+    """Addresses and model to call."""
 
     grpc: str
     rest: str
@@ -43,7 +44,7 @@ class Server(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints both comparisons."""
+    """Measure and print both comparisons."""
     if args.calls < 20:
         raise ShortlistError(f"--calls must be at least 20, got {args.calls}")
     with_stub = not args.without_stub
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _server(args: argparse.Namespace) -> Iterator[Server]:
-    """The server that the options name, or one that only repeats prepared answers."""
+    """Yield the server that the options name, or one that repeats prepared answers."""
     if (args.grpc_address is None) != (args.rest_address is None):
         raise ShortlistError("give both --grpc-address and --rest-address, or neither")
     if args.grpc_address is not None:
@@ -78,7 +79,7 @@ def _server(args: argparse.Namespace) -> Iterator[Server]:
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
         if not line:
-            raise ShortlistError("the benchmark's own server did not start")
+            raise ShortlistError("the server of the benchmark did not start")
         grpc_port, rest_port = line.split()
         yield Server(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{rest_port}", "bench")
     finally:
@@ -87,22 +88,6 @@ def _server(args: argparse.Namespace) -> Iterator[Server]:
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
-
-
-def _python(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise ShortlistError(f"a measurement took more than {_TIMEOUT:g} s") from exc
-    if done.returncode != 0:
-        raise ShortlistError(f"a measurement failed: {done.stderr.strip().splitlines()[-1:]}")
-    return done.stdout
 
 
 def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:
@@ -116,17 +101,17 @@ def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:
     }
     if with_stub:
         programs["import tensorflow-serving-api's stub"] = _STUB
-    found = {}
+    fastest = {}
     for name, code in programs.items():
         progress(f"measuring: {name}")
-        best: tuple[float, float] | None = None
-        for _ in range(1 if code == _STUB else 3):
-            seconds, megabytes = _python("-c", _MEASURED.format(code=code)).split()
-            if best is None or float(seconds) < best[0]:
-                best = float(seconds), float(megabytes)
-        if best is not None:
-            found[name] = {"seconds": best[0], "megabytes": best[1]}
-    return found
+        program = _MEASURED.format(code=code)
+        outputs = [
+            run_python("-c", program, task=name, timeout=_TIMEOUT).split()
+            for _ in range(1 if code == _STUB else 3)
+        ]
+        seconds, megabytes = min((float(time), float(size)) for time, size in outputs)
+        fastest[name] = {"seconds": seconds, "megabytes": megabytes}
+    return fastest
 
 
 def _one_call(kind: str, address: str, server: Server) -> str:
@@ -135,15 +120,17 @@ def _one_call(kind: str, address: str, server: Server) -> str:
 
 def _calls(server: Server, calls: int, *, with_stub: bool) -> dict[str, dict[str, float]]:
     stub = ["stub"] if with_stub else []
-    printed = _python("-m", "shortlist.clients.bench.calls", *server, str(calls), *stub)
-    found: dict[str, dict[str, float]] = json.loads(printed.splitlines()[-1])
-    return found
+    arguments = ("-m", "shortlist.clients.bench.calls", *server, str(calls), *stub)
+    output = run_python(*arguments, task="calls in turn", timeout=_TIMEOUT)
+    medians: dict[str, dict[str, float]] = json.loads(output.splitlines()[-1])
+    return medians
 
 
 def _import_table(imports: dict[str, dict[str, float]]) -> str:
     rows = [["FRESH INTERPRETER", "SECONDS", "PEAK MB"]]
     rows += [
-        [name, f"{one['seconds']:.3f}", f"{one['megabytes']:.0f}"] for name, one in imports.items()
+        [name, f"{cost['seconds']:.3f}", f"{cost['megabytes']:.0f}"]
+        for name, cost in imports.items()
     ]
     return table(rows)
 

@@ -2,141 +2,76 @@
 
 import argparse
 import json
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from shortlist.clients.bench.process import run_python
+from shortlist.clients.cli.output import megabytes, progress, short_count, write, write_json
 from shortlist.clients.contract import INDEXES, servable_name
 from shortlist.clients.errors import ShortlistError
 from shortlist.export.bench.index_rows import BATCH, BATCHES, SINGLE, K, Row, as_table, with_ratios
 from shortlist.export.bench.machine import machine
-from shortlist.export.config import ROW_TYPES, IvfConfig
+from shortlist.export.bench.synthetic import sizes_of
 from shortlist.export.index.turns import time_in_turns
+from shortlist.export.report.figures import recall_picture
 
 if TYPE_CHECKING:
     from shortlist.clients.protocol import RetrievalClient
     from shortlist.clients.types import Retrieval
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 MODEL: Final = "bench"
-CHILD_TIMEOUT: Final = 3600.0  # seconds
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `bench index`; imports nothing heavy."""
-    parser.add_argument(
-        "--size",
-        type=int,
-        action="append",
-        metavar="N",
-        help="candidates; give it once per size (default: 10000 and 100000)",
-    )
-    parser.add_argument(
-        "--index", action="append", choices=INDEXES, help="index to measure (default: all)"
-    )
-    parser.add_argument(
-        "--recall",
-        type=float,
-        action="append",
-        metavar="SHARE",
-        help="recall@10 to tune to; give it once per target (default: 0.9 and 0.95)",
-    )
-    parser.add_argument(
-        "--vectors",
-        default="towers",
-        choices=("towers", "mixture"),
-        help="unit vectors with a decaying spectrum, or isotropic clusters (default: %(default)s)",
-    )
-    for option, default, text in (
-        ("--dimension", 64, "length of a vector"),
-        ("--queries", 300, "queries to measure with"),
-        ("--threads", 1, "threads of TensorFlow"),
-    ):
-        parser.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
-        )
-    parser.add_argument(
-        "--row-type",
-        default=IvfConfig.row_type,
-        choices=ROW_TYPES,
-        help="what ivf scores rows in first (default: %(default)s)",
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG")
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        metavar="DIR",
-        help=f"keep the servables there, as {MODEL}_<index>, for a server to run; one --size only",
-    )
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="measure the servables of --repository through this server's gRPC port instead",
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+_TIMEOUT: Final = 3600.0  # seconds
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints.
+    """Measure and print.
 
     Raises:
         ShortlistError: A measurement failed.
         ValueError: An option is out of range.
     """
     indexes = tuple(dict.fromkeys(args.index or INDEXES))
-    sizes = tuple(dict.fromkeys(args.size or (10_000, 100_000)))
+    sizes = sizes_of(args)
     recalls = tuple(sorted({*(args.recall or (0.9, 0.95))}))
-    _check(args, sizes, recalls)
+    _check(args, recalls)
     curves: dict[str, Any] = {}
     if args.address is not None:
         rows = _through_server(args.address, indexes, args.queries)
     else:
         rows = []
         for size in sizes:
-            measured, found = _in_process(args, size, indexes, recalls)
-            rows += measured
-            for index, curve in found.items():
-                curves[f"{index} {_short(size)}" if len(sizes) > 1 else index] = curve
+            of_size, curves_of_size = _in_process(args, size, indexes, recalls)
+            rows += of_size
+            for index, curve in curves_of_size.items():
+                curves[f"{index} {short_count(size)}" if len(sizes) > 1 else index] = curve
     if args.picture is not None and curves:
         _draw(args, sizes, curves)
     rows = with_ratios(rows)
     if args.json:
-        text = json.dumps([asdict(row) for row in rows], indent=2)
+        write_json(rows)
     else:
-        text = f"{_header(args, rows)}\n\n{as_table(rows)}"
-    sys.stdout.write(f"{text}\n")
+        write(f"{_header(args, rows)}\n\n{as_table(rows)}")
     return 0
 
 
-def _check(args: argparse.Namespace, sizes: Sequence[int], recalls: Sequence[float]) -> None:
-    for name, values in (
-        ("--size", sizes),
-        ("--dimension", [args.dimension]),
-        ("--threads", [args.threads]),
-    ):
-        if min(values) < 1:
-            raise ValueError(f"{name} must be positive, got {min(values)}")
+def _check(args: argparse.Namespace, recalls: Sequence[float]) -> None:
     if args.queries < BATCH:
         raise ValueError(f"--queries must be at least {BATCH}, got {args.queries}")
     if not all(0 < recall <= 1 for recall in recalls):
         raise ValueError(f"--recall must lie between 0 and 1, got {', '.join(map(str, recalls))}")
-    if args.repository is not None and len(sizes) > 1:
-        raise ValueError("--repository holds servables of one size; give --size once")
 
 
 def _in_process(
     args: argparse.Namespace, size: int, indexes: Sequence[str], recalls: Sequence[float]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of one size, and the curve of each index: built one by one, timed in turns."""
+    """Rows of one size and the curve of each index: built one by one, timed in turns."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shortlist-bench-")))
         folders, version = stack.enter_context(_folders(args.repository, indexes, scratch))
@@ -180,25 +115,25 @@ def _in_process(
 
 
 def _build(index: str, recalls: Sequence[float], **order: Any) -> dict[str, Any]:
-    """Builds, tunes and saves an index; it must reach one of the recalls at least."""
+    """Build, tune and save an index, which must reach at least one of the recalls."""
     size = order["size"]
     step = f"{index}, {size} candidates: built, tuned and saved"
     built = _child(step, what="build", index=index, recalls=recalls, **order)
     if not built["targets"]:
         best = max(recall for _, recall in built["curve"])
         raise ShortlistError(
-            f"{index} reaches recall@{K} {best:.3f} at most on {size} vectors; "
-            "ask for less with --recall"
+            f"{index} reaches at most recall@{K} {best:.3f} on {size} vectors; "
+            "choose a lower --recall"
         )
     return built
 
 
 def _timed_signatures(built: dict[str, Any]) -> dict[float, str]:
-    """The signature that stands for each target: targets of the same effort share one."""
+    """Signature to time for each target; targets of the same effort share one."""
     first: dict[tuple[int | None, ...], str] = {}
     return {
-        found["target"]: first.setdefault(tuple(found["effort"]), found["signature"])
-        for found in built["targets"]
+        target["target"]: first.setdefault(tuple(target["effort"]), target["signature"])
+        for target in built["targets"]
     }
 
 
@@ -211,13 +146,13 @@ def _rows(
 ) -> list[Row]:
     timed = _timed_signatures(built)
     rows = []
-    for found in built["targets"]:
-        measures = measured[timed[found["target"]]]
+    for target in built["targets"]:
+        measures = measured[timed[target["target"]]]
         rows.append(
             Row(
                 size=size,
                 index=index,
-                target=found["target"],
+                target=target["target"],
                 recall=measures["recall"],
                 p50_ms=measures["p50_ms"],
                 p99_ms=measures["p99_ms"],
@@ -226,8 +161,8 @@ def _rows(
                 build_seconds=built["build_seconds"],
                 size_bytes=loaded["size_bytes"],
                 resident_bytes=loaded["resident_bytes"],
-                effort="/".join(str(part) for part in found["effort"] if part is not None),
-                parameters=found["parameters"],
+                effort="/".join(str(part) for part in target["effort"] if part is not None),
+                parameters=target["parameters"],
             )
         )
     return rows
@@ -237,7 +172,7 @@ def _rows(
 def _folders(
     repository: Path | None, indexes: Sequence[str], scratch: Path
 ) -> Iterator[tuple[dict[str, Path], int]]:
-    """A folder for each index and a version, to be kept in a repository or thrown away."""
+    """A folder for each index and a version, kept in a repository or deleted."""
     if repository is None:
         yield {index: scratch / index for index in indexes}, 1
         return
@@ -250,37 +185,23 @@ def _folders(
 
 
 def _child(step: str, **order: Any) -> dict[str, Any]:
-    """What a process of its own finds out; says on stderr when it is done."""
-    began = time.monotonic()
-    try:
-        process = subprocess.run(
-            [sys.executable, "-m", "shortlist.export.bench.measure"],
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            timeout=CHILD_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise ShortlistError(
-            f"{step}: not within {CHILD_TIMEOUT:g} s; give a smaller --size"
-        ) from exc
-    if process.returncode == -signal.SIGKILL:
-        raise ShortlistError(
-            f"{step}: killed, as the system does where memory is short; "
-            "measure fewer indexes at once with --index, or a smaller --size"
-        )
-    if process.returncode != 0:
-        last = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ShortlistError(f"{step}: failed ({process.returncode}): {last[0]}")
-    result: dict[str, Any] = json.loads(process.stdout)
-    peak = f"{result['peak_bytes'] / 1e6:,.0f} MB at most"
-    sys.stderr.write(f"{step}, {time.monotonic() - began:.0f} s, {peak}\n")
+    """Run a measurement in a process of its own and report it on stderr."""
+    started = time.monotonic()
+    output = run_python(
+        *("-m", "shortlist.export.bench.index_child"),
+        task=step,
+        timeout=_TIMEOUT,
+        order=order,
+        remedy="use a smaller --size, or fewer indexes at once with --index",
+    )
+    result: dict[str, Any] = json.loads(output)
+    peak = megabytes(result["peak_bytes"], ",.0f")
+    progress(f"{step}, {time.monotonic() - started:.0f} s, at most {peak} MB")
     return result
 
 
 def _through_server(address: str, indexes: Sequence[str], queries: int) -> list[Row]:
-    """The same queries over gRPC; the server's own brute force says what is exact."""
+    """Measure a running server over gRPC; its own brute force gives the exact answers."""
     from shortlist.clients.grpc import GrpcClient
 
     users = [str(i) for i in range(queries)]
@@ -316,13 +237,13 @@ def _recall(
 ) -> float:
     answers = _answers(client, users, servable_name(MODEL, index))
     return statistics.fmean(
-        len(right.intersection(answer.candidate_ids)) / len(right)
-        for answer, right in zip(answers, exact, strict=True)
+        len(best.intersection(answer.candidate_ids)) / len(best)
+        for answer, best in zip(answers, exact, strict=True)
     )
 
 
 def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> list["Retrieval"]:
-    """In batches: brute force scores the corpus for each user of a request."""
+    """Ask in batches: brute force scores the corpus for each user of a request."""
     return [
         answer
         for start in range(0, len(users), BATCH)
@@ -331,30 +252,19 @@ def _answers(client: "RetrievalClient", users: Sequence[str], model: str) -> lis
 
 
 def _draw(args: argparse.Namespace, sizes: Sequence[int], curves: dict[str, Any]) -> None:
-    from shortlist.export.report.figures import recall_picture
-
-    size = ", ".join(map(_short, sizes))
+    size = ", ".join(map(short_count, sizes))
     title = f"recall@{K}, one query: {size} x {args.dimension} {args.vectors} vectors"
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     args.picture.write_text(recall_picture(curves, title=title), encoding="utf-8")
 
 
 def _header(args: argparse.Namespace, rows: Sequence[Row]) -> str:
-    """What the table's figures were measured on and how."""
+    """Data, method and machine, above the table."""
     if args.address is not None:
         return f"through {args.address}, in turns, client on: {machine()}"
-    found = [(row.parameters or {}).get("row_type") for row in rows]
-    row_types = {row_type for row_type in found if row_type is not None}
-    kept = f"{' and '.join(sorted(row_types))} rows in ivf, " if row_types else ""
+    row_types = {(row.parameters or {}).get("row_type") for row in rows} - {None}
+    ivf_rows = f"{' and '.join(sorted(map(str, row_types)))} rows in ivf, " if row_types else ""
     return (
-        f"{args.vectors} vectors, {args.dimension} dimensions, {kept}{args.threads} thread(s), "
+        f"{args.vectors} vectors, {args.dimension} dimensions, {ivf_rows}{args.threads} thread(s), "
         f"the indexes of a size timed in turns in one process, {machine()}"
     )
-
-
-def _short(size: int) -> str:
-    """A size such as 100k or 1M, where it is a round one."""
-    for unit, name in ((1_000_000, "M"), (1000, "k")):
-        if size % unit == 0:
-            return f"{size // unit}{name}"
-    return f"{size:,}"

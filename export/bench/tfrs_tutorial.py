@@ -1,4 +1,4 @@
-"""TFRS's basic retrieval tutorial, as it is written, to compare with.
+"""TFRS's basic retrieval tutorial as written, for comparison.
 
 https://www.tensorflow.org/recommenders/examples/basic_retrieval: string look-ups in the
 model, a cached `tf.data` pipeline of batches of 8192, `tfrs.Model.fit`, and top-K metrics
@@ -41,7 +41,7 @@ class _TutorialModel(tfrs.Model):
 
 
 class _EpochTimes(tf.keras.callbacks.Callback):
-    """Takes the time of each epoch."""
+    """Measures the time of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,19 +55,19 @@ class _EpochTimes(tf.keras.callbacks.Callback):
 
 
 def train_tutorial(dataset: Dataset, split: Split, *, epochs: int, metrics: bool) -> list[float]:
-    """Seconds of each epoch of the tutorial's training.
+    """Train as the tutorial does and return the seconds of each epoch.
 
     Args:
-        dataset: The interactions.
-        split: All but the held-out ones are trained on.
-        epochs: The tutorial has 3.
-        metrics: Whether with the top-K metrics that the tutorial computes in each step.
+        dataset: Interactions.
+        split: Training uses all but the held-out interactions.
+        epochs: Number of epochs; the tutorial has 3.
+        metrics: Compute top-K metrics in each step, as the tutorial does.
     """
     tf.random.set_seed(42)
-    known = split.fitted
+    rows = split.fitted
     columns = {
-        "movie_title": np.array(dataset.candidate_ids)[dataset.candidate_positions[known]],
-        "user_id": np.array(dataset.user_ids)[dataset.user_positions[known]],
+        "movie_title": np.array(dataset.candidate_ids)[dataset.candidate_positions[rows]],
+        "user_id": np.array(dataset.user_ids)[dataset.user_positions[rows]],
     }
     ratings = tf.data.Dataset.from_tensor_slices(columns).map(
         lambda row: {"movie_title": row["movie_title"], "user_id": row["user_id"]}

@@ -2,35 +2,35 @@
 
 import argparse
 import dataclasses
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from shortlist.export.bench.machine import machine
+from shortlist.clients.cli.output import number, progress, table, write, write_json
+from shortlist.export.bench.machine import machine, peak_bytes
 from shortlist.export.config import PRESETS
-from shortlist.export.data.options import add_data_arguments, data_config
+from shortlist.export.data.options import data_config
+from shortlist.export.progress import Progress, TrainingState
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
     from shortlist.export.data.split import Split
 
-__all__ = ["Row", "add_arguments", "run"]
+__all__ = ["Row", "run"]
 
-TUTORIAL = "TFRS tutorial"
+TUTORIAL: Final = "TFRS tutorial"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """How fast one recipe trains.
+    """Training speed of one recipe.
 
     Attributes:
-        recipe: A preset, or what TFRS's tutorial writes.
-        interactions: Trained on while it was measured, each as often as it was.
-        seconds: That took, without what comes once: the first epoch, which traces and
-            fills caches; on made data the first batches.
-        first_epoch_seconds: That epoch or those batches.
+        recipe: Preset, or the tutorial of TFRS.
+        interactions: Interactions trained on during the measurement, repetitions included.
+        seconds: Duration of the measurement. It leaves out what happens once: the first epoch,
+            which traces and fills caches, or the first batches of synthetic data.
+        first_epoch_seconds: Duration of that epoch or those batches.
         peak_memory_bytes: Largest resident size of the process so far.
     """
 
@@ -46,32 +46,8 @@ class Row:
         return self.interactions / self.seconds
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `bench train`; imports nothing heavy."""
-    add_data_arguments(parser, default="sample")
-    for option, kind, default, text in (
-        ("--epochs", int, 3, "epochs of TFRS's tutorial"),
-        ("--seconds", float, 10.0, "for each of our recipes, at least; on made data, in all"),
-    ):
-        parser.add_argument(
-            option, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
-        )
-    group = parser.add_argument_group("made data")
-    group.add_argument("--interactions", type=int, metavar="N", help="such as 25000000")
-    group.add_argument("--corpus-size", type=int, metavar="N", help="such as 1000000")
-    group.add_argument("--users", type=int, metavar="N", help="(default: one per 100 interactions)")
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        default=PRESETS["default"][1].batch_size,
-        metavar="N",
-        help="users per step (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-
-
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints.
+    """Measure and print.
 
     Raises:
         ValueError: An option is out of range.
@@ -83,22 +59,21 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if (args.interactions is None) != (args.corpus_size is None):
         raise ValueError("--interactions and --corpus-size go together")
-    made = args.interactions is not None
-    rows = [_on_made_data(args)] if made else _beside_tfrs(args)
+    rows = _compared_with_tfrs(args) if args.interactions is None else [_on_synthetic_data(args)]
     base = next((row.rate for row in rows if row.recipe == TUTORIAL), None)
     if args.json:
-        found = [
+        results = [
             {**asdict(row), "interactions_per_second": row.rate}
             | ({} if base is None else {"times_tutorial": row.rate / base})
             for row in rows
         ]
-        sys.stdout.write(json.dumps({"machine": machine(), "rows": found}, indent=2) + "\n")
+        write_json({"machine": machine(), "rows": results})
     else:
-        sys.stdout.write(_table(rows, base))
+        write(_table(rows, base))
     return 0
 
 
-def _beside_tfrs(args: argparse.Namespace) -> list[Row]:
+def _compared_with_tfrs(args: argparse.Namespace) -> list[Row]:
     source = data_config(args, source="sample")
     from shortlist.export.bench.tfrs_tutorial import train_tutorial
     from shortlist.export.data import load
@@ -108,7 +83,7 @@ def _beside_tfrs(args: argparse.Namespace) -> list[Row]:
     split = random_split(dataset, held_out_fraction=0.2, seed=42)
     rows = []
     for name, metrics in ((TUTORIAL, True), (f"{TUTORIAL} without metrics", False)):
-        _say(f"{name}: {len(split.fitted)} interactions, {args.epochs} epochs")
+        progress(f"{name}: {len(split.fitted)} interactions, {args.epochs} epochs")
         seconds = train_tutorial(dataset, split, epochs=args.epochs, metrics=metrics)
         rows.append(
             Row(
@@ -116,17 +91,17 @@ def _beside_tfrs(args: argparse.Namespace) -> list[Row]:
                 interactions=len(split.fitted) * (args.epochs - 1),
                 seconds=sum(seconds[1:]),
                 first_epoch_seconds=seconds[0],
-                peak_memory_bytes=_peak_memory_bytes(),
+                peak_memory_bytes=peak_bytes(),
             )
         )
     for preset in ("tutorial", "default"):
-        _say(f"preset {preset}: {args.seconds:g} s")
+        progress(f"preset {preset}: {args.seconds:g} s")
         rows.append(_measure(dataset, split, preset, seconds=args.seconds))
     return rows
 
 
-def _on_made_data(args: argparse.Namespace) -> Row:
-    from shortlist.export.bench.interactions import make_interactions
+def _on_synthetic_data(args: argparse.Namespace) -> Row:
+    from shortlist.export.bench.synthetic import make_interactions
     from shortlist.export.data.split import random_split
 
     start = time.monotonic()
@@ -137,7 +112,7 @@ def _on_made_data(args: argparse.Namespace) -> Row:
         seed=42,
     )
     split = random_split(dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
-    _say(f"made {dataset.num_interactions} interactions in {time.monotonic() - start:.0f} s")
+    progress(f"generated {dataset.num_interactions} interactions, {time.monotonic() - start:.0f} s")
     return _measure(
         dataset, split, "default", seconds=args.seconds, batch_size=args.batch_size, warm_up=10
     )
@@ -152,60 +127,86 @@ def _measure(
     batch_size: int | None = None,
     warm_up: int | None = None,
 ) -> Row:
-    """Trains for a while.
+    """Train for a while.
 
     Args:
-        dataset: The interactions.
-        split: All but the held-out ones are trained on.
+        dataset: Interactions.
+        split: Training uses all but the held-out interactions.
         preset: Recipe.
-        seconds: For how long.
-        batch_size: Instead of the preset's.
-        warm_up: Batches that do not count; None for the first epoch.
+        seconds: Duration of the measurement.
+        batch_size: Batch size instead of the preset's.
+        warm_up: Batches that do not count; `None` for the first epoch.
     """
-    from shortlist.export.bench.stopwatch import Enough, Stopwatch
     from shortlist.export.training.in_batch_softmax import InBatchSteps
     from shortlist.export.training.user_training import UserSteps
 
     model_config, config = PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size or config.batch_size)
-    watch = Stopwatch(seconds, warm_up=warm_up)
+    watch = _Stopwatch(seconds, warm_up=warm_up)
     make = UserSteps.of_data if config.loss == "user_softmax" else InBatchSteps
     steps = make(dataset, split.fitted, model_config, config)
     loop = steps.loop(watch, "fit", None)
     watch.start(loop.batches)
     try:
         loop.run(1_000_000_000)
-    except Enough:
-        _say(f"stopped after {watch.batches} batches")
+    except _Enough:
+        progress(f"stopped after {watch.batches} batches")
     return Row(
         recipe=preset,
         interactions=watch.interactions,
         seconds=watch.seconds,
         first_epoch_seconds=watch.first_seconds,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_bytes(),
     )
 
 
 def _table(rows: list[Row], base: float | None) -> str:
-    lines = [
-        f"on {machine()}",
-        "",
-        "| recipe | interactions/s | times the tutorial | peak memory GB |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+    lines = [["recipe", "interactions/s", "times the tutorial", "peak memory GB"]]
     for row in rows:
-        times = "" if base is None else f"{row.rate / base:.1f}"
-        memory = row.peak_memory_bytes / 1e9
-        lines.append(f"| {row.recipe} | {row.rate:,.0f} | {times} | {memory:.2f} |")
-    return "\n".join(lines) + "\n"
+        times = number(None if base is None else row.rate / base, ".1f", unknown="")
+        memory = f"{row.peak_memory_bytes / 1e9:.2f}"
+        lines.append([row.recipe, f"{row.rate:,.0f}", times, memory])
+    return f"on {machine()}\n\n{table(lines, markdown=True)}"
 
 
-def _peak_memory_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+class _Enough(Exception):  # noqa: N818 - not an error: the measurement is done
+    """The training has been measured for long enough."""
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+class _Stopwatch(Progress):
+    """Counts interactions and seconds after a warm-up, then ends the training.
+
+    Attributes:
+        batches: All batches so far.
+        first_seconds: Duration of the warm-up.
+        interactions: Interactions after the warm-up.
+        seconds: Time after the warm-up.
+    """
+
+    def __init__(self, seconds: float, *, warm_up: int | None) -> None:
+        self._limit = seconds
+        self._warm_up = warm_up
+        self._before: tuple[float, int] | None = None
+        self.batches = self.interactions = 0
+        self.seconds = self.first_seconds = 0.0
+
+    def start(self, batches_per_epoch: int) -> None:
+        """Start counting; `batches_per_epoch` is the default warm-up."""
+        if self._warm_up is None:
+            self._warm_up = batches_per_epoch
+        self._began = time.monotonic()
+
+    def batches_done(self, state: TrainingState) -> None:
+        """Take the time; raise `_Enough` at the end."""
+        now = time.monotonic()
+        self.batches = state.done
+        if self._before is None:
+            assert self._warm_up is not None
+            if state.done >= self._warm_up:
+                self._before = now, state.interactions
+                self.first_seconds = now - self._began
+            return
+        self.seconds = now - self._before[0]
+        self.interactions = state.interactions - self._before[1]
+        if self.seconds >= self._limit:
+            raise _Enough

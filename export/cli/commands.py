@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
+from shortlist.export.cli import bench
 from shortlist.export.cli import gates as gates_cli
 from shortlist.export.cli.gate_options import add_gate_arguments
 from shortlist.export.cli.quality import BASELINES, add_evaluate, add_quality
@@ -36,41 +37,9 @@ def add_commands(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def add_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `bench quality`, `index` and `export` to the verb that the packages share."""
+    """Add the benchmarks of this package; imports nothing heavy."""
     add_quality(benches)
-    from shortlist.export.bench import cost, index, train
-
-    parser = benches.add_parser(
-        "index",
-        help="recall, latency, memory and build time of the indexes, side by side",
-        description="Builds each index over made vectors, tunes it to a recall, and measures it.",
-        epilog="example:\n  shortlist bench index --size 10000 --recall 0.95",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    index.add_arguments(parser)
-    parser.set_defaults(run=index.run)
-    parser = benches.add_parser(
-        "export",
-        help="time, memory and disk that publishing and serving a corpus take, by its size",
-        description="Publishes made vectors by the code of `shortlist export`, gates included, "
-        "serves each servable by an embedded server, and says what it took.",
-        epilog="example:\n  shortlist bench export --size 10000 --size 100000 --picture cost.svg",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    cost.add_arguments(parser)
-    parser.set_defaults(run=cost.run)
-    parser = benches.add_parser(
-        "train",
-        help="interactions per second of training, beside TFRS's tutorial as it is written",
-        description="Trains on the same data by TFRS's basic retrieval tutorial as it is "
-        "written, by the preset `tutorial` and by the default recipe, and says how many "
-        "interactions per second each gets through. With --interactions and --corpus-size, "
-        "trains the default recipe on made data of that size instead.",
-        epilog="example:\n  shortlist bench train --data sample --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    train.add_arguments(parser)
-    parser.set_defaults(run=train.run)
+    bench.add_benches(benches)
 
 
 def _add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

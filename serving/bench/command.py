@@ -1,4 +1,4 @@
-"""`shortlist bench server`: requests per second and latencies of model servers, side by side."""
+"""`shortlist bench server`: requests per second and latencies of model servers."""
 
 import argparse
 import shlex
@@ -12,16 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import progress, table, write, write_json
+from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
-from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
+from shortlist.serving.bench.load import Load, Measurement, measure
 from shortlist.serving.errors import ModelServerError
+from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.options import claim_port
 
 __all__ = ["run"]
 
 CANDIDATES: Final = (1682, 100_000)
 START_SECONDS: Final = 120.0
+GENERATE_SECONDS: Final = 600.0
 EMBEDDED: Final = "embedded"
 # Both servers' default, 4 threads a core, refuses some of eight calls at once.
 THREADS: Final = 32
@@ -38,47 +42,19 @@ class Target:
     grpc: str
 
 
-def _named(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ShortlistError(f"{option} takes NAME=VALUE, got {text!r}")
-    return name, value
-
-
 def _make_servables(repository: Path, candidates: Sequence[int]) -> None:
-    progress(f"making servables of {', '.join(map(str, candidates))} candidates")
-    done = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "shortlist.serving.embedded.runtime.sample_servables",
-                str(repository),
-            ),
-            *map(str, candidates),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
+    sizes = [str(number) for number in candidates]
+    progress(f"generating servables of {', '.join(sizes)} candidates")
+    run_python(
+        *("-m", "shortlist.serving.embedded.runtime.sample_servables", str(repository), *sizes),
+        task="generating the sample servables",
+        timeout=GENERATE_SECONDS,
     )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no output"]
-        raise ShortlistError(f"making the sample servables failed: {lines[-1]}")
-
-
-def _model_config(repository: Path, candidates: Sequence[int]) -> str:
-    entries = "\n".join(
-        f'  config {{ name: "brute_force_{number}" model_platform: "tensorflow" '
-        f'base_path: "{repository.resolve()}/brute_force_{number}" }}'
-        for number in candidates
-    )
-    return f"model_config_list {{\n{entries}\n}}\n"
 
 
 @contextmanager
 def _started(name: str, command: str, config: Path) -> Iterator[Target]:
-    """Starts a server, waits until its ports answer, stops it at the end."""
+    """Start a server, wait until it answers, stop it at the end."""
     try:
         rest, grpc = claim_port(0, option="--address"), claim_port(0, option="--address")
     except ModelServerError as exc:
@@ -126,7 +102,7 @@ def _wait_until_it_serves(
     while True:
         try:
             measure(probe)
-        except LoadError as exc:
+        except ShortlistError as exc:
             failure = str(exc)
         else:
             return
@@ -152,10 +128,10 @@ def _rows(*, quick: bool) -> list[Row]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints.
+    """Measure and print.
 
     Raises:
-        ShortlistError: A server cannot be started or answers wrongly.
+        ShortlistError: A server cannot be started or gives a wrong answer.
     """
     rows = _rows(quick=args.quick)
     seconds = 0.5 if args.quick else args.seconds
@@ -165,23 +141,23 @@ def run(args: argparse.Namespace) -> int:
         repository = Path(args.repository) if args.repository else scratch / "repository"
         _make_servables(repository, candidates)
         config = scratch / "models.config"
-        config.write_text(_model_config(repository, candidates))
+        names = [f"brute_force_{number}" for number in candidates]
+        write_config(config, [ModelEntry(name=n, base_path=repository / n) for n in names])
         results: dict[str, list[Measurement]] = {}
         commands = [] if args.no_embedded else [(EMBEDDED, _embedded_command())]
-        commands += [_named(text, "--server") for text in args.server]
+        commands += name_value_pairs(args.server, "--server")
         # One at a time: servers that share the machine would slow one another down.
         for name, command in commands:
             with _started(name, command, config) as target:
                 results[name] = _measure_all(target, rows, seconds)
-        for text in args.address:
-            name, value = _named(text, "--address")
+        for name, value in name_value_pairs(args.address, "--address"):
             rest, comma, grpc = value.partition(",")
             if not comma:
-                raise ShortlistError(f"--address takes NAME=REST,GRPC, got {text!r}")
+                raise ShortlistError(f"--address takes NAME=REST,GRPC, got {name}={value}")
             target = Target(name=name, rest=rest, grpc=grpc)
             results[name] = _measure_all(target, rows, seconds)
     if not results:
-        raise ShortlistError("there is nothing to measure; give --server or --address")
+        raise ShortlistError("nothing to measure; give --server or --address")
     if args.json:
         write_json(_documents(rows, results))
     else:
@@ -210,7 +186,7 @@ def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Me
         )
         try:
             measurements.append(measure(load))
-        except LoadError as exc:
+        except ShortlistError as exc:
             raise ShortlistError(f"{target.name}: {exc}") from exc
     return measurements
 

@@ -1,24 +1,26 @@
 """A load generator: one process that keeps some connections busy, and the parent of several.
 
-REST goes over plain sockets with prepared bytes, gRPC over grpcio with prepared messages,
-so that what the generator itself spends (some 30 and 150 us a request) stays small against
-the server it shares the machine with.
+REST uses plain sockets and prepared bytes, gRPC uses grpcio and prepared messages, so that the
+generator itself takes little time (about 30 and 150 us per request) on the machine that it
+shares with the server.
 """
 
 import json
 import select
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 import grpc
 
 from shortlist.clients import contract
+from shortlist.clients.bench.process import run_python
+from shortlist.clients.errors import ShortlistError
 from shortlist.clients.wire import messages, methods
 
 __all__ = ["Load", "LoadError", "Measurement", "measure"]
@@ -28,21 +30,21 @@ _REPLY_SECONDS: Final = 60.0
 _READ_BYTES: Final = 1 << 20
 
 
-class LoadError(Exception):
-    """The server did not answer as it should, or the generator failed."""
+class LoadError(ShortlistError):
+    """The server gave a wrong answer or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to ask, and how hard.
+    """Requests to send, and how many at once.
 
     Attributes:
         transport: `rest` or `grpc`.
         address: `host:port` of that API.
         model: Model name; its default signature takes user ids.
-        batch: User ids in one request.
-        connections: Connections that each always have one request in flight.
-        seconds: How long to measure.
+        batch: User ids per request.
+        connections: Connections, each with one request in flight at all times.
+        seconds: Duration of the measurement.
     """
 
     transport: str
@@ -55,13 +57,13 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What came of a load.
+    """Result of a load.
 
     Attributes:
-        requests: Answered within the time.
-        requests_per_second: Over all connections.
+        requests: Requests answered within the time.
+        requests_per_second: Rate over all connections.
         p50_ms: Median latency.
-        p99_ms: Latency that one request in a hundred exceeds.
+        p99_ms: 99th percentile of the latency.
     """
 
     requests: int
@@ -71,53 +73,37 @@ class Measurement:
 
 
 def measure(load: Load) -> Measurement:
-    """Puts a load on a server from processes of their own.
+    """Put a load on a server from processes of their own.
 
     Raises:
-        LoadError: The server refused a request or answered wrongly.
+        ShortlistError: The server refused a request or gave a wrong answer.
     """
-    # grpcio spends more than one process can give to eight connections.
+    # grpcio needs more than one process to keep eight connections busy.
     count = 2 if load.transport == "grpc" and load.connections > 1 else 1
     shares = [load.connections // count + (i < load.connections % count) for i in range(count)]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "shortlist.serving.bench.load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in shares
-    ]
-    latencies: list[float] = []
-    try:
-        for child, share in zip(children, shares, strict=True):
-            assert child.stdin is not None
-            child.stdin.write(json.dumps(asdict(load) | {"connections": share}))
-            child.stdin.close()
-            child.stdin = None
-        for child in children:
-            out, err = child.communicate(timeout=load.seconds + _REPLY_SECONDS)
-            if child.returncode != 0:
-                lines = err.strip().splitlines() or ["no output"]
-                raise LoadError(f"{load.transport} {load.address} {load.model}: {lines[-1]}")
-            latencies += json.loads(out)
-    except subprocess.TimeoutExpired as exc:
-        raise LoadError(f"{load.address} did not answer for {_REPLY_SECONDS:g} s") from exc
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+    with ThreadPoolExecutor(count) as threads:
+        parts = threads.map(lambda share: _run(replace(load, connections=share)), shares)
+        latencies = sorted(chain.from_iterable(parts))
     if not latencies:
         raise LoadError(f"{load.address} answered no request within {load.seconds:g} s")
-    latencies.sort()
     return Measurement(
         requests=len(latencies),
         requests_per_second=len(latencies) / load.seconds,
         p50_ms=latencies[len(latencies) // 2] * 1e3,
         p99_ms=latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] * 1e3,
     )
+
+
+def _run(load: Load) -> list[float]:
+    """Put a load on a server from a process of its own and return the latencies in seconds."""
+    output = run_python(
+        *("-m", "shortlist.serving.bench.load"),
+        task=f"{load.transport} {load.address} {load.model}",
+        timeout=load.seconds + _REPLY_SECONDS,
+        order=asdict(load),
+    )
+    latencies: list[float] = json.loads(output)
+    return latencies
 
 
 def _user_ids(batch: int) -> list[str]:
@@ -141,10 +127,10 @@ class _RestConnection:
         self.socket.sendall(request)
 
     def answered(self) -> bool:
-        """Reads what is there; whether the answer is complete.
+        """Read the available bytes; return True if the answer is complete.
 
         Raises:
-            LoadError: The server closed the connection or answered an error.
+            LoadError: The server closed the connection or answered with an error.
         """
         data = self.socket.recv(_READ_BYTES)
         if not data:
@@ -242,7 +228,7 @@ def _grpc(load: Load) -> list[float]:
     return latencies
 
 
-def _child(arguments: Sequence[str]) -> int:
+def _child() -> int:
     load = Load(**json.loads(sys.stdin.read()))
     try:
         latencies = _rest(load) if load.transport == "rest" else _grpc(load)
@@ -254,4 +240,4 @@ def _child(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_child(sys.argv[1:]))
+    sys.exit(_child())

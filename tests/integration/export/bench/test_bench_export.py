@@ -14,9 +14,8 @@ import pytest
 
 from shortlist.clients import contract
 from shortlist.clients.cli.main import main
-from shortlist.export.bench.cost import ExportCost, ServableCost
-from shortlist.export.bench.cost_picture import cost_picture
-from shortlist.export.bench.memory import PeakMemory
+from shortlist.export.bench.export import ExportCost, ServableCost, cost_picture
+from shortlist.export.bench.machine import PeakMemory
 
 MIB = 2**20
 SVG = "{http://www.w3.org/2000/svg}"
@@ -40,7 +39,7 @@ def test_an_export_is_published_served_and_measured(
         assert one["disk_bytes"] == sum(file.stat().st_size for file in files)
         assert one["graph_bytes"] == (version / "saved_model.pb").stat().st_size
         assert one["index_seconds"] + one["save_seconds"] > 0
-        # The gates run processes beside it.
+        # The gates run processes alongside it.
         assert 100 * MIB < one["peak_bytes"] < cost["peak_bytes"]
         assert one["served_bytes"] > 50 * MIB
         assert 0 < one["p50_ms"] <= one["p99_ms"]
@@ -124,11 +123,11 @@ def test_picture_has_a_panel_for_each_cost_and_a_point_for_each_size() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux' /proc")
-def test_memory_is_told_step_by_step_and_with_child_processes() -> None:
+def test_memory_is_recorded_by_step_and_with_child_processes() -> None:
     with PeakMemory() as memory:
         memory.step("own")
         block = np.ones(200 * MIB, np.uint8)
-        del block  # gone before anybody looks: the kernel remembers the peak
+        del block  # gone before the next sample, but the kernel records the peak
         memory.step("nothing")
         memory.step("child")
         code = f"import time; block = bytearray(b'x' * {300 * MIB}); time.sleep(0.5)"

@@ -7,7 +7,7 @@ import pytest
 
 from shortlist.clients.cli.main import main
 from shortlist.export._tf import tf
-from shortlist.export.bench.interactions import make_interactions
+from shortlist.export.bench.synthetic import make_interactions
 from shortlist.export.training.optimizers import make_optimizer
 
 SMALL = ["--sample-users", "100", "--sample-candidates", "200", "--sample-interactions", "4000"]
@@ -25,9 +25,9 @@ def test_rows_name_rates_and_how_many_times_the_tutorials_they_are(
         assert row["interactions_per_second"] == row["interactions"] / row["seconds"] > 0
 
 
-def test_made_data_are_trained_on_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
-    made = ["--interactions", "20000", "--corpus-size", "3000", "--batch-size", "8"]
-    assert main(["bench", "train", *made, "--seconds", "1"]) == 0
+def test_synthetic_data_is_trained_on_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic = ["--interactions", "20000", "--corpus-size", "3000", "--batch-size", "8"]
+    assert main(["bench", "train", *synthetic, "--seconds", "1"]) == 0
     assert "| default |" in capsys.readouterr().out
 
 
@@ -49,7 +49,7 @@ def test_option_out_of_range_is_one_line(
     assert len(error.splitlines()) == 1
 
 
-def test_made_interactions_are_uneven_and_repeat_by_seed() -> None:
+def test_synthetic_interactions_are_uneven_and_repeat_by_seed() -> None:
     arguments = {"num_users": 500, "num_candidates": 1000, "num_interactions": 30_000}
     data = make_interactions(**arguments, seed=1)
     again = make_interactions(**arguments, seed=1)

@@ -10,7 +10,7 @@ import pytest
 from shortlist.clients.cli.main import build_parser
 from shortlist.clients.errors import ShortlistError
 from shortlist.serving.bench import command as cli
-from shortlist.serving.bench.load import Load, LoadError, Measurement, measure
+from shortlist.serving.bench.load import Load, Measurement, measure
 
 
 def arguments(*texts: str) -> argparse.Namespace:
@@ -41,7 +41,7 @@ def test_json_names_each_measurement() -> None:
         (["--server", "nonsense"], "--server takes NAME=VALUE, got 'nonsense'"),
         (["--address", "a=127.0.0.1:1"], "--address takes NAME=REST,GRPC"),
         (["--server", "a=/no/such/program {flags}"], "a cannot be started"),
-        ([], "there is nothing to measure"),
+        ([], "nothing to measure"),
     ],
 )
 def test_wrong_options_are_named(
@@ -72,7 +72,7 @@ def test_server_that_answers_errors_fails_the_measurement() -> None:
             connections=1,
             seconds=0.2,
         )
-        with pytest.raises(LoadError, match="404 Not Found"):
+        with pytest.raises(ShortlistError, match="404 Not Found"):
             measure(load)
         thread.join(10)
 

@@ -1,4 +1,4 @@
-"""What serving one version costs, on an embedded server of its own."""
+"""Cost of serving one version, on an embedded server of its own."""
 
 import statistics
 import tempfile
@@ -9,7 +9,7 @@ from typing import Final
 
 from shortlist.clients import GrpcClient, ServingError, contract
 from shortlist.clients.types import State
-from shortlist.export.bench.memory import resident_bytes
+from shortlist.export.bench.machine import resident_bytes
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
@@ -22,14 +22,14 @@ _FLAGS: Final = ("--max_num_load_retries=0", "--file_system_poll_wait_seconds=0"
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server with one servable needs and gives.
+    """Cost of a server with one servable.
 
     Attributes:
-        load_seconds: From its start to AVAILABLE, warm-up included.
+        load_seconds: Time from its start to AVAILABLE, warm-up included.
         served_bytes: Its resident size after some hundred requests.
         first_ms: Time of the first request.
-        p50_ms: Median time of one request of one user over gRPC.
-        p99_ms: 99th percentile of it.
+        p50_ms: Median time of a request for one user over gRPC.
+        p99_ms: 99th percentile of that time.
     """
 
     load_seconds: float
@@ -40,7 +40,7 @@ class Served:
 
 
 def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
-    """Serves a version by the embedded server and asks it one user after the other.
+    """Serve a version from the embedded server and query it for one user after the other.
 
     Args:
         name: Model name.
@@ -48,7 +48,7 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
         timeout: Seconds for the server to load it.
 
     Raises:
-        ModelServerError: It does not load.
+        ModelServerError: The version does not load.
     """
     entry = ModelEntry(name=name, base_path=path.parent, versions=(int(path.name),))
     with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
@@ -91,7 +91,7 @@ def _missing(client: GrpcClient, name: str) -> str | None:
 
 
 def _ask(client: GrpcClient, name: str, user: str) -> float:
-    """Milliseconds of one request."""
+    """Time of one request in milliseconds."""
     start = time.perf_counter()
     client.predict({contract.USER_ID: [user]}, model=name, timeout=60.0)
     return (time.perf_counter() - start) * 1e3

@@ -1,7 +1,7 @@
-"""Exports made vectors in a process of its own, by the code that `shortlist export` uses.
+"""Exports synthetic vectors by the code of `shortlist export`, in a process of its own.
 
-`python -m shortlist.export.bench.exporting` reads what to do as JSON on stdin and writes what it
-took as JSON on stdout.
+`python -m shortlist.export.bench.export_child` reads what to do as JSON on stdin and writes times
+and memory as JSON on stdout.
 """
 
 import json
@@ -11,27 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from shortlist.clients.cli import output
 from shortlist.export._tf import tf
-from shortlist.export.bench.memory import PeakMemory
-from shortlist.export.bench.vectors import make_vectors
+from shortlist.export.bench.index_child import query_tower
+from shortlist.export.bench.machine import PeakMemory
+from shortlist.export.bench.synthetic import CANDIDATE_SEED, QUERY_SEED, make_vectors
 from shortlist.export.config import ExportConfig, IvfConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import random_split
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.pipeline import Trained, publish_trained
 from shortlist.export.progress import Progress, StepTimer
-from shortlist.export.towers.ids import TableTower
 from shortlist.export.towers.trained import TrainedModel
 
 __all__ = ["NUM_USERS", "main"]
 
 NUM_USERS = 1000
 _INTERACTIONS = 10  # per user
-_CANDIDATE_SEED, _QUERY_SEED = 1, 2
 
 
 class _Steps(Progress):
-    """Tells the memory's watcher which step is under way, and the caller's terminal."""
+    """Reports steps to the memory's watcher and on stderr."""
 
     def __init__(self, memory: PeakMemory) -> None:
         self._memory = memory
@@ -41,12 +41,11 @@ class _Steps(Progress):
 
     def step_finished(self, step: str, measure: str, seconds: float) -> None:
         self._memory.step("between steps")
-        sys.stderr.write(f"{step:<20} {seconds:6.1f} s  {measure}\n")
-        sys.stderr.flush()
+        output.progress(output.step(step, seconds, measure))
 
 
 def main() -> int:
-    """Runs the export that stdin describes."""
+    """Run the export that stdin describes."""
     order = json.load(sys.stdin)
     if order["threads"] is not None:
         tf.config.threading.set_intra_op_parallelism_threads(order["threads"])
@@ -54,7 +53,7 @@ def main() -> int:
     with PeakMemory() as memory:
         timer = StepTimer(_Steps(memory))
         with timer.step("vectors"):
-            dataset, trained = _made(order)
+            dataset, trained = _untrained(order)
         config = ExportConfig(
             model=order["model"],
             indexes=tuple(order["indexes"]),
@@ -76,10 +75,10 @@ def main() -> int:
     return 0
 
 
-def _made(order: dict[str, Any]) -> tuple[Dataset, Trained]:
-    """What training would have left, with vectors that were made up."""
+def _untrained(order: dict[str, Any]) -> tuple[Dataset, Trained]:
+    """A data set and the outcome of its training, with synthetic vectors."""
     count, dimension, kind = order["size"], order["dimension"], order["vectors"]
-    random = np.random.default_rng(_QUERY_SEED)
+    random = np.random.default_rng(QUERY_SEED)
     users = tuple(str(i) for i in range(NUM_USERS))
     ids = tuple(str(i) for i in range(count))
     dataset = Dataset(
@@ -90,18 +89,15 @@ def _made(order: dict[str, Any]) -> tuple[Dataset, Trained]:
         candidate_positions=random.integers(0, count, NUM_USERS * _INTERACTIONS, np.int32),
         titles=ids,
     )
-    queries = make_vectors(kind, NUM_USERS, dimension, seed=_QUERY_SEED)
-    tower = TableTower(
-        users, queries, queries.mean(axis=0), known=np.ones(NUM_USERS, np.bool_), name="queries"
-    )
+    queries = make_vectors(kind, NUM_USERS, dimension, seed=QUERY_SEED)
     model = TrainedModel(
-        query_tower=tower,
+        query_tower=query_tower(queries),
         query_embeddings=queries,
-        candidate_embeddings=make_vectors(kind, count, dimension, seed=_CANDIDATE_SEED),
+        candidate_embeddings=make_vectors(kind, count, dimension, seed=CANDIDATE_SEED),
         epochs=0,
         records=(),
     )
-    split = random_split(dataset, held_out_fraction=0.2, seed=_QUERY_SEED)
+    split = random_split(dataset, held_out_fraction=0.2, seed=QUERY_SEED)
     return dataset, Trained(model=model, metrics={}, split=split)
 
 

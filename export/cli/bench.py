@@ -1,0 +1,152 @@
+"""Parsers of `shortlist bench index`, `export` and `train`."""
+
+import argparse
+from pathlib import Path
+
+from shortlist.clients.cli.parser import Parsers, add_parser
+from shortlist.clients.contract import INDEXES
+from shortlist.export.config import PRESETS, ROW_TYPES, ExportConfig, IvfConfig
+from shortlist.export.data.options import add_data_arguments
+
+__all__ = ["add_benches"]
+
+_BENCH = "shortlist.export.bench"
+
+
+def add_benches(benches: Parsers) -> None:
+    """Add `bench index`, `export` and `train`; imports nothing heavy."""
+    _add_index(benches)
+    _add_export(benches)
+    _add_train(benches)
+
+
+def _add_index(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "index",
+        "Compare recall, latency, memory and build time of the indexes.",
+        details="Builds each index over synthetic vectors, tunes it to a recall and measures it.",
+        example="shortlist bench index --size 10000 --recall 0.95",
+        run=f"{_BENCH}.index:run",
+    )
+    _add_corpus_arguments(parser)
+    parser.add_argument(
+        "--recall",
+        type=float,
+        action="append",
+        metavar="SHARE",
+        help="recall@10 to tune to; repeatable (default: 0.9 and 0.95)",
+    )
+    for option, default, text in (
+        ("--queries", 300, "queries to measure with"),
+        ("--threads", 1, "threads of TensorFlow"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="measure the servables of --repository through this server's gRPC port instead",
+    )
+
+
+def _add_export(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "export",
+        "Measure time, memory and disk of publishing and serving a corpus, by its size.",
+        details="Publishes synthetic vectors by the code of `shortlist export`, gates included, "
+        "and serves each servable from an embedded server.",
+        example="shortlist bench export --size 10000 --size 100000 --picture cost.svg",
+        run=f"{_BENCH}.export:run",
+    )
+    _add_corpus_arguments(parser)
+    parser.add_argument(
+        "--recall",
+        type=float,
+        default=ExportConfig.recall,
+        metavar="SHARE",
+        help="recall@10 to tune to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of TensorFlow (default: all cores)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="timeout for one export (default: %(default)g)",
+    )
+
+
+def _add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--size",
+        type=int,
+        action="append",
+        metavar="N",
+        help="number of candidates; repeatable (default: 10000 and 100000)",
+    )
+    parser.add_argument(
+        "--index", action="append", choices=INDEXES, help="index to measure (default: all)"
+    )
+    parser.add_argument(
+        "--vectors",
+        default="towers",
+        choices=("towers", "mixture"),
+        help="unit vectors with a decaying spectrum, or isotropic clusters (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dimension",
+        type=int,
+        default=64,
+        metavar="N",
+        help="length of a vector (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--row-type",
+        default=IvfConfig.row_type,
+        choices=ROW_TYPES,
+        help="type in which ivf scores rows first (default: %(default)s)",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="keep the servables there, as bench_<index>, for a server to run; one --size only",
+    )
+
+
+def _add_train(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "train",
+        "Compare interactions per second of training with TFRS's tutorial.",
+        details="Trains on the same data with TFRS's basic retrieval tutorial as written, the "
+        "preset `tutorial` and the default recipe. With --interactions and --corpus-size, trains "
+        "the default recipe on synthetic data of that size instead.",
+        example="shortlist bench train --data sample --json",
+        run=f"{_BENCH}.train:run",
+    )
+    add_data_arguments(parser, default="sample")
+    for option, kind, default, text in (
+        ("--epochs", int, 3, "epochs of TFRS's tutorial"),
+        ("--seconds", float, 10.0, "minimum seconds per recipe; with synthetic data, in total"),
+    ):
+        parser.add_argument(
+            option, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    group = parser.add_argument_group("synthetic data")
+    group.add_argument("--interactions", type=int, metavar="N", help="such as 25000000")
+    group.add_argument("--corpus-size", type=int, metavar="N", help="such as 1000000")
+    group.add_argument("--users", type=int, metavar="N", help="(default: one per 100 interactions)")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=PRESETS["default"][1].batch_size,
+        metavar="N",
+        help="users per step (default: %(default)s)",
+    )
