@@ -14,7 +14,8 @@ from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
-from shortlist.export.gates.publication import pass_gates, summary
+from shortlist.export.gates.publication import pass_gates
+from shortlist.export.gates.record import summary
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index, custom_ops

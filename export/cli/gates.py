@@ -60,7 +60,7 @@ def lines(results: "Mapping[str, Sequence[GateResult]]") -> str:
 
 def _verify(args: argparse.Namespace) -> int:
     from shortlist.export.gates.publication import verify_version
-    from shortlist.export.gates.record import failed
+    from shortlist.export.gates.record import require_passed
 
     results = verify_version(args.path, gate_settings(args))
     if args.json:
@@ -70,9 +70,7 @@ def _verify(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         sys.stdout.write(lines(results))
-    error = failed(results)
-    if error is not None:
-        raise error
+    require_passed(results)
     return 0
 
 

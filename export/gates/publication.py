@@ -1,4 +1,4 @@
-"""The gates within a publication: between staging and the renames that make it visible."""
+"""Gates as part of a publication: after staging, before the renames that make it visible."""
 
 import logging
 import shutil
@@ -7,23 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shortlist.export.gates.record import failed
-from shortlist.export.gates.run import record_in_manifest, run_gates
+from shortlist.export.gates.record import require_passed
+from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.gates.subject import Live, live_version, subject_of
+from shortlist.export.gates.subject import Live, Subject, live_version, read_subject
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository, Publisher, parse_version
 from shortlist.serving.repository.object_store import ObjectStore, is_url
 from shortlist.serving.repository.version import (
     GateResult,
     Manifest,
-    Verdict,
     checksums,
     read_manifest,
     write_manifest,
 )
 
-__all__ = ["Published", "pass_gates", "publish_saved_model", "summary", "verify_version"]
+__all__ = ["Published", "pass_gates", "publish_saved_model", "verify_version"]
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +33,20 @@ def pass_gates(
     repository: ModelRepository,
     settings: GateSettings,
 ) -> dict[str, list[GateResult]]:
-    """Puts everything that was staged before the gates and records the results in it.
+    """Run the gates on all staged servables and record the results in their manifests.
 
     Args:
-        publisher: The publication under way.
-        names: The staged servables.
-        repository: Where it is going to be published.
-        settings: What is required.
+        publisher: The current publication.
+        names: Names of the staged servables.
+        repository: Repository to publish into.
+        settings: Limits of the gates.
 
     Raises:
-        GateError: A gate failed that is not allowed to.
-        RepositoryError: Something that was staged cannot be read.
+        GateError: A gate failed without being allowed to.
+        RepositoryError: A staged file cannot be read.
     """
     subjects = [
-        subject_of(
+        read_subject(
             name,
             publisher.version,
             publisher.staged(name),
@@ -55,25 +54,17 @@ def pass_gates(
         )
         for name in names
     ]
-    results = run_gates(subjects, settings)
-    for subject in subjects:
-        for result in results[subject.name]:
-            log.info("%s: %s", subject.name, result)
-        record_in_manifest(subject, results[subject.name])
-    error = failed(results)
-    if error is not None:
-        raise error
-    return results
+    return _pass_gates(subjects, settings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What was published.
+    """A published version.
 
     Attributes:
-        version: Its number.
-        path: Its folder or URL.
-        results: Results of the gates by servable name.
+        version: Version number.
+        path: Folder or URL of the version.
+        results: Gate results by servable name.
     """
 
     version: int
@@ -82,52 +73,52 @@ class Published:
 
 
 def verify_version(path: Path, settings: GateSettings) -> dict[str, list[GateResult]]:
-    """Results of the gates for a version where it lies; changes nothing.
+    """Run the gates on a version in its repository, without changing anything.
 
     Args:
-        path: `<repository>/<model>/<version>`.
-        settings: What is required.
+        path: Folder `<repository>/<model>/<version>`.
+        settings: Limits of the gates.
 
     Raises:
-        RepositoryError: The path is no version of a model repository.
+        RepositoryError: The path is not a version of a model repository.
     """
     path = path.resolve()
     version = parse_version(path.name)
     if version is None or not path.is_dir():
         raise RepositoryError(
-            f"{path} is no version of a model repository; give <repository>/<model>/<version>, "
+            f"{path} is not a version of a model repository; pass <repository>/<model>/<version>, "
             "or publish a SavedModel from elsewhere with `shortlist publish`"
         )
     repository, name = ModelRepository(path.parent.parent), path.parent.name
     live = live_version(repository, name, before=version)
-    return run_gates([subject_of(name, version, path, live=live)], settings)
+    return run_gates([read_subject(name, version, path, live=live)], settings)
 
 
 def publish_saved_model(
     source: Path, name: str, repository: str, settings: GateSettings
 ) -> Published:
-    """Publishes a copy of a SavedModel through the gates.
+    """Publish a copy of a SavedModel that passes the gates.
 
-    Its own version number is kept where that is still free, since a servable of
-    `shortlist export` answers with its number.
+    Servables of `shortlist export` answer with their version number, so the copy keeps it if
+    it is still free.
 
     Args:
         source: Folder with `saved_model.pb`.
         name: Model name.
-        repository: Model repository: a folder, made if missing, or a URL that fsspec knows.
-        settings: What is required.
+        repository: Model repository: a folder, created if missing, or a URL for fsspec.
+        settings: Limits of the gates.
 
     Raises:
         GateError: A gate failed; nothing was published.
-        RepositoryError: The source is no SavedModel, or the repository cannot be written.
+        RepositoryError: The source is not a SavedModel, or the repository is not writable.
     """
     if not (source / "saved_model.pb").is_file():
-        raise RepositoryError(f"{source} holds no saved_model.pb; give the folder of a SavedModel")
-    wanted = max((read_manifest(source) or Manifest()).version or 1, 1)
+        raise RepositoryError(f"no saved_model.pb in {source}; pass the folder of a SavedModel")
+    at_least = max((read_manifest(source) or Manifest()).version or 1, 1)
     if is_url(repository):
-        return _publish_to_store(ObjectStore(repository), source, name, wanted, settings)
+        return _publish_to_store(ObjectStore(repository), source, name, at_least, settings)
     local = ModelRepository(Path(repository))
-    with local.publisher([name], at_least=wanted) as publisher:
+    with local.publisher([name], at_least=at_least) as publisher:
         staging = publisher.stage(name)
         _copy(source, staging, name, publisher.version)
         results = pass_gates(publisher, [name], local, settings)
@@ -136,45 +127,44 @@ def publish_saved_model(
 
 
 def _publish_to_store(
-    store: ObjectStore, source: Path, name: str, wanted: int, settings: GateSettings
+    store: ObjectStore, source: Path, name: str, at_least: int, settings: GateSettings
 ) -> Published:
-    """Puts a local copy before the gates, beside the store's newest version, and uploads it."""
+    """Run the gates on a local copy, compared with the store's live version, and upload it."""
     with tempfile.TemporaryDirectory(prefix="shortlist-publish-") as folder:
         newest = store.stable(name)
         live = None
         if newest is not None:
             live = Live(version=newest, path=Path(folder, "live"))
             store.download(name, newest, live.path)
-        version = store.claim(name, at_least=wanted)
+        version = store.claim(name, at_least=at_least)
         copy = Path(folder, "copy")
         copy.mkdir()
         _copy(source, copy, name, version)
-        subject = subject_of(name, version, copy, live=live)
-        results = run_gates([subject], settings)
-        record_in_manifest(subject, results[name])
-        error = failed(results)
-        if error is not None:
-            raise error
+        results = _pass_gates([read_subject(name, version, copy, live=live)], settings)
         return Published(version=version, path=store.publish(name, version, copy), results=results)
 
 
+def _pass_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, list[GateResult]]:
+    results = run_gates(subjects, settings)
+    for subject in subjects:
+        for result in results[subject.name]:
+            log.info("%s: %s", subject.name, result)
+        gates = tuple(results[subject.name])
+        write_manifest(subject.path, replace(subject.manifest, gates=gates))
+    require_passed(results)
+    return results
+
+
 def _copy(source: Path, target: Path, name: str, version: int) -> None:
-    """Copies a SavedModel under a new number, which its manifest then says."""
+    """Copy a SavedModel and set name and version in its manifest."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     manifest = read_manifest(target) or Manifest()
     if manifest.version is not None and manifest.version != version:
         log.warning(
-            "version %d is taken: the answers of version %d will name %d as theirs",
+            "version %d is already published: answers of version %d will name version %d",
             manifest.version,
             version,
             manifest.version,
         )
     files = checksums(target) if manifest.files is None else manifest.files
     write_manifest(target, replace(manifest, servable=name, version=version, files=files))
-
-
-def summary(results: Mapping[str, Sequence[GateResult]]) -> str:
-    """How many gates came out how, such as `21 passed, 3 skipped`."""
-    verdicts = [result.verdict for found in results.values() for result in found]
-    counts = [(verdict, verdicts.count(verdict)) for verdict in Verdict]
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)

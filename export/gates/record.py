@@ -1,14 +1,45 @@
-"""What a gate measured, what it required, and what came of it."""
+"""Results of gates, and the error for those that failed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from shortlist.clients.errors import ShortlistError
 from shortlist.serving.repository.version import GateResult, Verdict
 
-__all__ = ["GATES", "GateError", "failed"]
+__all__ = ["GATES", "Gate", "GateError", "require_passed", "summary"]
 
 # In the order they run.
 GATES = ("complete", "signatures", "golden", "ops", "quality", "corpus", "server", "latency")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate with its requirement; methods turn measurements into results.
+
+    Attributes:
+        name: One of `GATES`.
+        required: Required values, in words and numbers.
+    """
+
+    name: str
+    required: str = "-"
+
+    def result(self, passed: bool, measured: str) -> GateResult:
+        """Return a result that passed or failed."""
+        return self._result(Verdict.PASSED if passed else Verdict.FAILED, measured)
+
+    def failed(self, measured: str) -> GateResult:
+        """Return a result that failed."""
+        return self._result(Verdict.FAILED, measured)
+
+    def skipped(self, reason: str) -> GateResult:
+        """Return a result without a measurement."""
+        return self._result(Verdict.SKIPPED, reason)
+
+    def _result(self, verdict: Verdict, measured: str) -> GateResult:
+        return GateResult(
+            gate=self.name, verdict=verdict, measured=measured, required=self.required
+        )
 
 
 class GateError(ShortlistError, RuntimeError):
@@ -23,20 +54,31 @@ class GateError(ShortlistError, RuntimeError):
         self.results = results
 
 
-def failed(results: Mapping[str, Sequence[GateResult]]) -> GateError | None:
-    """The error for the gates that failed and are not allowed to; None if there is none."""
-    bad = [
+def require_passed(results: Mapping[str, Sequence[GateResult]]) -> None:
+    """Check that no gate failed, except for overridden ones.
+
+    Raises:
+        GateError: A gate failed.
+    """
+    failed = [
         (name, result)
-        for name, found in results.items()
-        for result in found
+        for name, servable_results in results.items()
+        for result in servable_results
         if result.verdict is Verdict.FAILED
     ]
-    if not bad:
-        return None
-    name, first = bad[0]
-    others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return GateError(
+    if not failed:
+        return
+    name, first = failed[0]
+    others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    raise GateError(
         f"{name} failed the gate {first.gate!r}: {first.measured}, required: {first.required}"
-        f"{others}; mend the model, or publish it all the same with --allow {first.gate}",
+        f"{others}; fix the model, or publish it anyway with --allow {first.gate}",
         results,
     )
+
+
+def summary(results: Mapping[str, Sequence[GateResult]]) -> str:
+    """Return the number of results by verdict, such as `21 passed, 3 skipped`."""
+    verdicts = [result.verdict for servable in results.values() for result in servable]
+    counts = [(verdict, verdicts.count(verdict)) for verdict in Verdict]
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)

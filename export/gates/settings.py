@@ -1,4 +1,4 @@
-"""What the gates require."""
+"""Limits of the gates."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ class GateSettings:
     """Limits of the gates.
 
     Attributes:
-        server: What the infrastructure gate starts: `embedded`, `binary` or `docker`. A
-            stock server is not asked to run servables with ops that it lacks; the embedded one is.
+        server: Kind of server that the gates start: `embedded`, `binary` or `docker`. Stock
+            servers skip servables with ops that they lack.
         target_producer: Newest graph format that the target server reads; None for that of
-            the TensorFlow installed here.
-        min_recall: Least recall@10 against brute force.
-        max_hit_rate_drop: How much lower than the live version's the hit rate@10 may be on
-            the same held-out interactions, besides two standard errors of the difference.
-        max_size_change: Largest change of the number of candidates, as a share of the live
+            the installed TensorFlow.
+        min_recall: Minimum recall@10 against brute force.
+        max_hit_rate_drop: Maximum drop of the hit rate@10 below the live version's on the same
+            held-out interactions, in addition to two standard errors of the difference.
+        max_size_change: Maximum change of the number of candidates, as a share of the live
             version's.
-        max_lost: Largest share of the live version's candidates that may be gone.
-        load_timeout: Seconds for the server to have everything AVAILABLE.
-        max_memory_bytes: Largest resident size of the server with everything loaded.
-        max_latency_ratio: Largest p99 of one query as a multiple of the live version's.
-        latency_slack_ms: What p99 may be slower in any case: noise of a shared machine.
+        max_lost: Maximum share of the live version's candidates that may disappear.
+        load_timeout: Seconds for the server to make everything AVAILABLE.
+        max_memory_bytes: Maximum resident size of the server with everything loaded.
+        max_latency_ratio: Maximum p99 of one query as a multiple of the live version's.
+        latency_slack_ms: Increase of p99 that is always fine: noise of a shared machine.
         allow: Gates whose failure is recorded and overridden.
     """
 

@@ -1,4 +1,4 @@
-"""What is put before the gates: a version, what it carries, and the live version beside it."""
+"""Versions to run the gates on, with their files and the live version to compare with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from shortlist.serving.repository.version import Manifest, read_manifest
 from shortlist.serving.rollout.config import entry_of
 from shortlist.serving.rollout.state import STABLE
 
-__all__ = ["Live", "Subject", "live_version", "subject_of"]
+__all__ = ["Live", "Subject", "live_version", "read_subject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class Live:
     """The version that users get now.
 
     Attributes:
-        version: Its number.
-        path: Its folder.
+        version: Version number.
+        path: Folder of the version.
     """
 
     version: int
@@ -29,17 +29,17 @@ class Live:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A version before the gates.
+    """A version to run the gates on.
 
     Attributes:
         name: Model name.
-        version: Its number.
-        path: Its folder, staged or published.
-        manifest: Its manifest; empty for a SavedModel from elsewhere.
+        version: Version number.
+        path: Folder of the version, staged or published.
+        manifest: Manifest; empty for a SavedModel from elsewhere.
         golden: Known queries and answers; may be empty.
-        probe: What quality is measured by; None for a SavedModel from elsewhere.
+        probe: Queries that measure quality; None for a SavedModel from elsewhere.
         corpus: Candidate ids; None for a SavedModel from elsewhere.
-        live: The version that users get now; None where there is none.
+        live: The version that users get now, or None.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Subject:
 def live_version(
     repository: ModelRepository, name: str, *, before: int, config: Path | None = None
 ) -> Live | None:
-    """The version that users get now.
+    """Return the version that users get now.
 
-    It is the one with the label `stable` in the servers' configuration file, else the
+    It is the one with the label `stable` in the servers' configuration file, or else the
     newest one, which a server without labels serves.
 
     Args:
-        repository: The model repository.
+        repository: Model repository.
         name: Model name.
-        before: Only versions below this number.
-        config: The configuration file; None for the one below the repository.
+        before: Version number that the live one must be below.
+        config: Configuration file of the servers; None for the repository's own.
     """
     versions = [version for version in repository.versions(name) if version < before]
     path = config or repository.root / CONFIG_FILE
@@ -76,11 +76,11 @@ def live_version(
     return Live(version=version, path=repository.version_path(name, version))
 
 
-def subject_of(name: str, version: int, path: Path, *, live: Live | None) -> Subject:
-    """Reads what a version carries.
+def read_subject(name: str, version: int, path: Path, *, live: Live | None) -> Subject:
+    """Read the files of a version that gates need.
 
     Raises:
-        RepositoryError: A file of it cannot be read.
+        RepositoryError: A file cannot be read.
     """
     return Subject(
         name=name,

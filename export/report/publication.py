@@ -19,7 +19,7 @@ from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
-from shortlist.export.servable.manifest import package_versions
+from shortlist.export.servable.writer import package_versions
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.version import (
     GateResult,

@@ -1,4 +1,4 @@
-"""What every published version carries to be judged by, made before it is saved."""
+"""Known answers, probe and corpus that every version carries for its gates."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ _GOLDEN_USERS = 5
 _PROBE_USERS = 200
 _PROBE_HELD_OUT = 1000
 _K = contract.DEFAULT_K
-_ROWS = 100_000  # whose norms are reckoned at once
+_ROWS = 100_000  # embeddings whose norms are computed at once
 
 
 def make_probe(
@@ -33,28 +33,29 @@ def make_probe(
     split: Split,
     seed: int,
 ) -> Probe:
-    """Users with their exact answers, and held-out interactions: what a version is judged by.
+    """Sample users with their exact answers, and held-out interactions.
 
     Args:
         query_embeddings: `[num_users, d]`.
-        candidate_embeddings: `[n, d]`, what the indexes are built from.
+        candidate_embeddings: `[n, d]` embeddings that the indexes are built from.
         dataset: Users, candidates and interactions.
-        split: Which interactions were held out.
-        seed: Of the sample.
+        split: Split with the held-out interactions.
+        seed: Random seed for the samples.
     """
     random = np.random.default_rng(seed)
     users = _sample(random, len(dataset.user_ids), _PROBE_USERS)
     held_out = split.held_out[_sample(random, len(split.held_out), _PROBE_HELD_OUT)]
     best = exact_positions(query_embeddings[users], candidate_embeddings, _K)
-    candidate_ids = dataset.candidate_ids
+
+    def ids(all_ids: Sequence[str], positions: npt.NDArray[np.integer]) -> list[str]:
+        return [str(all_ids[position]) for position in positions]
+
     return Probe(
         k=_K,
-        user_ids=[str(dataset.user_ids[user]) for user in users],
-        exact_ids=[[str(candidate_ids[one]) for one in row] for row in best],
-        held_out_user_ids=[str(dataset.user_ids[one]) for one in dataset.user_positions[held_out]],
-        held_out_candidate_ids=[
-            str(candidate_ids[one]) for one in dataset.candidate_positions[held_out]
-        ],
+        user_ids=ids(dataset.user_ids, users),
+        exact_ids=[ids(dataset.candidate_ids, row) for row in best],
+        held_out_user_ids=ids(dataset.user_ids, dataset.user_positions[held_out]),
+        held_out_candidate_ids=ids(dataset.candidate_ids, dataset.candidate_positions[held_out]),
     )
 
 
@@ -66,22 +67,21 @@ def write_self_test(
     probe: Probe,
     candidate_ids: Sequence[str],
 ) -> None:
-    """Writes known answers, a probe and the corpus into a version's folder.
+    """Write known answers, a probe and the corpus into a version's folder.
 
-    The answers come from the signatures as they are in memory, so that loading has
-    something to agree with.
+    The answers come from the signatures in memory, for comparison after loading.
 
     Args:
         path: Folder of the version.
         signatures: Concrete functions by signature name.
-        example_requests: Inputs by signature name, as for warm-up.
-        probe: See `make_probe`; the known answers are of its first users.
+        example_requests: Requests by signature name, as for warm-up.
+        probe: Result of `make_probe`; the known answers are for its first users.
         candidate_ids: `[n]`.
     """
     users = np.array(probe.user_ids[:_GOLDEN_USERS], dtype=object)
     requests = [
         (contract.SERVING_DEFAULT, {contract.USER_ID: users}),
-        *((name, inputs) for name, found in example_requests.items() for inputs in found),
+        *((name, inputs) for name, examples in example_requests.items() for inputs in examples),
     ]
     write_golden(path, [_golden(name, signatures[name], inputs) for name, inputs in requests])
     write_probe(path, probe)
@@ -89,7 +89,7 @@ def write_self_test(
 
 
 def corpus_facts(candidate_embeddings: npt.NDArray[np.float32]) -> CorpusFacts:
-    """Return what the corpus gate checks in the embeddings, for the manifest."""
+    """Count the bad embeddings that the corpus gate looks for."""
     non_finite = zero_norm = 0
     for start in range(0, len(candidate_embeddings), _ROWS):
         norms = np.linalg.norm(candidate_embeddings[start : start + _ROWS], axis=1)
@@ -103,7 +103,7 @@ def _sample(random: np.random.Generator, total: int, size: int) -> npt.NDArray[n
 
 
 def _golden(name: str, function: Any, inputs: Mapping[str, Any]) -> GoldenQuery:
-    """One query with the answer of the function in memory."""
+    """Return a query with the answer of the function in memory."""
     specs = {spec.name: spec for spec in function.structured_input_signature[0]}
     tensors = [tf.constant(inputs[key], spec.dtype) for key, spec in specs.items()]
     outputs = function(*tensors)
@@ -121,5 +121,5 @@ def _plain(array: npt.NDArray[Any]) -> Any:
 
 def _texts(value: Any) -> Any:
     if isinstance(value, list):
-        return [_texts(one) for one in value]
+        return [_texts(part) for part in value]
     return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -1,6 +1,8 @@
-"""Write versions: a SavedModel, what warms it up, what judges it, and its manifest."""
+"""Write versions: SavedModel, warm-up records, self-test and manifest."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,26 @@ from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.manifest import build_manifest
 from shortlist.export.servable.saved_model import check_target, inspect_saved_model, save
 from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.version import checksums, write_manifest
+from shortlist.serving.repository.version import (
+    DatasetFacts,
+    Manifest,
+    checksums,
+    write_manifest,
+)
 
-__all__ = ["ServableWriter"]
+__all__ = ["ServableWriter", "package_versions"]
+
+_PACKAGES = ("shortlist", "tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
 
 
 class ServableWriter:
-    """Writes one model as servables, one per index; what they share is computed once."""
+    """Writes one model as servables, one per index, and computes only once what they share."""
 
     def __init__(
         self,
@@ -90,18 +98,53 @@ class ServableWriter:
             probe=self._probe,
             candidate_ids=dataset.candidate_ids,
         )
-        manifest = build_manifest(
-            config=config,
-            dataset=dataset,
-            index=index.index_name,
+        manifest = Manifest(
+            model=config.model,
+            servable=name,
             version=version,
-            index_parameters={**index.parameters(), "recall": recall.as_json()},
-            exact=index.exact,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            dataset=DatasetFacts(
+                name=dataset.name,
+                users=len(dataset.user_ids),
+                candidates=len(dataset.candidate_ids),
+                interactions=dataset.num_interactions,
+            ),
+            index={
+                "kind": index.index_name,
+                "exact": index.exact,
+                **index.parameters(),
+                "recall": recall.as_json(),
+            },
             top_k=servable.top_k,
             metrics=self._metrics,
-            signatures=signatures,
-            graph=graph,
+            config=config.as_json(),
+            signatures={key: _describe(function) for key, function in signatures.items()},
+            packages=package_versions(),
+            tensorflow_producer=graph.tensorflow_producer,
+            tensorflow_min_consumer=graph.tensorflow_min_consumer,
+            ops=graph.ops,
             corpus=self._corpus_facts,
             files=checksums(path),
         )
         write_manifest(path, manifest)
+
+
+def package_versions() -> dict[str, str]:
+    """Return versions of the packages that affect an export."""
+    return {name: package_version(name) for name in _PACKAGES}
+
+
+def _describe(function: Any) -> dict[str, dict[str, str]]:
+    """Return inputs and outputs of a signature as `dtype [shape]`."""
+    inputs = {spec.name: spec for spec in function.structured_input_signature[0]}
+    return {
+        "inputs": {name: _spec(spec) for name, spec in inputs.items()},
+        "outputs": {name: _spec(spec) for name, spec in function.structured_outputs.items()},
+    }
+
+
+def _spec(spec: Any) -> str:
+    if spec.shape.rank is None:
+        return f"{spec.dtype.name} ?"
+    sizes = ", ".join("?" if size is None else str(size) for size in spec.shape.as_list())
+    return f"{spec.dtype.name} [{sizes}]"

@@ -17,7 +17,7 @@ from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.object_store import ObjectStore
 from shortlist.serving.repository.version import Verdict
 
-# The first of them makes the export that all share.
+# The first test creates the export that all share.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAME = "retrieval_ivf"
@@ -45,7 +45,7 @@ def test_the_next_version_is_compared_with_the_live_one(repository: Path) -> Non
     assert [result.verdict for result in published.results[NAME]] == [Verdict.PASSED] * len(GATES)
     by_gate = {result.gate: result.measured for result in published.results[NAME]}
     assert "(version 1: " in by_gate["quality"]
-    assert "beside version 1 +0.0%, 0.0% lost" in by_gate["corpus"]
+    assert "compared with version 1 +0.0%, 0.0% lost" in by_gate["corpus"]
     assert "version 1: " in by_gate["latency"]
 
 
@@ -102,7 +102,7 @@ def test_an_overridden_gate_is_in_the_manifest(repository: Path) -> None:
     assert manifest["gates"][0]["measured"] == "extra is missing, new or changed"
 
 
-def test_a_store_that_cannot_rename_gets_what_has_passed(repository: Path) -> None:
+def test_a_store_that_cannot_rename_gets_versions_that_passed(repository: Path) -> None:
     store = ObjectStore(f"memory://{repository.name}/models")
     for version in (1, 2):
         published = publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())
@@ -129,8 +129,8 @@ def test_verify_names_the_broken_file_in_one_line(
     assert verify_version(version, GateSettings())[NAME][1].verdict is Verdict.SKIPPED
 
 
-def test_verify_wants_a_version_of_a_repository(
+def test_verify_needs_a_version_of_a_repository(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(tmp_path)]) == 1
-    assert "is no version of a model repository" in capsys.readouterr().err
+    assert "is not a version of a model repository" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What each gate lets pass and what it holds up, on made-up measurements."""
+"""What each gate passes and fails, on invented measurements."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from shortlist.clients import contract
 from shortlist.export.gates import checks
-from shortlist.export.gates.record import GateError, failed
+from shortlist.export.gates.record import Gate, GateError, require_passed
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
 from shortlist.serving.repository.golden import GoldenQuery, compare, read_golden, write_golden
@@ -29,7 +29,7 @@ QUERY = GoldenQuery(
     outputs={contract.CANDIDATE_IDS: [["a", "b", "c"]], contract.SCORES: [[3.0, 2.0, 1.0]]},
 )
 ANSWER: dict[str, Any] = dict(QUERY.outputs)
-STRANGER = {**ANSWER, contract.KNOWN_USER: [False]}
+UNKNOWN = {**ANSWER, contract.KNOWN_USER: [False]}
 DEFAULT_SIGNATURE = {
     contract.SERVING_DEFAULT: {
         "inputs": [contract.USER_ID],
@@ -70,7 +70,7 @@ def make_fresh(rows: list[list[str]] | None = None, **fields: Any) -> FreshServa
         "ops": ("MatMul", "TopKV2"),
         "producer": 2288,
         "signatures": DEFAULT_SIGNATURE,
-        "answers": (ANSWER, STRANGER, {contract.CANDIDATE_IDS: rows}),
+        "answers": (ANSWER, UNKNOWN, {contract.CANDIDATE_IDS: rows}),
     }
     return FreshServable(**{**values, **fields})
 
@@ -90,7 +90,7 @@ def test_a_good_version_passes_everything(tmp_path: Path) -> None:
         checks.corpus(subject, fresh, SETTINGS),
     ]
     assert [result.verdict for result in results] == [Verdict.PASSED] * 6
-    assert failed({"retrieval_ivf": results}) is None
+    require_passed({"retrieval_ivf": results})
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "new"])
@@ -110,16 +110,16 @@ def test_files_that_are_not_as_recorded_are_named(tmp_path: Path, damage: str) -
     assert result.measured == f"{file.name} is missing, new or changed"
 
 
-def test_what_does_not_load_is_not_complete(tmp_path: Path) -> None:
+def test_a_version_that_does_not_load_is_not_complete(tmp_path: Path) -> None:
     result = checks.complete(make_subject(tmp_path), FreshServable(error="NOT_FOUND: variables"))
     assert result.verdict is Verdict.FAILED
-    assert result.measured == "it does not load: NOT_FOUND: variables"
+    assert result.measured == "does not load: NOT_FOUND: variables"
 
 
 @pytest.mark.parametrize(
     ("signatures", "measured"),
     [
-        ({}, "there are: none"),
+        ({}, "signatures: none"),
         (
             {contract.SERVING_DEFAULT: {"inputs": ["input_1"], "outputs": ["output_1"]}},
             "serving_default: input 'input_1' is missing or unknown",
@@ -139,9 +139,7 @@ def test_what_does_not_load_is_not_complete(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_signatures_are_held_up(
-    tmp_path: Path, signatures: dict[str, Any], measured: str
-) -> None:
+def test_wrong_signatures_fail(tmp_path: Path, signatures: dict[str, Any], measured: str) -> None:
     result = checks.signatures(make_subject(tmp_path), make_fresh(signatures=signatures))
     assert (result.verdict, result.measured) == (Verdict.FAILED, measured)
 
@@ -149,13 +147,13 @@ def test_wrong_signatures_are_held_up(
 def test_a_signature_that_the_manifest_promises_must_be_there(tmp_path: Path) -> None:
     subject = make_subject(tmp_path, manifest=Manifest(signatures={"similar": {}}))
     result = checks.signatures(subject, make_fresh())
-    assert result.measured == "'similar' of the manifest is missing"
+    assert result.measured == "'similar' is in the manifest but not in the SavedModel"
 
 
-def test_other_answers_after_loading_are_held_up(tmp_path: Path) -> None:
+def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
     subject = make_subject(tmp_path)
     off = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.0001]]}
-    result = checks.golden(subject, make_fresh(answers=(off, STRANGER)))
+    result = checks.golden(subject, make_fresh(answers=(off, UNKNOWN)))
     assert result.verdict is Verdict.FAILED
     assert "expected 1.0, got 1.0001" in result.measured
     close = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.000001]]}
@@ -164,7 +162,7 @@ def test_other_answers_after_loading_are_held_up(tmp_path: Path) -> None:
     assert broken.measured == "FAILED_PRECONDITION: variable"
 
 
-def test_ops_that_the_target_lacks_are_held_up(tmp_path: Path) -> None:
+def test_ops_that_the_target_lacks_fail(tmp_path: Path) -> None:
     fresh = make_fresh(ops=("MatMul", "Scann>ScannSearchBatched"))
 
     def verdict(name: str, settings: GateSettings = SETTINGS) -> str:
@@ -176,21 +174,21 @@ def test_ops_that_the_target_lacks_are_held_up(tmp_path: Path) -> None:
     assert verdict("retrieval_scann", GateSettings(server="binary")) is Verdict.FAILED
 
 
-def test_a_graph_that_is_newer_than_the_target_is_held_up(tmp_path: Path) -> None:
+def test_a_graph_that_is_newer_than_the_target_fails(tmp_path: Path) -> None:
     settings = GateSettings(target_producer=2000)
     result = checks.ops(make_subject(tmp_path), make_fresh(), settings, installed_producer=2288)
     assert result.verdict is Verdict.FAILED
     assert result.required.endswith("graph format at most 2000")
 
 
-def test_low_recall_is_held_up(tmp_path: Path) -> None:
+def test_low_recall_fails(tmp_path: Path) -> None:
     rows = [["a", "x", "b"], ["x", "y", "a"], ["a"], ["a"]]
     result = quality(make_subject(tmp_path), make_fresh(rows), None)
     assert result.verdict is Verdict.FAILED
     assert result.measured.startswith("recall@2 0.2500")
 
 
-def test_a_hit_rate_far_below_the_live_version_is_held_up(tmp_path: Path) -> None:
+def test_a_hit_rate_far_below_the_live_version_fails(tmp_path: Path) -> None:
     count = 400
     subject = make_subject(
         tmp_path, probe=make_probe(count), live=Live(version=1, path=tmp_path / "1")
@@ -215,25 +213,23 @@ def test_a_hit_rate_far_below_the_live_version_is_held_up(tmp_path: Path) -> Non
         ({"manifest": Manifest(corpus=CorpusFacts(zero_norm=2))}, "2 zero-norm"),
     ],
 )
-def test_a_bad_corpus_is_held_up(tmp_path: Path, fields: dict[str, Any], measured: str) -> None:
+def test_a_bad_corpus_fails(tmp_path: Path, fields: dict[str, Any], measured: str) -> None:
     result = checks.corpus(make_subject(tmp_path, **fields), make_fresh(), SETTINGS)
     assert result.verdict is Verdict.FAILED
     assert measured in result.measured
 
 
 @pytest.mark.parametrize(
-    ("stranger", "problem"),
+    ("answer", "problem"),
     [
         ("INTERNAL: lookup", "INTERNAL: lookup"),
-        ({**STRANGER, contract.KNOWN_USER: [True]}, "taken for a known one"),
-        ({**STRANGER, contract.CANDIDATE_IDS: [["", "", ""]]}, "no candidates"),
-        ({**STRANGER, contract.SCORES: [[float("nan")] * 3]}, "scores are not finite"),
+        ({**UNKNOWN, contract.KNOWN_USER: [True]}, "treated as known"),
+        ({**UNKNOWN, contract.CANDIDATE_IDS: [["", "", ""]]}, "no candidates"),
+        ({**UNKNOWN, contract.SCORES: [[float("nan")] * 3]}, "scores are not finite"),
     ],
 )
-def test_no_proper_answer_for_an_unknown_user_is_held_up(
-    tmp_path: Path, stranger: Any, problem: str
-) -> None:
-    result = checks.corpus(make_subject(tmp_path), make_fresh(answers=(ANSWER, stranger)), SETTINGS)
+def test_a_bad_answer_for_an_unknown_user_fails(tmp_path: Path, answer: Any, problem: str) -> None:
+    result = checks.corpus(make_subject(tmp_path), make_fresh(answers=(ANSWER, answer)), SETTINGS)
     assert result.verdict is Verdict.FAILED
     assert problem in result.measured
 
@@ -247,7 +243,7 @@ def test_no_proper_answer_for_an_unknown_user_is_held_up(
         (["a", "b", "c", "d"], Verdict.FAILED),  # a quarter is lost
     ],
 )
-def test_a_corpus_unlike_the_live_one_is_held_up(
+def test_a_corpus_unlike_the_live_one_fails(
     tmp_path: Path, before: list[str], verdict: Verdict
 ) -> None:
     write_corpus(tmp_path / "1", before)
@@ -256,7 +252,7 @@ def test_a_corpus_unlike_the_live_one_is_held_up(
     assert checks.corpus(subject, make_fresh(), SETTINGS).verdict is verdict
 
 
-def test_a_foreign_saved_model_is_measured_by_what_it_has(tmp_path: Path) -> None:
+def test_a_foreign_saved_model_skips_gates_that_it_has_no_data_for(tmp_path: Path) -> None:
     subject = make_subject(tmp_path, manifest=Manifest(), golden=(), probe=None, corpus=None)
     fresh = make_fresh(answers=())
     assert checks.complete(subject, fresh).verdict is Verdict.PASSED
@@ -265,16 +261,16 @@ def test_a_foreign_saved_model_is_measured_by_what_it_has(tmp_path: Path) -> Non
     assert checks.corpus(subject, fresh, SETTINGS).verdict is Verdict.SKIPPED
 
 
-def test_the_error_names_the_gate_the_numbers_and_the_way_past_it() -> None:
-    bad = GateResult(gate="quality", verdict=Verdict.FAILED, measured="0.3", required=">= 0.8")
+def test_the_error_names_the_gate_the_numbers_and_the_override() -> None:
+    bad = Gate("quality", ">= 0.8").failed("0.3")
     other = replace(bad, gate="corpus")
-    error = failed({"retrieval_ivf": [bad, other]})
-    assert isinstance(error, GateError)
-    assert str(error) == (
-        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8 and 1 more; mend the "
-        "model, or publish it all the same with --allow quality"
+    with pytest.raises(GateError) as error:
+        require_passed({"retrieval_ivf": [bad, other]})
+    assert str(error.value) == (
+        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8 and 1 more; fix the "
+        "model, or publish it anyway with --allow quality"
     )
-    assert failed({"m": [replace(bad, verdict=Verdict.ALLOWED)]}) is None
+    require_passed({"m": [replace(bad, verdict=Verdict.ALLOWED)]})
 
 
 def test_an_unknown_gate_cannot_be_allowed() -> None:
@@ -287,9 +283,9 @@ def test_known_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
         QUERY, outputs={**QUERY.outputs, "odd": [float("inf"), float("-inf"), float("nan")]}
     )
     write_golden(tmp_path, [query])
-    (found,) = read_golden(tmp_path)
-    assert compare(found, query.outputs) is None
-    assert compare(query, found.outputs) is None
+    (stored,) = read_golden(tmp_path)
+    assert compare(stored, query.outputs) is None
+    assert compare(query, stored.outputs) is None
 
 
 def test_candidates_of_equal_scores_may_change_places() -> None:
@@ -305,6 +301,6 @@ def test_candidates_of_equal_scores_may_change_places() -> None:
         return compare(query, {**query.outputs, contract.CANDIDATE_IDS: [ids]})
 
     assert wrong(["a", "c", "b", "d", "e"]) is None
-    assert wrong(["a", "b", "c", "f", "e"]) is None  # a third one of the last score
+    assert wrong(["a", "b", "c", "f", "e"]) is None  # a third candidate with the last score
     assert wrong(["b", "a", "c", "d", "e"]) is not None
     assert wrong(["a", "x", "c", "d", "e"]) is not None
