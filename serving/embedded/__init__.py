@@ -1,1 +1,1 @@
-"""Serves SavedModels behind TensorFlow Serving's API in one Python process."""
+"""SavedModels behind TensorFlow Serving's API in one Python process."""

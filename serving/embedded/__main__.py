@@ -9,6 +9,5 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # A failed start can leave threads in the middle of a load; waiting for TensorFlow to
-    # let go of them is of no use to anybody.
+    # A failed start can leave threads in the middle of a load: do not wait for them.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What the process gets from the runtime and the transports, set up as its flags say."""
+"""The runtime and the transports, set up according to the flags."""
 
 import os
 import time
@@ -30,13 +30,13 @@ __all__ = ["Backend"]
 
 
 class Backend:
-    """Loads servables and opens ports.
+    """Loader of servables and opener of ports.
 
     Args:
-        settings: What the server is started with.
+        settings: Settings of the server.
 
     Raises:
-        StatusError: A file that a flag names cannot be read.
+        StatusError: A file named by a flag cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,10 +59,10 @@ class Backend:
         warm_runtime(self._runtime)
 
     def load(self, name: str, version: int, path: str) -> Servable:
-        """Loads one version and replays its warm-up records.
+        """Load one version and replay its warm-up records.
 
         Raises:
-            StatusError: It cannot be loaded, or a warm-up record failed.
+            StatusError: The version cannot be loaded, or a warm-up record failed.
         """
         started = time.monotonic()
         _check_folder(name, version, path)
@@ -81,10 +81,10 @@ class Backend:
             raise
 
     def start_grpc(self, source: ServableSource) -> GrpcServer:
-        """Opens the gRPC port, and the socket if there is one.
+        """Open the gRPC port, and the socket if there is one.
 
         Raises:
-            OSError: The address cannot be listened on.
+            OSError: The server cannot listen on this address.
         """
         flags = self._flags
         _check_port(flags.port)  # gRPC would take it modulo 65536
@@ -104,10 +104,10 @@ class Backend:
         )
 
     def start_rest(self, source: ServableSource, monitoring: MonitoringConfig) -> HttpServer:
-        """Opens the REST port.
+        """Open the REST port.
 
         Raises:
-            OSError: The address cannot be listened on.
+            OSError: The server cannot listen on this address.
         """
         flags = self._flags
         _check_port(flags.rest_api_port)
@@ -185,7 +185,7 @@ def _execute(servable: Servable, entry: PredictionLog, call: Call) -> None:
 
 
 def _check_folder(name: str, version: int, path: str) -> None:
-    """Refuses what is no folder, in the words of the real server's estimate of its size."""
+    """Check that the path is a folder, with the errors of the real server's memory estimate."""
     if os.path.isdir(path):
         return
     code, reason = Code.NOT_FOUND, f"{path} not found"
@@ -200,7 +200,7 @@ def _check_folder(name: str, version: int, path: str) -> None:
 
 def _check_port(port: int) -> None:
     if not 0 <= port < 2**16:
-        raise OSError(f"a port is a number up to {2**16 - 1}, got {port}")
+        raise OSError(f"a port must be between 0 and {2**16 - 1}, got {port}")
 
 
 def _channel_arguments(text: str) -> list[tuple[str, str | int]]:

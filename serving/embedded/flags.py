@@ -1,8 +1,8 @@
-"""TensorFlow Serving's command-line flags, parsed as it parses them, and a few of our own.
+"""TensorFlow Serving's command-line flags, with its parsing rules, and a few of our own.
 
-The real server takes `--name=value` alone: `--name value`, an unknown flag or a positional
-argument gets the usage and a line that names it, and the server starts all the same; a
-value that does not parse gets the usage and an exit.
+The real server accepts only `--name=value`. For `--name value`, an unknown flag or a
+positional argument it names the argument, prints the usage and starts; for a value that does
+not parse it prints the usage and exits.
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ def _flag(kind: str, default: Any, help_: str, *, no_effect: str = "", own: bool
 
 
 _NO_TFLITE: Final = "TensorFlow Lite models are not served"
-_NO_XLA: Final = "XLA is what the installed TensorFlow makes of it"
+_NO_XLA: Final = "the installed TensorFlow decides about XLA"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Values of all flags; field names are the flags' names."""
+    """Values of all flags, by name."""
 
     port: int = _flag("int32", 8500, "TCP port of the gRPC API; 0 for none.")
-    grpc_socket_path: str = _flag("string", "", "UNIX socket of the gRPC API as well.")
+    grpc_socket_path: str = _flag("string", "", "Additional UNIX socket of the gRPC API.")
     rest_api_port: int = _flag(
         "int32", 0, "TCP port of the REST API, other than --port; 0 for none."
     )
     rest_api_num_threads: int = _flag(
-        "int32", 4 * _CPUS, "Threads that work for the REST API; by default 4 for each CPU."
+        "int32", 4 * _CPUS, "Threads of the REST API; by default 4 per CPU."
     )
     rest_api_timeout_in_ms: int = _flag("int32", 30000, "Time limit of a REST call.")
-    rest_api_enable_cors_support: bool = _flag("bool", False, "Put CORS headers on REST answers.")
+    rest_api_enable_cors_support: bool = _flag("bool", False, "Add CORS headers to REST answers.")
     enable_batching: bool = _flag("bool", False, "Run waiting requests together.")
     allow_version_labels_for_unavailable_models: bool = _flag(
         "bool", False, "Let a new label point at a version that is not available yet."
@@ -50,7 +50,7 @@ class Flags:
         "string", "", "BatchingParameters as protobuf text; only with --enable_batching."
     )
     enable_per_model_batching_parameters: bool = _flag(
-        "bool", False, "Take batching parameters from each version's batching_params.pbtxt."
+        "bool", False, "Read batching parameters from each version's batching_params.pbtxt."
     )
     model_config_file: str = _flag(
         "string",
@@ -59,36 +59,36 @@ class Flags:
         "--model_base_path are then ignored.",
     )
     model_config_file_poll_wait_seconds: int = _flag(
-        "int32", 0, "Seconds between two readings of --model_config_file; 0 reads it once."
+        "int32", 0, "Seconds between two reads of --model_config_file; 0 reads it once."
     )
-    model_name: str = _flag("string", "default", "Name of the one model to serve.")
-    model_base_path: str = _flag("string", "", "Folder that holds that model's versions.")
+    model_name: str = _flag("string", "default", "Name of the single model to serve.")
+    model_base_path: str = _flag("string", "", "Folder of the single model's versions.")
     num_load_threads: int = _flag(
-        "int32", 0, "Versions that load at a time, once the first models are up; 0 is as 1."
+        "int32", 0, "Versions that load at a time, after the first configuration; 0 counts as 1."
     )
     num_unload_threads: int = _flag(
         "int32",
         0,
         "Versions that unload at a time.",
-        no_effect="every version unloads by itself as soon as its last request is answered",
+        no_effect="every version unloads as soon as its last request is answered",
     )
-    max_num_load_retries: int = _flag("int32", 5, "Tries after the first, where a load fails.")
+    max_num_load_retries: int = _flag("int32", 5, "Retries of a failed load.")
     load_retry_interval_micros: int = _flag(
-        "int64", 60_000_000, "Microseconds between two tries; negative does not wait."
+        "int64", 60_000_000, "Microseconds between two attempts; negative values do not wait."
     )
     file_system_poll_wait_seconds: int = _flag(
         "int32",
         1,
-        "Seconds between two looks for new versions; 0 looks once, negative values never.",
+        "Seconds between two polls for new versions; 0 polls once, negative values never.",
     )
     flush_filesystem_caches: bool = _flag(
         "bool",
         True,
         "Drop files from the page cache after loading.",
-        no_effect="the page cache is left to the operating system",
+        no_effect="the operating system manages the page cache",
     )
     tensorflow_session_parallelism: int = _flag(
-        "int64", 0, "Threads of a TensorFlow session, of both kinds; 0 for automatic."
+        "int64", 0, "Threads within one op, and ops at a time; 0 for automatic."
     )
     tensorflow_session_config_file: str = _flag(
         "string", "", "TensorFlow's ConfigProto as protobuf text."
@@ -100,32 +100,32 @@ class Flags:
         "int64", 0, "Ops that run at a time; 0 for automatic."
     )
     use_alts_credentials: bool = _flag(
-        "bool", False, "Google ALTS credentials for gRPC: refused here."
+        "bool", False, "Google ALTS credentials for gRPC; not supported here."
     )
     ssl_config_file: str = _flag("string", "", "SSLConfig as protobuf text: TLS for gRPC.")
     platform_config_file: str = _flag(
         "string",
         "",
         "PlatformConfigMap as protobuf text, instead of the TensorFlow platform.",
-        no_effect="sessions, batching and warm-up follow the flags for them",
+        no_effect="the other flags set up sessions, batching and warm-up",
     )
     per_process_gpu_memory_fraction: float = _flag(
-        "float", 0.0, "Share of a GPU's memory to take, from 0 to 1; 0 for automatic."
+        "float", 0.0, "Share of a GPU's memory to use, from 0 to 1; 0 for automatic."
     )
     saved_model_tags: str = _flag(
-        "string", "serve", "Tags, separated by commas, of the graph to load from a SavedModel."
+        "string", "serve", "Comma-separated tags of the graph to load from a SavedModel."
     )
     grpc_channel_arguments: str = _flag(
         "string", "", "gRPC server arguments, such as grpc.max_connection_age_ms=2000,..."
     )
     grpc_max_threads: int = _flag(
-        "int32", 4 * _CPUS, "Bound on gRPC calls at a time; by default 4 for each CPU."
+        "int32", 4 * _CPUS, "Maximum number of gRPC calls at a time; by default 4 per CPU."
     )
     enable_model_warmup: bool = _flag(
         "bool", True, "Replay a version's warm-up records before it serves."
     )
     num_request_iterations_for_warmup: int = _flag(
-        "int32", 0, "How often each warm-up record is replayed, if more than 0."
+        "int32", 0, "Runs of each warm-up record; 0 counts as 1."
     )
     version: bool = _flag("bool", False, "Print the version and exit.")
     monitoring_config_file: str = _flag(
@@ -134,11 +134,11 @@ class Flags:
     remove_unused_fields_from_bundle_metagraph: bool = _flag(
         "bool",
         True,
-        "Keep signatures only of a loaded MetaGraphDef.",
-        no_effect="signatures are all that is ever kept",
+        "Keep only the signatures of a loaded MetaGraphDef.",
+        no_effect="only the signatures are ever kept",
     )
     prefer_tflite_model: bool = _flag(
-        "bool", False, "Serve model.tflite where there is one.", no_effect=_NO_TFLITE
+        "bool", False, "Serve model.tflite if there is one.", no_effect=_NO_TFLITE
     )
     num_tflite_pools: int = _flag(
         "int32", _CPUS, "TensorFlow Lite interpreter pools.", no_effect=_NO_TFLITE
@@ -147,14 +147,14 @@ class Flags:
         "int32", 1, "TensorFlow Lite interpreters in a pool.", no_effect=_NO_TFLITE
     )
     enable_signature_method_name_check: bool = _flag(
-        "bool", False, "Insist on the signatures' method names in classify and regress."
+        "bool", False, "Check the method names of signatures."
     )
     xla_cpu_compilation_enabled: bool = _flag("bool", False, "XLA for the CPU.", no_effect=_NO_XLA)
     xla_gpu_compilation_enabled: bool = _flag(
         "bool", False, "XLA for CPU and GPU.", no_effect=_NO_XLA
     )
     enable_profiler: bool = _flag(
-        "bool", True, "Offer the profiler service.", no_effect="there is no profiler service"
+        "bool", True, "Provide the profiler service.", no_effect="there is no profiler service"
     )
     thread_pool_factory_config_file: str = _flag(
         "string",
@@ -164,9 +164,9 @@ class Flags:
     )
     mixed_precision: str = _flag("string", "", "Run in mixed precision: bfloat16.")
     skip_initialize_tpu: bool = _flag(
-        "bool", False, "Leave TPUs alone.", no_effect="TPUs are not used"
+        "bool", False, "Do not initialise TPUs.", no_effect="TPUs are not used"
     )
-    enable_grpc_healthcheck_service: bool = _flag("bool", False, "Offer gRPC's health service.")
+    enable_grpc_healthcheck_service: bool = _flag("bool", False, "Provide gRPC's health service.")
     enable_serialization_as_tensor_content: bool = _flag(
         "bool", False, "Answer predict calls with tensor_content instead of typed fields."
     )
@@ -174,13 +174,13 @@ class Flags:
     bind_address: str = _flag(
         "string",
         "127.0.0.1",
-        "Address to listen on. There is no authentication: any other than loopback opens the "
-        "models and their configuration to whoever reaches it.",
+        "Address to listen on. There is no authentication: beyond loopback, anyone who reaches it "
+        "can use the models and replace the configuration.",
         own=True,
     )
-    enable_scann_ops: bool = _flag("bool", True, "Offer the ScaNN ops to SavedModels.", own=True)
+    enable_scann_ops: bool = _flag("bool", True, "Register the ScaNN ops.", own=True)
     drain_seconds: int = _flag(
-        "int32", 10, "Time that calls in flight have to end after SIGTERM.", own=True
+        "int32", 10, "Seconds to wait for calls in flight after SIGTERM.", own=True
     )
 
 
@@ -189,24 +189,24 @@ _FIELDS: Final = {spec.name: spec for spec in dataclasses.fields(Flags)}
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedFlags:
-    """What a command line says.
+    """A parsed command line.
 
     Attributes:
-        flags: All values.
-        given: Names of the flags on the command line.
+        flags: Values of all flags.
+        present: Names of the flags on the command line.
         errors: A line for each value that does not parse; the server must not start.
-        unknown: Arguments that are no flags of the server, in order.
+        unknown: Arguments that are not flags of the server, in order.
     """
 
     flags: Flags
-    given: frozenset[str]
+    present: frozenset[str]
     errors: tuple[str, ...]
     unknown: tuple[str, ...]
 
     @property
     def no_effect(self) -> list[str]:
-        """A line for each given flag that is accepted and has no effect here."""
-        reasons = {name: _FIELDS[name].metadata["no_effect"] for name in sorted(self.given)}
+        """A line for each flag on the command line that has no effect here."""
+        reasons = {name: _FIELDS[name].metadata["no_effect"] for name in sorted(self.present)}
         return [
             f"--{name} has no effect in the embedded server: {reason}"
             for name, reason in reasons.items()
@@ -215,7 +215,7 @@ class ParsedFlags:
 
 
 def _integer(text: str, limit: int) -> int | None:
-    # As scanf's %d: white space and a sign in front, and nothing behind.
+    # Like scanf's %d: white space and a sign before the digits, nothing after them.
     match = re.fullmatch(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,19})", text, re.ASCII)
     value = int(match[1]) if match else limit
     return value if -limit <= value < limit else None
@@ -244,7 +244,7 @@ _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
 
 
 def parse_flags(argv: Sequence[str]) -> ParsedFlags:
-    """Parses a command line without the program's name; the last of equal flags counts."""
+    """Parse a command line without the program's name; of equal flags the last counts."""
     values: dict[str, Any] = {}
     errors: list[str] = []
     unknown: list[str] = []
@@ -264,14 +264,14 @@ def parse_flags(argv: Sequence[str]) -> ParsedFlags:
             values[name] = value
     return ParsedFlags(
         flags=Flags(**values),
-        given=frozenset(values),
+        present=frozenset(values),
         errors=tuple(errors),
         unknown=tuple(unknown),
     )
 
 
 def usage(program: str) -> str:
-    """All flags with type, default and meaning, and an example that can be pasted."""
+    """Return all flags with type, default and meaning, and an example to paste."""
     lines = [f"usage: {program}", "Flags:"]
     own = False
     for spec in _FIELDS.values():

@@ -1,4 +1,4 @@
-"""The server as a process: command line, start, ports, signals, exit status."""
+"""The server as a process: command line, log, start, signals, exit status."""
 
 import logging
 import os
@@ -44,11 +44,10 @@ class _Transport(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the server until it is told to stop.
+    """Run the server until a signal stops it.
 
     Returns:
-        Exit status, where the server did not start; otherwise the process ends by the
-        signal that stopped it.
+        Exit status if the server did not start; otherwise the signal ends the process.
     """
     parsed = parse_flags(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
@@ -87,14 +86,14 @@ class _Server:
         self._signal = signal.SIGTERM
 
     def run(self) -> int:
-        """Starts, serves, drains; returns only where the start failed."""
-        # Until calls can be in flight, a signal may end the process where it stands.
+        """Start, serve and drain; return only if the start failed."""
+        # Until calls can be in flight, a signal ends the process at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             settings = read_settings(self._flags)
             if self._flags.bind_address not in LOOPBACK:
                 log.warning(
-                    "listening on %s without authentication: whoever reaches it can use the "
+                    "listening on %s without authentication: anyone who reaches it can use the "
                     "models and replace the configuration",
                     self._flags.bind_address,
                 )
@@ -108,12 +107,12 @@ class _Server:
         try:
             self._start_rest(backend, core)
         except StatusError as exc:
-            # The real server reports the mistake and serves on over gRPC.
+            # The real server reports the error and continues to serve gRPC.
             _report(exc)
         self._poll_configuration(core)
         self._stop.wait()
         self._drain(core)
-        # End as the signal would have ended us, for whoever looks at the exit status.
+        # Let the signal set the exit status.
         signal.signal(self._signal, signal.SIG_DFL)
         os.kill(os.getpid(), self._signal)
         return FAILED
@@ -180,12 +179,12 @@ class _Server:
         ).start()
 
     def _run_polls(self, core: ServerCore, interval: float) -> None:
-        complaint = None
+        logged = None
         while True:
             failure = self._poll_once(core)
-            if failure is not None and failure != complaint:
+            if failure is not None and failure != logged:
                 log.error("%s is not applied: %s", self._flags.model_config_file, failure)
-            complaint = failure
+            logged = failure
             if self._stop.wait(interval):
                 return
 
@@ -194,7 +193,7 @@ class _Server:
         seen = _fingerprint(path)
         try:
             config = read_model_config(path)
-            # A base path that never comes would be waited for even after it was corrected.
+            # Give up waiting for a base path once the file has changed again.
             core.reload(
                 config, wanted=lambda: not self._stop.is_set() and _fingerprint(path) == seen
             )
@@ -207,20 +206,20 @@ class _Server:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number)
         if self._stop.is_set():
-            # Told twice: whoever tells does not want to wait for calls in flight.
+            # The second signal does not wait for calls in flight.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._stop.set()
 
     def _drain(self, core: ServerCore) -> None:
         grace = float(max(self._flags.drain_seconds, 0))
-        log.info("stopping: calls in flight have %g s to end", grace)
-        _side_by_side([lambda t=t: t.stop(grace) for t in self._transports])  # type: ignore[misc]
+        log.info("stopping: waiting up to %g s for calls in flight", grace)
+        _run_in_parallel([lambda t=t: t.stop(grace) for t in self._transports])  # type: ignore[misc]
         core.stop()
 
 
 def _fingerprint(path: str) -> tuple[int, int, int] | None:
-    """Changes when the file does; None while it is not there."""
+    """Return a value that changes with the file; None if there is no file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -228,7 +227,7 @@ def _fingerprint(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _side_by_side(tasks: Sequence[Callable[[], None]]) -> None:
+def _run_in_parallel(tasks: Sequence[Callable[[], None]]) -> None:
     threads = [threading.Thread(target=task, daemon=True) for task in tasks]
     for thread in threads:
         thread.start()

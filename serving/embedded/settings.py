@@ -1,10 +1,10 @@
-"""From flags to settings: everything that can be refused before TensorFlow is loaded."""
+"""From flags to settings, with all checks that do not need TensorFlow."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import Flags
 from shortlist.serving.embedded.lifecycle.model_config import (
@@ -18,13 +18,13 @@ __all__ = ["Settings", "read_model_config", "read_settings"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the server is started with, read and checked.
+    """Checked settings of the server.
 
     Attributes:
         flags: The command line.
         models: The first configuration.
         intra_op_threads: Threads within one op; 0 for automatic.
-        inter_op_threads: Ops at a time; 0 for automatic.
+        inter_op_threads: Ops that run at a time; 0 for automatic.
     """
 
     flags: Flags
@@ -34,7 +34,7 @@ class Settings:
 
 
 def read_model_config(path: str) -> ModelServerConfig:
-    """The configuration in `--model_config_file`.
+    """Return the configuration in `--model_config_file`.
 
     Raises:
         StatusError: The file cannot be read or does not parse.
@@ -43,30 +43,28 @@ def read_model_config(path: str) -> ModelServerConfig:
 
 
 def read_settings(flags: Flags) -> Settings:
-    """Reads the files that flags name, and checks what belongs together.
+    """Read the files named by flags, and check that the flags fit together.
 
-    In the order of the real server, so that of several mistakes the same one is reported.
+    The order is the real server's, so that the same of several errors is reported.
 
     Raises:
-        StatusError: Flags contradict one another, or a file cannot be read.
+        StatusError: Flags contradict each other, or a file cannot be read.
     """
     if not flags.port and not flags.grpc_socket_path:
-        raise _refused(
+        raise invalid(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path "
             "must be set."
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
-        raise _refused(
-            "Either use_alts_credentials must be false or ssl_config_file must be empty."
-        )
+        raise invalid("Either use_alts_credentials must be false or ssl_config_file must be empty.")
     if flags.use_alts_credentials:
-        # Going on without would serve in plain text where the operator asked for ALTS.
+        # Without this check the server would use plain text.
         raise StatusError(
             Code.UNIMPLEMENTED,
-            "The embedded server has no ALTS credentials; use --ssl_config_file for TLS.",
+            "The embedded server does not support ALTS; use --ssl_config_file for TLS.",
         )
     if not flags.model_base_path and not flags.model_config_file:
-        raise _refused(
+        raise invalid(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"
         )
     if flags.model_config_file:
@@ -74,12 +72,12 @@ def read_settings(flags: Flags) -> Settings:
     else:
         models = single_model(flags.model_name, flags.model_base_path)
     if flags.batching_parameters_file and not flags.enable_batching:
-        raise _refused(
+        raise invalid(
             "server_options.batching_parameters_file is set without setting "
             "server_options.enable_batching to true."
         )
     intra, inter = _threads(flags)
-    # The core checks all this again, for later configurations; here it costs no TensorFlow.
+    # The core checks this again, for every configuration; here TensorFlow is not loaded yet.
     check_list(models)
     models_of(models)
     return Settings(
@@ -95,7 +93,7 @@ def _threads(flags: Flags) -> tuple[int, int]:
     intra = flags.tensorflow_intra_op_parallelism
     inter = flags.tensorflow_inter_op_parallelism
     if session > 0 and intra > 0 and inter > 0:
-        raise _refused(
+        raise invalid(
             "Either configure server_options.tensorflow_session_parallelism or "
             "(server_options.tensorflow_intra_op_parallelism, "
             "server_options.tensorflow_inter_op_parallelism) separately. "
@@ -104,7 +102,3 @@ def _threads(flags: Flags) -> tuple[int, int]:
     if intra > 0 or inter > 0:
         return intra, inter
     return session, session
-
-
-def _refused(message: str) -> StatusError:
-    return StatusError(Code.INVALID_ARGUMENT, message)

@@ -1,7 +1,7 @@
-"""Replays what a real TensorFlow Serving 2.20 answered against the embedded server.
+"""Compares the embedded server with recorded answers of TensorFlow Serving 2.20.
 
-`docs/conformance.md` lists the cases that are meant to differ, each with its reason; any
-other difference fails, and so does a listed case that agrees after all.
+`docs/conformance.md` lists the cases that differ on purpose, each with its reason. Any other
+difference fails, and so does a listed case that agrees.
 """
 
 import json
@@ -25,13 +25,13 @@ pytestmark = [
 
 
 def deliberate() -> set[str]:
-    """Cases listed in the document's tables: `suite/name` between backticks, first column."""
+    """Return the cases in the document's tables: `suite/name` between backticks, first column."""
     rows = re.findall(r"^\| `((?:rest|grpc|scenarios)/\S+)` \|", DOCUMENT.read_text(), re.MULTILINE)
     return set(rows)
 
 
 def replay(suite: str, work: Path, only: str = "*") -> dict[str, list[list[str]]]:
-    """Differences by case, output lines not counted."""
+    """Return differences by case, except for output lines."""
     report = work / "report.json"
     server = (
         f"{sys.executable} -m shortlist.serving.embedded --enable_scann_ops={{scann}} {{flags}}"
@@ -59,12 +59,12 @@ def replay(suite: str, work: Path, only: str = "*") -> dict[str, list[list[str]]
 def test_answers_are_those_of_the_real_server(suite: str, tmp_path: Path) -> None:
     differences = replay(suite, tmp_path)
     expected = {name for name in deliberate() if name.startswith(f"{suite}/")}
-    disagreeing = {name for name, found in differences.items() if found}
+    disagreeing = {name for name, different in differences.items() if different}
     for name in sorted(disagreeing - expected) if suite == "scenarios" else ():
-        # Scenarios give the server seconds to start or to notice something. On a machine
-        # that has other work to do that can be too short; alone, it must do.
+        # Scenarios give the server seconds to start or to notice a change, which can be too
+        # short on a busy machine: try again alone.
         differences |= replay(suite, tmp_path, only=name.removeprefix("scenarios/"))
-    disagreeing = {name for name, found in differences.items() if found}
+    disagreeing = {name for name, different in differences.items() if different}
     unexpected = {name: differences[name] for name in sorted(disagreeing - expected)}
     assert not unexpected, json.dumps(unexpected, indent=1)
     stale = sorted((expected & differences.keys()) - disagreeing)

@@ -1,1 +1,1 @@
-"""What the server answers, whatever transport a request came by."""
+"""Answers of the server, the same for both transports."""

@@ -1,1 +1,1 @@
-"""Which versions are loaded, and how they come and go."""
+"""Which versions are served: watching, loading, unloading, labels."""

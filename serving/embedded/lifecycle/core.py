@@ -1,4 +1,4 @@
-"""The server without its ports: configuration, watcher, manager and labels put together."""
+"""The server without its ports: configuration, watcher, manager and labels."""
 
 import logging
 import os
@@ -30,14 +30,13 @@ LabelMap = Mapping[str, Mapping[str, int]]  # model name -> label -> version
 
 @dataclass(frozen=True, kw_only=True)
 class CoreOptions:
-    """How models are watched and loaded.
+    """Options for watching and loading models.
 
     Attributes:
-        poll_interval: Seconds between two looks at the base paths; 0 looks once, less never.
+        poll_interval: Seconds between two polls of the base paths; 0 polls once, less never.
         load_threads: Loads at a time, after the first configuration; 0 counts as 1.
-        retries: How often a failed load is tried again.
-        allow_labels_for_unavailable: Whether a new label may point at a version that is
-            not loaded.
+        retries: Retries of a failed load.
+        allow_labels_for_unavailable: Let a new label point at a version that is not loaded.
     """
 
     poll_interval: float = 1.0
@@ -47,19 +46,19 @@ class CoreOptions:
 
 
 class ServerCore:
-    """Serves the models of a configuration, which can be replaced while it runs.
+    """Server of the models of a configuration, which can be replaced while it runs.
 
     Satisfies `interfaces.ServableSource`.
 
     Args:
-        load: Loads one version of a model from a path, warmed up.
-        options: How models are watched and loaded.
+        load: Loads and warms up one version of a model from a path.
+        options: Options for watching and loading models.
     """
 
     def __init__(self, load: LoadServable, options: CoreOptions) -> None:
         self._options = options
         self._board = StateBoard()
-        # All models of the first configuration load at once, as far as the machine can.
+        # The models of the first configuration load at the same time, as far as CPUs allow.
         self._manager = Manager(
             load,
             self._board,
@@ -75,39 +74,39 @@ class ServerCore:
     def acquire(
         self, name: str, *, version: int | None = None, label: str | None = None
     ) -> AbstractContextManager[Servable]:
-        """A loaded servable, kept from unloading until the context ends.
+        """Return a loaded servable, which stays loaded until the context ends.
 
         Raises:
-            StatusError: No such model, version or label is available; at the latest when
-                the context is entered.
+            StatusError: No such model, version or label is available; raised here or when the
+                context is entered.
         """
         if label is not None:
             version = _version_of_label(self._labels, name, label)
         return self._manager.serving.acquire(name, version)
 
     def statuses(self, name: str, *, version: int | None = None) -> list[ServableState]:
-        """States of a model's versions, highest version first, or of one of them.
+        """Return the states of a model's versions, highest version first, or of one version.
 
         Raises:
-            StatusError: NOT_FOUND; nothing is known of the model or of the version.
+            StatusError: NOT_FOUND; the model or the version is unknown.
         """
         return self._board.statuses(name, version)
 
     def reload(
         self, config: ModelServerConfig, *, wanted: Callable[[], bool] = lambda: True
     ) -> None:
-        """Replaces the whole configuration; waits for models that are new.
+        """Replace the whole configuration and wait for new models.
 
-        As in the real server, this is no transaction: when a new model does not become
+        As in the real server, this is not a transaction: if a new model does not become
         available, all other changes have been made.
 
         Args:
             config: The new configuration.
-            wanted: Asked now and then while waiting; False gives up waiting.
+            wanted: Called repeatedly while waiting; False gives up.
 
         Raises:
             StatusError: The configuration was refused, a new model did not become
-                available, or nobody waits any more (CANCELLED).
+                available, or `wanted` gave up (CANCELLED).
         """
         while not self._reloading.acquire(timeout=0.2):
             if not wanted():
@@ -117,14 +116,10 @@ class ServerCore:
         finally:
             self._reloading.release()
 
-    def stop(self, timeout: float = 0.0) -> None:
-        """Stops watching and closes what is loaded.
-
-        Args:
-            timeout: Seconds that requests in flight may take.
-        """
+    def stop(self) -> None:
+        """Stop watching and close the loaded versions that no request uses."""
         self._watcher.stop()
-        self._manager.stop(timeout)
+        self._manager.stop()
 
     def _reload(self, config: ModelServerConfig, wanted: Callable[[], bool]) -> None:
         kind = config.WhichOneof("config")
@@ -144,8 +139,8 @@ class ServerCore:
             )
         check_list(config)
         check_platforms(self._config, config)
-        # Labels are checked before versions load, against what is available now; and a
-        # configuration whose labels are refused is the one that the next is compared with.
+        # As in the real server, labels are checked against the versions available before any
+        # loads, and a configuration with refused labels still counts as the current one.
         self._config = ModelServerConfig()
         self._config.CopyFrom(config)
         self._labels = _assign_labels(
@@ -182,19 +177,13 @@ def _assign_labels(
     *,
     allow_unavailable: bool,
 ) -> LabelMap:
-    """Labels that take the place of all current ones.
+    """Return the requested labels, if all are allowed.
 
-    A label must point at an AVAILABLE version. With `allow_unavailable`, a label that is
-    new or does not move may point at any; moving one always needs AVAILABLE.
-
-    Args:
-        requested: Labels of the new configuration.
-        current: Labels so far.
-        available: AVAILABLE versions of a model.
-        allow_unavailable: `--allow_version_labels_for_unavailable_models`.
+    A label must point at an AVAILABLE version. With `allow_unavailable`
+    (`--allow_version_labels_for_unavailable_models`), only a label that moves must.
 
     Raises:
-        StatusError: FAILED_PRECONDITION; an assignment is refused, and all stay as they were.
+        StatusError: FAILED_PRECONDITION; a label is refused.
     """
     assigned: dict[str, dict[str, int]] = {}
     for name, labels in requested.items():
@@ -212,11 +201,6 @@ def _assign_labels(
 
 
 def _version_of_label(labels: LabelMap, name: str, label: str) -> int:
-    """The version that a label stands for.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT; the model has no such label.
-    """
     version = labels.get(name, {}).get(label)
     if version is None:
         raise StatusError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")

@@ -1,4 +1,4 @@
-"""Loaded versions in the hands of requests: a version is unloaded when the last one is done."""
+"""Loaded versions and the requests that use them."""
 
 import threading
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["Handle", "Lease", "ServingMap"]
 
 
 class Handle:
-    """A loaded servable and the number of requests that use it."""
+    """A loaded servable, with the number of requests that use it."""
 
     __slots__ = ("_closing", "_idle", "_users", "servable")
 
@@ -23,7 +23,7 @@ class Handle:
         self._closing = False
 
     def try_enter(self) -> bool:
-        """Counts a request in; False once the servable is on its way out."""
+        """Count a request in; False if the servable is about to unload."""
         with self._idle:
             if self._closing:
                 return False
@@ -31,20 +31,20 @@ class Handle:
             return True
 
     def leave(self) -> None:
-        """Counts a request out."""
+        """Count a request out."""
         with self._idle:
             self._users -= 1
             if self._closing and not self._users:
                 self._idle.notify_all()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Lets no request in any more and waits for those inside.
+        """Refuse new requests and wait for the others.
 
         Args:
-            timeout: Seconds; None for no end.
+            timeout: Time limit in seconds; None waits indefinitely.
 
         Returns:
-            Whether all are out.
+            True if no request uses the servable any more.
         """
         with self._idle:
             self._closing = True
@@ -58,13 +58,13 @@ class _Model:
 
 
 class ServingMap:
-    """Servables that requests can have; read without a lock, replaced whole."""
+    """Servables available to requests; read without a lock, replaced as a whole."""
 
     def __init__(self) -> None:
         self._models: Mapping[str, _Model] = {}
 
     def replace(self, handles: Mapping[str, Mapping[int, Handle]]) -> None:
-        """Puts new loaded versions, by model and number, in place of the old."""
+        """Replace all loaded versions, by model name and version number."""
         self._models = {
             name: _Model(latest=versions[max(versions)], versions=versions)
             for name, versions in handles.items()
@@ -76,10 +76,10 @@ class ServingMap:
         return Lease(self, name, version)
 
     def enter(self, name: str, version: int | None) -> Handle:
-        """The handle of a version (the highest for None), with this request counted in.
+        """Return the handle of a version (the highest for None), with this request counted in.
 
         Raises:
-            StatusError: NOT_FOUND; no such version is loaded.
+            StatusError: NOT_FOUND; the version is not loaded.
         """
         while True:
             model = self._models.get(name)
@@ -89,7 +89,7 @@ class ServingMap:
                     break
                 if handle.try_enter():
                     return handle
-                # It was replaced between the two lines; the map is new by now or soon.
+                # The version was replaced between the two lines; the map is new by now or soon.
                 if self._models.get(name) is not model:
                     continue
             break
@@ -98,7 +98,7 @@ class ServingMap:
 
 
 class Lease:
-    """Context in which a request may run a servable."""
+    """Context in which a request can run a servable."""
 
     __slots__ = ("_handle", "_map", "_name", "_version")
 
@@ -109,10 +109,10 @@ class Lease:
         self._handle: Handle | None = None
 
     def __enter__(self) -> Servable:
-        """Takes the servable.
+        """Return the servable.
 
         Raises:
-            StatusError: NOT_FOUND; no such version is loaded.
+            StatusError: NOT_FOUND; the version is not loaded.
         """
         self._handle = self._map.enter(self._name, self._version)
         return self._handle.servable
@@ -123,7 +123,7 @@ class Lease:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Gives the servable back."""
+        """Release the servable."""
         if self._handle is not None:
             self._handle.leave()
             self._handle = None

@@ -1,4 +1,4 @@
-"""One version's load: tries, retries, and giving up when nobody wants it any more."""
+"""The load of one version: attempts, retries and cancellation."""
 
 import logging
 import threading
@@ -13,17 +13,17 @@ __all__ = ["LoadRetries", "LoadServable", "load_with_retries"]
 
 log = logging.getLogger(__name__)
 
-# Loads a version of a model from a path, warmed up.
+# Loads and warms up a version of a model from a path.
 LoadServable = Callable[[str, int, str], Servable]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadRetries:
-    """How often a failed load is tried again.
+    """Retries of a failed load.
 
     Attributes:
-        max_retries: Tries after the first; less than 0 counts as 0.
-        interval: Seconds between two tries; less than 0 does not wait.
+        max_retries: Maximum number of retries; less than 0 counts as 0.
+        interval: Seconds between two attempts; less than 0 counts as 0.
     """
 
     max_retries: int = 5
@@ -40,20 +40,20 @@ def load_with_retries(
     cancelled: threading.Event,
     slot: Callable[[], AbstractContextManager[None]],
 ) -> Servable:
-    """Loads a version, and again after failures.
+    """Load a version, and retry after failures.
 
     Args:
-        load: Loads it once.
+        load: Loads the version once.
         name: Model name.
         version: Version number.
-        path: Its folder.
-        retries: How often and how soon.
-        cancelled: Set when the version is not wanted any more: ends the wait for the next try.
-        slot: Held during each try, not between them, so that a version that fails again
-            and again does not keep others from loading.
+        path: Folder of the version.
+        retries: Number and interval of retries.
+        cancelled: Set when the version is no longer aspired; ends the wait for the next attempt.
+        slot: Held during each attempt, not between attempts, so that a version that keeps
+            failing does not keep others from loading.
 
     Raises:
-        StatusError: The last failure, whatever it was in the first place.
+        StatusError: The last attempt failed, with any exception.
     """
     for attempt in range(max(retries.max_retries, 0) + 1):
         if attempt and cancelled.wait(max(retries.interval, 0.0)):
@@ -64,7 +64,7 @@ def load_with_retries(
         except StatusError as exc:
             failure = exc
         except Exception as exc:
-            # The loader's own fault must not take the server down with it.
+            # A bug in the loader must not take the server down.
             log.exception("loading version %d of %s failed unexpectedly", version, name)
             failure = StatusError(Code.INTERNAL, f"{type(exc).__name__}: {exc}")
         log.warning(

@@ -1,10 +1,9 @@
-"""Brings the versions that are served in line with those that are asked for.
+"""Loads and unloads versions until those served are those aspired.
 
-The manager keeps a table of versions. Whoever watches the file system tells it which
-versions of a model are aspired; each `step` takes note of that, lets go of versions that
-are over, asks the pure policy in `rollover` for the next action of each model, and starts
-it in a thread. The thread reports back and the next step follows. The states that clients
-see are published on the `StateBoard` along the way:
+The manager keeps a table of versions. The watcher tells it which versions of a model are
+aspired. Each `step` updates the table, asks the pure policy in `rollover` for the next action
+of each model and starts it in a thread; when the thread has finished, the next step follows.
+The states that clients see are published on the `StateBoard`:
 
     START -> LOADING -> AVAILABLE -> UNLOADING -> END, or from LOADING to END with an error.
 """
@@ -59,14 +58,14 @@ def _in_thread(name: str, work: Callable[[], None]) -> None:
 
 
 class Manager:
-    """Loads, serves and unloads versions; thread-safe.
+    """Table of versions, and the threads that load and unload them; thread-safe.
 
     Args:
-        load: Loads one version, warmed up; called in threads of the manager's.
-        board: Where states are published.
-        retries: How often a failed load is tried again.
+        load: Loads and warms up one version; called in background threads.
+        board: Board to publish states on.
+        retries: Retries of a failed load.
         load_threads: Loads at a time; 0 counts as 1. See `set_load_threads`.
-        spawn: Runs work in the background under a name; a thread each by default.
+        spawn: Runs named work in the background; by default in a new thread.
 
     Attributes:
         serving: Loaded servables, for requests.
@@ -87,10 +86,10 @@ class Manager:
         self._spawn = spawn
         self._changed = threading.Condition()
         self._table: dict[str, dict[int, _Managed]] = {}
-        self._pending: dict[str, Mapping[int, str]] = {}  # aspired versions not yet taken note of
+        self._pending: dict[str, Mapping[int, str]] = {}  # aspired, not yet in the table
         self.serving = ServingMap()
         self._load_slots = max(load_threads, 1)
-        self._loading = 0  # tries that run now, without those that wait for the next one
+        self._loading = 0  # attempts that run now, not those that wait for a retry
         self._dirty = False
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -98,56 +97,48 @@ class Manager:
     # ------------------------------------------------------------------ from outside
 
     def aspire(self, name: str, versions: Mapping[int, str]) -> None:
-        """Asks for exactly these versions of a model: path by version."""
+        """Set the aspired versions of a model: path by version."""
         with self._changed:
             self._pending[name] = dict(versions)
             self._wake()
 
     def set_load_threads(self, count: int) -> None:
-        """Changes how many versions load at a time; 0 counts as 1."""
+        """Set the number of loads at a time; 0 counts as 1."""
         with self._changed:
             self._load_slots = max(count, 1)
             self._wake()
 
     def start(self) -> None:
-        """Starts taking steps in a thread."""
+        """Start taking steps in a thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
             self._thread.start()
 
-    def stop(self, timeout: float = 0.0) -> None:
-        """Takes no more steps, and closes what is loaded once requests are done with it.
-
-        Args:
-            timeout: Seconds that requests may take; what they hold by then stays loaded.
-        """
-        deadline = time.monotonic() + timeout
+    def stop(self) -> None:
+        """Take no more steps, and close the loaded versions that no request uses."""
         with self._changed:
             self._stopping = True
-            everything = [entry for versions in self._table.values() for entry in versions.values()]
-            for entry in everything:
+            entries = [entry for versions in self._table.values() for entry in versions.values()]
+            for entry in entries:
                 entry.cancelled.set()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
         self.serving.replace({})
-        for entry in everything:
+        for entry in entries:
             if entry.handle is None or entry.phase is not Phase.READY:
                 continue
-            if entry.handle.drain(max(deadline - time.monotonic(), 0.0)):
+            if entry.handle.drain(0.0):
                 self._close(entry, entry.handle.servable)
 
     # ------------------------------------------------------------------ one step
 
     def step(self) -> bool:
-        """Does what can be done now; whether anything was.
-
-        The thread calls it again and again; tests call it in its place.
-        """
+        """Start all actions that are possible now; return False if there were none."""
         with self._changed:
             self._dirty = False
             self._forget_finished()
-            progress = self._take_note()
+            progress = self._update_table()
             actions = [
                 (name, action)
                 for name, versions in self._table.items()
@@ -174,19 +165,19 @@ class Manager:
     def _forget_finished(self) -> None:
         over = (Phase.NEW, Phase.DISABLED, Phase.ERROR)
         for name in list(self._table):
-            kept = {v: e for v, e in self._table[name].items() if e.aspired or e.phase not in over}
-            if kept:
-                self._table[name] = kept
+            left = {v: e for v, e in self._table[name].items() if e.aspired or e.phase not in over}
+            if left:
+                self._table[name] = left
             else:
                 del self._table[name]
 
-    def _take_note(self) -> bool:
+    def _update_table(self) -> bool:
         progress = False
         for name, versions in list(self._pending.items()):
             table = self._table.setdefault(name, {})
             if any(not entry.aspired and entry.version in versions for entry in table.values()):
-                # A version that is on its way out is wanted again. It has to be gone before it
-                # can come back, so the whole request waits; a newer one may take its place.
+                # A version that is about to unload is aspired again. It must end before it can
+                # come back, so the new set waits; a newer set can replace it.
                 continue
             del self._pending[name]
             for version, entry in table.items():
@@ -207,7 +198,7 @@ class Manager:
         if action.kind is ActionKind.LOAD:
             if self._loading >= self._load_slots:
                 return False
-            self._loading += 1  # handed to the thread, which gives it back after its first try
+            self._loading += 1  # released by the thread after its first attempt
             entry.phase = Phase.LOADING
             work = self._load_version
         else:
@@ -222,12 +213,12 @@ class Manager:
     def _load_version(self, entry: _Managed) -> None:
         self._board.publish(entry.name, entry.version, State.LOADING)
         started = time.monotonic()
-        first_try = iter((True,))
+        first_attempt = iter((True,))
 
         @contextmanager
         def slot() -> Iterator[None]:
             with self._changed:
-                if not next(first_try, False):
+                if not next(first_attempt, False):
                     self._changed.wait_for(lambda: self._loading < self._load_slots)
                     self._loading += 1
             try:
@@ -248,14 +239,14 @@ class Manager:
             self._finish(entry, Phase.ERROR, exc.code, exc.message)
             return
         with self._changed:
-            wanted = not entry.cancelled.is_set()
-            if wanted:
+            aspired = not entry.cancelled.is_set()
+            if aspired:
                 entry.handle = Handle(servable)
                 entry.phase = Phase.READY
                 self._publish_serving()
                 self._board.publish(entry.name, entry.version, State.AVAILABLE)
                 self._wake()
-        if wanted:
+        if aspired:
             took = time.monotonic() - started
             log.info("version %d of %s is AVAILABLE after %.2f s", entry.version, entry.name, took)
         else:

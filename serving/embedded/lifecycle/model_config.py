@@ -1,4 +1,4 @@
-"""The models to serve, as checked settings: from `ModelServerConfig` to `ModelSettings`."""
+"""From `ModelServerConfig` to the checked settings of each model."""
 
 import logging
 import re
@@ -34,8 +34,8 @@ class ModelSettings:
 
     Attributes:
         name: Model name.
-        base_path: Folder whose entries are versions; absolute, or a URI.
-        policy: Which versions to serve.
+        base_path: Folder of the model's versions; absolute, or a URI.
+        policy: Choice of the versions to serve.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ModelSettings:
 
 
 def single_model(name: str, base_path: str) -> ModelServerConfig:
-    """The configuration that `--model_name` and `--model_base_path` stand for."""
+    """Return the configuration for `--model_name` and `--model_base_path`."""
     config = ModelServerConfig()
     model = config.model_config_list.config.add()
     model.name, model.base_path, model.model_platform = name, base_path, _TENSORFLOW
@@ -91,7 +91,7 @@ def _policy(model: ModelConfig) -> VersionPolicy:
 
 
 def check_list(config: ModelServerConfig) -> None:
-    """Refuses a list with a name twice or a relative base path.
+    """Refuse a duplicate name and a relative base path.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
@@ -114,10 +114,10 @@ def check_list(config: ModelServerConfig) -> None:
 
 
 def check_platforms(old: ModelServerConfig, new: ModelServerConfig) -> None:
-    """Refuses a new configuration that changes a model's platform.
+    """Refuse a new configuration that changes a model's platform.
 
     Raises:
-        StatusError: INVALID_ARGUMENT; that, or a model's platform is missing.
+        StatusError: INVALID_ARGUMENT; a platform changes or is missing.
     """
     before = {model.name: _platform(model) for model in old.model_config_list.config}
     for model in new.model_config_list.config:
@@ -133,10 +133,10 @@ def check_platforms(old: ModelServerConfig, new: ModelServerConfig) -> None:
 
 
 def models_of(config: ModelServerConfig) -> list[ModelSettings]:
-    """The configuration's models.
+    """Return the models in a `model_config_list`.
 
     Raises:
-        StatusError: INVALID_ARGUMENT; a model's platform is missing or not had.
+        StatusError: INVALID_ARGUMENT; a platform is missing or not supported.
     """
     models = []
     for model in config.model_config_list.config:

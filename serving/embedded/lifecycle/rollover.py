@@ -1,7 +1,8 @@
-"""What to load or unload next so that a model never goes without an available version.
+"""The next load or unload of a model, so that it always has an available version.
 
-TensorFlow Serving's availability-preserving policy: load the newest aspired version
-first, and give up an old one only when a new one serves. Pure; the manager acts on it.
+This is TensorFlow Serving's availability-preserving policy: load the newest aspired version
+first, and unload an old version only when a new one serves. The code is pure; the manager
+acts on it.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ __all__ = ["Action", "ActionKind", "Phase", "VersionView", "next_action"]
 
 
 class Phase(Enum):
-    """Where the manager stands with one version; finer than what clients are shown."""
+    """Phase of a version in the manager; more detailed than the states that clients see."""
 
     NEW = auto()
     LOADING = auto()
@@ -27,9 +28,9 @@ class VersionView:
     """One managed version of a model.
 
     Attributes:
-        version: Its number.
-        phase: Where the manager stands with it.
-        aspired: Whether the configuration and the file system still ask for it.
+        version: Version number.
+        phase: Phase in the manager.
+        aspired: True while configuration and file system ask for it.
     """
 
     version: int
@@ -38,7 +39,7 @@ class VersionView:
 
 
 class ActionKind(Enum):
-    """Unloading comes first: it makes room for what is loaded."""
+    """Kinds of actions. Unloads come first, to free memory for loads."""
 
     UNLOAD = auto()
     LOAD = auto()
@@ -46,14 +47,14 @@ class ActionKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """The next thing to do for a model."""
+    """The next action for a model."""
 
     kind: ActionKind
     version: int
 
 
 def next_action(versions: Iterable[VersionView]) -> Action | None:
-    """The next step for one model, or None when there is nothing to do.
+    """Return the next action for one model; None if there is none.
 
     Args:
         versions: All managed versions of the model, in any order.
@@ -64,7 +65,7 @@ def next_action(versions: Iterable[VersionView]) -> Action | None:
     replaced = not aspired or any(view.phase is Phase.READY for view in aspired)
     if leaving and (replaced or len(leaving) > 1):
         return Action(kind=ActionKind.UNLOAD, version=min(leaving))
-    waiting = [view.version for view in aspired if view.phase is Phase.NEW]
-    if waiting:
-        return Action(kind=ActionKind.LOAD, version=max(waiting))
+    new = [view.version for view in aspired if view.phase is Phase.NEW]
+    if new:
+        return Action(kind=ActionKind.LOAD, version=max(new))
     return None

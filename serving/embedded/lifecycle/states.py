@@ -1,4 +1,4 @@
-"""What every version went through last, and waiting for models to become available."""
+"""The last state of every version, and waiting for models to become available."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -10,20 +10,19 @@ from shortlist.serving.embedded.api.interfaces import ServableState
 
 __all__ = ["StateBoard", "describe_unavailable"]
 
-# How often a wait without end asks whether anybody still wants its outcome.
-_CHECK_INTERVAL = 0.2
+_CHECK_INTERVAL = 0.2  # seconds between two calls of `wanted`
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     status: ServableState
-    event: int  # number of the event that set it
+    event: int  # number of the event that set the state
 
 
 class StateBoard:
-    """Last known state of every version that was ever managed; thread-safe.
+    """Last state of every version that was ever managed; thread-safe.
 
-    Versions stay listed after their END, as `GetModelStatus` shows them.
+    Versions stay listed after END, as in `GetModelStatus`.
     """
 
     def __init__(self) -> None:
@@ -33,14 +32,14 @@ class StateBoard:
 
     @property
     def events(self) -> int:
-        """Number of the last event; hand it to `wait_settled` to look at later ones only."""
+        """Number of the last event; `wait_settled` can wait for later ones."""
         with self._changed:
             return self._events
 
     def publish(
         self, name: str, version: int, state: State, code: Code = Code.OK, message: str = ""
     ) -> None:
-        """Sets the state of a version and wakes whoever waits for it."""
+        """Set the state of a version and wake all waiting threads."""
         status = ServableState(version=version, state=state, error_code=code, error_message=message)
         with self._changed:
             self._events += 1
@@ -49,10 +48,10 @@ class StateBoard:
             self._changed.notify_all()
 
     def statuses(self, name: str, version: int | None = None) -> list[ServableState]:
-        """States of a model's versions, highest version first, or of one of them.
+        """Return the states of a model's versions, highest version first, or of one version.
 
         Raises:
-            StatusError: NOT_FOUND; nothing was ever known of the model or the version.
+            StatusError: NOT_FOUND; the model or the version is unknown.
         """
         with self._changed:
             entries = dict(self._entries.get(name, {}))
@@ -67,7 +66,7 @@ class StateBoard:
         return [entries[number].status for number in sorted(entries, reverse=True)]
 
     def available(self, name: str) -> frozenset[int]:
-        """Versions of a model that are AVAILABLE."""
+        """Return the AVAILABLE versions of a model."""
         with self._changed:
             return frozenset(
                 number
@@ -82,23 +81,23 @@ class StateBoard:
         after: int = 0,
         wanted: Callable[[], bool] = lambda: True,
     ) -> dict[str, ServableState] | None:
-        """Waits until some version of each model is AVAILABLE or at its END.
+        """Wait until some version of each model is AVAILABLE or at END.
 
         Args:
             names: Models to wait for.
-            after: Leave out states that were set by events up to this one.
-            wanted: Asked now and then; False gives up.
+            after: Number of the last event to ignore.
+            wanted: Called repeatedly while waiting; False gives up.
 
         Returns:
-            The state that settled each model (of several, that of the highest version),
-            or None if `wanted` gave up.
+            The state that settled each model (of the highest version, if there are several);
+            None if `wanted` gave up.
         """
         with self._changed:
             while True:
                 settled = {name: self._settled(name, after) for name in names}
-                found = {name: status for name, status in settled.items() if status is not None}
-                if len(found) == len(settled):
-                    return found
+                complete = {name: state for name, state in settled.items() if state is not None}
+                if len(complete) == len(settled):
+                    return complete
                 if not wanted():
                     return None
                 self._changed.wait(_CHECK_INTERVAL)
@@ -113,10 +112,10 @@ class StateBoard:
 
 
 def describe_unavailable(settled: dict[str, ServableState], noun: str) -> str | None:
-    """The real server's sentence about models that did not become available, or None.
+    """Return the real server's message about models that did not become available, if any.
 
     Args:
-        settled: What `StateBoard.wait_settled` returned.
+        settled: Result of `StateBoard.wait_settled`.
         noun: `servable` at the start, `model` on a reload.
     """
     parts = []

@@ -1,7 +1,7 @@
-"""Which of the folders under a base path are versions to serve: pure, no file system.
+"""Choice of the versions to serve from the names of folders; pure.
 
-A folder's name counts as a version where TensorFlow Serving would parse it as a 64-bit
-integer: `7`, but also `007`, `+7` and `-7`; nothing looks inside the folder.
+A folder is a version if TensorFlow Serving parses its name as a 64-bit integer: `7`, but
+also `007`, `+7` and `-7`. The content of the folder does not matter.
 """
 
 import os
@@ -18,19 +18,19 @@ _INT64: Final = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, kw_only=True)
 class LatestVersions:
-    """The highest `num_versions` versions; the default policy, with one."""
+    """The highest `num_versions` versions; the default policy."""
 
     num_versions: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllVersions:
-    """Every version there is."""
+    """Every version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecificVersions:
-    """These versions, as far as they are there."""
+    """These versions, if they exist."""
 
     versions: frozenset[int]
 
@@ -40,7 +40,7 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 def _parse_version(name: str) -> int | None:
     match = _INTEGER.fullmatch(name)
-    # A name of thousands of digits is no version, and int() would refuse it loudly.
+    # int() raises an error for thousands of digits.
     if match is None or len(name) > 64:
         return None
     version = int(match[1])
@@ -48,15 +48,15 @@ def _parse_version(name: str) -> int | None:
 
 
 def choose_versions(names: Iterable[str], policy: VersionPolicy) -> dict[int, str]:
-    """The versions to serve among the entries of a base path.
+    """Return the versions to serve from the entries of a base path.
 
     Args:
         names: Names of the entries, in any order.
-        policy: What the model's configuration asks for.
+        policy: Policy of the model.
 
     Returns:
-        Folder name by version, highest version first. Of two names of one version
-        (`7` and `007`), policy `all` takes the first in byte order, the others the last.
+        Folder name by version, highest version first. Of two names for one version (`7` and
+        `007`), policy `all` takes the first in byte order, the other policies the last.
     """
     folders: dict[int, str] = {}
     for name in sorted(names, key=os.fsencode, reverse=isinstance(policy, AllVersions)):

@@ -1,4 +1,4 @@
-"""Looks at the models' base paths, once or every so often, and says which versions are there."""
+"""Polls the models' base paths for versions."""
 
 import logging
 import os
@@ -13,25 +13,25 @@ __all__ = ["Aspire", "Watcher", "find_versions"]
 
 log = logging.getLogger(__name__)
 
-# A look at a file system that hangs must not keep the server from stopping.
+# A file system that hangs must not keep the server from stopping.
 _STOP_TIMEOUT = 2.0
 
-# Told the versions to serve of one model: path by version. None of them means unload all.
+# Receives the versions to serve of one model: path by version. An empty mapping unloads all.
 Aspire = Callable[[str, Mapping[int, str]], None]
 
 
-def local_path(base_path: str) -> str:
-    """A base path as the file system wants it: `file:///models` is `/models`."""
+def _local_path(base_path: str) -> str:
+    """Return the path of a base path in the file system: `/models` for `file:///models`."""
     return base_path.removeprefix("file://")
 
 
 def find_versions(model: ModelSettings) -> dict[int, str]:
-    """Path by version, for the versions that the model's policy chooses.
+    """Return path by version for the versions that the model's policy chooses.
 
     Raises:
-        StatusError: The base path is not there, or cannot be listed.
+        StatusError: The base path does not exist or cannot be listed.
     """
-    base_path = local_path(model.base_path)
+    base_path = _local_path(model.base_path)
     if not os.path.exists(base_path):
         raise StatusError(
             Code.INVALID_ARGUMENT,
@@ -47,20 +47,20 @@ def find_versions(model: ModelSettings) -> dict[int, str]:
 
 
 class Watcher:
-    """Polls the base paths in a thread of its own.
+    """Thread that polls the base paths.
 
-    As in the real server, one base path that cannot be read hides the news of all models
-    until it is back: nothing is loaded and, above all, nothing is unloaded.
+    As in the real server, one base path that cannot be read stops the updates of all models
+    until it can: nothing is loaded and, above all, nothing is unloaded.
 
     Args:
-        aspire: Told the versions of every model after each poll.
-        interval: Seconds between two polls; 0 polls once, less polls never.
+        aspire: Receives the versions of every model after each poll.
+        interval: Seconds between two polls; 0 polls once, less never.
     """
 
     def __init__(self, aspire: Aspire, *, interval: float) -> None:
         self._aspire = aspire
         self._interval = interval
-        self._lock = threading.Lock()  # held from looking to telling, so that updates come between
+        self._lock = threading.Lock()  # held during each poll, so that updates come between polls
         self._models: Sequence[ModelSettings] = ()
         self._complaints: frozenset[str] = frozenset()
         self._stopping = threading.Event()
@@ -68,12 +68,12 @@ class Watcher:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of the models that are watched."""
+        """Names of the watched models."""
         with self._lock:
             return frozenset(model.name for model in self._models)
 
     def update(self, models: Sequence[ModelSettings]) -> None:
-        """Watches these models from now on; those left out lose all their versions at once."""
+        """Replace the watched models; those left out lose all their versions at once."""
         with self._lock:
             gone = {model.name for model in self._models} - {model.name for model in models}
             for name in sorted(gone):
@@ -81,47 +81,47 @@ class Watcher:
             self._models = tuple(models)
 
     def start(self) -> None:
-        """Starts polling, with the first poll right away."""
+        """Start polling, with the first poll at once."""
         if self._interval >= 0 and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends polling; idempotent."""
+        """Stop polling; idempotent."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_STOP_TIMEOUT)
 
     def poll(self) -> None:
-        """Looks once and tells what there is."""
+        """Poll once."""
         with self._lock:
             complaints: set[str] = set()
             try:
-                found = {model.name: find_versions(model) for model in self._models}
+                versions = {model.name: find_versions(model) for model in self._models}
             except StatusError as exc:
                 complaints.add(f"file system access error: {exc.message}")
-                found = {}
+                versions = {}
             complaints |= {
                 f"no versions of servable {model.name} found under base path {model.base_path}; "
                 "a version is a folder whose name is a number, such as 1"
                 for model in self._models
-                if found and not found[model.name]
+                if versions and not versions[model.name]
             }
-            complaints |= self._absent(found)
-            # The same every second would bury all else in the log.
+            complaints |= self._absent(versions)
+            # Repeated every second, they would hide everything else in the log.
             for complaint in sorted(complaints - self._complaints):
                 log.warning("%s", complaint)
             self._complaints = frozenset(complaints)
-            for name, versions in sorted(found.items()):
-                self._aspire(name, versions)
+            for name, paths in sorted(versions.items()):
+                self._aspire(name, paths)
 
-    def _absent(self, found: Mapping[str, Mapping[int, str]]) -> set[str]:
+    def _absent(self, versions: Mapping[str, Mapping[int, str]]) -> set[str]:
         return {
-            f"version {version} of servable {model.name} is asked for by the configuration "
-            f"and is not under {model.base_path}"
+            f"the configuration asks for version {version} of servable {model.name}, "
+            f"which is not under {model.base_path}"
             for model in self._models
-            if model.name in found and isinstance(model.policy, SpecificVersions)
-            for version in model.policy.versions - found[model.name].keys()
+            if model.name in versions and isinstance(model.policy, SpecificVersions)
+            for version in model.policy.versions - versions[model.name].keys()
         }
 
     def _run(self) -> None:

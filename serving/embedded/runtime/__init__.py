@@ -1,1 +1,1 @@
-"""Loads SavedModels and runs their signatures."""
+"""SavedModels: loading, running, batching."""

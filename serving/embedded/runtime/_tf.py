@@ -1,10 +1,9 @@
-"""The one module of the embedded server that imports TensorFlow: its runtime, not its API.
+"""The only module of the embedded server that imports TensorFlow: the runtime, not the API.
 
-`import tensorflow` spends most of its seconds on Keras, datasets and the public API,
-none of which serving needs: measured on 2 cores, 8 s against less than 1 s for the
-kernels and the C interface of the session alone. So the two packages on the way down
-(`tensorflow`, `tensorflow.python`) are entered without running their `__init__`; whoever
-asks one of them for a name of the public API gets it initialised then.
+`import tensorflow` spends most of its time on Keras, datasets and the public API, which
+serving does not need: it takes 8 s, the kernels and the session's C interface alone less than
+1 s (2 cores). So the packages `tensorflow` and `tensorflow.python` are entered without running
+their `__init__`; it runs when a name of the public API is first used.
 """
 
 import importlib.util
@@ -18,7 +17,7 @@ from typing import Any
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
 
-# Both are read when TensorFlow is first imported.
+# TensorFlow reads both when it is first imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,7 +26,7 @@ class _DeferredPackage(ModuleType):
     """A package whose submodules can be imported before its own `__init__` has run."""
 
     def __getattr__(self, name: str) -> Any:
-        # `import` looks for dunders and for submodules that are still being imported.
+        # `import` looks for dunders, and for submodules while they are imported.
         if name.startswith("__") or f"{self.__name__}.{name}" in sys.modules:
             raise AttributeError(name)
         spec: ModuleSpec = self.__dict__["__spec__"]
@@ -38,7 +37,7 @@ class _DeferredPackage(ModuleType):
 
 
 def _defer(name: str) -> None:
-    """Enters the package `name` without running it, unless somebody has run it already."""
+    """Enter the package `name` without running it, unless it has run already."""
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)
@@ -84,7 +83,7 @@ __all__ = [
 
 
 def load_scann_ops() -> None:
-    """Registers the ScaNN ops with the runtime, without scann's Python side.
+    """Register the ScaNN ops with the runtime, without scann's Python code.
 
     Raises:
         ImportError: scann is not installed, or its library does not fit this TensorFlow.
@@ -102,7 +101,7 @@ def load_scann_ops() -> None:
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file.
+    """Return the records of a TFRecord file.
 
     Raises:
         StatusError: The file is damaged or cannot be read.
@@ -114,7 +113,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def public_api() -> Any:
-    """The `tensorflow` package with all of its API, which takes seconds to load."""
+    """Return the `tensorflow` package with its whole API, which takes seconds to load."""
     import tensorflow
 
     return tensorflow

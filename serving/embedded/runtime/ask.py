@@ -1,7 +1,7 @@
-"""Loads SavedModels in this process, asks them, and says what they are: `python -m …ask`.
+"""`python -m …ask`: load SavedModels, describe them and run queries.
 
-Reads one JSON object from stdin and writes one to stdout. A fresh process: nothing that
-the exporting process still has in memory can help a SavedModel that is not complete.
+Reads one JSON object from stdin and writes one to stdout. In a fresh process, an incomplete
+SavedModel cannot use what the exporting process still has in memory.
 """
 
 import json
@@ -31,17 +31,17 @@ _TAGS = ("serve",)
 
 
 def main(stdin: TextIO, stdout: TextIO) -> int:
-    """Answers one request; see `shortlist.serving.servers.check`, which sends it."""
+    """Answer one request of `shortlist.serving.servers.check`."""
     request = json.load(stdin)
     answer = {
         "tensorflow_producer": int(_tf.pywrap_tf_session.get_graph_def_version()),
-        "servables": [_one(servable) for servable in request["servables"]],
+        "servables": [_servable(asked) for asked in request["servables"]],
     }
     json.dump(answer, stdout, allow_nan=False)
     return 0
 
 
-def _one(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _servable(asked: Mapping[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     try:
         facts = _facts(asked["path"])
@@ -74,7 +74,7 @@ def _one(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Ops and format numbers of the graph, functions of its own left out."""
+    """Return ops and format numbers of the graph, without its own functions."""
     graph = read_meta_graph(path, _TAGS).graph_def
     own = {function.signature.name for function in graph.library.function}
     ops = {node.op for node in graph.node}
@@ -91,7 +91,7 @@ def _answer(servable: SavedModelServable, query: Mapping[str, Any]) -> dict[str,
     name = query["signature"]
     definition = servable.signatures.get(name)
     if definition is None:
-        return {"error": f"there is no signature {name!r}"}
+        return {"error": f"no signature {name!r}"}
     missing = sorted(set(definition.inputs) ^ set(query["inputs"]))
     if missing:
         return {"error": f"{name}: input {missing[0]!r} is missing or unknown"}
@@ -107,18 +107,17 @@ def _answer(servable: SavedModelServable, query: Mapping[str, Any]) -> dict[str,
 
 
 def _array(value: Any, info: messages.TensorInfo) -> npt.NDArray[Any]:
-    dtype = np.dtype(DTYPES[info.dtype].numpy)
+    dtype = DTYPES[info.dtype].numpy
     if dtype.kind == "O":
-        value = _encoded(value)
-        array = np.array(value, dtype=object)
-        # An empty list does not say how many dimensions it stands for.
+        array = np.array(_encoded(value), dtype=object)
+        # An empty list does not tell its number of dimensions.
         rank = len(info.tensor_shape.dim)
         return array.reshape((0,) * rank) if array.size == 0 and array.ndim != rank else array
     return np.array(value, dtype=dtype)
 
 
 def _encoded(value: Any) -> Any:
-    return [_encoded(one) for one in value] if isinstance(value, list) else value.encode("utf-8")
+    return [_encoded(item) for item in value] if isinstance(value, list) else value.encode()
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:
@@ -128,7 +127,7 @@ def _plain(array: npt.NDArray[Any]) -> Any:
 
 def _texts(value: Any) -> Any:
     if isinstance(value, list):
-        return [_texts(one) for one in value]
+        return [_texts(item) for item in value]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

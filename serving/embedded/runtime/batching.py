@@ -1,13 +1,13 @@
 """Runs waiting requests together (`--enable_batching`), with the real server's parameters.
 
 A request that finds no open batch for its signature opens one and leads it: it waits until
-the batch is full or its time is over and a place to run is free, runs it in its own thread
-and hands each follower its rows. Requests that meet no others therefore change no thread.
-Checks and texts are those of TensorFlow Serving's `batching/batching_session.cc` and of
+the batch is full or has timed out and a place to run is free, runs the batch in its own
+thread and gives each follower its rows. A request without followers never changes threads.
+Checks and messages are those of TensorFlow Serving's `batching/batching_session.cc` and of
 TensorFlow's `shared_batch_scheduler.h`.
 
-Where this differs on purpose: when a merged run fails, its requests run again one by one,
-so that one bad request fails alone; and an empty batch is answered, without batching.
+Two differences are deliberate: if a merged run fails, its requests run again one by one, so
+that one bad request fails alone; and an empty batch is answered, without batching.
 """
 
 import math
@@ -32,14 +32,14 @@ from shortlist.serving.embedded.runtime.batching_options import BatchingOptions
 __all__ = ["BatchScheduler", "Batching", "BatchingServable"]
 
 _PER_MODEL_FILE: Final = "batching_params.pbtxt"
-_MAX_QUEUES: Final = 256  # of one servable; its signatures and their subsets of outputs
+_MAX_QUEUES: Final = 256  # of one servable: signatures and subsets of their outputs
 _UNNAMED: Final = ""  # label of the queuing metric, as TensorFlow Serving leaves it
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class BatchScheduler:
-    """Places for batches to run, shared by all models."""
+    """Places to run batches, shared by all models."""
 
     def __init__(self, options: BatchingOptions, metrics: Metrics) -> None:
         self.metrics = metrics
@@ -48,7 +48,7 @@ class BatchScheduler:
 
 
 class _Task:
-    """One request waiting for its rows."""
+    """One request that waits for its rows."""
 
     def __init__(self, inputs: Arrays, rows: int, timeout: float | None) -> None:
         self.inputs = inputs
@@ -77,7 +77,7 @@ class _Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Key:
-    """What requests must have in common to run together."""
+    """Properties that requests must share to run together."""
 
     signature_name: str
     inputs: tuple[str, ...]
@@ -88,7 +88,7 @@ Run = Callable[[Arrays, float | None], Mapping[str, npt.NDArray[Any]]]
 
 
 class _Queue:
-    """Batches of one key that wait for a place."""
+    """Batches of one key that wait for a place to run."""
 
     def __init__(
         self,
@@ -104,10 +104,10 @@ class _Queue:
         self._waiting: deque[_Batch] = deque()
 
     def submit(self, task: _Task) -> dict[str, npt.NDArray[Any]]:
-        """Waits for the answer to a request, running its batch if it is the first in it.
+        """Return the answer to a request, and run its batch if it leads it.
 
         Raises:
-            StatusError: The queue is full, or running the request failed.
+            StatusError: The queue is full, or the run failed.
         """
         batch = self._join(task)
         if batch.tasks[0] is not task:
@@ -120,14 +120,14 @@ class _Queue:
             with self._scheduler.changed:
                 self._scheduler.free += 1
                 self._scheduler.changed.notify_all()
-            for one in batch.tasks:
-                if one.outputs is None and one.error is None:
-                    one.error = StatusError(Code.INTERNAL, "the batch was not run")
-                one.done.set()
+            for member in batch.tasks:
+                if member.outputs is None and member.error is None:
+                    member.error = StatusError(Code.INTERNAL, "the batch was not run")
+                member.done.set()
         return task.result()
 
     def _join(self, task: _Task) -> _Batch:
-        """Puts a request into the open batch, or into a new one."""
+        """Add a request to the open batch, or to a new one."""
         limit = self._options.max_execution_batch_size
         with self._scheduler.changed:
             last = self._waiting[-1] if self._waiting else None
@@ -152,7 +152,7 @@ class _Queue:
             return last
 
     def _take_place(self, batch: _Batch) -> None:
-        """Waits until the batch may run; from then on nobody joins it."""
+        """Wait until the batch can run, and close it."""
         opened = batch.tasks[0].arrived
         scheduler = self._scheduler
         with scheduler.changed:
@@ -193,7 +193,7 @@ class _Queue:
             self._one_by_one(batch)
 
     def _one_by_one(self, batch: _Batch) -> None:
-        """Runs each request of a failed batch alone: one that makes an op fail harms no other."""
+        """Run each request of a failed batch alone, so that only bad requests fail."""
         for task in batch.tasks:
             left = None if task.deadline == math.inf else task.deadline - time.monotonic()
             alone = _Batch()
@@ -220,7 +220,7 @@ class _Queue:
                         "pad_variable_length_inputs to true, or ensure that all tensors with "
                         "the same name have equal dimensions starting with the first dim.",
                     )
-                arrays = _padded_alike(arrays)
+                arrays = _padded_to_one_shape(arrays)
             if padding:
                 arrays += [arrays[-1][:1]] * padding
             merged[alias] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -247,7 +247,7 @@ class _Queue:
 
 
 class BatchingServable:
-    """A servable whose runs wait for one another; satisfies `interfaces.Servable`."""
+    """A servable that merges requests; satisfies `interfaces.Servable`."""
 
     def __init__(
         self, servable: Servable, options: BatchingOptions, scheduler: BatchScheduler
@@ -269,10 +269,10 @@ class BatchingServable:
         *,
         timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Runs one signature, perhaps together with other requests.
+        """Run one signature, possibly together with other requests.
 
         Raises:
-            StatusError: The inputs cannot be batched, or as `interfaces.Servable.run`.
+            StatusError: The inputs cannot be batched; also see `interfaces.Servable.run`.
         """
         names_in_order = tuple(sorted(output_names))
         key = _Key(
@@ -290,10 +290,10 @@ class BatchingServable:
     def run_tensors(
         self, feeds: Arrays, fetches: Sequence[str], *, timeout: float | None = None
     ) -> list[npt.NDArray[Any]]:
-        """Runs by tensor names, perhaps together with other requests.
+        """Run by tensor names, possibly together with other requests.
 
         Raises:
-            StatusError: As `run`.
+            StatusError: See `run`.
         """
         key = _Key(signature_name="", inputs=tuple(sorted(feeds)), outputs=tuple(fetches))
 
@@ -305,7 +305,7 @@ class BatchingServable:
         return [outputs[name] for name in fetches]
 
     def close(self) -> None:
-        """Frees the servable; nothing may run any more."""
+        """Free the servable, which must not run any more."""
         self._servable.close()
 
     def _batched(
@@ -335,7 +335,7 @@ class BatchingServable:
         step = self._options.max_execution_batch_size
         if rows <= step:
             return queue.submit(_Task(inputs, rows, timeout))
-        # One after the other: each part may still share its batch with other requests.
+        # One after the other: each part can still share its batch with other requests.
         parts = [
             queue.submit(
                 _Task(
@@ -350,13 +350,13 @@ class BatchingServable:
 
 
 class Batching:
-    """Puts batching around servables as they are loaded.
+    """Wraps loaded servables in batching.
 
     Args:
-        parameters: The server's batching parameters.
-        per_model: Whether each version has its own in `batching_params.pbtxt`
-            (`--enable_per_model_batching_parameters`); versions without are not batched.
-        metrics: Where batches are counted.
+        parameters: Batching parameters of the server.
+        per_model: Take the parameters of each version from its `batching_params.pbtxt`
+            (`--enable_per_model_batching_parameters`); versions without it are not batched.
+        metrics: Metrics of the server.
     """
 
     def __init__(
@@ -370,14 +370,14 @@ class Batching:
         self._scheduler = BatchScheduler(BatchingOptions.from_message(threads), metrics)
 
     def wrap(self, servable: Servable, path: str) -> Servable:
-        """The servable with batching, if it is to have any.
+        """Return the servable with batching, unless its version has no parameters.
 
         Args:
-            servable: Just loaded.
+            servable: A loaded servable.
             path: Folder of its SavedModel.
 
         Raises:
-            StatusError: The parameters contradict one another, or their file does not parse.
+            StatusError: The parameters contradict each other, or their file does not parse.
         """
         parameters = self._parameters
         if self._per_model:
@@ -388,11 +388,11 @@ class Batching:
         return BatchingServable(servable, BatchingOptions.from_message(parameters), self._scheduler)
 
 
-def _padded_alike(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-    """Arrays brought to one inner shape, each padded with its own first value.
+def _padded_to_one_shape(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Return the arrays padded to one inner shape, each with its own first value.
 
     Raises:
-        StatusError: Their ranks differ or are too high, or one is empty.
+        StatusError: The ranks differ or are too high, or an array is empty.
     """
     ranks = {array.ndim for array in arrays}
     if len(ranks) > 1 or max(ranks) > 6:
@@ -413,10 +413,10 @@ def _padded_alike(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
 
 
 def _rows_of(inputs: Mapping[str, npt.NDArray[Any]]) -> int:
-    """Rows that all inputs of a request have.
+    """Return the number of rows of a request's inputs.
 
     Raises:
-        StatusError: They have no rows, or not the same number.
+        StatusError: An input has no rows, or the inputs differ in their number.
     """
     if not inputs:
         raise invalid("Batching Run() must have at least one input tensor")

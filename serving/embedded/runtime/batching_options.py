@@ -1,4 +1,4 @@
-"""Parameters of server-side batching, checked as the real server checks them."""
+"""Parameters of server-side batching, with the real server's checks."""
 
 import os
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ class BatchingOptions:
     """`BatchingParameters`, with the real server's defaults.
 
     Attributes:
-        max_batch_size: Rows of the largest request.
+        max_batch_size: Maximum number of rows of a request.
         batch_timeout: Seconds that a batch waits for more requests.
-        max_enqueued_batches: Batches waiting for a place; more requests are refused.
+        max_enqueued_batches: Maximum number of waiting batches; more requests are refused.
         num_batch_threads: Batches that run at a time, over all models.
-        allowed_batch_sizes: Batches are padded to one of these.
-        pad_variable_length_inputs: Whether requests of different inner shapes may be merged.
-        max_execution_batch_size: Rows of the largest batch; less than `max_batch_size`
-            where large requests may be split.
+        allowed_batch_sizes: Numbers of rows that batches are padded to.
+        pad_variable_length_inputs: Merge requests of different inner shapes.
+        max_execution_batch_size: Maximum number of rows of a batch; less than
+            `max_batch_size` if large requests are split.
     """
 
     max_batch_size: int = 1000
@@ -35,10 +35,10 @@ class BatchingOptions:
     max_execution_batch_size: int = 1000
 
     def __post_init__(self) -> None:
-        """Checks what the real server refuses.
+        """Check as the real server does.
 
         Raises:
-            StatusError: The parameters contradict one another.
+            StatusError: The parameters contradict each other.
         """
         for name in ("num_batch_threads", "max_batch_size", "max_enqueued_batches"):
             if getattr(self, name) < 1:
@@ -62,10 +62,10 @@ class BatchingOptions:
 
     @classmethod
     def from_message(cls, parameters: messages.BatchingParameters) -> "BatchingOptions":
-        """Options from the message that `--batching_parameters_file` holds.
+        """Return the options in the message of `--batching_parameters_file`.
 
         Raises:
-            StatusError: The parameters contradict one another.
+            StatusError: The parameters contradict each other.
         """
         values: dict[str, Any] = {
             "allowed_batch_sizes": tuple(parameters.allowed_batch_sizes),
@@ -85,5 +85,5 @@ class BatchingOptions:
         return cls(**values)
 
     def padded(self, rows: int) -> int:
-        """Rows that a batch of `rows` is padded to."""
+        """Return the number of rows that a batch of `rows` is padded to."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)

@@ -1,4 +1,4 @@
-"""Makes brute-force servables of random vectors, to measure servers with.
+"""Brute-force servables with random vectors, for benchmarks of servers.
 
 `python -m shortlist.serving.embedded.runtime.sample_servables REPOSITORY CANDIDATES...` writes
 `REPOSITORY/brute_force_<candidates>/1` for each number.
@@ -23,7 +23,7 @@ SEED: Final = 20
 
 
 def sample_name(candidates: int) -> str:
-    """Name of the servable with this many candidates."""
+    """Return the name of the servable with this number of candidates."""
     return f"brute_force_{candidates}"
 
 
@@ -32,7 +32,7 @@ def _make(path: Path, candidates: int) -> None:
     rng = np.random.default_rng(SEED)
 
     class Retrieval(tf.Module):
-        """Scores every candidate against the user's vector."""
+        """Scores every candidate with the user's vector."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -47,7 +47,7 @@ def _make(path: Path, candidates: int) -> None:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=contract.USER_ID)])
         def retrieve(self, user_id: Any) -> Any:
-            """Best candidates of each user."""
+            """Return the best candidates for each user."""
             queries = tf.gather(self.users, self.rows.lookup(user_id))
             scores, positions = tf.math.top_k(
                 tf.matmul(queries, self.vectors, transpose_b=True), TOP_K
@@ -62,7 +62,7 @@ def _make(path: Path, candidates: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the servables that are not there yet."""
+    """Write the servables that do not exist yet."""
     repository, *numbers = sys.argv[1:] if argv is None else argv
     for number in map(int, numbers):
         path = Path(repository, sample_name(number), "1")

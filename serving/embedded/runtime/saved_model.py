@@ -1,4 +1,4 @@
-"""Brings a SavedModel into a session, step by step as TensorFlow Serving does."""
+"""From a SavedModel to an initialised session, in the steps of TensorFlow Serving."""
 
 import logging
 import os
@@ -24,10 +24,10 @@ _ASSETS_COLLECTION: Final = "saved_model_assets"
 
 
 def read_meta_graph(path: str, tags: Sequence[str]) -> Any:
-    """The `MetaGraphDef` of a SavedModel that has exactly these tags.
+    """Return the `MetaGraphDef` with exactly these tags.
 
     Raises:
-        StatusError: There is none, with the code and text of the real server.
+        StatusError: The file cannot be read, or no meta graph has these tags.
     """
     proto = _tf.saved_model_pb2.SavedModel()
     file = Path(path, "saved_model.pb")
@@ -43,24 +43,24 @@ def read_meta_graph(path: str, tags: Sequence[str]) -> Any:
         raise StatusError(Code.FAILED_PRECONDITION, f"{file}; {exc.strerror}") from exc
     try:
         proto.ParseFromString(data)
-    except Exception as exc:  # protobuf's DecodeError, whichever implementation raises it
+    except Exception as exc:  # the DecodeError of any protobuf implementation
         if _is_truncated(data):
             raise StatusError(Code.OUT_OF_RANGE, "Read less bytes than requested") from exc
         raise StatusError(Code.DATA_LOSS, f"Can't parse {file} as binary proto") from exc
-    wanted = set(tags)
+    tag_set = set(tags)
     for meta_graph in proto.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == wanted:
+        if set(meta_graph.meta_info_def.tags) == tag_set:
             return meta_graph
     raise StatusError(
         Code.NOT_FOUND,
-        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(wanted))} }}. "
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tag_set))} }}. "
         "To inspect available tag-sets in the SavedModel, please use the SavedModel CLI: "
         "`saved_model_cli`",
     )
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Whether the outermost fields run past the end of the data."""
+    """Return True if the outermost fields exceed the data."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -95,18 +95,18 @@ def _varint(data: bytes, position: int) -> tuple[int | None, int]:
 
 
 def open_session(meta_graph: Any, config: Any) -> tuple[Session, dict[str, StatusError]]:
-    """A session of its own that holds the model's graph, not yet initialised.
+    """Return a session that holds the model's graph, not yet initialised.
 
     Args:
-        meta_graph: Its `MetaGraphDef`; changed in place where the runtime lacks an op.
+        meta_graph: A `MetaGraphDef`; changed in place if the runtime lacks an op.
         config: A `ConfigProto`.
 
     Returns:
-        The session, and for each signature that cannot run because the runtime lacks an op,
-        the error to answer requests with.
+        The session, and an error for each signature that cannot run because the runtime lacks
+        an op.
 
     Raises:
-        StatusError: The runtime does not know an op outside of functions, or refuses the graph.
+        StatusError: The runtime lacks an op outside of functions, or refuses the graph.
     """
     _remove_new_defaults(meta_graph)
     try:
@@ -134,10 +134,10 @@ def _open(meta_graph: Any, config: Any) -> Session:
 
 
 def _remove_new_defaults(meta_graph: Any) -> None:
-    """Takes out attributes that this runtime's ops do not have yet, where they say nothing new.
+    """Remove attributes that this runtime's ops do not have yet, if they have default values.
 
-    That is what lets a SavedModel of a newer TensorFlow load: its ops are described in
-    `stripped_op_list`, and an attribute with its default value can be left away.
+    This lets the SavedModel of a newer TensorFlow load, which describes its ops in
+    `stripped_op_list`.
     """
     produced = {op.name: op for op in meta_graph.meta_info_def.stripped_op_list.op}
     functions = meta_graph.graph_def.library.function
@@ -153,18 +153,18 @@ def _remove_new_defaults(meta_graph: Any) -> None:
 
 
 def _without_op(error: StatusError, op: str) -> StatusError:
-    """The runtime's words about one missing op, said of another."""
+    """Return the runtime's error about a missing op, for another op."""
     return StatusError(error.code, re.sub(r"(?<=Op type not registered ')[^']*", op, error.message))
 
 
 def initialize(session: Session, meta_graph: Any, path: str) -> None:
-    """Restores the variables and runs the model's own initialisation.
+    """Restore the variables and run the model's own initialisation.
 
-    A SavedModel without variables is not an error here, as in TensorFlow Serving: only
-    requests that read one will fail.
+    As in TensorFlow Serving, missing variables are not an error here: only requests that read
+    one fail.
 
     Raises:
-        StatusError: Reading a checkpoint or initialising failed.
+        StatusError: Restoring or initialising failed.
     """
     assets = _asset_feeds(meta_graph, path)
     prefix = os.path.join(path, "variables", "variables")

@@ -1,7 +1,7 @@
 """Runs the signatures of one loaded SavedModel, with the runtime that TensorFlow Serving uses.
 
-Each servable has a graph and a session of its own. A session brings its own devices, and
-these hold variables, tables and other resources: two versions never see one another's.
+Each servable has its own graph and session. Each session has its own devices, which hold
+variables, tables and other resources, so versions never share any.
 """
 
 import logging
@@ -26,9 +26,9 @@ __all__ = ["RuntimeOptions", "SavedModelServable", "load_servable", "warm_runtim
 
 log = logging.getLogger(__name__)
 
-# A run within the calling thread costs 5 us, one through the session's thread pool 80 us
-# (half_plus_two, 2 cores); but only the latter can be cut off at a deadline. So runs whose
-# time is bounded by the number of rows stay in the caller's thread, up to this long.
+# A run in the calling thread costs 5 us, a run through the session's thread pool 80 us
+# (half_plus_two, 2 cores), but only the latter can be stopped at a deadline. So runs stay in
+# the calling thread if the number of rows bounds their time, up to this long.
 _INLINE_SECONDS: Final = 0.05
 _CALLERS_THREAD: Final = -1
 _scann_lock: Final = threading.Lock()
@@ -37,7 +37,7 @@ _scann_tried = False
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How sessions are made.
+    """Options of sessions.
 
     Attributes:
         session_config: A `ConfigProto`; None for the defaults.
@@ -49,7 +49,7 @@ class RuntimeOptions:
 
 
 def warm_runtime(options: RuntimeOptions) -> None:
-    """Registers custom ops; cheap after the first call of the process."""
+    """Register custom ops; cheap after the first call in the process."""
     global _scann_tried
     if not options.scann_ops:
         return
@@ -66,17 +66,17 @@ def warm_runtime(options: RuntimeOptions) -> None:
 def load_servable(
     name: str, version: int, path: str, *, tags: Sequence[str], options: RuntimeOptions
 ) -> "SavedModelServable":
-    """Loads one version of a model.
+    """Load one version of a model.
 
     Args:
         name: Model name.
         version: Version number.
         path: Folder of the SavedModel.
         tags: Tag set of the meta graph to load.
-        options: How its session is made.
+        options: Options of its session.
 
     Raises:
-        StatusError: The SavedModel cannot be loaded, with the real server's code and text.
+        StatusError: The SavedModel cannot be loaded.
     """
     warm_runtime(options)
     started = time.monotonic()
@@ -95,17 +95,17 @@ def load_servable(
 
 
 class _Signature:
-    """What running one signature needs, looked up once."""
+    """Names of a signature's tensors, and its run time so far."""
 
     def __init__(self, definition: messages.SignatureDef, *, loops: bool) -> None:
         self.inputs = {alias: info.name for alias, info in definition.inputs.items()}
         self.outputs = {alias: info.name for alias, info in definition.outputs.items()}
         self.loops = loops
-        self.seconds_per_row = 0.0  # 0 until the first run has told
+        self.seconds_per_row = 0.0  # moving average; 0 before the first run
 
 
 class SavedModelServable:
-    """A loaded version: satisfies `shortlist.serving.embedded.api.interfaces.Servable`."""
+    """A loaded version; satisfies `interfaces.Servable`."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class SavedModelServable:
         *,
         timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Runs one signature; see `interfaces.Servable.run`."""
+        """Run one signature; see `interfaces.Servable.run`."""
         if signature_name in self._refused:
             refusal = self._refused[signature_name]
             raise StatusError(refusal.code, refusal.message)
@@ -168,11 +168,11 @@ class SavedModelServable:
         *,
         timeout: float | None = None,
     ) -> list[npt.NDArray[Any]]:
-        """Runs by tensor names; see `interfaces.Servable.run_tensors`."""
+        """Run by tensor names; see `interfaces.Servable.run_tensors`."""
         return self._run(feeds, fetches, inline=False, timeout=timeout)
 
     def close(self) -> None:
-        """Frees the session and all that it holds; nothing may run any more."""
+        """Free the session and its resources; the servable must not run any more."""
         self._session.close()
         self._tensors.clear()
 
@@ -205,18 +205,18 @@ class SavedModelServable:
         return [_as_array(array) for array in self._session.run(fed, fetched, options)]
 
     def _lookup(self, name: str) -> Any:
-        found = self._session.tensor(name)
-        if found is None:
+        tensor = self._session.tensor(name)
+        if tensor is None:
             raise StatusError(
                 Code.INVALID_ARGUMENT,
                 f"Tensor {name}, specified in either feed_devices or fetch_devices was not "
                 "found in the Graph",
             )
-        output, self._dtypes[name] = found
+        output, self._dtypes[name] = tensor
         self._tensors[name] = output
         return output
 
 
 def _as_array(value: Any) -> npt.NDArray[Any]:
-    """The runtime returns a scalar string as plain bytes."""
+    """Return an array, also for a scalar string, which the runtime returns as plain bytes."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)

@@ -1,7 +1,7 @@
-"""A graph in a session of the runtime, without Python's own view of either.
+"""A graph in a session, through the runtime's C interface.
 
-TensorFlow's Python classes make an object for every node and take more than half of the
-seconds that loading the runtime takes; a server needs a handful of tensors by name.
+TensorFlow's Python classes create an object for every node and more than double the time to
+load the runtime; a server needs only a few tensors by name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ def _full_name(tensor: str) -> str:
 
 
 def _has_output(tensor: str, nodes: Mapping[str, str]) -> bool:
-    """Whether the node is there and is not one that is run for its effect alone."""
+    """Return True if the node exists and has outputs."""
     op = nodes.get(tensor.split(":")[0])
     definition = None if op is None else _tf.op_def_registry.get(op)
     return op is not None and (definition is None or bool(definition.output_arg))
@@ -33,29 +33,28 @@ def _refuse(error: Any) -> StatusError:
 
 
 class RunOptions:
-    """Serialised `RunOptions` in the runtime's own memory, freed with this object."""
+    """Serialised `RunOptions` in the runtime's memory, freed with this object."""
 
     def __init__(self, **fields: int) -> None:
         options = _tf.config_pb2.RunOptions(**fields)
         self.pointer = _c.TF_NewBufferFromString(options.SerializeToString())
 
     def __del__(self) -> None:
-        if _c is not None:  # None while the interpreter shuts down
+        if _c is not None:  # None during interpreter shutdown
             _c.TF_DeleteBuffer(self.pointer)
 
 
 class Session:
-    """Runs one graph; resources of the graph live and die with it.
+    """One graph with its resources.
 
     Args:
         graph_def: A `GraphDef`.
-        tensors: Names of the tensors that will be fed or fetched; those that the graph does
-            not have are left out.
-        operations: Names of the operations that will be run.
+        tensors: Names of the tensors to feed or fetch; unknown names are ignored.
+        operations: Names of the operations to run.
         config: A `ConfigProto`.
 
     Raises:
-        StatusError: The runtime refuses the graph, or does not know one of its ops.
+        StatusError: The runtime refuses the graph or lacks one of its ops.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Session:
             raise _refuse(exc) from exc
 
     def tensor(self, name: str) -> tuple[Any, np.dtype[Any]] | None:
-        """Handle and dtype of a tensor; None if the graph does not have it."""
+        """Return handle and dtype of a tensor; None if the graph does not have it."""
         output = self._tensors.get(_full_name(name))
         if output is None:
             return None
@@ -89,15 +88,15 @@ class Session:
     def run(
         self, feeds: Mapping[Any, Any], fetches: Sequence[Any], options: RunOptions | None
     ) -> list[Any]:
-        """Runs what the fetches need.
+        """Compute tensors.
 
         Args:
             feeds: Arrays by handle.
-            fetches: Handles.
-            options: How to run, or None.
+            fetches: Handles of the tensors to compute.
+            options: Options of the run, or None.
 
         Raises:
-            StatusError: As the runtime words it.
+            StatusError: The run failed.
         """
         pointer = None if options is None else options.pointer
         try:
@@ -107,17 +106,17 @@ class Session:
         except _tf.errors.OpError as exc:
             raise _refuse(exc) from None
         except UnicodeDecodeError as exc:
-            # An op quoted its input, which is no UTF-8, and the binding could not hand over
-            # the error. Its code is lost; ops quote what they refuse.
+            # An op quoted an input that is not UTF-8, so the binding could not raise its error
+            # and the code is lost. Ops quote invalid inputs.
             text = bytes(exc.object).decode("utf-8", "replace")
             raise StatusError(Code.INVALID_ARGUMENT, text) from None
         return results
 
     def run_operation(self, name: str, feeds: Mapping[str, Any]) -> None:
-        """Runs an operation for its effect; arrays by tensor name.
+        """Run an operation for its effect, on arrays by tensor name.
 
         Raises:
-            StatusError: As the runtime words it, or there is no such operation or tensor.
+            StatusError: The operation or a tensor does not exist, or the run failed.
         """
         operation = self._operations.get(name)
         fed = {self._tensors.get(_full_name(tensor)): value for tensor, value in feeds.items()}
@@ -129,7 +128,7 @@ class Session:
             raise _refuse(exc) from exc
 
     def close(self) -> None:
-        """Frees the session and all that it holds; nothing may run any more."""
+        """Free the session and its resources; it must not run any more."""
         session, self._session = self._session, None
         if session is not None:
             _c.TF_CloseSession(session)
@@ -142,11 +141,11 @@ class Session:
 def _import(
     graph: Any, graph_def: Any, tensors: Sequence[str], operations: Sequence[str]
 ) -> tuple[list[Any], list[Any]]:
-    """Puts a graph definition into a graph; handles of the tensors and operations."""
+    """Import a graph definition; return the handles of the tensors and operations."""
     options = _c.TF_NewImportGraphDefOptions()
     definition = _c.TF_NewBufferFromString(graph_def.SerializeToString())
     try:
-        # As where the real server loads: colocation may name nodes that were pruned.
+        # As in the real server: colocation can name nodes that were pruned.
         _c.TF_ImportGraphDefOptionsSetValidateColocationConstraints(options, False)
         for tensor in tensors:
             name, _, index = tensor.partition(":")

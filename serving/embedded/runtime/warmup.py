@@ -1,7 +1,7 @@
 """Replays a version's warm-up records, so that its first request is as fast as the others.
 
-A record that cannot be read or whose request fails fails the load: warm-up is the last
-gate before a version serves.
+Warm-up is the last gate before a version serves: if a record cannot be read or its request
+fails, the load fails.
 """
 
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS: Final = 1000
 
-# Records of a TFRecord file; raises StatusError where it is damaged.
+# Reads the records of a TFRecord file; raises StatusError if it is damaged.
 ReadRecords = Callable[[Path], Iterable[bytes]]
 
 
@@ -33,13 +33,13 @@ def replay(
     read_records: ReadRecords,
     iterations: int = 1,
 ) -> int:
-    """Replays the records of the version in folder `path`; none where it has no file of them.
+    """Replay the warm-up records of a version, if it has any.
 
     Args:
         path: Folder of the version.
         execute: Runs the request of one record.
         read_records: Reads the file.
-        iterations: How often each record is run.
+        iterations: Number of runs of each record.
 
     Returns:
         Number of records.

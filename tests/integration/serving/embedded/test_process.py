@@ -1,4 +1,4 @@
-"""The process as an operator sees it, up to where TensorFlow would be loaded."""
+"""The process as an operator sees it, before TensorFlow is loaded."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What was written to stderr, without the list of imports."""
+    """Return stderr without the list of imports."""
     return [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
 
 
@@ -26,7 +26,7 @@ def assert_without_tensorflow(done: subprocess.CompletedProcess[str]) -> None:
     assert "tensorflow" not in done.stderr
 
 
-def test_help_shows_the_flags_and_exits_as_the_real_server() -> None:
+def test_help_shows_the_flags_and_exits_like_the_real_server() -> None:
     done = run("--help")
     assert done.returncode == 255
     assert done.stdout.startswith(
@@ -61,7 +61,7 @@ def test_value_that_does_not_parse_ends_the_start() -> None:
         (["--model_config_file=/none"], "NOT_FOUND: /none; No such file or directory"),
     ],
 )
-def test_what_cannot_start_says_why_in_one_line(argv: list[str], error: str) -> None:
+def test_failed_start_is_explained_in_one_line(argv: list[str], error: str) -> None:
     done = run(*argv)
     assert done.returncode == 255
     assert done.stdout.startswith(f"Failed to start server. Error: {error}")
@@ -69,13 +69,13 @@ def test_what_cannot_start_says_why_in_one_line(argv: list[str], error: str) -> 
     assert_without_tensorflow(done)
 
 
-def test_unknown_argument_is_named_and_the_start_goes_on(tmp_path: Path) -> None:
+def test_unknown_argument_is_reported_and_the_start_continues(tmp_path: Path) -> None:
     done = run("--no_such_flag", "extra", f"--model_config_file={tmp_path}/none")
     assert done.stdout.startswith("unknown argument: --no_such_flag\nusage: ")
     assert done.stdout.splitlines()[-1].startswith("Failed to start server. Error: NOT_FOUND: ")
 
 
-def test_flag_without_effect_is_taken_with_a_warning(tmp_path: Path) -> None:
+def test_flag_without_effect_is_accepted_with_a_warning(tmp_path: Path) -> None:
     done = run("--prefer_tflite_model", f"--model_config_file={tmp_path}/none")
     (warning,) = lines(done)
     assert ": W shortlist/serving/embedded/process.py:" in warning

@@ -1,4 +1,4 @@
-"""Two versions of a ScaNN servable in one process answer each from its own index."""
+"""Two versions of a ScaNN servable in one process have separate indexes."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-# As TFRS saves it: both versions give their searcher resource the same name.
+# As saved by TFRS: both versions use the same name for their searcher resource.
 MAKE = """
 import os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -41,14 +41,14 @@ for version in (1, 2):
 
 @pytest.mark.slow
 def test_each_version_searches_its_own_candidates(tmp_path: Path) -> None:
-    made = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", MAKE, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert made.returncode == 0, made.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     from shortlist.serving.embedded.runtime.servable import RuntimeOptions, load_servable
 
     servables = {
@@ -60,7 +60,7 @@ def test_each_version_searches_its_own_candidates(tmp_path: Path) -> None:
     queries = np.random.default_rng(9).normal(size=(20, 8)).astype(np.float32)
 
     def wrong(version: int) -> list[Any]:
-        """Answers that exact search over the version's own vectors would not give."""
+        """Return answers that differ from exact search over the version's own vectors."""
         vectors = np.load(tmp_path / str(version) / "vectors.npy")
         best = np.argsort(-(queries @ vectors.T), axis=1)[:, :3]
         answers = servables[version].run("serving_default", {"query": queries}, ["ids"])["ids"]

@@ -1,4 +1,4 @@
-"""Whole servers, each in a process of its own: ports, signals, TLS, polled configuration."""
+"""Servers in separate processes: ports, signals, TLS, polled configuration."""
 
 import signal
 import socket
@@ -31,7 +31,7 @@ def one_model(base_path: Path) -> tuple[str, str]:
     return "--model_name=m", f"--model_base_path={base_path}"
 
 
-def test_listens_on_loopback_alone(tmp_path: Path, base_path: Path) -> None:
+def test_listens_only_on_loopback(tmp_path: Path, base_path: Path) -> None:
     with serving(tmp_path, *one_model(base_path)) as server:
         server.wait_open()
         assert server.predict(2.0) == 3.0
@@ -43,7 +43,7 @@ def test_listens_on_loopback_alone(tmp_path: Path, base_path: Path) -> None:
         assert "without authentication" not in server.log
 
 
-def test_another_address_is_taken_with_a_warning(tmp_path: Path, base_path: Path) -> None:
+def test_other_address_is_accepted_with_a_warning(tmp_path: Path, base_path: Path) -> None:
     with serving(tmp_path, *one_model(base_path), "--bind_address=0.0.0.0") as server:
         server.wait_open()
         assert "W shortlist/serving/embedded/process.py" in server.log
@@ -62,13 +62,13 @@ def test_call_in_flight_is_answered_after_sigterm(tmp_path: Path, base_path: Pat
         assert answer.model_spec.version.value == 1
 
 
-def test_sigterm_ends_a_server_that_still_waits_for_its_model(tmp_path: Path) -> None:
+def test_sigterm_ends_a_server_that_waits_for_its_model(tmp_path: Path) -> None:
     with serving(tmp_path, *one_model(tmp_path / "absent")) as server:
         wait_until(lambda: "Could not find base path" in server.log, timeout=60)
         assert server.terminate(timeout=5) == -signal.SIGTERM
 
 
-def test_grpc_port_that_is_taken_ends_the_start(tmp_path: Path, base_path: Path) -> None:
+def test_occupied_grpc_port_ends_the_start(tmp_path: Path, base_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -78,7 +78,7 @@ def test_grpc_port_that_is_taken_ends_the_start(tmp_path: Path, base_path: Path)
             assert "Error: INVALID_ARGUMENT: Failed to BuildAndStart gRPC server" in server.log
 
 
-def test_rest_port_that_is_taken_leaves_grpc(tmp_path: Path, base_path: Path) -> None:
+def test_occupied_rest_port_leaves_grpc(tmp_path: Path, base_path: Path) -> None:
     with socket.socket() as taken, socket.socket() as free:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -151,7 +151,7 @@ def test_mutual_tls_by_ssl_config(tmp_path: Path, base_path: Path) -> None:
         assert refused(up, credentials(client=False))
 
 
-def test_ssl_config_that_is_missing_ends_the_start(tmp_path: Path, base_path: Path) -> None:
+def test_missing_ssl_config_ends_the_start(tmp_path: Path, base_path: Path) -> None:
     """The real server loads its models first and then aborts."""
     flag = f"--ssl_config_file={tmp_path}/none"
     with serving(tmp_path, *one_model(base_path), flag) as server:
@@ -179,7 +179,7 @@ def test_configuration_file_is_read_again(tmp_path: Path, base_path: Path) -> No
         server.wait_open()
         write("m", "absent")
         wait_until(lambda: "Could not find base path" in server.log, timeout=30)
-        write("m", "n")  # the mistake is corrected
+        write("m", "n")  # the error is corrected
         wait_until(lambda: "version 5 of n is AVAILABLE" in server.log, timeout=30)
         assert server.predict(2.0, model="n") == 11.0
         file.write_text("nonsense {")
@@ -203,8 +203,8 @@ def test_failing_warmup_record_fails_the_load(tmp_path: Path, base_path: Path) -
         assert "INVALID_ARGUMENT: Signature input alias: x(feed name: x:0)" in server.log
 
 
-def test_port_out_of_range_is_not_taken_for_another(tmp_path: Path, base_path: Path) -> None:
+def test_port_out_of_range_is_refused(tmp_path: Path, base_path: Path) -> None:
     """gRPC would listen on port 70000 - 65536."""
     with serving(tmp_path, *one_model(base_path), ports=(70000, 0)) as server:
         assert server.process.wait(60) == 255
-        assert "a port is a number up to 65535, got 70000" in server.log
+        assert "a port must be between 0 and 65535, got 70000" in server.log

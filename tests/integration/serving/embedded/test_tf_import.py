@@ -1,4 +1,4 @@
-"""The server's TensorFlow is the runtime alone, and the whole API stays within reach."""
+"""The server loads only TensorFlow's runtime, and the whole API stays available."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def run(code: str) -> str:
 
 
 @pytest.mark.slow
-def test_runtime_comes_without_keras_and_the_public_api() -> None:
+def test_runtime_loads_neither_keras_nor_the_public_api() -> None:
     out = run(
         "import sys; from shortlist.serving.embedded.runtime import _tf; _tf.load_scann_ops();"
         "print(sorted({'keras', 'tf_keras', 'tensorflow.keras'} & set(sys.modules)))"
@@ -24,7 +24,7 @@ def test_runtime_comes_without_keras_and_the_public_api() -> None:
 
 
 @pytest.mark.slow
-def test_public_api_works_after_the_runtime_was_loaded() -> None:
+def test_public_api_works_after_the_runtime() -> None:
     out = run(
         "from shortlist.serving.embedded.runtime import _tf; import tensorflow as tf;"
         "print(int(tf.constant(20) + 1), tf.__version__)"

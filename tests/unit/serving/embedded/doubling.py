@@ -11,7 +11,7 @@ Arrays = Mapping[str, Any]
 
 
 class Doubling:
-    """Refuses negative values, as an op might; runs can be held back."""
+    """Refuses negative values, like a failing op; runs can be held back."""
 
     name, version = "m", 1
 

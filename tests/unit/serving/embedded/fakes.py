@@ -1,4 +1,4 @@
-"""A loader and servables that the state machine's tests drive by hand."""
+"""A loader, servables and a spawner for tests of the manager."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ class FakeServable:
         *,
         timeout: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        raise AssertionError("the state machine runs nothing")
+        raise AssertionError("the manager runs nothing")
 
     def run_tensors(
         self,
@@ -34,7 +34,7 @@ class FakeServable:
         *,
         timeout: float | None = None,
     ) -> list[npt.NDArray[Any]]:
-        raise AssertionError("the state machine runs nothing")
+        raise AssertionError("the manager runs nothing")
 
     def close(self) -> None:
         self.closed = True
@@ -63,7 +63,7 @@ class FakeLoader:
 
 
 class Later:
-    """Background work that the test runs when it wants to."""
+    """Background work that the test runs explicitly."""
 
     def __init__(self) -> None:
         self.work: list[tuple[str, Callable[[], None]]] = []

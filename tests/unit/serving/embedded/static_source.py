@@ -1,4 +1,4 @@
-"""A `ServableSource` of servables that were loaded beforehand, without a manager."""
+"""A `ServableSource` with fixed servables."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from shortlist.serving.embedded.api.interfaces import Servable, ServableState
 
 
 class StaticSource:
-    """Serves fixed versions and labels; its texts are the real server's."""
+    """Serves fixed versions and labels, with the real server's messages."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ def test_values_come_after_an_equals_sign() -> None:
         ("--enable_batching=0", False),
     ],
 )
-def test_forms_of_a_boolean(argument: str, value: bool) -> None:
+def test_boolean_forms(argument: str, value: bool) -> None:
     assert parse_flags([argument]).flags.enable_batching is value
 
 
@@ -31,13 +31,13 @@ def test_forms_of_a_boolean(argument: str, value: bool) -> None:
     "argument",
     ["--no_such_flag=1", "-port=1", "port", "extra", "--port", "--enable_batchingx", "--help"],
 )
-def test_what_is_no_flag_is_handed_back(argument: str) -> None:
+def test_unknown_argument_is_returned(argument: str) -> None:
     parsed = parse_flags([argument])
     assert parsed.unknown == (argument,)
     assert not parsed.errors
 
 
-def test_value_after_a_space_is_not_taken() -> None:
+def test_value_after_a_space_is_not_accepted() -> None:
     parsed = parse_flags(["--port", "1", "--rest_api_port=2"])
     assert parsed.flags.port == 8500
     assert parsed.flags.rest_api_port == 2

@@ -32,30 +32,30 @@ def read(*argv: str) -> Settings:
         ),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(argv: list[str], message: str) -> None:
+def test_contradictory_flags_are_refused(argv: list[str], message: str) -> None:
     with pytest.raises(StatusError, match=message) as caught:
         read(*argv)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_alts_is_refused_rather_than_left_out() -> None:
+def test_alts_is_refused_rather_than_ignored() -> None:
     with pytest.raises(StatusError, match="use --ssl_config_file for TLS"):
         read("--use_alts_credentials", "--model_base_path=/m")
 
 
-def test_one_model_by_flags() -> None:
+def test_flags_configure_a_single_model() -> None:
     (model,) = read("--model_name=m", "--model_base_path=/m").models.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("m", "/m", "tensorflow")
 
 
-def test_threads_of_both_kinds_or_each_kind() -> None:
+def test_session_threads_are_set_together_or_separately() -> None:
     both = read("--model_base_path=/m", "--tensorflow_session_parallelism=3")
     assert (both.intra_op_threads, both.inter_op_threads) == (3, 3)
     one = read("--model_base_path=/m", "--tensorflow_intra_op_parallelism=2")
     assert (one.intra_op_threads, one.inter_op_threads) == (2, 0)
 
 
-def test_configuration_as_people_write_it(tmp_path: Path) -> None:
+def test_configuration_with_comments_and_joined_strings(tmp_path: Path) -> None:
     file = tmp_path / "models.config"
     file.write_text(
         "# a comment\nmodel_config_list: {\n config: { name: 'm' # tail\n"
@@ -65,7 +65,7 @@ def test_configuration_as_people_write_it(tmp_path: Path) -> None:
     assert model.base_path == "/models/m"
 
 
-def test_configuration_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_configuration_file_is_refused(tmp_path: Path) -> None:
     absent, empty, broken = tmp_path / "absent", tmp_path / "empty", tmp_path / "broken"
     empty.touch()
     broken.write_text('model_config_list { config { name: "m"')

@@ -13,7 +13,7 @@ def lines(metrics: Metrics) -> list[str]:
     return metrics.page().decode().splitlines()
 
 
-def test_counters_and_histograms_have_no_suffixes_of_the_library() -> None:
+def test_metrics_have_no_suffixes_of_the_library() -> None:
     metrics = Metrics(iter((0.0, 0.000_015)).__next__)
     metrics.request("m", Code.OK)
     metrics.request('odd"name\\', Code.NOT_FOUND)
@@ -56,10 +56,10 @@ def test_reload_can_ask_for_a_metric_by_tensorflows_name() -> None:
 
 
 @pytest.mark.conformance
-def test_every_recorded_name_is_there() -> None:
+def test_every_recorded_name_exists() -> None:
     path = RECORDED / "rest" / "metrics.jsonl"
     recorded = json.loads(path.read_text().splitlines()[0])["response"]["metrics"]
-    wanted = {name for name in recorded if name.startswith(":tensorflow:serving:")}
+    expected = {name for name in recorded if name.startswith(":tensorflow:serving:")}
     metrics = Metrics()
     metrics.examples("m", 3)
     metrics.runtime_latency("m", "Predict", 0.001)
@@ -67,10 +67,10 @@ def test_every_recorded_name_is_there() -> None:
     metrics.warmup("/m/1", 2, 0.1, "OK")
     metrics.batch("", [0.001])
     shown = {line.removeprefix("# TYPE ") for line in lines(metrics) if line.startswith("# TYPE")}
-    assert wanted <= shown
+    assert expected <= shown
 
 
-def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+def test_invented_model_names_do_not_fill_the_memory() -> None:
     metrics = Metrics()
     for number in range(2500):
         metrics.request(f"m{number}", Code.NOT_FOUND)

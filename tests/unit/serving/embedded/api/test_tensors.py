@@ -68,7 +68,7 @@ def floats(values: list[float], *shape: int) -> messages.TensorProto:
         (floats([3.0, 4.0]), 3.0),
     ],
 )
-def test_missing_values_repeat_the_last_and_others_are_ignored(
+def test_missing_values_repeat_the_last_and_extra_values_are_ignored(
     proto: messages.TensorProto, expected: Any
 ) -> None:
     assert parse_tensor(proto).tolist() == expected
@@ -113,7 +113,7 @@ def test_contradictions_are_refused(proto: messages.TensorProto) -> None:
         parse_tensor(proto)
 
 
-def test_numbers_of_unknown_types_have_a_name_too() -> None:
+def test_unknown_types_have_names_too() -> None:
     assert dtype_name(messages.DataType.DT_FLOAT) == "float"
     assert dtype_name(messages.DataType.DT_QINT8) == "qint8"
     assert dtype_name(12345) == "unknown dtype enum (12345)"

@@ -1,4 +1,4 @@
-"""Codes, details and services of the gRPC API, on a servable without TensorFlow."""
+"""Codes, messages and services of the gRPC API, without TensorFlow."""
 
 import threading
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def predict_request(*values: float) -> messages.PredictRequest:
     return request
 
 
-def test_answer_says_which_version_answered_and_with_which_signature() -> None:
+def test_answer_names_version_and_signature() -> None:
     request = predict_request(1, 2)
     request.model_spec.version_label = "stable"
     with running() as calls:
@@ -72,7 +72,7 @@ def test_answer_says_which_version_answered_and_with_which_signature() -> None:
     assert response.model_spec.signature_name == "serving_default"
 
 
-def test_errors_carry_the_real_servers_code_and_words() -> None:
+def test_errors_have_the_real_servers_codes_and_messages() -> None:
     with running() as calls:
         unknown = predict_request(1)
         unknown.model_spec.name = "other"
@@ -103,7 +103,7 @@ def test_errors_carry_the_real_servers_code_and_words() -> None:
         (methods.HEALTH_CHECK.path, b"", "UNIMPLEMENTED"),
     ],
 )
-def test_what_is_no_call_is_refused_without_details(path: str, data: bytes, code: str) -> None:
+def test_invalid_call_is_refused_without_details(path: str, data: bytes, code: str) -> None:
     with running() as calls, pytest.raises(grpc.RpcError) as caught:
         calls.bytes(path, data)
     error: Any = caught.value
@@ -152,7 +152,7 @@ def test_health_service_answers_for_the_server_alone() -> None:
         calls.server.stop(600)  # an open watch does not delay it
 
 
-def test_calls_beyond_the_bound_are_refused_and_harm_no_other() -> None:
+def test_calls_beyond_the_limit_are_refused_and_others_answered() -> None:
     servable = Doubling()
     servable.hold.clear()
     with running(servable, max_threads=3) as calls, ThreadPoolExecutor(2) as pool:
@@ -167,7 +167,7 @@ def test_calls_beyond_the_bound_are_refused_and_harm_no_other() -> None:
         assert [future.result(10).outputs["y"].float_val[0] for future in waiting] == [2, 2]
 
 
-def test_stop_lets_calls_in_flight_end() -> None:
+def test_stop_lets_calls_in_flight_finish() -> None:
     servable = Doubling()
     servable.hold.clear()
     with running(servable) as calls, ThreadPoolExecutor(1) as pool:

@@ -79,7 +79,7 @@ def test_start_waits_for_every_model(world: World) -> None:
     assert world.served("other") == 7
 
 
-def test_new_folder_is_noticed_and_replaces_the_old_version(world: World) -> None:
+def test_new_folder_replaces_the_old_version(world: World) -> None:
     world.publish("m", 1)
     world.reload("m")
     world.publish("m", 2)
@@ -97,7 +97,7 @@ def test_base_path_that_disappears_unloads_nothing(world: World) -> None:
     assert world.states() == {1: State.AVAILABLE}
 
 
-def test_start_fails_where_the_newest_version_fails(world: World) -> None:
+def test_start_fails_if_the_newest_version_fails(world: World) -> None:
     world.publish("m", 1, 3)
     world.loader.break_version("m", 3, Code.OUT_OF_RANGE, "Read less bytes than requested")
     with pytest.raises(StatusError) as caught:
@@ -119,7 +119,7 @@ def test_reload_waits_for_new_models_and_reports_their_failure(world: World) -> 
     assert world.served() == 1
 
 
-def test_model_left_out_is_unloaded_and_an_empty_list_unloads_all(world: World) -> None:
+def test_omitted_model_is_unloaded_and_an_empty_list_unloads_all(world: World) -> None:
     world.publish("m", 1)
     world.publish("other", 1)
     world.reload("m", "other")
@@ -152,13 +152,13 @@ def test_model_left_out_is_unloaded_and_an_empty_list_unloads_all(world: World) 
         (["m model_type: OTHER"], "ModelServerConfig::model_type choice 2 not supported."),
     ],
 )
-def test_bad_list_is_refused(world: World, models: list[str], message: str) -> None:
+def test_invalid_list_is_refused(world: World, models: list[str], message: str) -> None:
     with pytest.raises(StatusError, match=message) as caught:
         world.reload(*models)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_uri_is_no_relative_path(world: World) -> None:
+def test_uri_is_an_absolute_path(world: World) -> None:
     world.publish("m", 1)
     world.reload(f"m base_path: 'file://{world.root}/m'")
     assert world.served() == 1
@@ -193,7 +193,7 @@ def test_configuration_with_a_refused_label_changes_nothing(world: World) -> Non
     assert world.served("other") == 1
 
 
-def test_new_label_may_wait_for_its_version_where_that_is_allowed(tmp_path: Path) -> None:
+def test_new_label_can_wait_for_its_version_if_allowed(tmp_path: Path) -> None:
     world = World(tmp_path, allow_labels=True)
     try:
         world.publish("m", 1)
@@ -220,15 +220,15 @@ def test_dangling_label_fails_when_it_is_used(world: World) -> None:
         world.served(label="stable")
 
 
-def test_reload_in_waiting_gives_up_with_its_call(world: World) -> None:
-    """The next reload need not wait for one whose caller has gone."""
+def test_waiting_reload_gives_up_when_its_call_ends(world: World) -> None:
+    """The next reload does not wait for one whose caller has gone."""
     world.publish("m", 1)
     world.reload("m")
-    asked: list[int] = []
+    calls: list[int] = []
 
     def wanted() -> bool:
-        asked.append(1)
-        return len(asked) < 3
+        calls.append(1)
+        return len(calls) < 3
 
     with pytest.raises(StatusError, match="call ended") as caught:
         world.core.reload(world.config("m", "absent"), wanted=wanted)
@@ -238,7 +238,7 @@ def test_reload_in_waiting_gives_up_with_its_call(world: World) -> None:
     wait_until(lambda: world.served() == 2)
 
 
-def test_empty_configuration_is_taken_and_a_later_one_is_the_first(world: World) -> None:
+def test_empty_configuration_is_accepted_and_does_not_count_as_the_first(world: World) -> None:
     world.core.reload(ModelServerConfig())
     world.publish("m", 1)
     world.reload("m")

@@ -1,4 +1,4 @@
-"""The manager's steps, taken one by one with a loader that never waits."""
+"""The manager's steps, one by one, with a loader that never waits."""
 
 import threading
 
@@ -29,7 +29,7 @@ class World:
         self.manager.aspire(name, {version: f"/{name}/{version}" for version in versions})
 
     def settle(self) -> None:
-        """Takes steps and runs their work until there is none left."""
+        """Take steps and run their work until there is none left."""
         while self.manager.step() or self.later.work:
             self.later.run_all()
 
@@ -55,7 +55,7 @@ def test_aspired_version_becomes_available(world: World) -> None:
     assert world.served() == 1
 
 
-def test_new_version_serves_before_the_old_one_goes(world: World) -> None:
+def test_new_version_serves_before_the_old_one_unloads(world: World) -> None:
     world.aspire("m", 1)
     world.settle()
     world.aspire("m", 2)
@@ -107,8 +107,8 @@ def test_failed_load_ends_with_its_error_and_leaves_the_old_version(world: World
     assert world.served() == 1
 
 
-def test_failed_version_is_not_tried_again_when_its_folder_was_repaired(world: World) -> None:
-    """The old version, wanted again, still serves: the news waits until it is gone."""
+def test_failed_version_is_not_retried_after_its_folder_was_repaired(world: World) -> None:
+    """The old version, aspired again, still serves, so the update waits until it ends."""
     world.loader.break_version("m", 3, Code.NOT_FOUND, "broken")
     world.aspire("m", 1)
     world.settle()
@@ -123,7 +123,7 @@ def test_failed_version_is_not_tried_again_when_its_folder_was_repaired(world: W
     assert world.loader.loads.count(("m", 3)) == 1
 
 
-def test_failed_version_is_loaded_after_it_was_not_wanted_for_a_while(world: World) -> None:
+def test_failed_version_is_loaded_again_after_a_poll_without_it(world: World) -> None:
     world.loader.break_version("m", 3, Code.NOT_FOUND, "broken")
     world.aspire("m", 3)
     world.settle()
@@ -135,7 +135,7 @@ def test_failed_version_is_loaded_after_it_was_not_wanted_for_a_while(world: Wor
     assert world.states() == {3: State.AVAILABLE}
 
 
-def test_model_that_is_dropped_loses_all_versions(world: World) -> None:
+def test_dropped_model_loses_all_versions(world: World) -> None:
     world.aspire("m", 1, 2)
     world.settle()
     world.aspire("m")
@@ -145,7 +145,7 @@ def test_model_that_is_dropped_loses_all_versions(world: World) -> None:
         world.served()
 
 
-def test_version_comes_back_after_it_was_unloaded(world: World) -> None:
+def test_unloaded_version_can_come_back(world: World) -> None:
     world.aspire("m", 1, 2)
     world.settle()
     world.aspire("m", 2)
@@ -156,7 +156,7 @@ def test_version_comes_back_after_it_was_unloaded(world: World) -> None:
     assert world.loader.loads.count(("m", 1)) == 2
 
 
-def test_loads_at_a_time_are_bounded() -> None:
+def test_loads_at_a_time_are_limited() -> None:
     world = World(load_threads=2)
     world.aspire("a", 1)
     world.aspire("b", 1)
@@ -176,8 +176,8 @@ def test_load_is_retried_and_the_last_failure_reported() -> None:
     assert world.board.statuses("m")[0].error_message == "not yet"
 
 
-def test_version_that_fails_again_and_again_keeps_no_other_from_loading() -> None:
-    """The real server's one load thread waits between tries, and all else with it."""
+def test_version_that_keeps_failing_does_not_delay_others() -> None:
+    """The real server's only load thread sleeps between attempts, which delays all loads."""
     loader = FakeLoader()
     loader.break_version("bad", 1, Code.UNAVAILABLE, "not yet")
     board = StateBoard()
@@ -189,7 +189,7 @@ def test_version_that_fails_again_and_again_keeps_no_other_from_loading() -> Non
         manager.aspire("bad", {1: "/bad/1"})
         manager.aspire("good", {1: "/good/1"})
         assert board.wait_settled(["good"]) is not None
-        manager.aspire("bad", {})  # ends the wait for the next try
+        manager.aspire("bad", {})  # ends the wait for the next attempt
         settled = board.wait_settled(["bad"])
         assert settled is not None
         assert settled["bad"].error_code is Code.UNAVAILABLE
@@ -211,7 +211,7 @@ def test_unexpected_exception_of_the_loader_is_an_internal_error(world: World) -
     assert (status.error_code, status.error_message) == (Code.INTERNAL, "MemoryError: no room")
 
 
-def test_version_that_is_dropped_while_it_loads_never_serves(world: World) -> None:
+def test_version_dropped_while_loading_never_serves(world: World) -> None:
     world.aspire("m", 1)
     world.manager.step()
     world.aspire("m")
@@ -222,7 +222,7 @@ def test_version_that_is_dropped_while_it_loads_never_serves(world: World) -> No
     assert world.loader.servables["m", 1].closed
 
 
-def test_stop_closes_what_is_loaded(world: World) -> None:
+def test_stop_closes_loaded_versions(world: World) -> None:
     world.aspire("m", 1)
     world.settle()
     world.manager.stop()

@@ -31,27 +31,27 @@ def unload(version: int) -> Action:
         pytest.param(
             [view(1, Phase.READY, aspired=False), view(2, Phase.NEW)],
             load(2),
-            id="the old serves on until the new one does",
+            id="the old version serves until the new one does",
         ),
         pytest.param(
             [view(1, Phase.READY, aspired=False), view(2, Phase.LOADING)],
             None,
-            id="the old serves on while the new one loads",
+            id="the old version serves while the new one loads",
         ),
         pytest.param(
             [view(1, Phase.READY, aspired=False), view(2, Phase.ERROR)],
             None,
-            id="the old serves on when the new one failed",
+            id="the old version serves if the new one failed",
         ),
         pytest.param(
             [view(1, Phase.READY, aspired=False), view(2, Phase.READY)],
             unload(1),
-            id="the old goes once the new one serves",
+            id="the old version unloads once the new one serves",
         ),
         pytest.param(
             [view(1, Phase.READY, aspired=False), view(2, Phase.READY, aspired=False)],
             unload(1),
-            id="all go, lowest first, when none is wanted",
+            id="all unload, lowest first, if none is aspired",
         ),
         pytest.param(
             [
@@ -65,7 +65,7 @@ def unload(version: int) -> Action:
         pytest.param(
             [view(1, Phase.UNLOADING, aspired=False), view(2, Phase.READY)],
             None,
-            id="what is under way is left alone",
+            id="running actions are not repeated",
         ),
     ],
 )

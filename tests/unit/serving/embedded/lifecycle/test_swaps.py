@@ -1,4 +1,4 @@
-"""Requests and swaps at the same time, with threads that really run."""
+"""Concurrent requests and swaps, with real threads."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ from tests.support.waiting import wait_until
 from tests.unit.serving.embedded.fakes import FakeLoader, FakeServable
 
 
-def test_no_request_meets_a_gap_or_a_closed_servable() -> None:
+def test_no_request_fails_or_runs_a_closed_servable_during_swaps() -> None:
     board = StateBoard()
     manager = Manager(FakeLoader(), board, retries=LoadRetries(max_retries=0))
     manager.start()
     manager.aspire("m", {1: "/m/1"})
     assert board.wait_settled(["m"]) is not None
     done = threading.Event()
-    complaints: list[str] = []
+    problems: list[str] = []
     served: set[int] = set()
 
     def ask() -> None:
@@ -29,10 +29,10 @@ def test_no_request_meets_a_gap_or_a_closed_servable() -> None:
                     version = servable.version
                     time.sleep(0.0005)
                     if servable.closed:
-                        complaints.append(f"version {version} was closed in use")
+                        problems.append(f"version {version} was closed in use")
                     served.add(version)
             except Exception as exc:
-                complaints.append(repr(exc))
+                problems.append(repr(exc))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -45,7 +45,7 @@ def test_no_request_meets_a_gap_or_a_closed_servable() -> None:
     for thread in threads:
         thread.join(10)
     manager.stop()
-    assert not complaints, complaints[:5]
+    assert not problems, problems[:5]
     assert len(served) > 5
     states = {status.version: status.state for status in board.statuses("m")}
     assert states == dict.fromkeys(range(1, last), State.END) | {last: State.AVAILABLE}

@@ -30,17 +30,17 @@ def test_policy_chooses_among_integer_names(policy: VersionPolicy, expected: lis
     ("name", "version"),
     [("00003", 3), ("+4", 4), ("-5", -5), (" 6", 6), ("9223372036854775807", 2**63 - 1)],
 )
-def test_odd_names_of_integers_are_versions(name: str, version: int) -> None:
+def test_unusual_integer_names_are_versions(name: str, version: int) -> None:
     assert choose_versions([name], AllVersions()) == {version: name}
 
 
 @pytest.mark.parametrize(
     "name", ["", "1.0", "1a", "0x1", "1_0", "9223372036854775808", "٣", "--1", "9" * 5000]
 )
-def test_other_names_are_no_versions(name: str) -> None:
+def test_other_names_are_not_versions(name: str) -> None:
     assert choose_versions([name], AllVersions()) == {}
 
 
-def test_of_two_names_of_one_version_the_policy_decides() -> None:
+def test_policy_decides_between_two_names_of_one_version() -> None:
     assert choose_versions(["7", "007"], LatestVersions()) == {7: "7"}
     assert choose_versions(["7", "007"], AllVersions()) == {7: "007"}

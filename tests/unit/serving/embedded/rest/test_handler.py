@@ -1,4 +1,4 @@
-"""Paths, status codes and headers of the REST API, on a servable without TensorFlow."""
+"""Paths, status codes and headers of the REST API, without TensorFlow."""
 
 import gzip
 import json
@@ -77,7 +77,7 @@ def test_version_beyond_64_bits_is_refused_without_a_body() -> None:
     assert (response.status, response.body) == (400, b"")
 
 
-def test_body_is_read_before_the_model_is_looked_for() -> None:
+def test_body_is_parsed_before_the_model_is_looked_up() -> None:
     assert error(ask(handler(), "/v1/models/other:predict", b"x")).startswith("JSON Parse error")
 
 
@@ -89,7 +89,7 @@ def test_gzipped_body_is_unpacked_and_a_bomb_is_not() -> None:
         assert error(response) == "JSON Parse error: The document is empty"
 
 
-def test_cors_headers_come_on_demand() -> None:
+def test_cors_headers_are_optional() -> None:
     names = [name for name, _ in ask(handler(cors=True), PREDICT).headers]
     assert "Access-Control-Allow-Origin" in names
     assert len(ask(handler(), PREDICT).headers) == 1
@@ -98,7 +98,7 @@ def test_cors_headers_come_on_demand() -> None:
     assert ask(handler(cors=True), PREDICT, method="OPTIONS").status == 400
 
 
-def test_metrics_page_is_there_if_configured() -> None:
+def test_metrics_page_exists_if_configured() -> None:
     assert ask(handler(), DEFAULT_PATH, method="GET").status == 404
     with_page = handler(metrics_path=DEFAULT_PATH)
     ask(with_page, PREDICT, b'{"instances": [1]}')
@@ -160,7 +160,7 @@ def test_started_server_answers_on_its_port() -> None:
 
 
 @pytest.mark.parametrize("action", ["predict", "classify", "regress"])
-def test_signature_name_that_is_no_utf8_is_refused_as_unknown(action: str) -> None:
+def test_signature_name_that_is_not_utf8_is_refused_as_unknown(action: str) -> None:
     key = b"instances" if action == "predict" else b"examples"
     body = b'{"signature_name": "x\xef_y", "' + key + b'": [{"x": 1.0}]}'
     response = ask(handler(), f"/v1/models/m:{action}", body)

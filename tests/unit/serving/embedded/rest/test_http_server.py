@@ -1,4 +1,4 @@
-"""The HTTP server against slow, greedy, broken and numerous clients."""
+"""The HTTP server with slow, greedy, broken and many clients."""
 
 import socket
 import threading
@@ -34,7 +34,7 @@ class Echo:
             self.entered.set()
             self.hold.wait(20)
         if request.target == b"/fail":
-            raise RuntimeError("a handler's own mistake")
+            raise RuntimeError("a bug in the handler")
         if request.target == b"/large":
             return HttpResponse(status=200, body=b"x" * 30_000_000)
         return HttpResponse(status=200, body=request.method + b" " + request.body)
@@ -60,7 +60,7 @@ def connect(server: HttpServer) -> socket.socket:
 
 
 def received(sock: socket.socket, enough: bytes | None = None) -> bytes:
-    """All that comes until the connection ends, or until `enough` has come."""
+    """Receive until the connection ends, or until `enough` has arrived."""
     data = b""
     while chunk := sock.recv(1 << 20):
         data += chunk
@@ -96,7 +96,7 @@ def answers(server: HttpServer) -> bool:
     return asked(server, post(b"hello")).endswith(b"POST hello")
 
 
-def test_connection_is_kept_and_requests_may_come_in_pieces_or_together(
+def test_connection_is_kept_and_requests_can_arrive_in_pieces_or_together(
     server: HttpServer,
 ) -> None:
     with connect(server) as sock:
@@ -140,14 +140,14 @@ def test_head_request_gets_no_body(server: HttpServer) -> None:
         (b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n", 500),
     ],
 )
-def test_what_is_wrong_with_a_request_is_said_and_harms_no_other(
+def test_invalid_request_gets_its_status_and_others_are_answered(
     server: HttpServer, text: bytes, status: int
 ) -> None:
     assert asked(server, text).startswith(b"HTTP/1.1 %d " % status)
     assert answers(server)
 
 
-def test_endless_chunked_body_is_cut_off(server: HttpServer) -> None:
+def test_endless_chunked_body_is_refused(server: HttpServer) -> None:
     with connect(server) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
@@ -156,7 +156,7 @@ def test_endless_chunked_body_is_cut_off(server: HttpServer) -> None:
     assert answers(server)
 
 
-def test_bodies_of_many_clients_together_stay_within_bounds(server: HttpServer) -> None:
+def test_bodies_of_many_clients_together_are_limited(server: HttpServer) -> None:
     halves = []
     for _ in range(5):
         sock = connect(server)
@@ -178,7 +178,7 @@ def test_bodies_of_many_clients_together_stay_within_bounds(server: HttpServer) 
         assert time.monotonic() < deadline
 
 
-def test_slow_clients_and_slow_requests_block_no_other() -> None:
+def test_slow_clients_and_requests_do_not_block_others() -> None:
     """Two workers, ten clients that stall within a request, one request that is not answered."""
     echo = Echo()
     with running(echo) as server:
@@ -193,11 +193,11 @@ def test_slow_clients_and_slow_requests_block_no_other() -> None:
             assert received(slow).endswith(b"POST ")
         for sock in stalled:
             sock.settimeout(10)
-            assert sock.recv(100) == b""  # cut off after request_seconds
+            assert sock.recv(100) == b""  # closed after request_seconds
             sock.close()
 
 
-def test_client_that_does_not_read_holds_no_worker(server: HttpServer) -> None:
+def test_client_that_does_not_read_occupies_no_worker(server: HttpServer) -> None:
     deaf = [connect(server) for _ in range(4)]
     for sock in deaf:
         sock.sendall(post(b"", b"/large"))
@@ -216,7 +216,7 @@ def test_flood_of_connections_leaves_room_for_new_ones(server: HttpServer) -> No
         sock.close()
 
 
-def test_stop_lets_requests_in_flight_end() -> None:
+def test_stop_lets_requests_in_flight_finish() -> None:
     echo = Echo()
     with running(echo) as server, connect(server) as sock:
         sock.sendall(post(b"", b"/slow", headers=b""))

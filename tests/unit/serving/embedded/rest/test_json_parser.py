@@ -1,4 +1,4 @@
-"""The reader accepts and refuses what RapidJSON does, with its words and offsets."""
+"""The parser accepts and refuses what RapidJSON does, with its messages and offsets."""
 
 import json
 import math
@@ -37,7 +37,9 @@ from shortlist.serving.embedded.rest.json.writer import debug_string, json_escap
         (b"\xff\xfe{\x00", "Invalid value. at offset: 0"),
     ],
 )
-def test_malformed_text_is_refused_with_the_real_servers_words(text: bytes, message: str) -> None:
+def test_malformed_text_is_refused_with_rapidjsons_messages(
+    text: bytes, message: str
+) -> None:
     with pytest.raises(JsonError) as caught:
         parse_json(text)
     assert str(caught.value) == message
@@ -61,22 +63,22 @@ def test_malformed_text_is_refused_with_the_real_servers_words(text: bytes, mess
         (b"1e-400", 0.0),
     ],
 )
-def test_what_json_forbids_but_the_real_server_takes_is_read(text: bytes, value: Any) -> None:
+def test_invalid_json_that_the_real_server_accepts_is_parsed(text: bytes, value: Any) -> None:
     assert repr(parse_json(text)) == repr(value)
 
 
-def test_integers_beyond_64_bits_become_the_doubles_that_rapidjson_makes() -> None:
+def test_integers_beyond_64_bits_become_rapidjsons_doubles() -> None:
     # Recorded: one unit in the last place off the nearest double.
     assert parse_json(b"123456789012345678901234567890") == 1.2345678901234566e29
 
 
-def test_equal_keys_stay_and_the_first_is_found() -> None:
+def test_first_of_equal_keys_counts() -> None:
     document = parse_json(b'{"a":1,"a":2}')
     assert isinstance(document, JsonObject)
     assert document.first(b"a") == 1
 
 
-def test_nesting_as_deep_as_the_text_is_long_needs_no_recursion() -> None:
+def test_very_deep_nesting_needs_no_recursion() -> None:
     depth = 200_000
     value = parse_json(b"[" * depth + b"]" * depth)
     for _ in range(depth - 1):
@@ -115,7 +117,7 @@ def _close(left: Any, right: Any) -> bool:
 
 
 @given(json_values, st.booleans())
-def test_plain_json_is_read_as_by_anybody(value: Any, ensure_ascii: bool) -> None:
+def test_plain_json_is_parsed_as_by_the_standard_library(value: Any, ensure_ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=ensure_ascii)
     assert _close(_plain(parse_json(text.encode())), json.loads(text))
 
@@ -141,7 +143,7 @@ def test_plain_json_is_read_as_by_anybody(value: Any, ensure_ascii: bool) -> Non
         ([1, math.nan, 2], "[1, "),
     ],
 )  # fmt: skip
-def test_values_are_shown_as_rapidjson_writes_them(value: Any, shown: str) -> None:
+def test_values_are_quoted_as_rapidjson_writes_them(value: Any, shown: str) -> None:
     assert debug_string(value) == shown
 
 

@@ -1,4 +1,4 @@
-"""JSON to tensors: the quick way and the exact way agree, and errors are the real server's."""
+"""JSON to tensors: both ways agree, and errors are the real server's."""
 
 import json
 from typing import Any
@@ -35,13 +35,13 @@ def tensors(body: str | bytes, **inputs: int) -> dict[str, Any]:
 
 
 def outcome(body: bytes, definition: messages.SignatureDef) -> Any:
-    """Tensors as comparable values, or the error's text."""
+    """Return tensors as comparable values, or the error."""
     try:
-        found = PredictBody(body).tensors(definition)
+        arrays = PredictBody(body).tensors(definition)
     except StatusError as exc:
         return exc.code, exc.message
     return {
-        alias: (array.dtype, array.shape, repr(array.tolist())) for alias, array in found.items()
+        alias: (array.dtype, array.shape, repr(array.tolist())) for alias, array in arrays.items()
     }
 
 
@@ -66,11 +66,11 @@ types = st.sampled_from([FLOAT, INT8, INT32, INT64, STRING, BOOL, messages.DataT
 
 @given(requests, st.dictionaries(st.sampled_from(["a", "b"]), types, min_size=1))
 @example({"instances": None, "inputs": []}, {"a": FLOAT})
-def test_quick_and_exact_way_give_the_same(request_: Any, inputs: dict[str, int]) -> None:
+def test_quick_and_exact_way_agree(request_: Any, inputs: dict[str, int]) -> None:
     definition = signature(**inputs)
     body = json.dumps(request_).encode()
     quick = outcome(body, definition)
-    # Bytes after the document send it the exact way and mean nothing.
+    # Bytes after the document are ignored, but force the exact way.
     assert outcome(body + b" x", definition) == quick
 
 
@@ -97,7 +97,7 @@ def test_plain_requests_take_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> N
         ('{"inst\\u0061nces": [1]}', [1.0]),
     ],
 )
-def test_odd_but_accepted_requests_are_read(body: str, values: list[float]) -> None:
+def test_unusual_but_accepted_requests_are_parsed(body: str, values: list[float]) -> None:
     np.testing.assert_array_equal(tensors(body, x=FLOAT)["x"], np.array(values, np.float32))
 
 
@@ -105,7 +105,7 @@ def test_narrow_integers_keep_their_low_bits() -> None:
     assert tensors('{"instances": [128, -129]}', x=INT8)["x"].tolist() == [-128, 127]
 
 
-def test_base64_takes_the_standard_alphabet_with_right_or_no_padding() -> None:
+def test_base64_has_the_standard_alphabet_and_complete_or_no_padding() -> None:
     for text in ("//4A", "//4 A\\n", "YQ==", "YQ", "YQ.."):
         tensors(json.dumps({"instances": [{"b64": text.replace("\\n", "\n")}]}), x=STRING)
     for text in ("!!!", "-_-_", "YQ=", "YQ===", "Y", "=YQ="):
@@ -113,7 +113,7 @@ def test_base64_takes_the_standard_alphabet_with_right_or_no_padding() -> None:
             tensors(json.dumps({"instances": [{"b64": text}]}), x=STRING)
 
 
-def test_strings_that_are_no_utf8_pass() -> None:
+def test_strings_that_are_not_utf8_are_accepted() -> None:
     assert tensors(b'{"instances": ["\xff\xfe"]}', x=STRING)["x"].tolist() == [b"\xff\xfe"]
 
 
@@ -142,7 +142,7 @@ def test_strings_that_are_no_utf8_pass() -> None:
          "Expecting object but got list at item 1 of input list"),
     ],
 )  # fmt: skip
-def test_misfits_are_refused_with_the_real_servers_words(
+def test_mismatches_are_refused_with_the_real_servers_messages(
     body: str, inputs: dict[str, int], message: str
 ) -> None:
     with pytest.raises(StatusError) as caught:
@@ -150,7 +150,7 @@ def test_misfits_are_refused_with_the_real_servers_words(
     assert caught.value.message == message
 
 
-def test_a_tensor_of_more_dimensions_than_exist_is_refused() -> None:
+def test_tensor_with_too_many_dimensions_is_refused() -> None:
     body = b'{"instances": ' + b"[" * 5000 + b"1" + b"]" * 5000 + b"}"
     with pytest.raises(StatusError, match="tensor parsing error: x"):
         tensors(body, x=FLOAT)

@@ -1,4 +1,4 @@
-"""Tensors to JSON: numbers, layouts and refusals of the real server."""
+"""Tensors to JSON: numbers, layout and errors of the real server."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def test_many_floats_at_once_are_the_same_numbers(values: list[float]) -> None:
         assert np.float32(token.decode()).tobytes() == np.float32(alone.decode()).tobytes()
 
 
-def test_scores_are_written_quickly_with_the_same_digits() -> None:
+def test_vectorised_scores_have_the_same_digits() -> None:
     scores = np.random.default_rng(5).normal(size=1000).astype(np.float32) * 10
     tokens = json_response._many_floats(scores)
     assert tokens is not None
@@ -83,7 +83,7 @@ def test_row_form_puts_arrays_on_one_line() -> None:
     )
 
 
-def test_column_form_puts_each_value_on_its_line() -> None:
+def test_column_form_puts_each_value_on_a_separate_line() -> None:
     assert column_json({"y": np.array([[1.0], [2.0]])}) == (
         b'{\n    "outputs": [\n        [\n            1.0\n        ],\n'
         b"        [\n            2.0\n        ]\n    ]\n}"
@@ -99,12 +99,12 @@ def test_output_called_bytes_is_base64() -> None:
     assert answer == {"predictions": [{"b64": "//4="}]}
 
 
-def test_strings_that_are_no_utf8_are_written_as_they_are() -> None:
+def test_strings_that_are_not_utf8_are_written_as_they_are() -> None:
     assert b'["\xff\xfe\\u0000"' in row_json({"y": strings(b"\xff\xfe\x00").reshape(1, 1)})
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
-def test_any_text_comes_through(texts: list[str]) -> None:
+def test_any_text_survives(texts: list[str]) -> None:
     array = strings(*(text.encode() for text in texts))
     assert json.loads(row_json({"y": array}))["predictions"] == texts
     assert json.loads(column_json({"y": array}))["outputs"] == texts
@@ -121,7 +121,7 @@ def test_any_text_comes_through(texts: list[str]) -> None:
         ({}, "Cannot convert empty tensor map to JSON"),
     ],
 )  # fmt: skip
-def test_what_json_cannot_say_is_refused(outputs: Any, message: str) -> None:
+def test_output_without_a_json_form_is_refused(outputs: Any, message: str) -> None:
     with pytest.raises(StatusError) as caught:
         row_json(outputs)
     assert caught.value.message == message

@@ -1,4 +1,4 @@
-"""Server-side batching on a servable that records what it is asked to run."""
+"""Server-side batching of a servable that records its runs."""
 
 import time
 from collections.abc import Sequence
@@ -32,26 +32,26 @@ def ask(servable: Servable, *values: float, timeout: float | None = None) -> lis
 
 
 def together(servable: Servable, requests: Sequence[Sequence[float]]) -> list[Any]:
-    """Answers or errors of requests sent at once."""
+    """Return answers or errors of concurrent requests."""
 
-    def one(values: Sequence[float]) -> Any:
+    def answer(values: Sequence[float]) -> Any:
         try:
             return ask(servable, *values)
         except StatusError as exc:
             return exc
 
     with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(one, requests))
+        return list(pool.map(answer, requests))
 
 
-def test_requests_that_wait_run_together_and_each_gets_its_rows() -> None:
+def test_waiting_requests_run_together_and_each_gets_its_rows() -> None:
     inner = Doubling()
     servable = batching(inner, max_batch_size=6, max_execution_batch_size=6, batch_timeout=600.0)
     assert together(servable, [[1, 2], [3], [4, 5, 6]]) == [[2, 4], [6], [8, 10, 12]]
     assert inner.runs == [6]
 
 
-def test_request_alone_does_not_wait_for_company_without_a_timeout() -> None:
+def test_single_request_does_not_wait_without_a_batch_timeout() -> None:
     inner = Doubling()
     assert ask(batching(inner), 1) == [2]
     assert inner.runs == [1]
@@ -75,7 +75,7 @@ def test_batch_is_padded_to_an_allowed_size() -> None:
     assert inner.runs == [4]
 
 
-def test_large_request_is_split_where_the_parameters_say_so() -> None:
+def test_large_request_is_split_if_configured() -> None:
     inner = Doubling()
     servable = batching(inner, max_batch_size=10, max_execution_batch_size=4)
     assert ask(servable, *range(10)) == [2 * value for value in range(10)]
@@ -94,7 +94,7 @@ def test_empty_batch_is_answered() -> None:
         ({"x": np.zeros(5)}, "Task size 5 is larger than maximum input batch size 4"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(inputs: Arrays, message: str) -> None:
+def test_inputs_that_cannot_be_batched_are_refused(inputs: Arrays, message: str) -> None:
     servable = batching(Doubling(), max_batch_size=4, max_execution_batch_size=4)
     with pytest.raises(StatusError) as caught:
         servable.run("serving_default", inputs, ["y"])
@@ -133,7 +133,7 @@ def test_full_queue_refuses() -> None:
         assert len(answered) >= 3
 
 
-def test_request_whose_time_is_over_before_it_runs_is_told_so() -> None:
+def test_request_that_times_out_in_the_queue_is_refused() -> None:
     inner = Doubling()
     servable = batching(inner, batch_timeout=0.2)
     with pytest.raises(StatusError, match="timeout exceeded while waiting") as caught:
@@ -153,14 +153,14 @@ def test_different_inner_shapes_need_padding() -> None:
             pad_variable_length_inputs=pad,
         )
 
-        def one(row: Any, servable: Servable = servable) -> Any:
+        def answer(row: Any, servable: Servable = servable) -> Any:
             try:
                 return servable.run("serving_default", {"x": row}, ["y"])["y"].tolist()
             except StatusError as exc:
                 return exc.message
 
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(one, rows))
+            answers = list(pool.map(answer, rows))
         if pad:
             assert answers == [[[2.0, 4.0, 2.0]], [[2.0, 4.0, 6.0]]]
         else:
@@ -178,14 +178,14 @@ def test_different_inner_shapes_need_padding() -> None:
          "batch_timeout_micros must be non-negative; was -5"),
     ],
 )  # fmt: skip
-def test_parameters_that_contradict_one_another_are_refused(text: str, message: str) -> None:
+def test_contradictory_parameters_are_refused(text: str, message: str) -> None:
     parameters = text_format.Parse(text, messages.BatchingParameters())
     with pytest.raises(StatusError) as caught:
         BatchingOptions.from_message(parameters)
     assert caught.value.message == message
 
 
-def test_parameters_of_a_version_stand_in_its_folder(tmp_path: Any) -> None:
+def test_each_version_can_have_its_own_parameters(tmp_path: Any) -> None:
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     (tmp_path / "with" / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")

@@ -1,9 +1,13 @@
-"""On the protos alone: which calls are set aside, and which signatures that concerns."""
+"""Replaced calls, affected signatures and loops, on fakes of the protos."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from shortlist.serving.embedded.runtime.graph import needed_by_signatures, set_aside
+from shortlist.serving.embedded.runtime.graph import (
+    looping_signatures,
+    needed_by_signatures,
+    set_aside,
+)
 
 
 @dataclass
@@ -95,7 +99,7 @@ def known(op: str) -> bool:
     return op in ("MatMul", "Identity", "PartitionedCall")
 
 
-def test_calls_that_reach_an_unknown_op_are_set_aside() -> None:
+def test_calls_that_reach_an_unknown_op_are_replaced() -> None:
     model = meta_graph()
     assert set_aside(model, known) == {"retrieval": "Scann>Search"}
     ops = {node.name: node.op for node in model.graph_def.node}
@@ -108,7 +112,16 @@ def test_only_signatures_behind_such_a_call_are_refused() -> None:
     assert needed_by_signatures(model, replaced) == {"retrieve": "Scann>Search"}
 
 
-def test_model_whose_ops_are_all_known_stays_as_it_is() -> None:
+def test_model_without_unknown_ops_is_unchanged() -> None:
     model = meta_graph()
     assert set_aside(model, lambda op: True) == {}
     assert model.graph_def.node[0].op == "PartitionedCall"
+
+
+def test_only_signatures_that_reach_a_loop_are_looping() -> None:
+    model = meta_graph()
+    assert looping_signatures(model) == frozenset()
+    model.graph_def.library.function[0].node_def.append(Node("loop", "StatelessWhile"))
+    assert looping_signatures(model) == {"retrieve"}
+    model.graph_def.node[1].op = "While"
+    assert looping_signatures(model) == {"retrieve", "embed"}

@@ -1,4 +1,4 @@
-"""The runtime on the recorded SavedModels: values, refusals, time limits, isolation."""
+"""The runtime with the recorded SavedModels: values, errors, time limits, isolation."""
 
 import threading
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def dtypes() -> "SavedModelServable":
     return load("dtypes")
 
 
-def test_versions_in_one_process_answer_each_from_its_own_variables() -> None:
+def test_versions_in_one_process_have_separate_variables() -> None:
     one, two = load("half_plus_two", 1), load("half_plus_two", 2)
     x = {"x": np.array([1.0, 2.0], np.float32)}
     assert one.run("serving_default", x, ["y"])["y"].tolist() == [2.5, 3.0]
@@ -69,15 +69,15 @@ def test_several_signatures_run_at_once_by_tensor_name() -> None:
          "Could not find meta graph def matching supplied tags: { gpu }. "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_loaded_is_refused(
+def test_invalid_saved_model_is_refused(
     name: str, version: int, tags: tuple[str, ...], code: Code, message: str
 ) -> None:
-    found = refusal(lambda: load(name, version, tags))
-    assert found[0] == code
-    assert found[1].startswith(message)
+    code_and_message = refusal(lambda: load(name, version, tags))
+    assert code_and_message[0] == code
+    assert code_and_message[1].startswith(message)
 
 
-def test_model_without_its_variables_loads_and_fails_when_asked() -> None:
+def test_model_without_its_variables_loads_and_fails_when_run() -> None:
     servable = load("broken/no_variables", 3)
     x = {"x": np.array([1.0], np.float32)}
     code, message = refusal(lambda: servable.run("serving_default", x, ["y"]))
@@ -85,15 +85,14 @@ def test_model_without_its_variables_loads_and_fails_when_asked() -> None:
     assert message.startswith("Could not find variable")
 
 
-def test_wrong_type_is_refused_with_the_runtimes_words(dtypes: "SavedModelServable") -> None:
-    found = refusal(lambda: dtypes.run("float32", {"x": np.array([1.0])}, ["y"]))
-    assert found == (
+def test_wrong_type_is_refused_with_the_runtimes_message(dtypes: "SavedModelServable") -> None:
+    assert refusal(lambda: dtypes.run("float32", {"x": np.array([1.0])}, ["y"])) == (
         Code.INVALID_ARGUMENT,
         "Expects arg[0] to be float but double is provided",
     )
 
 
-def test_failing_op_harms_no_request_beside_it(dtypes: "SavedModelServable") -> None:
+def test_failing_op_does_not_affect_concurrent_requests(dtypes: "SavedModelServable") -> None:
     def gather(index: int) -> Any:
         try:
             return dtypes.run("gather", {"i": np.array([index], np.int32)}, ["v"])["v"].tolist()
@@ -106,7 +105,7 @@ def test_failing_op_harms_no_request_beside_it(dtypes: "SavedModelServable") -> 
 
 
 @pytest.mark.parametrize("name", ["float16", "half", "complex64", "uint64", "bool", "string"])
-def test_values_of_every_type_come_back(dtypes: "SavedModelServable", name: str) -> None:
+def test_values_of_every_type_survive(dtypes: "SavedModelServable", name: str) -> None:
     values = {
         "float16": np.array([1.5, np.inf], np.float16),
         "half": np.array([1.5, -0.0], np.float16),
@@ -126,7 +125,7 @@ def test_scalar_string_stays_a_scalar(dtypes: "SavedModelServable") -> None:
     assert (back.shape, back.dtype, back.item()) == ((), np.dtype(object), b"a")
 
 
-def test_time_limit_cuts_a_loop_off_and_others_go_on(dtypes: "SavedModelServable") -> None:
+def test_time_limit_stops_a_loop_while_others_run(dtypes: "SavedModelServable") -> None:
     slow = {"n": np.array([100_000_000], np.int32)}
     done = threading.Event()
 
@@ -137,8 +136,8 @@ def test_time_limit_cuts_a_loop_off_and_others_go_on(dtypes: "SavedModelServable
 
     thread = threading.Thread(target=others)
     thread.start()
-    found = refusal(lambda: dtypes.run("slow", slow, ["done"], timeout=0.5))
-    assert found == (Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    late = refusal(lambda: dtypes.run("slow", slow, ["done"], timeout=0.5))
+    assert late == (Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
     thread.join(5)
     assert done.is_set()
 
@@ -149,7 +148,7 @@ def test_tensor_that_the_graph_lacks_is_refused(dtypes: "SavedModelServable") ->
     assert message.startswith("Tensor nope:0, specified in either feed_devices or fetch_devices")
 
 
-def test_op_that_quotes_bytes_which_are_no_utf8_is_an_invalid_argument() -> None:
+def test_op_that_quotes_bytes_that_are_not_utf8_is_an_invalid_argument() -> None:
     model = load("half_plus_two")
     inputs = {next(iter(model.signatures["classify_x_to_y"].inputs)): strings(b"n\xf2 example")}
     code, message = refusal(lambda: model.run("classify_x_to_y", inputs, ["scores"]))

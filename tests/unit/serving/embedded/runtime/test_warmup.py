@@ -35,7 +35,7 @@ def test_version_without_records_needs_no_warmup(tmp_path: Path) -> None:
     assert not ran
 
 
-def test_every_record_is_run_as_often_as_asked_for(version: Path) -> None:
+def test_every_record_is_run_as_often_as_requested(version: Path) -> None:
     ran: list[str] = []
     count = replay(
         str(version),
@@ -56,7 +56,7 @@ def test_record_that_does_not_parse_fails(version: Path) -> None:
     assert caught.value.message.endswith(str(version / WARMUP_FILE))
 
 
-def test_damaged_file_says_what_is_expected(version: Path) -> None:
+def test_damaged_file_is_reported_with_the_expected_format(version: Path) -> None:
     def damaged(path: Path) -> Iterable[bytes]:
         yield record("a")
         raise StatusError(Code.DATA_LOSS, "truncated record at 79")
