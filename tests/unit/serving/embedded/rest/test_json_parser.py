@@ -37,9 +37,7 @@ from shortlist.serving.embedded.rest.json.writer import debug_string, json_escap
         (b"\xff\xfe{\x00", "Invalid value. at offset: 0"),
     ],
 )
-def test_malformed_text_is_refused_with_rapidjsons_messages(
-    text: bytes, message: str
-) -> None:
+def test_malformed_text_is_refused_with_rapidjsons_messages(text: bytes, message: str) -> None:
     with pytest.raises(JsonError) as caught:
         parse_json(text)
     assert str(caught.value) == message
