@@ -136,7 +136,10 @@ class HttpServer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock, self.limits, self._room)
         self._connections[sock.fileno()] = connection
-        self._epoll.register(sock, _READ_EVENTS)
+        try:
+            self._epoll.register(sock, _READ_EVENTS)
+        except (OSError, ValueError):  # another worker has evicted the connection
+            self._close(connection)
 
     def _evict(self) -> bool:
         """Close the connection that has been idle longest."""

@@ -1,10 +1,12 @@
 """The HTTP server with slow, greedy, broken and many clients."""
 
+import errno
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -214,6 +216,30 @@ def test_flood_of_connections_leaves_room_for_new_ones(server: HttpServer) -> No
         assert time.monotonic() < deadline
     for sock in flood:
         sock.close()
+
+
+def test_connection_evicted_while_it_is_accepted_ends_no_worker() -> None:
+    class Epoll:
+        """Fails once, as if another worker had closed the socket before its registration."""
+
+        def __init__(self, epoll: Any) -> None:
+            self._epoll = epoll
+            self._failed = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._epoll, name)
+
+        def register(self, sock: socket.socket, events: int) -> None:
+            if not self._failed:
+                self._failed = True
+                raise OSError(errno.EBADF, "Bad file descriptor")
+            self._epoll.register(sock, events)
+
+    with running(threads=1) as server:
+        server._epoll = Epoll(server._epoll)  # type: ignore[assignment]
+        with connect(server) as sock:
+            assert received(sock) == b""
+        assert answers(server)
 
 
 def test_stop_lets_requests_in_flight_finish() -> None:
