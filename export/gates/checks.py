@@ -11,6 +11,7 @@ from shortlist.export.gates.subject import Subject
 from shortlist.serving.repository.golden import GoldenQuery, compare
 from shortlist.serving.repository.probe import Probe, read_corpus
 from shortlist.serving.repository.version import (
+    CorpusFacts,
     GateResult,
     checksums,
     find_custom_ops,
@@ -217,7 +218,7 @@ def corpus(subject: Subject, fresh: FreshServable, settings: GateSettings) -> Ga
     required = "no duplicates, no NaN, no zero-norm embeddings, an answer for unknown users"
     if subject.corpus is None:
         return Gate("corpus", required).skipped("the version has no list of its candidates")
-    facts = subject.manifest.corpus
+    facts = subject.manifest.corpus or CorpusFacts()
     bad = {
         "duplicate ids": len(subject.corpus) - len(set(subject.corpus)),
         "NaN or infinite embeddings": facts.non_finite,

@@ -97,7 +97,7 @@ class Manifest:
         tensorflow_producer: Producer number of the graph's format.
         tensorflow_min_consumer: Oldest consumer number that can read the graph.
         ops: Ops in the graph; `None` if not recorded.
-        corpus: Facts about the candidate embeddings.
+        corpus: Facts about the candidate embeddings; `None` if not recorded.
         files: SHA-256 by path within the version; `None` if not recorded.
         gates: Results of the gates, in the order they ran.
         extra: Entries that this release does not know, such as those of a newer exporter.
@@ -119,7 +119,7 @@ class Manifest:
     tensorflow_producer: int | None = None
     tensorflow_min_consumer: int | None = None
     ops: tuple[str, ...] | None = None
-    corpus: CorpusFacts = CorpusFacts()
+    corpus: CorpusFacts | None = None
     files: Mapping[str, str] | None = None
     gates: tuple[GateResult, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)

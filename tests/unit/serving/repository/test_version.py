@@ -54,7 +54,14 @@ def store(path: Path, values: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    "values", [FIRST, COMPLETE, FOREIGN, COMPLETE | {"parent": 2, "signed_by": ["a", "b"]}]
+    "values",
+    [
+        FIRST,
+        COMPLETE,
+        COMPLETE | {"corpus": {"non_finite": 0, "zero_norm": 0}},
+        FOREIGN,
+        COMPLETE | {"parent": 2, "signed_by": ["a", "b"]},
+    ],
 )
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path, values: dict[str, Any]) -> None:
     """Entries of a newer exporter, such as `signed_by`, survive publishing a copy."""
