@@ -195,7 +195,7 @@ class _Server:
             config = read_model_config(path)
             # Give up waiting for a base path once the file has changed again.
             core.reload(
-                config, wanted=lambda: not self._stop.is_set() and _fingerprint(path) == seen
+                config, keep_waiting=lambda: not self._stop.is_set() and _fingerprint(path) == seen
             )
         except StatusError as exc:
             return exc.message

@@ -111,14 +111,14 @@ class ServableSource(Protocol):
         """
         ...
 
-    def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
+    def reload(self, config: Any, *, keep_waiting: Callable[[], bool] = lambda: True) -> None:
         """Replace the whole configuration.
 
         Wait until each new model has become available or has failed.
 
         Args:
             config: A `ModelServerConfig` message.
-            wanted: Called repeatedly while waiting; False, because the call has ended, gives up.
+            keep_waiting: Called repeatedly while waiting; False gives up.
 
         Raises:
             StatusError: The configuration was refused, or a new model did not become available.

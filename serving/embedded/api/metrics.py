@@ -97,19 +97,9 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._families: list[_Family] = []
-
-        def add(
-            kind: type[Counter | Gauge | Histogram],
-            name: str,
-            labels: Sequence[str] = (),
-            buckets: Sequence[float] = (),
-        ) -> _Family:
-            family = _Family(registry, kind, name, labels, buckets)
-            self._families.append(family)
-            return family
-
+        add = self._add
         serving = "/tensorflow/serving/"
         self._load_attempts = add(
             Counter, "/tensorflow/cc/saved_model/load_attempt_count", ("model_path", "status")
@@ -149,6 +139,17 @@ class Metrics:
             ("model_name", "API", "runtime"),
             _LATENCY_BUCKETS,
         )
+
+    def _add(
+        self,
+        kind: type[Counter | Gauge | Histogram],
+        name: str,
+        labels: Sequence[str] = (),
+        buckets: Sequence[float] = (),
+    ) -> _Family:
+        family = _Family(self._registry, kind, name, labels, buckets)
+        self._families.append(family)
+        return family
 
     @contextmanager
     def answering(self, model: str, api: str, entrypoint: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from shortlist.serving.embedded.api.dtypes import DTYPES, Dtype, dtype_of
 __all__ = [
     "MAX_RANK",
     "TensorParseError",
+    "decode_varint",
     "encode_tensor",
     "encode_varint",
     "object_array",
@@ -99,16 +100,9 @@ def _decode_strings(content: bytes, size: int) -> list[bytes]:
     """Return the strings in tensor_content: all lengths as varints, then all bytes."""
     lengths, position = [], 0
     for _ in range(size):
-        length, shift = 0, 0
-        while True:
-            if position >= len(content) or shift > 63:
-                raise TensorParseError("tensor_content ends within its list of lengths")
-            byte = content[position]
-            position += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
+        length, position = decode_varint(content, position)
+        if length is None:
+            raise TensorParseError("tensor_content ends within its list of lengths")
         lengths.append(length)
     if position + sum(lengths) != len(content):
         raise TensorParseError("the lengths in tensor_content do not add up to its size")
@@ -197,3 +191,16 @@ def encode_varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def decode_varint(data: bytes, position: int) -> tuple[int | None, int]:
+    """Return the number at `position` (None if it is incomplete) and the position after it."""
+    value = shift = 0
+    while position < len(data) and shift < 64:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    return None, position

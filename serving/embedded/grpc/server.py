@@ -181,7 +181,7 @@ class _Services(grpc.GenericRpcHandler):
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        self._source.reload(request.config, wanted=context.is_active)
+        self._source.reload(request.config, keep_waiting=context.is_active)
         response = messages.ReloadConfigResponse()
         response.status.SetInParent()
         for name, value in before.items():

@@ -93,7 +93,7 @@ class ServerCore:
         return self._board.statuses(name, version)
 
     def reload(
-        self, config: ModelServerConfig, *, wanted: Callable[[], bool] = lambda: True
+        self, config: ModelServerConfig, *, keep_waiting: Callable[[], bool] = lambda: True
     ) -> None:
         """Replace the whole configuration and wait for new models.
 
@@ -102,17 +102,17 @@ class ServerCore:
 
         Args:
             config: The new configuration.
-            wanted: Called repeatedly while waiting; False gives up.
+            keep_waiting: Called repeatedly while waiting; False gives up.
 
         Raises:
             StatusError: The configuration was refused, a new model did not become
-                available, or `wanted` gave up (CANCELLED).
+                available, or `keep_waiting` gave up (CANCELLED).
         """
         while not self._reloading.acquire(timeout=0.2):
-            if not wanted():
+            if not keep_waiting():
                 raise StatusError(Code.CANCELLED, "The call ended while another reload ran")
         try:
-            self._reload(config, wanted)
+            self._reload(config, keep_waiting)
         finally:
             self._reloading.release()
 
@@ -121,7 +121,7 @@ class ServerCore:
         self._watcher.stop()
         self._manager.stop()
 
-    def _reload(self, config: ModelServerConfig, wanted: Callable[[], bool]) -> None:
+    def _reload(self, config: ModelServerConfig, keep_waiting: Callable[[], bool]) -> None:
         kind = config.WhichOneof("config")
         current = self._config.WhichOneof("config")
         if current is not None and kind != current and config != self._config:
@@ -149,9 +149,9 @@ class ServerCore:
             self._board.available,
             allow_unavailable=self._options.allow_labels_for_unavailable,
         )
-        self._apply(models_of(config), wanted)
+        self._apply(models_of(config), keep_waiting)
 
-    def _apply(self, models: Sequence[ModelSettings], wanted: Callable[[], bool]) -> None:
+    def _apply(self, models: Sequence[ModelSettings], keep_waiting: Callable[[], bool]) -> None:
         first = not self._started
         events = 0 if first else self._board.events
         new = {model.name for model in models} - self._watcher.names
@@ -160,7 +160,7 @@ class ServerCore:
             self._started = True
             self._manager.start()
             self._watcher.start()
-        settled = self._board.wait_settled(new, after=events, wanted=wanted)
+        settled = self._board.wait_settled(new, after=events, keep_waiting=keep_waiting)
         if first:
             self._manager.set_load_threads(self._options.load_threads)
         if settled is None:

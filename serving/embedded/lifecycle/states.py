@@ -10,7 +10,7 @@ from shortlist.serving.embedded.api.interfaces import ServableState
 
 __all__ = ["StateBoard", "describe_unavailable"]
 
-_CHECK_INTERVAL = 0.2  # seconds between two calls of `wanted`
+_CHECK_INTERVAL = 0.2  # seconds between two calls of `keep_waiting`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +79,18 @@ class StateBoard:
         names: Collection[str],
         *,
         after: int = 0,
-        wanted: Callable[[], bool] = lambda: True,
+        keep_waiting: Callable[[], bool] = lambda: True,
     ) -> dict[str, ServableState] | None:
         """Wait until some version of each model is AVAILABLE or at END.
 
         Args:
             names: Models to wait for.
             after: Number of the last event to ignore.
-            wanted: Called repeatedly while waiting; False gives up.
+            keep_waiting: Called repeatedly while waiting; False gives up.
 
         Returns:
             The state that settled each model (of the highest version, if there are several);
-            None if `wanted` gave up.
+            None if `keep_waiting` gave up.
         """
         with self._changed:
             while True:
@@ -98,7 +98,7 @@ class StateBoard:
                 complete = {name: state for name, state in settled.items() if state is not None}
                 if len(complete) == len(settled):
                     return complete
-                if not wanted():
+                if not keep_waiting():
                     return None
                 self._changed.wait(_CHECK_INTERVAL)
 

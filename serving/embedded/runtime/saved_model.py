@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.tensors import decode_varint
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.graph import needed_by_signatures, set_aside
 from shortlist.serving.embedded.runtime.session import Session
@@ -63,15 +64,15 @@ def _is_truncated(data: bytes) -> bool:
     """Return True if the outermost fields exceed the data."""
     position = 0
     while position < len(data):
-        tag, position = _varint(data, position)
+        tag, position = decode_varint(data, position)
         if tag is None:
             return True
         if tag & 7 == 0:
-            value, position = _varint(data, position)
+            value, position = decode_varint(data, position)
             if value is None:
                 return True
         elif tag & 7 == 2:
-            length, position = _varint(data, position)
+            length, position = decode_varint(data, position)
             if length is None:
                 return True
             position += length
@@ -80,18 +81,6 @@ def _is_truncated(data: bytes) -> bool:
         else:
             return False
     return position > len(data)
-
-
-def _varint(data: bytes, position: int) -> tuple[int | None, int]:
-    value = shift = 0
-    while position < len(data) and shift < 64:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    return None, position
 
 
 def open_session(meta_graph: Any, config: Any) -> tuple[Session, dict[str, StatusError]]:

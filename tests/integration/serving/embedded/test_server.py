@@ -126,8 +126,8 @@ def credentials(*, client: bool) -> grpc.ChannelCredentials:
 
 def refused(server: ServerProcess, how: grpc.ChannelCredentials | None) -> bool:
     address = f"localhost:{server.grpc_port}"
-    made = grpc.insecure_channel(address) if how is None else grpc.secure_channel(address, how)
-    with made as channel, pytest.raises(grpc.RpcError) as caught:
+    unopened = grpc.insecure_channel(address) if how is None else grpc.secure_channel(address, how)
+    with unopened as channel, pytest.raises(grpc.RpcError) as caught:
         status_over(channel)
     code: grpc.StatusCode = caught.value.code()
     return code is grpc.StatusCode.UNAVAILABLE

@@ -55,5 +55,5 @@ class StaticSource:
             if version in (None, number)
         ]
 
-    def reload(self, config: Any, *, wanted: Callable[[], bool] = lambda: True) -> None:
+    def reload(self, config: Any, *, keep_waiting: Callable[[], bool] = lambda: True) -> None:
         self.reloads.append(config)

@@ -51,8 +51,8 @@ def test_flags_configure_a_single_model() -> None:
 def test_session_threads_are_set_together_or_separately() -> None:
     both = read("--model_base_path=/m", "--tensorflow_session_parallelism=3")
     assert (both.intra_op_threads, both.inter_op_threads) == (3, 3)
-    one = read("--model_base_path=/m", "--tensorflow_intra_op_parallelism=2")
-    assert (one.intra_op_threads, one.inter_op_threads) == (2, 0)
+    separate = read("--model_base_path=/m", "--tensorflow_intra_op_parallelism=2")
+    assert (separate.intra_op_threads, separate.inter_op_threads) == (2, 0)
 
 
 def test_configuration_with_comments_and_joined_strings(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_base_path_that_disappears_unloads_nothing(world: World) -> None:
     (world.root / "m").rename(world.root / "gone")
     world.publish("n", 1)
     with pytest.raises(StatusError, match="call ended"):
-        world.core.reload(world.config("m", "n"), wanted=lambda: False)
+        world.core.reload(world.config("m", "n"), keep_waiting=lambda: False)
     assert world.states() == {1: State.AVAILABLE}
 
 
@@ -127,7 +127,7 @@ def test_omitted_model_is_unloaded_and_an_empty_list_unloads_all(world: World) -
     wait_until(lambda: world.states("other") == {1: State.END})
     world.reload()
     wait_until(lambda: world.states() == {1: State.END})
-    world.reload("m")  # waits for events of its own, not for the END before
+    world.reload("m")  # waits for new events, not for the earlier END
     assert world.served() == 1
 
 
@@ -226,12 +226,12 @@ def test_waiting_reload_gives_up_when_its_call_ends(world: World) -> None:
     world.reload("m")
     calls: list[int] = []
 
-    def wanted() -> bool:
+    def keep_waiting() -> bool:
         calls.append(1)
         return len(calls) < 3
 
     with pytest.raises(StatusError, match="call ended") as caught:
-        world.core.reload(world.config("m", "absent"), wanted=wanted)
+        world.core.reload(world.config("m", "absent"), keep_waiting=keep_waiting)
     assert caught.value.code is Code.CANCELLED
     world.reload("m")
     world.publish("m", 2)

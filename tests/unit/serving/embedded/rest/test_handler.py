@@ -138,11 +138,11 @@ def test_every_code_has_its_status(code: Code, status: int) -> None:
     assert (response.status, error(response)) == (status, "said so")
 
 
-@pytest.mark.parametrize(("timeout", "given"), [(2.5, 2.5), (0.0, None), (None, None)])
-def test_time_limit_reaches_the_runtime(timeout: float | None, given: float | None) -> None:
+@pytest.mark.parametrize(("timeout", "limit"), [(2.5, 2.5), (0.0, None), (None, None)])
+def test_time_limit_reaches_the_runtime(timeout: float | None, limit: float | None) -> None:
     servable = Doubling()
     ask(handler(servable, timeout=timeout), PREDICT, b'{"instances": [1]}')
-    assert servable.timeouts == [given]
+    assert servable.timeouts == [limit]
 
 
 def test_started_server_answers_on_its_port() -> None:
