@@ -11,6 +11,7 @@ from shortlist.clients import GrpcClient, ServingError, contract
 from shortlist.clients.types import State
 from shortlist.export.bench.machine import resident_bytes
 from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 
@@ -50,10 +51,9 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
     Raises:
         ModelServerError: The version does not load.
     """
-    entry = ModelEntry(name=name, base_path=path.parent, versions=(int(path.name),))
     with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
         config = Path(folder, "models.config")
-        write_config(config, [entry])
+        write_config(config, path.parent.parent, {name: ModelEntry(versions=(int(path.name),))})
         options = ServerOptions(
             model_config_file=config,
             repository=path.parent.parent,
@@ -64,7 +64,7 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
         )
         started = time.monotonic()
         with (
-            ModelServer("embedded", options, temporary=True) as server,
+            ModelServer(ServerKind.EMBEDDED, options, temporary=True) as server,
             GrpcClient(server.grpc_address) as client,
         ):
             server.wait_until(lambda: _missing(client, name), timeout=timeout)

@@ -17,6 +17,7 @@ from shortlist.export.cli.run_config import add_config_arguments, as_toml, run_c
 from shortlist.export.cli.train_options import add_train_arguments
 from shortlist.export.config import TARGETS, ExportConfig
 from shortlist.export.data.options import add_data_arguments, data_config
+from shortlist.serving.servers.kinds import ServerKind
 
 if TYPE_CHECKING:
     from shortlist.export.pipeline import ExportResult
@@ -147,8 +148,8 @@ def _add_demo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     parser.add_argument(
         "--server",
-        default="embedded",
-        choices=("embedded", "docker", "binary"),
+        default=ServerKind.EMBEDDED.value,
+        choices=[kind.value for kind in ServerKind],
         help="what serves: the embedded server, the stock container image, or a "
         "tensorflow_model_server on PATH (default: %(default)s)",
     )
@@ -165,7 +166,7 @@ def _run_demo(args: argparse.Namespace) -> int:
     report = run_demo(
         source,
         args.repository,
-        server=args.server,
+        server=ServerKind(args.server),
         config=ExportConfig(),
         progress=sys.stderr,
         began=began,

@@ -17,6 +17,7 @@ from shortlist.export.config import ExportConfig
 from shortlist.export.data import DataConfig, Dataset, load
 from shortlist.export.data.config import MOVIELENS, SAMPLE
 from shortlist.export.pipeline import ExportResult, run_export
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, running
 
 __all__ = ["DemoReport", "run_demo"]
@@ -56,14 +57,14 @@ class DemoReport:
     answers: Sequence[Answer]
     seconds: dict[str, float]
     total_seconds: float
-    server: str
+    server: ServerKind
 
 
 def run_demo(
     source: DataConfig,
     repository: Path,
     *,
-    server: str,
+    server: ServerKind,
     config: ExportConfig,
     progress: TextIO,
     began: float,
@@ -74,7 +75,7 @@ def run_demo(
         source: What data to use; a MovieLens release that cannot be had is replaced by
             `sample`, which is said in one line.
         repository: Model repository to publish into.
-        server: `embedded`, `docker` or `binary`.
+        server: Kind of server to start.
         config: Of the export.
         progress: Where the course is shown.
         began: When the demo began, by the monotonic clock.

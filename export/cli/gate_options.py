@@ -6,6 +6,7 @@ from typing import Any
 
 from shortlist.export.gates.record import GATES
 from shortlist.export.gates.settings import GateSettings
+from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["add_gate_arguments", "gate_settings"]
 
@@ -23,7 +24,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--gate-server",
-        choices=("embedded", "binary", "docker"),
+        choices=[kind.value for kind in ServerKind],
         help=f"what the gate `server` loads it in (default: {GateSettings.server})",
     )
     for option, what in (
@@ -65,7 +66,7 @@ def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) ->
         ValueError: A limit makes no sense.
     """
     given = {
-        "server": args.gate_server,
+        "server": None if args.gate_server is None else ServerKind(args.gate_server),
         "target_producer": args.target_producer,
         "min_recall": args.min_recall,
         "max_hit_rate_drop": args.max_hit_rate_drop,

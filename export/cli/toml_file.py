@@ -13,6 +13,7 @@ import textwrap
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -137,6 +138,10 @@ def _converted(hint: Any, value: Any, key: str) -> Any:
         if value not in get_args(hint):
             raise _wrong(key, f"one of {', '.join(get_args(hint))}", value)
         return value
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        if value not in list(hint):
+            raise _wrong(key, f"one of {', '.join(hint)}", value)
+        return hint(value)
     if origin in (tuple, frozenset):
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise _wrong(key, "an array of strings", value)
@@ -158,7 +163,7 @@ def _converted(hint: Any, value: Any, key: str) -> Any:
 def _plain(value: Any) -> Any:
     if value is None:
         return ""
-    if isinstance(value, Path):
+    if isinstance(value, Path | StrEnum):
         return str(value)
     if isinstance(value, frozenset):
         return sorted(value)

@@ -19,6 +19,7 @@ from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.golden import compare
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.repository.version import GateResult, find_custom_ops
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 
@@ -55,7 +56,7 @@ def run_server_gates(
     results: dict[str, list[GateResult]] = {}
     servable = []
     for subject in subjects:
-        if settings.server == "embedded" or not find_custom_ops(subject.manifest.ops or ()):
+        if settings.server.has_custom_ops or not find_custom_ops(subject.manifest.ops or ()):
             servable.append(subject)
         else:
             reason = f"needs ops that a {settings.server} server lacks"
@@ -100,9 +101,9 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
     """Start a server of the target's kind with the subjects and their live versions."""
     with tempfile.TemporaryDirectory(prefix="shortlist-gate-") as folder:
         root = Path(folder, "models")
-        entries = [_trial_entry(subject, root) for subject in subjects]
+        entries = {subject.name: _trial_entry(subject, root) for subject in subjects}
         config_file = root / ".serving" / "models.config"
-        write_config(config_file, entries)
+        write_config(config_file, root, entries)
         options = ServerOptions(
             model_config_file=config_file,
             repository=root,
@@ -119,7 +120,9 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
         ):
             server.wait_until(lambda: _missing(grpc, entries), timeout=settings.load_timeout)
             seconds = time.monotonic() - started
-            memory = _resident_bytes(server.pid) if settings.server != "docker" else None
+            memory = (
+                _resident_bytes(server.pid) if settings.server is not ServerKind.DOCKER else None
+            )
             yield _Running(grpc=grpc, rest=rest, seconds=seconds, memory=memory)
 
 
@@ -135,7 +138,7 @@ def _trial_entry(subject: Subject, root: Path) -> ModelEntry:
         versions[subject.live.version] = subject.live.path
     for version, path in versions.items():
         shutil.copytree(path, base_path / str(version), copy_function=_link_or_copy)
-    return ModelEntry(name=subject.name, base_path=base_path, versions=tuple(sorted(versions)))
+    return ModelEntry(versions=tuple(sorted(versions)))
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -145,22 +148,22 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _missing(client: GrpcClient, entries: Sequence[ModelEntry]) -> str | None:
-    for entry in entries:
+def _missing(client: GrpcClient, entries: Mapping[str, ModelEntry]) -> str | None:
+    for name, entry in entries.items():
         try:
-            versions = client.status(model=entry.name, timeout=2.0).versions
+            versions = client.status(model=name, timeout=2.0).versions
         except ServingError as exc:
             return str(exc)
         states = {status.version: status for status in versions}
-        for version in entry.versions:
+        for version in entry.versions or ():
             status = states.get(version)
             if status is None or status.state is not State.AVAILABLE:
                 state = "unknown" if status is None else status.state.name
                 if status is not None and status.state is State.END and status.error_message:
                     raise ModelServerError(
-                        f"{entry.name} version {version} did not load: {status.error_message}"
+                        f"{name} version {version} did not load: {status.error_message}"
                     )
-                return f"{entry.name} version {version} is {state}"
+                return f"{name} version {version} is {state}"
     return None
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shortlist.export.gates.record import GATES
+from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["GateSettings"]
 
@@ -29,7 +30,7 @@ class GateSettings:
         allow: Gates whose failure is recorded and overridden.
     """
 
-    server: str = "embedded"
+    server: ServerKind = ServerKind.EMBEDDED
     target_producer: int | None = None
     min_recall: float = 0.8
     max_hit_rate_drop: float = 0.02
@@ -45,8 +46,6 @@ class GateSettings:
         unknown = sorted(self.allow - set(GATES))
         if unknown:
             raise ValueError(f"unknown gate {unknown[0]!r}; gates are {', '.join(GATES)}")
-        if self.server not in ("embedded", "binary", "docker"):
-            raise ValueError(f"server must be embedded, binary or docker, got {self.server!r}")
         for name in ("min_recall", "max_lost"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

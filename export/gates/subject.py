@@ -6,10 +6,8 @@ from pathlib import Path
 from shortlist.serving.repository.golden import GoldenQuery, read_golden
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import Probe, read_corpus, read_probe
-from shortlist.serving.repository.server_config import CONFIG_FILE, read_config
+from shortlist.serving.repository.server_config import CONFIG_FILE, STABLE, entry_of, read_config
 from shortlist.serving.repository.version import Manifest, read_manifest
-from shortlist.serving.rollout.config import entry_of
-from shortlist.serving.rollout.state import STABLE
 
 __all__ = ["Live", "Subject", "live_version", "read_subject"]
 

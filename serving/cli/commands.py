@@ -6,6 +6,7 @@ from pathlib import Path
 from shortlist.clients import contract
 from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, add_connection_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser
+from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["add_benches", "add_commands"]
 
@@ -85,8 +86,8 @@ def _add_serve(verbs: Parsers) -> None:
     _add_repository(parser)
     parser.add_argument(
         "--server",
-        default="embedded",
-        choices=("embedded", "docker", "binary"),
+        default=ServerKind.EMBEDDED.value,
+        choices=[kind.value for kind in ServerKind],
         help="embedded: in this Python, ScaNN included; docker: the stock image; binary: "
         "tensorflow_model_server on PATH (default: %(default)s)",
     )

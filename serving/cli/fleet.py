@@ -12,7 +12,7 @@ from shortlist.serving.repository.server_config import CONFIG_FILE
 from shortlist.serving.rollout.apply import ApplyOptions
 from shortlist.serving.rollout.config import ConfigFile
 from shortlist.serving.rollout.fleet import Fleet
-from shortlist.serving.rollout.replica import GrpcServer
+from shortlist.serving.rollout.replica import ReplicaClient
 from shortlist.serving.rollout.steps import StepOptions
 
 __all__ = ["apply_options", "config_path", "opened_fleet", "servables"]
@@ -34,7 +34,7 @@ def opened_fleet(args: argparse.Namespace) -> Iterator[Fleet]:
     with ExitStack() as stack:
         servers = tuple(
             stack.enter_context(
-                GrpcServer(address, reload_timeout=args.timeout, security=security(args))
+                ReplicaClient(address, reload_timeout=args.timeout, security=security(args))
             )
             for address in addresses
         )

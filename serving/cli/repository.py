@@ -16,14 +16,14 @@ from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
 from shortlist.serving.rollout.prune import Decision
 from shortlist.serving.rollout.prune import prune as prune_versions
-from shortlist.serving.rollout.replica import GrpcServer
+from shortlist.serving.rollout.replica import ReplicaClient
 from shortlist.serving.rollout.versions import VersionRow, list_versions
 
 __all__ = ["diff", "prune", "versions"]
 
 
 @contextmanager
-def _servers(args: argparse.Namespace) -> Iterator[list[GrpcServer]]:
+def _servers(args: argparse.Namespace) -> Iterator[list[ReplicaClient]]:
     addresses = args.address or History(args.repository / HISTORY_FILE).known_servers()
     if getattr(args, "offline", False):
         if args.address:
@@ -31,7 +31,7 @@ def _servers(args: argparse.Namespace) -> Iterator[list[GrpcServer]]:
         addresses = []
     with ExitStack() as stack:
         yield [
-            stack.enter_context(GrpcServer(address, security=security(args)))
+            stack.enter_context(ReplicaClient(address, security=security(args)))
             for address in addresses
         ]
 

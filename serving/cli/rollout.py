@@ -12,15 +12,15 @@ from shortlist.serving.cli.fleet import apply_options, config_path, opened_fleet
 from shortlist.serving.cli.judge import judge_canary, judge_limits
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.apply import Outcome, apply, preview
-from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
 from shortlist.serving.rollout.fleet import Fleet, Observation
 from shortlist.serving.rollout.history import HISTORY_FILE, History
 from shortlist.serving.rollout.lint import Severity
 from shortlist.serving.rollout.lint import lint as lint_config
 from shortlist.serving.rollout.plan import Step
-from shortlist.serving.rollout.split_file import read_split, write_split
-from shortlist.serving.rollout.state import CANARY, PREVIOUS, STABLE
+from shortlist.serving.rollout.state import CANARY, PREVIOUS
 
 __all__ = [
     "abort",

@@ -7,6 +7,7 @@ from pathlib import Path
 from shortlist.clients.cli.output import write, write_json
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.selection import Selection
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.runner import ModelServer
 from shortlist.serving.servers.serve import ServeRequest, replace_process, running
 
@@ -26,10 +27,10 @@ def serve(args: argparse.Namespace) -> int:
         ModelServerError: The server did not start, was not ready in time, or ended by itself.
     """
     if any(flag.startswith(_RAW_FLAGS) for flag in args.flags):
-        replace_process(args.server, args.flags)
+        replace_process(ServerKind(args.server), args.flags)
     request = ServeRequest(
         repository=args.repository,
-        kind=args.server,
+        kind=ServerKind(args.server),
         names=tuple(args.servable) if args.servable else None,
         grpc_port=args.port,
         rest_port=args.rest_port,

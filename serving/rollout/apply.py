@@ -13,11 +13,12 @@ from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError, RolloutError
 from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.repository.server_config import ModelEntry
 from shortlist.serving.rollout.fleet import Fleet, Observation
 from shortlist.serving.rollout.goals import goals_for
 from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
 from shortlist.serving.rollout.plan import Goal, Step, plan, plan_all
-from shortlist.serving.rollout.state import MANAGED_LABELS, Entry, ServableState
+from shortlist.serving.rollout.state import MANAGED_LABELS, ServableState
 from shortlist.serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
 
 __all__ = ["ApplyOptions", "Outcome", "apply", "lock_path", "preview"]
@@ -139,7 +140,7 @@ class _Application:
         self.unreachable: dict[str, str] = {}
         self.goal_labels: dict[str, set[int]] = {}
         self.expected: dict[str, Mapping[str, int]] = {}
-        self.recorded: Entry | None = None
+        self.recorded: ModelEntry | None = None
 
     def run(self, version: int | None) -> Outcome:
         started = time.monotonic()

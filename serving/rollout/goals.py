@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.plan import Goal
-from shortlist.serving.rollout.state import CANARY, PREVIOUS, STABLE, ServableState
+from shortlist.serving.rollout.state import CANARY, PREVIOUS, ServableState
 
 __all__ = ["ACTIONS", "abort", "canary", "finish", "goals_for", "promote", "rollback"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shortlist.serving.errors import RolloutError
-from shortlist.serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.serving.repository.server_config import ModelEntry
+from shortlist.serving.rollout.state import ServableState, ServerState
 
 __all__ = ["Goal", "Step", "StepKind", "entry_for", "plan", "plan_all"]
 
@@ -61,7 +62,7 @@ class Step:
 
     kind: StepKind
     name: str
-    entry: Entry
+    entry: ModelEntry
     available: frozenset[int]
     check: tuple[int, ...] = ()
 
@@ -122,7 +123,7 @@ def plan(state: ServableState, goal: Goal) -> list[Step]:
             Step(
                 kind=StepKind.LOAD,
                 name=state.name,
-                entry=Entry(versions=tuple(sorted(loaded)), labels=kept_labels),
+                entry=ModelEntry(versions=tuple(sorted(loaded)), labels=kept_labels),
                 available=keep,
             )
         )
@@ -131,12 +132,12 @@ def plan(state: ServableState, goal: Goal) -> list[Step]:
             Step(
                 kind=StepKind.LABEL,
                 name=state.name,
-                entry=Entry(versions=tuple(sorted(loaded)), labels=labels),
+                entry=ModelEntry(versions=tuple(sorted(loaded)), labels=labels),
                 available=keep,
                 check=_to_check(state, goal),
             )
         )
-    final = Entry(versions=tuple(sorted(keep)), labels=labels)
+    final = ModelEntry(versions=tuple(sorted(keep)), labels=labels)
     if loaded - keep or any(server.present - keep for server in state.servers):
         steps.append(Step(kind=StepKind.UNLOAD, name=state.name, entry=final, available=keep))
     elif (steps[-1].entry if steps else state.recorded) != final:
@@ -144,7 +145,7 @@ def plan(state: ServableState, goal: Goal) -> list[Step]:
     return steps
 
 
-def entry_for(step: Step, server: ServerState) -> Entry:
+def entry_for(step: Step, server: ServerState) -> ModelEntry:
     """What the step sends to one server.
 
     While versions load, each server keeps its own labels: a replica that was restarted
@@ -153,7 +154,7 @@ def entry_for(step: Step, server: ServerState) -> Entry:
     if step.kind is not StepKind.LOAD:
         return step.entry
     versions = set(step.entry.versions or ()) | set(server.labels.values())
-    return Entry(versions=tuple(sorted(versions)), labels=dict(server.labels))
+    return ModelEntry(versions=tuple(sorted(versions)), labels=dict(server.labels))
 
 
 def _require_published(state: ServableState, versions: frozenset[int]) -> None:

@@ -18,12 +18,12 @@ from shortlist.serving.repository.golden import GoldenQuery, compare
 from shortlist.serving.rollout.fleet import CheckError, RefusedError, UnreachableError
 from shortlist.serving.rollout.state import ServerState
 
-__all__ = ["GrpcServer"]
+__all__ = ["ReplicaClient"]
 
 _NO_ANSWER = (Unavailable, DeadlineExceeded, Overloaded)
 
 
-class GrpcServer:
+class ReplicaClient:
     """One server at one address; labels are read by asking for a label's metadata.
 
     `GetModelStatus` knows nothing of labels, and the configuration cannot be asked for.

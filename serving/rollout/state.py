@@ -4,34 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.server_config import STABLE, ModelEntry
 
 __all__ = [
     "CANARY",
     "MANAGED_LABELS",
     "PREVIOUS",
-    "STABLE",
-    "Entry",
     "ServableState",
     "ServerState",
 ]
 
-STABLE = "stable"  # what users get
 CANARY = "canary"  # what a small part of them gets; points at stable's version between canaries
 PREVIOUS = "previous"  # where a rollback goes; points at stable's version where there is none
 MANAGED_LABELS = (STABLE, CANARY, PREVIOUS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What a configuration says of one servable.
-
-    Attributes:
-        versions: Versions to serve, sorted; None where the server chooses (the newest, or all).
-        labels: Version by label.
-    """
-
-    versions: tuple[int, ...] | None = None
-    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +58,7 @@ class ServableState:
 
     name: str
     published: tuple[int, ...]
-    recorded: Entry | None
+    recorded: ModelEntry | None
     servers: tuple[ServerState, ...]
 
     def label(self, label: str) -> int | None:
@@ -121,7 +106,7 @@ class ServableState:
             found.update(self.recorded.versions)
         return frozenset(found)
 
-    def with_entry(self, entry: Entry) -> "ServableState":
+    def with_entry(self, entry: ModelEntry) -> "ServableState":
         """The state after every server has taken `entry` and done what it asks."""
         wanted = frozenset(entry.versions or ())
         servers = tuple(

@@ -8,11 +8,16 @@ from pathlib import Path
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.golden import read_golden
-from shortlist.serving.rollout.config import server_base_path, with_entry, without
+from shortlist.serving.repository.server_config import (
+    ModelEntry,
+    server_base_path,
+    with_entry,
+    without_entry,
+)
 from shortlist.serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
 from shortlist.serving.rollout.lint import Severity, lint
 from shortlist.serving.rollout.plan import Step, StepKind, entry_for
-from shortlist.serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.serving.rollout.state import ServableState, ServerState
 
 __all__ = ["StepOptions", "StepRunner", "refuse_if_changed"]
 
@@ -45,7 +50,7 @@ class _LoadError(RolloutError):
     """A server gave up loading a version."""
 
 
-def refuse_if_changed(fleet: Fleet, name: str, expected: Entry | None) -> None:
+def refuse_if_changed(fleet: Fleet, name: str, expected: ModelEntry | None) -> None:
     """Stops where the file's entry is not what it was.
 
     Raises:
@@ -111,7 +116,7 @@ class StepRunner:
         refuse_if_changed(self.fleet, step.name, state.recorded)
         self.fleet.config_file.write(self._config(step.name, step.entry))
 
-    def _config(self, name: str, entry: Entry) -> ModelServerConfig:
+    def _config(self, name: str, entry: ModelEntry) -> ModelServerConfig:
         """The whole configuration, other models as the file has them now."""
         current = self.fleet.config_file.read()
         config = with_entry(current, name, entry, base_path=self._base_path(name))
@@ -188,21 +193,21 @@ class StepRunner:
             Whether anything was taken out.
         """
         labelled = {at for server in state.servers for at in server.labels.values()}
-        before = state.recorded or Entry()
+        before = state.recorded or ModelEntry()
         bad = versions - labelled - frozenset(before.labels.values())
         if not bad:
             return False
         restored = self.fleet.config_file.read()
         kept = [version for version in before.versions or () if version not in bad]
         if state.recorded is None:
-            restored = without(restored, name)
+            restored = without_entry(restored, name)
         else:
-            entry = Entry(versions=tuple(kept) or None, labels=before.labels)
+            entry = ModelEntry(versions=tuple(kept) or None, labels=before.labels)
             restored = with_entry(restored, name, entry, base_path=self._base_path(name))
         if not self.fleet.polled:
             for server in state.servers:
                 rest = (server.present | set(server.labels.values())) - bad
-                own = Entry(versions=tuple(sorted(rest)), labels=server.labels)
+                own = ModelEntry(versions=tuple(sorted(rest)), labels=server.labels)
                 config = (
                     with_entry(restored, name, own, base_path=self._base_path(name))
                     if rest

@@ -9,11 +9,10 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.server_config import read_config
+from shortlist.serving.repository.server_config import ModelEntry, entry_of, read_config
 from shortlist.serving.repository.version import Manifest
-from shortlist.serving.rollout.config import entry_of
 from shortlist.serving.rollout.fleet import Server, UnreachableError
-from shortlist.serving.rollout.state import MANAGED_LABELS, Entry, ServerState
+from shortlist.serving.rollout.state import MANAGED_LABELS, ServerState
 
 __all__ = ["VersionRow", "list_versions"]
 
@@ -82,7 +81,7 @@ def list_versions(
 
 
 def _observe(
-    name: str, recorded: Entry | None, servers: Sequence[Server], unreachable: dict[str, str]
+    name: str, recorded: ModelEntry | None, servers: Sequence[Server], unreachable: dict[str, str]
 ) -> list[ServerState]:
     labels = {*MANAGED_LABELS, *(recorded.labels if recorded else ())}
     states = []
@@ -100,7 +99,7 @@ def _row(
     repository: ModelRepository,
     name: str,
     version: int,
-    recorded: Entry | None,
+    recorded: ModelEntry | None,
     servers: Sequence[ServerState],
 ) -> VersionRow:
     path = _folder(repository, name, version)

@@ -21,13 +21,12 @@ from shortlist.serving.errors import ModelServerError, RepositoryError
 from shortlist.serving.repository.files import write_atomically
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import ServableFound, find_servables
-from shortlist.serving.repository.server_config import ModelEntry, read_config, render_config
+from shortlist.serving.repository.server_config import STABLE, ModelEntry, read_config, with_entry
 from shortlist.serving.servers.options import ServerOptions
 
 __all__ = [
     "CONFIG_FOLDER",
     "SCANN_CONFIG",
-    "STABLE",
     "STOCK_CONFIG",
     "check_engine",
     "compose_command",
@@ -44,7 +43,6 @@ __all__ = [
 CONFIG_FOLDER = Path(".serving/compose")
 STOCK_CONFIG = "models.config"
 SCANN_CONFIG = "scann.config"
-STABLE = "stable"
 
 
 def compose_file() -> Path:
@@ -152,16 +150,10 @@ def _add_missing(path: Path, servables: Sequence[ServableFound]) -> list[str]:
     known = {model.name for model in config.model_config_list.config}
     missing = [servable for servable in servables if servable.name not in known]
     if missing:
-        entries = [
-            ModelEntry(
-                name=servable.name,
-                base_path=servable.base_path,
-                versions=(servable.version,),
-                labels={STABLE: servable.version},
-            )
-            for servable in missing
-        ]
-        config.MergeFrom(text_format.Parse(render_config(entries), ModelServerConfig()))
+        for servable in missing:
+            entry = ModelEntry(versions=(servable.version,), labels={STABLE: servable.version})
+            base_path = servable.base_path.resolve()
+            config = with_entry(config, servable.name, entry, base_path=base_path)
         write_atomically(path, text_format.MessageToString(config))
     return [servable.name for servable in missing]
 

@@ -1,67 +1,50 @@
-"""Command lines of the three ways to run a model server.
-
-All three take TensorFlow Serving's own flags; only what stands before them differs.
-"""
+"""The kinds of model server; all take TensorFlow Serving's own flags."""
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from enum import StrEnum
+from typing import Final
 
-from shortlist.clients import contract
 from shortlist.serving.errors import ModelServerError
-from shortlist.serving.servers import compose
-from shortlist.serving.servers.options import ServerOptions
 
-__all__ = ["COMMANDS", "SERVER_KINDS", "program"]
+__all__ = ["ServerKind"]
 
-BINARY = "tensorflow_model_server"
+_BINARY: Final = "tensorflow_model_server"
 
 
-def _common_flags(options: ServerOptions, *, grpc_port: int, rest_port: int) -> list[str]:
-    return [
-        f"--port={grpc_port}",
-        f"--rest_api_port={rest_port}",
-        f"--model_config_file={options.model_config_file}",
-        # A configuration may carry labels of versions that are not loaded yet: without
-        # this flag a server that restarts with such a file does not come up.
-        "--allow_version_labels_for_unavailable_models=true",
-        *options.flags,
-    ]
+class ServerKind(StrEnum):
+    """Way to run a model server."""
 
+    EMBEDDED = "embedded"
+    DOCKER = "docker"
+    BINARY = "binary"
 
-def program(kind: str) -> list[str]:
-    """What stands before the flags of a server that runs outside containers.
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"server must be one of {', '.join(cls)}, got {value!r}")
 
-    Raises:
-        ModelServerError: The program is not installed.
-    """
-    if kind == "embedded":
-        return [sys.executable, "-m", "shortlist.serving.embedded"]
-    path = shutil.which(BINARY)
-    if path is None:
-        raise ModelServerError(
-            f"there is no {BINARY} on PATH; install TensorFlow Serving, "
-            "or use --server docker or --server embedded"
-        )
-    return [path]
+    @property
+    def has_custom_ops(self) -> bool:
+        """Whether the server has ScaNN's ops; a stock server does not."""
+        return self is ServerKind.EMBEDDED
 
+    def program(self) -> list[str]:
+        """Return the words of the command line before the flags.
 
-def _local(kind: str, options: ServerOptions) -> list[str]:
-    flags = _common_flags(options, grpc_port=options.grpc_port, rest_port=options.rest_port)
-    return [*program(kind), *flags]
-
-
-def _docker(options: ServerOptions) -> list[str]:
-    flags = _common_flags(
-        options, grpc_port=contract.DEFAULT_GRPC_PORT, rest_port=contract.DEFAULT_REST_PORT
-    )
-    return compose.foreground_command(options, flags)
-
-
-COMMANDS: Mapping[str, Callable[[ServerOptions], list[str]]] = {
-    "embedded": partial(_local, "embedded"),
-    "docker": _docker,
-    "binary": partial(_local, "binary"),
-}
-SERVER_KINDS = tuple(COMMANDS)
+        Raises:
+            ModelServerError: The program is not installed, or the server runs in a container.
+        """
+        if self is ServerKind.EMBEDDED:
+            return [sys.executable, "-m", "shortlist.serving.embedded"]
+        if self is ServerKind.DOCKER:
+            raise ModelServerError(
+                "with --server docker give --repository instead of --model_config_file or "
+                "--model_base_path: paths inside a container differ"
+            )
+        path = shutil.which(_BINARY)
+        if path is None:
+            raise ModelServerError(
+                f"there is no {_BINARY} on PATH; install TensorFlow Serving, "
+                "or use --server docker or --server embedded"
+            )
+        return [path]

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from shortlist.clients import contract
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.servers import compose
-from shortlist.serving.servers.kinds import COMMANDS
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions
 
-__all__ = ["ModelServer"]
+__all__ = ["ModelServer", "command_line"]
 
 log = logging.getLogger(__name__)
 
@@ -26,27 +27,50 @@ LOG_TAIL_LINES = 15
 STDERR = 2  # the descriptor; sys.stderr need not have one
 
 
+def command_line(kind: ServerKind, options: ServerOptions) -> list[str]:
+    """Return the command line that runs a server in the foreground.
+
+    Raises:
+        ModelServerError: The program is not installed, or no container engine answers.
+    """
+    grpc_port, rest_port = options.grpc_port, options.rest_port
+    if kind is ServerKind.DOCKER:
+        grpc_port, rest_port = contract.DEFAULT_GRPC_PORT, contract.DEFAULT_REST_PORT
+    flags = [
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={options.model_config_file}",
+        # A configuration may carry labels of versions that are not loaded yet: without
+        # this flag a server that restarts with such a file does not come up.
+        "--allow_version_labels_for_unavailable_models=true",
+        *options.flags,
+    ]
+    if kind is ServerKind.DOCKER:
+        return compose.foreground_command(options, flags)
+    return [*kind.program(), *flags]
+
+
 class ModelServer:
     """A running model server: a container, a binary, or the embedded server.
 
     Use it as a context manager; leaving it stops the server.
 
     Attributes:
-        kind: `embedded`, `docker` or `binary`.
-        options: What it was started with.
+        kind: Kind of server.
+        options: Options that it was started with.
     """
 
-    def __init__(self, kind: str, options: ServerOptions, *, temporary: bool = False) -> None:
+    def __init__(
+        self, kind: ServerKind, options: ServerOptions, *, temporary: bool = False
+    ) -> None:
         """Prepares a server; starts nothing.
 
         Args:
-            kind: `embedded`, `docker` or `binary`.
-            options: What it is to be started with.
-            temporary: Whether it must not outlive the thread that starts it, even where
-                our process is killed and cannot stop it any more (on Linux).
+            kind: Kind of server.
+            options: Options to start it with.
+            temporary: Whether it ends with the thread that starts it, even if our process
+                is killed and can no longer stop it (on Linux).
         """
-        if kind not in COMMANDS:
-            raise ValueError(f"kind must be one of {', '.join(COMMANDS)}, got {kind!r}")
         self.kind = kind
         self.options = options
         self._temporary = temporary
@@ -76,7 +100,7 @@ class ModelServer:
         """
         if self._process is not None:
             raise ModelServerError("this model server was started already")
-        command = COMMANDS[self.kind](self.options)
+        command = command_line(self.kind, self.options)
         log.info("starting %s", " ".join(command))
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +166,7 @@ class ModelServer:
                     log.warning("the %s server did not stop on SIGTERM; killing it", self.kind)
                     process.kill()
                     process.wait()
-            if process is not None and self.kind == "docker":
+            if process is not None and self.kind is ServerKind.DOCKER:
                 self._remove_containers()
         finally:
             if self._log is not None:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from shortlist.clients import GrpcClient
-from shortlist.serving.errors import ModelServerError, RepositoryError
+from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import Selection, find_servables, select
-from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
-from shortlist.serving.rollout.config import rolled_out_entry
-from shortlist.serving.rollout.state import STABLE
-from shortlist.serving.servers.kinds import program
+from shortlist.serving.repository.server_config import (
+    CONFIG_FILE,
+    STABLE,
+    ModelEntry,
+    last_entry,
+    write_config,
+)
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.readiness import all_available
 from shortlist.serving.servers.runner import ModelServer
@@ -32,7 +36,7 @@ class ServeRequest:
 
     Attributes:
         repository: Root of the model repository.
-        kind: `embedded`, `docker` or `binary`.
+        kind: Kind of server.
         names: Only these models; None for all.
         grpc_port: Port of the gRPC API; 0 for any free one.
         rest_port: Port of the REST API; 0 for any free one.
@@ -43,7 +47,7 @@ class ServeRequest:
     """
 
     repository: Path
-    kind: str = "embedded"
+    kind: ServerKind = ServerKind.EMBEDDED
     names: tuple[str, ...] | None = None
     grpc_port: int = 0
     rest_port: int = 0
@@ -63,25 +67,24 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
     """
     repository = ModelRepository(request.repository)
     selection = select(
-        find_servables(repository, request.names), custom_ops=request.kind == "embedded"
+        find_servables(repository, request.names), custom_ops=request.kind.has_custom_ops
     )
     for left_out in selection.left_out:
         log.warning("not serving %s: %s", left_out.name, left_out.reason)
     config_file = repository.root / CONFIG_FILE
-    entries = [
-        rolled_out_entry(config_file, repository, servable.name)
-        or ModelEntry(name=servable.name, base_path=servable.base_path)
+    entries = {
+        servable.name: last_entry(config_file, repository, servable.name) or ModelEntry()
         for servable in selection.served
-    ]
+    }
     served = [
         replace(servable, version=entry.labels.get(STABLE, max(entry.versions)))
-        if entry.versions
+        if (entry := entries[servable.name]).versions
         else servable
-        for servable, entry in zip(selection.served, entries, strict=True)
+        for servable in selection.served
     ]
     selection = replace(selection, served=tuple(served))
     try:
-        write_config(config_file, entries)
+        write_config(config_file, repository.root, entries)
     except OSError as exc:
         raise RepositoryError(f"cannot write {config_file}: {exc.strerror}") from exc
     options = ServerOptions(
@@ -98,17 +101,12 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         yield server, selection
 
 
-def replace_process(kind: str, flags: Sequence[str]) -> NoReturn:
+def replace_process(kind: ServerKind, flags: Sequence[str]) -> NoReturn:
     """Replace this process by the server, with exactly these flags of TensorFlow Serving.
 
     Raises:
         ModelServerError: The server's program is missing, or it runs in a container.
     """
-    if kind == "docker":
-        raise ModelServerError(
-            "with --server docker give --repository instead of --model_config_file or "
-            "--model_base_path: paths inside a container differ"
-        )
-    command = [*program(kind), *flags]
+    command = [*kind.program(), *flags]
     sys.stdout.flush()
     os.execv(command[0], command)

@@ -109,10 +109,8 @@ def test_what_serving_writes_is_understood(exporter: ModuleType, tmp_path: Path)
     from shortlist.serving.repository.server_config import ModelEntry, write_config
 
     config = tmp_path / "models.config"
-    entry = ModelEntry(
-        name="retrieval_ivf", base_path=tmp_path, versions=(3, 4), labels={"stable": 3, "canary": 4}
-    )
-    write_config(config, [entry])
+    entry = ModelEntry(versions=(3, 4), labels={"stable": 3, "canary": 4})
+    write_config(config, tmp_path, {"retrieval_ivf": entry})
     [model] = exporter.read_models(config)
     assert model.name == "retrieval_ivf"
     assert model.labels == {"stable": 3, "canary": 4}

@@ -20,14 +20,15 @@ from pathlib import Path
 
 from shortlist.clients import GrpcClient, RestClient, RetryPolicy, ServingError, contract
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
+from shortlist.serving.repository.server_config import CONFIG_FILE, STABLE, ModelEntry, write_config
 from shortlist.serving.rollout.apply import ApplyOptions, apply
 from shortlist.serving.rollout.config import ConfigFile
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.prune import prune
-from shortlist.serving.rollout.replica import GrpcServer
-from shortlist.serving.rollout.state import CANARY, STABLE
+from shortlist.serving.rollout.replica import ReplicaClient
+from shortlist.serving.rollout.state import CANARY
 from shortlist.serving.rollout.steps import StepOptions
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 from tests.soak.soak import MEMORY_SLACK_MIB, SOURCES, make_sources
@@ -200,7 +201,7 @@ def run_rollouts(
     say: Callable[[str], None],
     rollouts: int = 100,
     seconds: float = float("inf"),
-    kind: str = "embedded",
+    kind: ServerKind = ServerKind.EMBEDDED,
 ) -> Report:
     """Rolls out under load, on replicas that share one repository.
 
@@ -209,7 +210,7 @@ def run_rollouts(
         say: Told of each rollout.
         rollouts: How many at most.
         seconds: Until when another one is begun.
-        kind: `embedded` or `binary`.
+        kind: Kind of server.
     """
     say("making the servables")
     make_sources(work / "sources")
@@ -222,11 +223,9 @@ def run_rollouts(
             shutil.copytree(source, publisher.stage(NAME), dirs_exist_ok=True)
             publisher.publish()
         config = root / CONFIG_FILE
-        write_config(
-            config, [ModelEntry(name=NAME, base_path=repository.base_path(NAME), versions=(1,))]
-        )
+        write_config(config, root, {NAME: ModelEntry(versions=(1,))})
         servers = [stack.enter_context(_server(kind, root, config)) for _ in range(REPLICAS)]
-        targets = [stack.enter_context(GrpcServer(server.grpc_address)) for server in servers]
+        targets = [stack.enter_context(ReplicaClient(server.grpc_address)) for server in servers]
         fleet = Fleet(repository=repository, servers=tuple(targets), config_file=ConfigFile(config))
         for server in servers:
             with GrpcClient(server.grpc_address, model=NAME) as client:
@@ -260,7 +259,7 @@ def run_rollouts(
     )
 
 
-def _server(kind: str, root: Path, config: Path) -> ModelServer:
+def _server(kind: ServerKind, root: Path, config: Path) -> ModelServer:
     grpc_port = claim_port(0, option="--port")
     options = ServerOptions(
         model_config_file=config,
@@ -321,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             Path(work),
             say=lambda line: print(line, file=sys.stderr),  # noqa: T201
             rollouts=args.rollouts,
-            kind=args.server,
+            kind=ServerKind(args.server),
         )
     latencies = sorted(report.seen.latencies)
     sys.stdout.write(

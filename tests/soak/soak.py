@@ -89,16 +89,9 @@ class _Repository:
         for model in MODELS:
             shutil.rmtree(self.root / model / str(version))
 
-    def entries(self, versions: Sequence[int], stable: int) -> list[ModelEntry]:
-        return [
-            ModelEntry(
-                name=model,
-                base_path=self.root / model,
-                versions=tuple(versions),
-                labels={"stable": stable},
-            )
-            for model in MODELS
-        ]
+    def entries(self, versions: Sequence[int], stable: int) -> dict[str, ModelEntry]:
+        entry = ModelEntry(versions=tuple(versions), labels={"stable": stable})
+        return dict.fromkeys(MODELS, entry)
 
 
 Call = Callable[..., bytes]
@@ -114,7 +107,10 @@ class _Director:
 
     def configure(self, versions: Sequence[int], stable: int) -> None:
         request = messages.ReloadConfigRequest()
-        text_format.Parse(render_config(self._repository.entries(versions, stable)), request.config)
+        text_format.Parse(
+            render_config(self._repository.root, self._repository.entries(versions, stable)),
+            request.config,
+        )
         self._reload(request.SerializeToString(), timeout=60)
 
     def wait(self, version: int, state: messages.ModelVersionStatus.State) -> None:
@@ -168,7 +164,7 @@ def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Repor
     repository = _Repository(root, sources)
     repository.publish(1)
     config_file = root / "models.config"
-    write_config(config_file, repository.entries([1], 1))
+    write_config(config_file, repository.root, repository.entries([1], 1))
     target = Target(
         grpc_port=claim_port(0, option="--port"),
         rest_port=claim_port(0, option="--rest_api_port"),

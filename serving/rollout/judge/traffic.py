@@ -10,8 +10,9 @@ from pathlib import Path
 from shortlist.clients import GrpcClient, RetryPolicy, ServingError, contract
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.judge.measures import Pair, Side
-from shortlist.serving.rollout.state import CANARY, STABLE
+from shortlist.serving.rollout.state import CANARY
 
 __all__ = ["read_users", "recorded_pairs", "replayed_pairs"]
 

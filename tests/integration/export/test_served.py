@@ -24,6 +24,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import ExportResult
 from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 
@@ -54,9 +55,9 @@ print(json.dumps(answers))
 """
 
 KINDS = [
-    "embedded",
+    ServerKind.EMBEDDED,
     pytest.param(
-        "binary",
+        ServerKind.BINARY,
         marks=pytest.mark.skipif(
             shutil.which("tensorflow_model_server") is None,
             reason="there is no tensorflow_model_server on PATH",
@@ -76,7 +77,7 @@ Requests = list[tuple[str, dict[str, Any]]]
 class Running:
     """A server with every servable that it can load."""
 
-    kind: str
+    kind: ServerKind
     grpc: GrpcClient
     rest: RestClient
     rest_address: str
@@ -103,18 +104,17 @@ class Running:
 
 @contextmanager
 def serving(
-    kind: str, versions: Mapping[str, Path], work: Path, *flags: str, timeout: float = 120.0
+    kind: ServerKind, versions: Mapping[str, Path], work: Path, *flags: str, timeout: float = 120.0
 ) -> Iterator[Running]:
     """Serves versions by name; a stock binary has no ops of ScaNN."""
     servables = {
         name: path
         for name, path in versions.items()
-        if kind == "embedded" or not name.endswith("scann")
+        if kind.has_custom_ops or not name.endswith("scann")
     }
     config, monitoring = work / "models.config", work / "monitoring.config"
-    write_config(
-        config, [ModelEntry(name=name, base_path=path.parent) for name, path in servables.items()]
-    )
+    root = next(iter(servables.values())).parent.parent
+    write_config(config, root, dict.fromkeys(servables, ModelEntry()))
     monitoring.write_text(
         'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
     )

@@ -15,7 +15,7 @@ from shortlist.clients.cli.main import main
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
 from shortlist.serving.rollout.config import ConfigFile
-from shortlist.serving.rollout.state import Entry
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 from shortlist.serving.servers.serve import ServeRequest, running
@@ -52,7 +52,7 @@ def started(root: Path, *flags: str, tls: Tls | bool = False) -> Iterator[tuple[
     """A server of the repository; its gRPC address and the options that lead to it."""
     config = root / CONFIG_FILE
     if not config.exists():
-        write_config(config, [ModelEntry(name=NAME, base_path=root / NAME, versions=(1,))])
+        write_config(config, root, {NAME: ModelEntry(versions=(1,))})
     options = ServerOptions(
         model_config_file=config,
         repository=root,
@@ -61,7 +61,7 @@ def started(root: Path, *flags: str, tls: Tls | bool = False) -> Iterator[tuple[
         flags=("--max_num_load_retries=0", *flags),
         log_file=root.parent / "server.log",
     )
-    with ModelServer("embedded", options) as server:
+    with ModelServer(ServerKind.EMBEDDED, options) as server:
         with GrpcClient(server.grpc_address, model=NAME, tls=tls) as client:
             client.wait_until_available(timeout=120)
         where = ["--repository", str(root), "--address", server.grpc_address]
@@ -73,7 +73,7 @@ def version_of(address: str, label: str) -> int | None:
         return client.predict({contract.USER_ID: ["user-1"]}, label=label).version
 
 
-def entry(root: Path) -> Entry | None:
+def entry(root: Path) -> ModelEntry | None:
     return ConfigFile(root / CONFIG_FILE).entry(NAME)
 
 
@@ -95,7 +95,9 @@ def test_a_rollout_and_its_way_back(servables: Path, tmp_path: Path, polled: boo
         assert main(["rollback", *where, *how, "--why", "a test"]) == 0
         assert version_of(address, "stable") == 1
         assert main(["rollback", *where, *how]) == 1  # there is nothing before
-    assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+    assert entry(root) == ModelEntry(
+        versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
+    )
 
 
 def test_a_rollout_over_mutual_tls(
@@ -168,7 +170,9 @@ def test_a_controller_that_is_killed_is_continued_by_another_process(
         kill_at_step(1, "rollback", *where)
         assert main(["rollback", *where]) == 0
         assert version_of(address, "stable") == 1
-    assert entry(root) == Entry(versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1})
+    assert entry(root) == ModelEntry(
+        versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
+    )
 
 
 def kill_at_step(step: int, *arguments: str) -> None:
@@ -209,7 +213,7 @@ def test_no_broken_version_gets_a_label(
             assert reason in capsys.readouterr().err, damage
             for label in ("stable", "canary"):
                 assert version_of(address, label) == 1, damage
-            assert entry(root) == Entry(
+            assert entry(root) == ModelEntry(
                 versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
             )
             with GrpcClient(address, model=NAME) as client:

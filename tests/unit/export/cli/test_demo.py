@@ -11,6 +11,7 @@ from shortlist.export.cli.demo import Answer, DemoReport, history
 from shortlist.export.cli.demo_text import as_json, as_text
 from shortlist.export.data import Dataset
 from shortlist.export.pipeline import ExportResult
+from shortlist.serving.servers.kinds import ServerKind
 
 TITLES = ("Alien", "Brazil", "Casablanca", "Dune")
 
@@ -43,7 +44,7 @@ def report(data: Dataset) -> DemoReport:
         answers=[Answer(servable="retrieval_ivf", user_id="7", retrieval=retrieval)],
         seconds={"train": 61.0},
         total_seconds=70.0,
-        server="embedded",
+        server=ServerKind.EMBEDDED,
     )
 
 

@@ -21,6 +21,7 @@ from shortlist.serving.repository.version import (
     checksums,
 )
 from shortlist.serving.servers.check import FreshServable
+from shortlist.serving.servers.kinds import ServerKind
 
 SETTINGS = GateSettings()
 QUERY = GoldenQuery(
@@ -171,7 +172,7 @@ def test_ops_that_the_target_lacks_fail(tmp_path: Path) -> None:
 
     assert verdict("retrieval_ivf") is Verdict.FAILED
     assert verdict("retrieval_scann") is Verdict.PASSED
-    assert verdict("retrieval_scann", GateSettings(server="binary")) is Verdict.FAILED
+    assert verdict("retrieval_scann", GateSettings(server=ServerKind.BINARY)) is Verdict.FAILED
 
 
 def test_a_graph_that_is_newer_than_the_target_fails(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from google.protobuf import text_format
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.rollout.config import ConfigFile, entry_of
+from shortlist.serving.repository.server_config import ModelEntry, entry_of
+from shortlist.serving.rollout.config import ConfigFile
 from shortlist.serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
-from shortlist.serving.rollout.state import Entry, ServerState
+from shortlist.serving.rollout.state import ServerState
 
 NAME = "retrieval_ivf"
 
@@ -162,7 +163,7 @@ class FakeServer:
             self.available -= unwanted
         self._complain()
 
-    def _wanted(self, entry: Entry) -> set[int]:
+    def _wanted(self, entry: ModelEntry) -> set[int]:
         published = set(ModelRepository(self.root).versions(NAME))
         if entry.versions is None:
             return {max(published)}

@@ -10,11 +10,10 @@ from google.protobuf import text_format
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import ModelEntry, entry_of
 from shortlist.serving.rollout.apply import ApplyOptions, apply
-from shortlist.serving.rollout.config import entry_of
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.history import HISTORY_FILE, History
-from shortlist.serving.rollout.state import Entry
 from shortlist.serving.rollout.steps import StepOptions
 from tests.unit.serving.rollout.fakes import (
     NAME,
@@ -71,7 +70,7 @@ def assert_all_are_at(
         for reload in server.reloads:
             assert_others_are_untouched(text_format.Parse(reload, ModelServerConfig()))
     config = fleet.config_file.read()
-    assert entry_of(config, NAME) == Entry(versions=tuple(sorted(versions)), labels=at)
+    assert entry_of(config, NAME) == ModelEntry(versions=tuple(sorted(versions)), labels=at)
     assert_others_are_untouched(config)
 
 
@@ -278,7 +277,7 @@ def test_a_label_that_somebody_else_moves_meanwhile_stops_the_rollout(tmp_path: 
 
     def reload(config: ModelServerConfig) -> None:
         real(config)
-        if entry_of(config, NAME) == Entry(versions=(1, 2), labels=labels(1, 2, 1)):
+        if entry_of(config, NAME) == ModelEntry(versions=(1, 2), labels=labels(1, 2, 1)):
             servers[0].available.add(3)
             servers[0].aspired.add(3)
             servers[0].labels = labels(3, 2, 1)
@@ -320,7 +319,7 @@ def test_models_that_others_add_to_the_file_meanwhile_are_kept(tmp_path: Path) -
 def test_a_half_written_file_stops_before_anything_is_sent(tmp_path: Path, content: str) -> None:
     fleet, servers, _ = setup(tmp_path)
     fleet.config_file.path.write_text(content, encoding="latin-1")
-    with pytest.raises(RolloutError, match=r"models\.config is no model server configuration"):
+    with pytest.raises(RolloutError, match=r"models\.config is not a model server configuration"):
         run(fleet, "canary", 2)
     assert not servers[0].reloads
 

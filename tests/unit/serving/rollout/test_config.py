@@ -8,20 +8,10 @@ from google.protobuf import text_format
 
 from shortlist.clients.cli.main import main
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.errors import RepositoryError, RolloutError
+from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.server_config import ModelEntry
-from shortlist.serving.rollout.config import (
-    ConfigFile,
-    entry_of,
-    rolled_out_entry,
-    server_base_path,
-    with_entry,
-    without,
-)
+from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
 from shortlist.serving.rollout.lint import Severity, lint
-from shortlist.serving.rollout.split_file import read_split, write_split
-from shortlist.serving.rollout.state import Entry
 from tests.unit.serving.rollout.fakes import NAME, publish, write_config
 
 
@@ -125,53 +115,11 @@ def test_lint_is_a_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "name the file that the servers were started with" in capsys.readouterr().err
 
 
-def test_an_entry_is_changed_and_nothing_else(tmp_path: Path) -> None:
-    publish(tmp_path, 1)
-    before = ConfigFile(write_config(tmp_path, SPECIFIC_1)).read()
-    wanted = Entry(versions=(1, 2), labels={"stable": 1})
-    after = with_entry(before, NAME, wanted, base_path=tmp_path / NAME)
-    assert entry_of(after, NAME) == wanted
-    assert entry_of(before, NAME) == Entry(versions=(1,))
-    assert with_entry(after, NAME, Entry(versions=(1,)), base_path=tmp_path) == before
-    assert [one.name for one in without(after, NAME).model_config_list.config] == ["other"]
-    added = with_entry(before, "new", wanted, base_path=tmp_path / "new")
-    assert entry_of(added, "new") == wanted
-    assert entry_of(added, NAME) == Entry(versions=(1,))
-
-
-def test_base_paths_within_a_container_may_be_others_than_here(tmp_path: Path) -> None:
-    publish(tmp_path, 1)
-    repository = ModelRepository(tmp_path)
-    config = parse(f"model_config_list {{ {model(tmp_path, SPECIFIC_1, path='/m/' + NAME)} }}")
-    assert "waits for ever" in str(lint(config)[0])
-    assert lint(config, repository=repository) == []
-    assert server_base_path(config, repository, NAME) == Path("/m", NAME)
-    assert server_base_path(config, repository, "new") == Path("/m/new")
-    alone = server_base_path(parse("model_config_list { }"), repository, NAME)
-    assert alone == (tmp_path / NAME).resolve()
-
-
 def test_a_configuration_that_a_reload_cannot_carry_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text('custom_model_config { type_url: "x" }')
     with pytest.raises(RolloutError, match="use a model_config_list"):
         ConfigFile(path).read()
-
-
-def test_a_new_server_takes_over_what_the_last_rollout_left(tmp_path: Path) -> None:
-    publish(tmp_path, 1, 2, 3)
-    repository = ModelRepository(tmp_path)
-    labelled = SPECIFIC_1 + 'version_labels { key: "stable" value: 1 }'
-    path = write_config(tmp_path, labelled)
-    assert rolled_out_entry(path, repository, NAME) == ModelEntry(
-        name=NAME, base_path=tmp_path / NAME, versions=(1,), labels={"stable": 1}
-    )
-    assert rolled_out_entry(path, repository, "unknown") is None
-    assert rolled_out_entry(tmp_path / "nothing", repository, NAME) is None
-    assert rolled_out_entry(write_config(tmp_path), repository, NAME) is None
-    path = write_config(tmp_path, labelled.replace("1", "9"))
-    with pytest.raises(RepositoryError, match=r"points at version 9 .* repository holds 1, 2, 3"):
-        rolled_out_entry(path, repository, NAME)
 
 
 def test_shares_are_kept_for_each_model(tmp_path: Path) -> None:
@@ -189,3 +137,11 @@ def test_shares_are_kept_for_each_model(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("[1]")
     with pytest.raises(RolloutError, match=r"split\.json cannot be read .*; delete it"):
         read_split(config)
+
+
+def test_base_paths_in_a_container_are_looked_up_in_the_repository(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    repository = ModelRepository(tmp_path)
+    config = parse(f"model_config_list {{ {model(tmp_path, SPECIFIC_1, path='/m/' + NAME)} }}")
+    assert "waits for ever" in str(lint(config)[0])
+    assert lint(config, repository=repository) == []

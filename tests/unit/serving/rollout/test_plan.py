@@ -5,9 +5,10 @@ import itertools
 import pytest
 
 from shortlist.serving.errors import RolloutError
+from shortlist.serving.repository.server_config import ModelEntry
 from shortlist.serving.rollout.goals import goals_for
 from shortlist.serving.rollout.plan import StepKind, plan, plan_all
-from shortlist.serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.serving.rollout.state import ServableState, ServerState
 
 Labels = dict[str, int]
 
@@ -21,14 +22,14 @@ def server(available: set[int], at: Labels, *, address: str = "a:8500") -> Serve
 
 
 def state(
-    *servers: ServerState, recorded: Entry | None, published: tuple[int, ...] = (1, 2, 3)
+    *servers: ServerState, recorded: ModelEntry | None, published: tuple[int, ...] = (1, 2, 3)
 ) -> ServableState:
     return ServableState(name="m", published=published, recorded=recorded, servers=servers)
 
 
 def settled(versions: set[int], at: Labels, **options: tuple[int, ...]) -> ServableState:
     """One server that does what the file says."""
-    entry = Entry(versions=tuple(sorted(versions)), labels=at)
+    entry = ModelEntry(versions=tuple(sorted(versions)), labels=at)
     return state(server(versions, at), recorded=entry, **options)
 
 
@@ -36,7 +37,7 @@ def settled(versions: set[int], at: Labels, **options: tuple[int, ...]) -> Serva
 ROLLOUTS = [
     (
         "a first canary labels what is served, loads, then labels",
-        state(server({1}, {}), recorded=Entry()),
+        state(server({1}, {}), recorded=ModelEntry()),
         ("canary", 2),
         [
             (StepKind.LABEL, (1,), labels(1, 1, 1), ()),
@@ -64,7 +65,7 @@ ROLLOUTS = [
                 busy=frozenset({2}),
                 labels=labels(1, 1, 1),
             ),
-            recorded=Entry(versions=(1,), labels=labels(1, 1, 1)),
+            recorded=ModelEntry(versions=(1,), labels=labels(1, 1, 1)),
         ),
         ("canary", 2),
         [
@@ -77,7 +78,7 @@ ROLLOUTS = [
         "a canary whose record is missing is recorded",
         state(
             server({1, 2}, labels(1, 2, 1)),
-            recorded=Entry(versions=(1, 2), labels=labels(1, 1, 1)),
+            recorded=ModelEntry(versions=(1, 2), labels=labels(1, 1, 1)),
         ),
         ("canary", 2),
         [(StepKind.RECORD, (1, 2), labels(1, 2, 1), ())],
@@ -93,7 +94,7 @@ ROLLOUTS = [
         state(
             server({1, 2}, labels(2, 2, 1)),
             server({1, 2}, labels(1, 2, 1), address="b:8500"),
-            recorded=Entry(versions=(1, 2), labels=labels(1, 2, 1)),
+            recorded=ModelEntry(versions=(1, 2), labels=labels(1, 2, 1)),
         ),
         ("promote", None),
         [(StepKind.LABEL, (1, 2), labels(2, 2, 1), ())],
@@ -103,7 +104,7 @@ ROLLOUTS = [
         state(
             server({1, 2}, labels(2, 2, 1)),
             server({1, 2}, labels(1, 2, 1), address="b:8500"),
-            recorded=Entry(versions=(1, 2), labels=labels(1, 2, 1)),
+            recorded=ModelEntry(versions=(1, 2), labels=labels(1, 2, 1)),
         ),
         ("rollback", None),
         [
@@ -158,7 +159,7 @@ ROLLOUTS = [
         "a canary that is not labelled yet is unloaded",
         state(
             server({1, 2}, labels(1, 1, 1)),
-            recorded=Entry(versions=(1, 2), labels=labels(1, 1, 1)),
+            recorded=ModelEntry(versions=(1, 2), labels=labels(1, 1, 1)),
         ),
         ("abort", None),
         [(StepKind.UNLOAD, (1,), labels(1, 1, 1), ())],
@@ -186,7 +187,7 @@ ROLLOUTS = [
         state(
             server({1, 2}, labels(2, 2, 1)),
             server({1}, labels(1, 1, 1), address="b:8500"),
-            recorded=Entry(versions=(1, 2), labels=labels(2, 2, 1)),
+            recorded=ModelEntry(versions=(1, 2), labels=labels(2, 2, 1)),
         ),
         ("promote", None),
         [
@@ -198,7 +199,7 @@ ROLLOUTS = [
         "somebody else's label is kept with its version",
         state(
             server({1, 2}, {**labels(1, 1, 1), "nightly": 2}),
-            recorded=Entry(versions=(1, 2), labels={**labels(1, 1, 1), "nightly": 2}),
+            recorded=ModelEntry(versions=(1, 2), labels={**labels(1, 1, 1), "nightly": 2}),
         ),
         ("canary", 3),
         [

@@ -14,8 +14,9 @@ from shortlist.clients import contract
 from shortlist.clients.cli.main import main
 from shortlist.serving.errors import RepositoryError, RolloutError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import ModelEntry
 from shortlist.serving.rollout.prune import decide, prune
-from shortlist.serving.rollout.state import Entry, ServableState, ServerState
+from shortlist.serving.rollout.state import ServableState, ServerState
 from tests.support.paths import ROOT
 from tests.unit.serving.rollout.fakes import NAME, make_fleet, publish, write_config
 
@@ -52,8 +53,8 @@ def gone(of: ServableState, *, keep: int = 1, ages: dict[int, float] | None = No
         (state(servers=(server(available=frozenset({2})),)), [1, 3, 4]),
         (state(servers=(server(busy=frozenset({3})),)), [1, 2, 4]),
         (state(servers=(server(labels={"stable": 1}),)), [2, 3, 4]),
-        (state(recorded=Entry(versions=(2, 4))), [1, 3]),
-        (state(recorded=Entry(labels={"previous": 3})), [1, 2, 4]),
+        (state(recorded=ModelEntry(versions=(2, 4))), [1, 3]),
+        (state(recorded=ModelEntry(labels={"previous": 3})), [1, 2, 4]),
         (state(published=()), []),
     ],
 )

@@ -14,9 +14,9 @@ import pytest
 
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.servers import compose
-from shortlist.serving.servers.kinds import COMMANDS
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.runner import ModelServer, command_line
 from tests.support.paths import ROOT
 
 
@@ -55,8 +55,8 @@ def options(tmp_path: Path) -> ServerOptions:
 def test_every_kind_is_given_the_same_flags(programs: Path, options: ServerOptions) -> None:
     install(programs, "docker", "exit 0")
     install(programs, "tensorflow_model_server", "exit 0")
-    for kind in ("embedded", "binary"):
-        command = COMMANDS[kind](options)
+    for kind in (ServerKind.EMBEDDED, ServerKind.BINARY):
+        command = command_line(kind, options)
         assert "--port=18500" in command
         assert "--rest_api_port=18501" in command
         assert f"--model_config_file={options.model_config_file}" in command
@@ -67,7 +67,7 @@ def test_docker_runs_the_compose_file_with_these_ports_and_flags(
     programs: Path, options: ServerOptions, tmp_path: Path
 ) -> None:
     install(programs, "docker", "exit 0")
-    command = COMMANDS["docker"](options)
+    command = command_line(ServerKind.DOCKER, options)
     assert f"--file={compose.compose_file()}" in command
     assert command[-1] == "serving"
     config = options.model_config_file.parent
@@ -89,14 +89,15 @@ def test_without_any_compose_the_error_names_it(
     install(tmp_path, "docker", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelServerError, match="docker has no compose here; install"):
-        COMMANDS["docker"](options)
+        command_line(ServerKind.DOCKER, options)
 
 
 @pytest.mark.parametrize(
-    ("kind", "program"), [("docker", "docker"), ("binary", "tensorflow_model_server")]
+    ("kind", "program"),
+    [(ServerKind.DOCKER, "docker"), (ServerKind.BINARY, "tensorflow_model_server")],
 )
 def test_a_missing_program_is_named_with_what_else_to_use(
-    kind: str, program: str, options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+    kind: ServerKind, program: str, options: ServerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ModelServerError, match=rf"no {program} on PATH.*--server embedded"):
@@ -108,7 +109,7 @@ def test_a_server_that_ends_shows_status_and_the_end_of_its_output(
 ) -> None:
     install(programs, "tensorflow_model_server", "echo 'Could not find base path' >&2; exit 3")
     with (
-        ModelServer("binary", options) as server,
+        ModelServer(ServerKind.BINARY, options) as server,
         pytest.raises(ModelServerError, match=r"(?s)ended with status 3.*Could not find base path"),
     ):
         server.wait_until(lambda: "port closed", timeout=20)
@@ -119,7 +120,7 @@ def test_a_server_that_is_late_shows_the_last_state_seen(
 ) -> None:
     install(programs, "tensorflow_model_server", "exec sleep 60")
     with (
-        ModelServer("binary", options) as server,
+        ModelServer(ServerKind.BINARY, options) as server,
         pytest.raises(ModelServerError, match=r"not ready after 0\.3 s: version 7 LOADING"),
     ):
         server.wait_until(lambda: "version 7 LOADING", timeout=0.3)
@@ -133,7 +134,7 @@ def test_stop_lets_the_server_end_in_order_and_may_be_called_again(
     install(programs, "tensorflow_model_server", script)
     assert options.log_file is not None
     log = options.log_file
-    server = ModelServer("binary", options).start()
+    server = ModelServer(ServerKind.BINARY, options).start()
     server.wait_until(lambda: None if "up" in log.read_text() else "no output", timeout=20)
     server.stop()
     server.stop()
@@ -146,16 +147,16 @@ def test_stopping_docker_removes_a_container_that_compose_left(
     calls = tmp_path / "calls"
     script = f'echo "$@" >> {calls}; case "$*" in *" up "*) exec sleep 60 ;; esac; exit 0'
     install(programs, "docker", script)
-    server = ModelServer("docker", options).start()
+    server = ModelServer(ServerKind.DOCKER, options).start()
     server.wait_until(lambda: None if " up " in calls.read_text() else "not called", timeout=20)
     server.stop()
     last = calls.read_text().splitlines()[-1]
     assert "--project-name=shortlist-18500-18501 down --volumes" in last
 
 
-def test_unknown_kind_lists_the_known(options: ServerOptions) -> None:
+def test_unknown_kind_lists_the_known() -> None:
     with pytest.raises(ValueError, match="embedded, docker, binary, got 'podman'"):
-        ModelServer("podman", options)
+        ServerKind("podman")
 
 
 def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
@@ -178,6 +179,7 @@ def test_a_taken_port_is_refused_and_zero_finds_a_free_one() -> None:
 STARTER = """
 import os, signal, sys
 from pathlib import Path
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions
 from shortlist.serving.servers.runner import ModelServer
 
@@ -185,7 +187,7 @@ folder = Path(sys.argv[1])
 options = ServerOptions(
     model_config_file=folder / "models.config", repository=folder, log_file=folder / "log"
 )
-server = ModelServer("binary", options, temporary=True).start()
+server = ModelServer(ServerKind.BINARY, options, temporary=True).start()
 print(server.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

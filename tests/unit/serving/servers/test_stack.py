@@ -78,13 +78,8 @@ def test_what_a_configuration_says_already_is_left_to_rollouts(
     repository: ModelRepository,
 ) -> None:
     path = repository.root / compose.CONFIG_FOLDER / compose.STOCK_CONFIG
-    entry = ModelEntry(
-        name="retrieval_ivf",
-        base_path=repository.base_path("retrieval_ivf"),
-        versions=(1, 2),
-        labels={"stable": 1, "canary": 2},
-    )
-    write_config(path, [entry])
+    entry = ModelEntry(versions=(1, 2), labels={"stable": 1, "canary": 2})
+    write_config(path, repository.root, {"retrieval_ivf": entry})
     before = path.read_text()
     assert compose.write_missing_models(repository) == ["retrieval_scann"]
     assert path.read_text() == before
