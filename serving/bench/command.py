@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from shortlist.clients.errors import ShortlistError
 from shortlist.serving.bench.load import Load, Measurement, measure
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.server_config import ModelEntry, write_config
+from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import claim_port
 
 __all__ = ["run"]
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         _make_servables(repository, candidates)
         config = scratch / "models.config"
         names = [f"brute_force_{number}" for number in candidates]
-        write_config(config, [ModelEntry(name=n, base_path=repository / n) for n in names])
+        write_config(config, repository, dict.fromkeys(names, ModelEntry()))
         results: dict[str, list[Measurement]] = {}
         commands = [] if args.no_embedded else [(EMBEDDED, _embedded_command())]
         commands += name_value_pairs(args.server, "--server")
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _embedded_command() -> str:
-    return shlex.join([sys.executable, "-m", "shortlist.serving.embedded"]) + " {flags}"
+    return shlex.join(ServerKind.EMBEDDED.program()) + " {flags}"
 
 
 def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Measurement]:
