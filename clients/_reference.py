@@ -24,6 +24,7 @@ _MODULES: Final = (
     ("shortlist.clients.hooks.prometheus", "Metrics"),
     ("shortlist.clients.hooks.opentelemetry", "Traces"),
     ("shortlist.clients.tensors", "Tensors"),
+    ("shortlist.clients.testing", "Testing"),
 )
 _LIKE_GRPC_CLIENT: Final = ("AsyncGrpcClient", "RestClient", "RetrievalClient")
 _SECTIONS: Final = ("Args", "Returns", "Raises", "Attributes")

@@ -22,7 +22,7 @@ from shortlist.clients import GrpcClient, contract
 from shortlist.serving.servers.options import claim_port
 from tests.support.recorded import MODELS
 from tests.unit.clients.conftest import KINDS, make_client
-from tests.unit.clients.fake_server import FakeServer, running
+from tests.unit.clients.toys import ToyServer
 
 EXPORT = """
 import sys
@@ -177,6 +177,6 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as fake:
+def server() -> Iterator[ToyServer]:
+    with ToyServer() as fake:
         yield fake

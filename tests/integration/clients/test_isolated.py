@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 UV = Path(sys.executable).with_name("uv")
 
@@ -21,7 +21,7 @@ def _run(*command: str, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_queries_without_any_extra(server: FakeServer, tmp_path: Path) -> None:
+def test_an_installed_wheel_queries_without_any_extra(server: ToyServer, tmp_path: Path) -> None:
     if not UV.exists():
         pytest.skip("uv is not installed beside this Python")
     wheels = tmp_path / "wheels"

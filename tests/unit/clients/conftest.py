@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient
-from tests.unit.clients.fake_server import FakeServer, running
+from tests.unit.clients.toys import ToyServer
 
 KINDS = ("rest", "grpc", "aio")
 
@@ -54,8 +54,8 @@ def make_client(transport: str, address: Any, **options: Any) -> Any:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as found:
+def server() -> Iterator[ToyServer]:
+    with ToyServer() as found:
         yield found
 
 
@@ -65,6 +65,6 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def client(transport: str, server: FakeServer) -> Iterator[Any]:
+def client(transport: str, server: ToyServer) -> Iterator[Any]:
     with make_client(transport, server.address(transport)) as found:
         yield found

@@ -9,7 +9,7 @@ from shortlist.clients import RetryPolicy
 from shortlist.clients.errors import DeadlineExceeded, ServingError
 from tests.unit.clients.chaos import Chaos, proxy
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 TIMEOUT = 0.3
 MARGIN = 0.25  # seconds that a call may outlive its deadline on a busy machine
@@ -34,10 +34,6 @@ def storm(transport: str, port: int, calls: int, timeout: float = TIMEOUT) -> di
     return ends
 
 
-def _port(server: FakeServer, transport: str) -> int:
-    return server.rest_port if transport == "rest" else server.grpc_port
-
-
 KINDS: dict[str, dict[str, Any]] = {
     "resets": {"reset": 0.2},
     "truncation": {"truncate": 0.2},
@@ -56,25 +52,25 @@ KINDS: dict[str, dict[str, Any]] = {
     ],
 )
 def test_calls_end_in_time_and_right_or_with_an_error_of_the_tree(
-    transport: str, server: FakeServer, kind: str
+    transport: str, server: ToyServer, kind: str
 ) -> None:
     chaos = Chaos(seed=5, **KINDS[kind])
-    with proxy(_port(server, transport), chaos) as port:
+    with proxy(server.port(transport), chaos) as port:
         ends = storm(transport, port, 40)
     assert chaos.happened, "the dice never fell"
     assert ends.get("right", 0) >= 15, ends
 
 
-def test_busy_answers_of_a_proxy_are_tried_again(server: FakeServer) -> None:
-    with proxy(server.rest_port, Chaos(seed=1, busy=0.2)) as port:
+def test_busy_answers_of_a_proxy_are_tried_again(server: ToyServer) -> None:
+    with proxy(server.port("rest"), Chaos(seed=1, busy=0.2)) as port:
         ends = storm("rest", port, 60, timeout=2)
     assert ends["right"] >= 50, ends  # an answer in two pieces is spoilt for good
 
 
-def test_an_answer_that_drips_ends_at_the_deadline(transport: str, server: FakeServer) -> None:
+def test_an_answer_that_drips_ends_at_the_deadline(transport: str, server: ToyServer) -> None:
     """Each byte comes soon, the last one never: only a deadline for the whole ends this."""
     with (
-        proxy(_port(server, transport), Chaos(drip=1.0)) as port,
+        proxy(server.port(transport), Chaos(drip=1.0)) as port,
         make_client(transport, f"127.0.0.1:{port}", timeout=0.5) as client,
     ):
         started = time.monotonic()
@@ -84,8 +80,8 @@ def test_an_answer_that_drips_ends_at_the_deadline(transport: str, server: FakeS
 
 
 @pytest.mark.slow
-def test_a_longer_storm(transport: str, server: FakeServer) -> None:
+def test_a_longer_storm(transport: str, server: ToyServer) -> None:
     chaos = Chaos(seed=9, reset=0.02, truncate=0.02, delay=0.02, hole=0.005, drip=0.005)
-    with proxy(_port(server, transport), chaos) as port:
+    with proxy(server.port(transport), chaos) as port:
         ends = storm(transport, port, 300)
     assert ends["right"] >= 260, ends

@@ -1,7 +1,5 @@
-import http.server
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,28 +11,28 @@ import pytest
 from shortlist.clients import Limits, RetryPolicy, Tls
 from shortlist.clients.errors import ServingError, Unavailable
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import Backend, FakeServer, RestSide, running
+from tests.unit.clients.toys import ToyServer
 
 ONCE = RetryPolicy(max_attempts=1)
 
 
-def test_headers_are_sent_with_every_call(transport: str, server: FakeServer) -> None:
+def test_headers_are_sent_with_every_call(transport: str, server: ToyServer) -> None:
     headers = {"Authorization": "Bearer token", "X-Team": "search"}
     with make_client(transport, server.address(transport), headers=headers) as client:
         client.retrieve(["42"])
         client.status()
-    assert [found["authorization"] for found in server.backend.headers] == ["Bearer token"] * 2
-    assert server.backend.headers[0]["x-team"] == "search"
+    assert [call.headers["authorization"] for call in server.calls] == ["Bearer token"] * 2
+    assert server.calls[0].headers["x-team"] == "search"
 
 
-def test_a_function_gives_fresh_headers(transport: str, server: FakeServer) -> None:
+def test_a_function_gives_fresh_headers(transport: str, server: ToyServer) -> None:
     tokens = iter(["one", "two"])
     with make_client(
         transport, server.address(transport), headers=lambda: {"authorization": next(tokens)}
     ) as client:
         client.retrieve(["42"])
         client.retrieve(["42"])
-    assert [found["authorization"] for found in server.backend.headers] == ["one", "two"]
+    assert [call.headers["authorization"] for call in server.calls] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_rest_refuses_other_urls(address: str) -> None:
         make_client("rest", address)
 
 
-def test_a_path_before_the_api_is_kept(server: FakeServer) -> None:
+def test_a_path_before_the_api_is_kept(server: ToyServer) -> None:
     # A reverse proxy may serve the API below a path; the fake knows no such path.
     with (
         make_client("rest", f"http://{server.address('rest')}/models/", retry=ONCE) as client,
@@ -88,7 +86,7 @@ def test_a_path_before_the_api_is_kept(server: FakeServer) -> None:
         assert client.status().available == [2, 1]
 
 
-def test_a_closed_client_says_so(transport: str, server: FakeServer) -> None:
+def test_a_closed_client_says_so(transport: str, server: ToyServer) -> None:
     client = make_client(transport, server.address(transport))
     client.retrieve(["42"])
     client.close()
@@ -98,9 +96,9 @@ def test_a_closed_client_says_so(transport: str, server: FakeServer) -> None:
             client.retrieve(["42"])
 
 
-def test_dns_targets_work(server: FakeServer) -> None:
+def test_dns_targets_work(server: ToyServer) -> None:
     for kind in ("grpc", "aio"):
-        with make_client(kind, f"dns:///localhost:{server.grpc_port}") as client:
+        with make_client(kind, f"dns:///localhost:{server.port('grpc')}") as client:
             assert len(client.retrieve(["42"])[0]) == 10
 
 
@@ -136,7 +134,7 @@ def secured(kind: str, root: Path, *, mutual: bool) -> Iterator[str]:
             root_certificates=(root / "ca.pem").read_bytes() if mutual else None,
             require_client_auth=mutual,
         )
-        with running(grpc_credentials=credentials) as server:
+        with ToyServer(grpc_credentials=credentials) as server:
             yield server.address("grpc")
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -144,29 +142,8 @@ def secured(kind: str, root: Path, *, mutual: bool) -> Iterator[str]:
     if mutual:
         context.load_verify_locations(root / "ca.pem")
         context.verify_mode = ssl.CERT_REQUIRED
-    handler = type("Handler", (RestSide,), {"backend": Backend()})
-
-    class Quiet(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-        def get_request(self) -> Any:
-            sock, address = super().get_request()
-            return context.wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False
-            ), address
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
-
-    rest = Quiet(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=rest.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{rest.server_address[1]}"
-    finally:
-        rest.shutdown()
-        rest.server_close()
-        thread.join()
+    with ToyServer(rest_tls=context) as server:
+        yield server.address("rest")
 
 
 def test_a_custom_authority_is_trusted(transport: str, certificates: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from shortlist.clients import RetryPolicy, errors
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer
+from tests.unit.clients.toys import ToyServer
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -56,10 +56,10 @@ def test_the_table_has_every_grpc_code() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(BY_CODE))
-def test_every_grpc_code_has_its_class(transport: str, server: FakeServer, code: str) -> None:
+def test_every_grpc_code_has_its_class(transport: str, server: ToyServer, code: str) -> None:
     if transport == "rest" and code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         pytest.skip("TensorFlow Serving's REST API has no status for it")
-    server.backend.faults.append((code, "so it is"))
+    server.fail(code, "so it is")
     with (
         make_client(transport, server.address(transport), retry=ONCE) as client,
         pytest.raises(errors.ServingError, match="so it is") as caught,
@@ -70,8 +70,8 @@ def test_every_grpc_code_has_its_class(transport: str, server: FakeServer, code:
 
 
 @pytest.mark.parametrize("status", sorted(BY_STATUS))
-def test_every_http_status_has_its_class(server: FakeServer, status: int) -> None:
-    server.backend.faults.append((str(status), "so it is"))
+def test_every_http_status_has_its_class(server: ToyServer, status: int) -> None:
+    server.fail(str(status), "so it is")
     with (
         make_client("rest", server.address("rest"), retry=ONCE) as client,
         pytest.raises(errors.ServingError, match=f"HTTP {status}") as caught,
@@ -104,9 +104,9 @@ def test_every_http_status_has_its_class(server: FakeServer, status: int) -> Non
     ],
 )
 def test_an_error_says_what_to_do(
-    transport: str, server: FakeServer, code: str, text: str, kind: Any, advice: str
+    transport: str, server: ToyServer, code: str, text: str, kind: Any, advice: str
 ) -> None:
-    server.backend.faults.append((code, text))
+    server.fail(code, text)
     with (
         make_client(transport, server.address(transport), retry=ONCE) as client,
         pytest.raises(errors.ServingError, match=advice) as caught,

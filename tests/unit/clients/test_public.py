@@ -17,7 +17,7 @@ from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient, Retrieval
 from shortlist.clients._reference import main as reference
 from tests.unit.clients import example
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 PUBLIC = {
     "shortlist.clients": [
@@ -94,7 +94,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert Path(shortlist.__path__[0], "py.typed").exists()
 
 
-def test_the_example_works(server: FakeServer) -> None:
+def test_the_example_works(server: ToyServer) -> None:
     grpc_address, rest_address = server.address("grpc"), server.address("rest")
     best = [name for name, _ in ranking("42") if name not in ("c00", "c01")][:5]
     assert example.both(grpc_address, rest_address) == (best, best)
@@ -128,7 +128,7 @@ HEAVY = "{'tensorflow', 'tensorflow_serving', 'keras', 'tf_keras', 'scann', 'num
 
 @pytest.mark.parametrize(("kind", "other"), [("GrpcClient", "requests"), ("RestClient", "grpc")])
 def test_a_query_loads_no_tensorflow_no_numpy_and_not_the_other_transport(
-    server: FakeServer, kind: str, other: str
+    server: ToyServer, kind: str, other: str
 ) -> None:
     address = server.address("rest" if kind == "RestClient" else "grpc")
     code = f"""

@@ -15,7 +15,7 @@ from shortlist.clients import Limits, RetryPolicy
 from shortlist.clients.errors import ServingError
 from tests.unit.clients.chaos import Chaos, proxy
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 
 def test_threads_share_a_client(client: Any) -> None:
@@ -57,7 +57,7 @@ client.close()
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
-def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: FakeServer) -> None:
+def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: ToyServer) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK, kind, server.address(kind)],
         capture_output=True,
@@ -68,7 +68,7 @@ def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: Fak
     assert done.returncode == 0, done.stderr
 
 
-def test_closing_gives_back_sockets_and_threads(transport: str, server: FakeServer) -> None:
+def test_closing_gives_back_sockets_and_threads(transport: str, server: ToyServer) -> None:
     def once() -> None:
         with make_client(
             transport, server.address(transport), limits=Limits(batch_size=2)
@@ -108,11 +108,10 @@ def _settle(sockets: int, threads: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_ten_thousand_calls(transport: str, server: FakeServer) -> None:
+def test_nothing_is_left_of_ten_thousand_calls(transport: str, server: ToyServer) -> None:
     quick = RetryPolicy(initial_backoff=0.001, max_backoff=0.01, budget=1e6, budget_ratio=1)
-    port = server.rest_port if transport == "rest" else server.grpc_port
     chaos = Chaos(seed=3, reset=0.002, truncate=0.002)
-    with proxy(port, chaos) as behind:
+    with proxy(server.port(transport), chaos) as behind:
         client = make_client(transport, f"127.0.0.1:{behind}", retry=quick)
         failed = 0
         for number in range(10_000):

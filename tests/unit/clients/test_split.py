@@ -7,8 +7,9 @@ import pytest
 
 from shortlist.clients import CallEvent, Split
 from shortlist.clients.errors import ServableNotFound
+from shortlist.clients.types import State
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 USERS = [f"user-{i}" for i in range(4000)]
 SPLIT = Split({"stable": 0.9, "canary": 0.1})
@@ -68,29 +69,29 @@ def test_each_user_is_answered_by_the_version_of_the_label(client: Any) -> None:
     assert {one.label for one in found} == {"stable", "canary"}
 
 
-def test_the_hook_tells_the_labels_apart(transport: str, server: FakeServer) -> None:
+def test_the_hook_tells_the_labels_apart(transport: str, server: ToyServer) -> None:
     events: list[CallEvent] = []
     with make_client(transport, server.address(transport), hooks=[events.append]) as client:
         client.retrieve(USERS[:100], label=SPLIT)
     assert {(event.label, event.version) for event in events} == {("stable", 1), ("canary", 2)}
 
 
-def test_users_of_a_label_that_is_gone_get_the_fallback(client: Any, server: FakeServer) -> None:
-    del server.backend.servables["retrieval_brute_force"].labels["canary"]
+def test_users_of_a_label_that_is_gone_get_the_fallback(client: Any, server: ToyServer) -> None:
+    del server.models["retrieval_brute_force"].labels["canary"]
     found = client.retrieve(USERS[:50], k=1, label=SPLIT)
     assert {one.label for one in found} == {"stable"}
     assert {one.version for one in found} == {1}
 
 
 def test_users_of_a_label_on_an_unloaded_version_get_the_fallback(
-    client: Any, server: FakeServer
+    client: Any, server: ToyServer
 ) -> None:
-    server.backend.servables["retrieval_brute_force"].states[2] = ("END", "")
+    server.models["retrieval_brute_force"].versions[2] = State.END
     found = client.retrieve(USERS[:50], k=1, label=SPLIT)
     assert {one.version for one in found} == {1}
 
 
-def test_a_missing_fallback_is_an_error(client: Any, server: FakeServer) -> None:
-    server.backend.servables.clear()
+def test_a_missing_fallback_is_an_error(client: Any, server: ToyServer) -> None:
+    server.models.clear()
     with pytest.raises(ServableNotFound, match="retrieval_brute_force"):
         client.retrieve(USERS[:50], label=SPLIT)

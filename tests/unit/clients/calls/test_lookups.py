@@ -5,7 +5,7 @@ import pytest
 from shortlist.clients import Limits
 from shortlist.clients.errors import SignatureNotFound
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking, score
+from tests.unit.clients.toys import ToyServer, ranking, score
 
 
 @pytest.mark.parametrize("index", ["brute_force", "ivf"])  # one takes k, the other has it fixed
@@ -24,7 +24,7 @@ def test_embeddings_come_in_order(client: Any) -> None:
     assert first.known_user is None  # this servable does not tell
 
 
-def test_ratings_come_in_order_over_split_batches(transport: str, server: FakeServer) -> None:
+def test_ratings_come_in_order_over_split_batches(transport: str, server: ToyServer) -> None:
     pairs = [("42", f"c{i:02d}") for i in range(25)]
     with make_client(transport, server.address(transport), limits=Limits(batch_size=10)) as client:
         found = client.rate(pairs)
@@ -34,9 +34,9 @@ def test_ratings_come_in_order_over_split_batches(transport: str, server: FakeSe
 
 @pytest.mark.parametrize("call", ["similar", "embed", "rate"])
 def test_an_unsupported_signature_is_named_with_those_there_are(
-    client: Any, server: FakeServer, call: str
+    client: Any, server: ToyServer, call: str
 ) -> None:
-    servable = server.backend.servables["retrieval_brute_force"]
+    servable = server.models["retrieval_brute_force"]
     servable.signatures = {"serving_default": servable.signatures["serving_default"]}
     argument: Any = [("42", "c01")] if call == "rate" else ["42"]
     with pytest.raises(SignatureNotFound, match=rf"'{call}'.*it has: serving_default"):

@@ -7,12 +7,12 @@ import pytest
 from shortlist.clients.errors import DeadlineExceeded, LoadFailed, ServableNotFound
 from shortlist.clients.types import State
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, Servable
+from tests.unit.clients.toys import ToyServer, toy_model
 
 
-def test_status_lists_versions_and_errors(client: Any, server: FakeServer) -> None:
-    server.backend.servables["m"] = Servable(
-        states={3: ("END", "no variables/"), 2: ("AVAILABLE", ""), 1: ("END", "")}
+def test_status_lists_versions_and_errors(client: Any, server: ToyServer) -> None:
+    server.models["m"] = toy_model(
+        versions={3: State.END, 2: State.AVAILABLE, 1: State.END}, load_errors={3: "no variables/"}
     )
     status = client.status(model="m")
     assert status.model == "m"
@@ -46,12 +46,12 @@ def test_metadata_has_the_signatures_and_the_version(client: Any) -> None:
     assert metadata.signatures["retrieve"].inputs["k"].shape == ()
 
 
-def test_waiting_ends_when_the_version_is_available(client: Any, server: FakeServer) -> None:
-    servable = Servable(states={7: ("LOADING", "")})
-    server.backend.servables["m"] = servable
+def test_waiting_ends_when_the_version_is_available(client: Any, server: ToyServer) -> None:
+    servable = toy_model(versions={7: State.LOADING})
+    server.models["m"] = servable
 
     def load() -> None:
-        servable.states[7] = ("AVAILABLE", "")
+        servable.versions[7] = State.AVAILABLE
 
     timer = threading.Timer(0.3, load)
     timer.start()
@@ -60,8 +60,8 @@ def test_waiting_ends_when_the_version_is_available(client: Any, server: FakeSer
     assert status.available == [7]
 
 
-def test_waiting_for_a_label_ends_when_it_resolves(client: Any, server: FakeServer) -> None:
-    servable = server.backend.servables["retrieval_ivf"]
+def test_waiting_for_a_label_ends_when_it_resolves(client: Any, server: ToyServer) -> None:
+    servable = server.models["retrieval_ivf"]
 
     def label() -> None:
         servable.labels["nightly"] = 2
@@ -74,14 +74,14 @@ def test_waiting_for_a_label_ends_when_it_resolves(client: Any, server: FakeServ
     timer.join()
 
 
-def test_waiting_for_a_failed_load_ends_at_once(client: Any, server: FakeServer) -> None:
-    server.backend.servables["m"] = Servable(states={7: ("END", "no variables/")})
+def test_waiting_for_a_failed_load_ends_at_once(client: Any, server: ToyServer) -> None:
+    server.models["m"] = toy_model(versions={7: State.END}, load_errors={7: "no variables/"})
     with pytest.raises(LoadFailed, match="version 7 failed to load: INTERNAL: no variables/"):
         client.wait_until_available(model="m", version=7, timeout=math.inf)
 
 
-def test_waiting_in_vain_tells_the_last_state(client: Any, server: FakeServer) -> None:
-    server.backend.servables["m"] = Servable(states={7: ("LOADING", "")})
+def test_waiting_in_vain_tells_the_last_state(client: Any, server: ToyServer) -> None:
+    server.models["m"] = toy_model(versions={7: State.LOADING})
     with pytest.raises(DeadlineExceeded, match=r"within 0.3 s; last seen: version 7 LOADING"):
         client.wait_until_available(model="m", version=7, timeout=0.3, poll_interval=0.02)
 

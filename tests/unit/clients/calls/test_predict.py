@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from shortlist.clients.errors import ServableNotFound, SignatureNotFound
-from tests.unit.clients.fake_server import FakeServer
+from tests.unit.clients.toys import ToyServer
 
 VALUES = {
     "x": [[1.0, 2.5], [3.0, -4.0]],
@@ -32,15 +32,15 @@ def test_outputs_can_be_chosen(client: Any) -> None:
     assert list(client.predict({"user_id": ["42"]}, outputs=["scores"])) == ["scores"]
 
 
-def test_metadata_is_asked_for_once(client: Any, server: FakeServer) -> None:
+def test_metadata_is_asked_for_once(client: Any, server: ToyServer) -> None:
     for _ in range(3):
         client.predict({"x": [1.0]}, signature="half_plus_two")
-    assert [operation for operation, _, _ in server.backend.calls].count("metadata") == 1
+    assert server.operations().count("metadata") == 1
 
 
-def test_a_new_version_with_another_signature_is_noticed(client: Any, server: FakeServer) -> None:
+def test_a_new_version_with_another_signature_is_noticed(client: Any, server: ToyServer) -> None:
     client.predict({"x": [1.0]}, signature="half_plus_two")
-    servable = server.backend.servables["retrieval_brute_force"]
+    servable = server.models["retrieval_brute_force"]
     servable.signatures["later"] = servable.signatures["half_plus_two"]
     with pytest.raises(SignatureNotFound, match=r"'nope'.*it has: echo"):
         client.predict({"x": [1.0]}, signature="nope")

@@ -17,136 +17,138 @@ from shortlist.clients.errors import (
     Unavailable,
 )
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer, ranking
+from tests.unit.clients.toys import ToyServer, ranking
 
 QUICK = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
 
 
 @pytest.fixture
-def quick(transport: str, server: FakeServer) -> Any:
+def quick(transport: str, server: ToyServer) -> Any:
     with make_client(transport, server.address(transport), retry=QUICK) as found:
         yield found
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
-def test_passing_failures_are_tried_again(quick: Any, server: FakeServer, code: str) -> None:
-    server.backend.faults.extend([(code, "once"), (code, "twice")])
+def test_passing_failures_are_tried_again(quick: Any, server: ToyServer, code: str) -> None:
+    server.fail(code, "once")
+    server.fail(code, "twice")
     assert list(quick.retrieve(["42"], k=3)[0]) == ranking("42")[:3]
-    assert len(server.backend.calls) == 3
+    assert len(server.calls) == 3
 
 
 @pytest.mark.parametrize("status", ["429", "502", "503", "504"])
-def test_passing_http_failures_are_tried_again(server: FakeServer, status: str) -> None:
-    server.backend.faults.append((status, "once"))
+def test_passing_http_failures_are_tried_again(server: ToyServer, status: str) -> None:
+    server.fail(status, "once")
     with make_client("rest", server.address("rest"), retry=QUICK) as client:
         client.retrieve(["42"])
-    assert len(server.backend.calls) == 2
+    assert len(server.calls) == 2
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL", "UNIMPLEMENTED", "UNKNOWN"])
-def test_lasting_failures_are_not(quick: Any, server: FakeServer, code: str) -> None:
-    server.backend.faults.append((code, "for good"))
+def test_lasting_failures_are_not(quick: Any, server: ToyServer, code: str) -> None:
+    server.fail(code, "for good")
     with pytest.raises(ServingError, match="for good"):
         quick.retrieve(["42"])
-    assert len(server.backend.calls) == 1
+    assert len(server.calls) == 1
 
 
-def test_the_last_error_is_raised_when_tries_run_out(quick: Any, server: FakeServer) -> None:
-    server.backend.faults.extend([("RESOURCE_EXHAUSTED", f"try {i}") for i in range(9)])
+def test_the_last_error_is_raised_when_tries_run_out(quick: Any, server: ToyServer) -> None:
+    for number in range(9):
+        server.fail("RESOURCE_EXHAUSTED", f"try {number}")
     with pytest.raises(Overloaded, match="try 3"):
         quick.retrieve(["42"])
-    assert len(server.backend.calls) == 4
+    assert len(server.calls) == 4
 
 
-def test_no_try_comes_after_the_deadline(transport: str, server: FakeServer) -> None:
-    server.backend.faults.extend([("UNAVAILABLE", "still")] * 99)
+def test_no_try_comes_after_the_deadline(transport: str, server: ToyServer) -> None:
+    server.fail("UNAVAILABLE", "still", times=99)
     slow = RetryPolicy(max_attempts=99, initial_backoff=0.2, max_backoff=0.2, budget=99)
     with make_client(transport, server.address(transport), retry=slow) as client:
         with pytest.raises(Unavailable):
             client.retrieve(["42"], timeout=0.5)
-        assert 2 <= len(server.backend.calls) <= 5  # pauses take at least 0.1 s
+        assert 2 <= len(server.calls) <= 5  # pauses take at least 0.1 s
 
 
-def test_a_spent_budget_stops_the_retries(transport: str, server: FakeServer) -> None:
+def test_a_spent_budget_stops_the_retries(transport: str, server: ToyServer) -> None:
     policy = RetryPolicy(max_attempts=10, initial_backoff=0.001, budget=3, budget_ratio=0.5)
     with make_client(transport, server.address(transport), retry=policy) as client:
-        server.backend.faults.extend([("UNAVAILABLE", "down")] * 5)
+        server.fail("UNAVAILABLE", "down", times=5)
         with pytest.raises(Unavailable):  # one try and the three retries of the budget
             client.retrieve(["42"])
-        assert len(server.backend.calls) == 4
+        assert len(server.calls) == 4
         with pytest.raises(Unavailable):
             client.retrieve(["42"])
-        assert len(server.backend.calls) == 5
+        assert len(server.calls) == 5
         for _ in range(2):  # two successes earn one retry
             client.retrieve(["42"])
-        server.backend.faults.append(("UNAVAILABLE", "again"))
+        server.fail("UNAVAILABLE", "again")
         client.retrieve(["42"])
-        assert len(server.backend.calls) == 9
+        assert len(server.calls) == 9
 
 
 def test_a_server_that_does_not_answer_is_given_up_at_the_timeout(
-    quick: Any, server: FakeServer
+    quick: Any, server: ToyServer
 ) -> None:
-    server.backend.release.clear()  # so that a call without a limit would never end
+    server.hold()  # so that a call without a limit would never end
     with pytest.raises(DeadlineExceeded, match=r"did not end within 0\.[23]"):
         quick.retrieve(["42"], timeout=0.3)
 
 
-def test_a_limit_for_each_try_leaves_time_for_another(transport: str, server: FakeServer) -> None:
+def test_a_limit_for_each_try_leaves_time_for_another(transport: str, server: ToyServer) -> None:
     policy = RetryPolicy(attempt_timeout=0.2, initial_backoff=0.001)
     with make_client(transport, server.address(transport), retry=policy) as client:
         client.retrieve(["42"])
-        server.backend.release.clear()
+        server.hold()
         with pytest.raises(DeadlineExceeded):
             client.retrieve(["42"], timeout=0.7)
-        assert len(server.backend.calls) >= 4
+        assert len(server.calls) >= 4
 
 
-def test_calls_beyond_the_limit_fail_at_once(transport: str, server: FakeServer) -> None:
+def test_calls_beyond_the_limit_fail_at_once(transport: str, server: ToyServer) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with (
         make_client(transport, server.address(transport), limits=Limits(max_in_flight=2)) as client,
         ThreadPoolExecutor(2) as pool,
     ):
-        server.backend.release.clear()
+        server.hold()
         running = [pool.submit(client.retrieve, ["42"]) for _ in range(2)]
         deadline = time.monotonic() + 5
-        while server.backend.active < 2 and time.monotonic() < deadline:
+        while server.active < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         with pytest.raises(TooManyInFlight, match="2 calls are in flight"):
             client.retrieve(["42"])
         assert not any(call.done() for call in running)
-        server.backend.release.set()
+        server.resume()
         assert all(len(one.result()[0]) for one in running)
         client.retrieve(["42"])  # the places are free again
 
 
-def test_several_addresses_take_turns(transport: str, server: FakeServer) -> None:
-    from tests.unit.clients.fake_server import running as another_server
+def test_several_addresses_take_turns(transport: str, server: ToyServer) -> None:
+    from tests.unit.clients.toys import ToyServer
 
-    with another_server() as other:
+    with ToyServer() as other:
         addresses = [server.address(transport), other.address(transport)]
         with make_client(transport, addresses) as client:
             for _ in range(10):
                 client.retrieve(["42"])
-        assert len(server.backend.calls) == len(other.backend.calls) == 5
+        assert len(server.calls) == len(other.calls) == 5
 
 
-def test_a_dead_address_is_passed_over(transport: str, server: FakeServer) -> None:
+def test_a_dead_address_is_passed_over(transport: str, server: ToyServer) -> None:
     with make_client(transport, ["127.0.0.1:1", server.address(transport)], retry=QUICK) as client:
         for _ in range(10):
             assert len(client.retrieve(["42"])[0]) == 10
 
 
 def test_a_restarted_server_is_found_again(transport: str) -> None:
-    from tests.unit.clients.fake_server import running
+    from tests.unit.clients.toys import ToyServer
 
-    with running() as first:
-        ports = (first.grpc_port, first.rest_port)
+    with ToyServer() as first:
+        ports = (first.port("grpc"), first.port("rest"))
         client = make_client(transport, first.address(transport), timeout=10)
         client.retrieve(["42"])
-    with client, running(ports=ports):
+    with client, ToyServer(grpc_port=ports[0], rest_port=ports[1]):
         client.wait_until_available(timeout=10, poll_interval=0.05)
         assert len(client.retrieve(["42"])[0]) == 10
 

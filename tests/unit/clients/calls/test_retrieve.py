@@ -10,7 +10,7 @@ from shortlist.clients.errors import (
     SignatureNotFound,
 )
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import CANDIDATES, STRANGER, FakeServer, ranking
+from tests.unit.clients.toys import CANDIDATES, UNKNOWN, ToyServer, ranking
 
 
 def test_candidates_come_best_first_and_cut_to_k(client: Any) -> None:
@@ -31,7 +31,7 @@ def test_a_retrieval_is_iterated_measured_and_indexed(client: Any) -> None:
 
 
 def test_a_stranger_is_marked(client: Any) -> None:
-    assert client.retrieve([STRANGER], k=1)[0].known_user is False
+    assert client.retrieve([UNKNOWN], k=1)[0].known_user is False
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_version_and_label_choose_the_servable(
     assert client.retrieve(["42"], k=1, **which)[0].version == version
 
 
-def test_more_than_the_fixed_k_uses_the_signature_with_k(client: Any, server: FakeServer) -> None:
+def test_more_than_the_fixed_k_uses_the_signature_with_k(client: Any, server: ToyServer) -> None:
     assert list(client.retrieve(["42"], k=20)[0]) == ranking("42")[:20]
-    asked = [what for operation, what, _ in server.backend.calls if operation == "predict"]
+    asked = server.signatures()
     assert asked == ["serving_default", "retrieve"]
     client.retrieve(["42"], k=20)  # by now the width is known
-    assert [what for operation, what, _ in server.backend.calls if operation == "predict"] == [
+    assert server.signatures() == [
         *asked,
         "retrieve",
     ]
@@ -85,15 +85,15 @@ def test_nothing_left_is_an_empty_retrieval(client: Any) -> None:
     assert list(found) == []
 
 
-def test_a_large_batch_is_split_and_comes_back_in_order(transport: str, server: FakeServer) -> None:
+def test_a_large_batch_is_split_and_comes_back_in_order(transport: str, server: ToyServer) -> None:
     users = [f"user-{i}" for i in range(1050)]
     with make_client(transport, server.address(transport), limits=Limits(batch_size=100)) as client:
         found = client.retrieve(users, k=2)
     assert [one.user_id for one in found] == users
     assert all(list(one) == ranking(one.user_id)[:2] for one in found[::97])
-    batches = [batch for operation, _, batch in server.backend.calls if operation == "predict"]
+    batches = [call.batch_size for call in server.calls if call.operation == "predict"]
     assert sorted(batches) == [50] + [100] * 10
-    assert server.backend.most_active <= 4
+    assert server.most_active <= 4
 
 
 def test_unknown_model_lists_what_the_server_has(client: Any) -> None:
@@ -123,8 +123,8 @@ def test_a_label_of_an_unknown_model_is_an_unknown_model(client: Any) -> None:
         client.retrieve(["42"], model="nope", label="stable")
 
 
-def test_a_servable_that_cannot_filter_says_so(client: Any, server: FakeServer) -> None:
-    servable = server.backend.servables["retrieval_brute_force"]
+def test_a_servable_that_cannot_filter_says_so(client: Any, server: ToyServer) -> None:
+    servable = server.models["retrieval_brute_force"]
     servable.signatures = {"serving_default": servable.signatures["serving_default"]}
     with pytest.raises(SignatureNotFound, match=r"'retrieve'.*it has: serving_default"):
         client.retrieve(["42"], exclude=["c01"])
@@ -147,8 +147,8 @@ def test_a_servable_that_cannot_filter_says_so(client: Any, server: FakeServer) 
     ],
 )
 def test_wrong_arguments_are_value_errors_before_anything_is_sent(
-    client: Any, server: FakeServer, arguments: dict[str, Any], text: str
+    client: Any, server: ToyServer, arguments: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
         client.retrieve(**arguments)
-    assert server.backend.calls == []
+    assert server.calls == []

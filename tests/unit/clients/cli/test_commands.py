@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shortlist.clients.cli.main import main
-from tests.unit.clients.fake_server import CANDIDATES, STRANGER, FakeServer, ranking
+from tests.unit.clients.toys import CANDIDATES, UNKNOWN, ToyServer, ranking
 
 
 @pytest.fixture(params=["rest", "grpc"])
@@ -14,7 +14,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def run(transport: str, server: FakeServer, capsys: pytest.CaptureFixture[str]) -> Any:
+def run(transport: str, server: ToyServer, capsys: pytest.CaptureFixture[str]) -> Any:
     def call(verb: str, *arguments: str) -> tuple[int, str, str]:
         address = server.address(transport)
         status = main([verb, *arguments, "--transport", transport, "--address", address])
@@ -53,9 +53,9 @@ def test_query_excludes_and_filters(run: Any) -> None:
 
 
 def test_query_says_when_the_user_is_unknown(run: Any) -> None:
-    status, _, err = run("query", STRANGER)
+    status, _, err = run("query", UNKNOWN)
     assert status == 0
-    assert "user 'stranger' is unknown to the model" in err
+    assert "user 'unknown-user' is unknown to the model" in err
 
 
 def test_status_lists_the_servables_of_the_model(run: Any) -> None:

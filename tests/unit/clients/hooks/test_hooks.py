@@ -8,16 +8,16 @@ from shortlist.clients import CallEvent, RetryPolicy
 from shortlist.clients.errors import ServableNotFound
 from shortlist.clients.hooks.prometheus import PrometheusHook
 from tests.unit.clients.conftest import make_client
-from tests.unit.clients.fake_server import FakeServer
+from tests.unit.clients.toys import ToyServer
 
 QUICK = RetryPolicy(initial_backoff=0.001)
 
 
-def test_each_request_is_told_with_its_tries(transport: str, server: FakeServer) -> None:
+def test_each_request_is_told_with_its_tries(transport: str, server: ToyServer) -> None:
     events: list[CallEvent] = []
     address = server.address(transport)
     with make_client(transport, address, hooks=[events.append], retry=QUICK) as client:
-        server.backend.faults.append(("UNAVAILABLE", "once"))
+        server.fail("UNAVAILABLE", "once")
         client.retrieve(["42"], label="canary")
     (event,) = events
     assert event.transport == ("rest" if transport == "rest" else "grpc")
@@ -32,7 +32,7 @@ def test_each_request_is_told_with_its_tries(transport: str, server: FakeServer)
     assert 0 < event.seconds < 5
 
 
-def test_a_failure_is_told_by_its_class(transport: str, server: FakeServer) -> None:
+def test_a_failure_is_told_by_its_class(transport: str, server: ToyServer) -> None:
     events: list[CallEvent] = []
     with (
         make_client(transport, server.address(transport), hooks=[events.append]) as client,
@@ -43,7 +43,7 @@ def test_a_failure_is_told_by_its_class(transport: str, server: FakeServer) -> N
 
 
 def test_a_hook_that_fails_does_not_fail_the_call(
-    transport: str, server: FakeServer, caplog: pytest.LogCaptureFixture
+    transport: str, server: ToyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(event: CallEvent) -> None:
         raise RuntimeError("the hook is broken")
@@ -54,21 +54,21 @@ def test_a_hook_that_fails_does_not_fail_the_call(
 
 
 def test_user_ids_are_logged_at_debug_alone(
-    transport: str, server: FakeServer, caplog: pytest.LogCaptureFixture
+    transport: str, server: ToyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     with make_client(transport, server.address(transport), retry=QUICK) as client:
-        server.backend.faults.append(("UNAVAILABLE", "once"))
+        server.fail("UNAVAILABLE", "once")
         client.retrieve(["a-secret-user"])
     assert "a-secret-user" not in caplog.text
 
 
-def test_prometheus_counts_calls_and_retries(transport: str, server: FakeServer) -> None:
+def test_prometheus_counts_calls_and_retries(transport: str, server: ToyServer) -> None:
     registry = CollectorRegistry()
     hook = PrometheusHook(registry)
     with make_client(transport, server.address(transport), hooks=[hook], retry=QUICK) as client:
         client.retrieve(["42"], label="stable")
-        server.backend.faults.append(("UNAVAILABLE", "once"))
+        server.fail("UNAVAILABLE", "once")
         client.retrieve(["42"], label="stable")
     labels = {
         "operation": "retrieve",
@@ -85,7 +85,7 @@ def test_prometheus_counts_calls_and_retries(transport: str, server: FakeServer)
 
 
 def test_opentelemetry_writes_spans_and_passes_the_trace_on(
-    transport: str, server: FakeServer
+    transport: str, server: ToyServer
 ) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -107,7 +107,7 @@ def test_opentelemetry_writes_spans_and_passes_the_trace_on(
             with provider.get_tracer("test").start_as_current_span("request") as parent:
                 client.retrieve(["42"])
                 trace_id = parent.get_span_context().trace_id
-            assert f"{trace_id:032x}" in server.backend.headers[-1]["traceparent"]
+            assert f"{trace_id:032x}" in server.calls[-1].headers["traceparent"]
             child = exporter.get_finished_spans()[0]
             assert child.context is not None
             assert child.context.trace_id == trace_id

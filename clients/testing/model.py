@@ -1,0 +1,261 @@
+"""A toy retrieval model with versions, labels and scripted rankings.
+
+The texts of its failures are those of TensorFlow Serving.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from shortlist.clients import contract
+from shortlist.clients.types import State
+
+__all__ = ["FakeModel", "FakeSignature", "Refusal"]
+
+Specs = Mapping[str, tuple[str, Sequence[int]]]
+Pairs = Sequence[tuple[str, float]]
+
+_TOP_K: Final = 10
+_IDS: Final = (*(f"c{number:02d}" for number in range(25)), "Amélie (2001)", "七人の侍")
+_CANDIDATES: Final[Mapping[str, Mapping[str, Any]]] = {
+    name: {"genre": "odd" if index % 2 else "even", "year": 1990 + index}
+    for index, name in enumerate(_IDS)
+}
+
+
+class Refusal(Exception):  # noqa: N818 - the server answers with it
+    """A failure that the server answers with."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSignature:
+    """One signature of a fake model.
+
+    Attributes:
+        inputs: Data type and shape by input name, such as `{"x": ("DT_FLOAT", [-1])}`; -1 for
+            a dimension of any size.
+        outputs: Data type and shape by output name.
+        run: Function of the inputs (nested lists by name) and the version that returns the
+            outputs.
+    """
+
+    inputs: Specs
+    outputs: Specs
+    run: Callable[[Mapping[str, Any], int], Mapping[str, Any]]
+
+
+def _ranked(flag: str) -> Specs:
+    return {
+        contract.CANDIDATE_IDS: ("DT_STRING", [-1, -1]),
+        contract.SCORES: ("DT_FLOAT", [-1, -1]),
+        flag: ("DT_BOOL", [-1]),
+        contract.SERVABLE_VERSION: ("DT_INT64", [-1]),
+    }
+
+
+@dataclass(kw_only=True)
+class FakeModel:
+    """A retrieval model; its scores are reproducible, but have no meaning.
+
+    Attributes:
+        candidates: Attributes of each candidate by candidate id, for filters.
+        rankings: Scripted answers: pairs of candidate id and score, best first, by user id (or
+            candidate id, for `similar`).
+        unknown_users: Users that answers mark as unknown.
+        seen: Candidate ids that `exclude_seen` leaves out, by user id.
+        versions: State of each version.
+        load_errors: Error message of each version that failed to load (and is at END).
+        labels: Version of each label.
+        signatures: By name; `serving_default`, `retrieve`, `similar`, `embed` and `rate` if not
+            set. Add others, or remove some.
+        classify: Function of an example's features that returns pairs of class label and score.
+        regress: Function of an example's features that returns its value.
+    """
+
+    candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _CANDIDATES)
+    rankings: dict[str, Pairs] = field(default_factory=dict)
+    unknown_users: Collection[str] = ()
+    seen: Mapping[str, Collection[str]] = field(default_factory=dict)
+    versions: dict[int, State] = field(default_factory=lambda: {1: State.AVAILABLE})
+    load_errors: dict[int, str] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    signatures: dict[str, FakeSignature] = field(default_factory=dict)
+    classify: Callable[[Mapping[str, Any]], Pairs] = lambda features: ()
+    regress: Callable[[Mapping[str, Any]], float] = lambda features: 0.0
+
+    def __post_init__(self) -> None:
+        self.signatures = self.signatures or self._default_signatures()
+
+    def score(self, query: str, candidate_id: str) -> float:
+        """Return a candidate's score for a user (or another candidate) that is not scripted."""
+        return _float32(zlib.crc32(f"{query}/{candidate_id}".encode()) / 2**32)
+
+    def ranking(self, query: str, among: Iterable[str] | None = None) -> list[tuple[str, float]]:
+        """Return candidates and scores for a user (or another candidate), best first.
+
+        Args:
+            query: User id or candidate id.
+            among: Candidates to rank; all if not set.
+        """
+        ids = self.candidates if among is None else among
+        if query in self.rankings:
+            allowed = None if among is None else set(among)
+            return [
+                (name, _float32(score))
+                for name, score in self.rankings[query]
+                if allowed is None or name in allowed
+            ]
+        return sorted(((name, self.score(query, name)) for name in ids), key=lambda pair: -pair[1])
+
+    def resolve(self, name: str, version: int | None, label: str | None) -> int:
+        """Return the version that answers.
+
+        Raises:
+            Refusal: There is none.
+        """
+        available = [v for v, state in self.versions.items() if state is State.AVAILABLE]
+        if label is not None:
+            if label not in self.labels:
+                raise Refusal("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+            version = self.labels[label]
+        if version is None and available:
+            return max(available)
+        if version is None or version not in available:
+            which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise Refusal("NOT_FOUND", f"Servable not found for request: {which}")
+        return version
+
+    def run(
+        self, name: str, inputs: Mapping[str, Any], version: int, *, missing: Refusal
+    ) -> Mapping[str, Any]:
+        """Return the outputs of a signature.
+
+        Raises:
+            Refusal: There is no such signature (`missing`), or its inputs are others.
+        """
+        signature = self.signatures.get(name)
+        if signature is None:
+            raise missing
+        expected, actual = set(signature.inputs), set(inputs)
+        if actual != expected:
+            raise Refusal(
+                "INVALID_ARGUMENT",
+                f"input size does not match signature: {len(actual)}!={len(expected)} "
+                f"Sent extra: {{{','.join(sorted(actual - expected))}}}. "
+                f"Missing but required: {{{','.join(sorted(expected - actual))}}}.",
+            )
+        return signature.run(inputs, version)
+
+    # --- signatures ------------------------------------------------------------------
+
+    def _default_signatures(self) -> dict[str, FakeSignature]:
+        users: Specs = {contract.USER_ID: ("DT_STRING", [-1])}
+        options: Specs = {
+            contract.K: ("DT_INT32", []),
+            contract.EXCLUDE: ("DT_STRING", [-1, -1]),
+            contract.EXCLUDE_SEEN: ("DT_BOOL", []),
+            contract.FILTER_ANY: ("DT_STRING", [-1]),
+            contract.FILTER_ALL: ("DT_STRING", [-1]),
+            contract.FILTER_MIN: ("DT_STRING", [-1]),
+            contract.FILTER_MAX: ("DT_STRING", [-1]),
+        }
+        fixed: Specs = {
+            **_ranked(contract.KNOWN_USER),
+            contract.CANDIDATE_IDS: ("DT_STRING", [-1, _TOP_K]),
+            contract.SCORES: ("DT_FLOAT", [-1, _TOP_K]),
+        }
+        candidates: Specs = {contract.CANDIDATE_ID: ("DT_STRING", [-1])}
+        return {
+            contract.SERVING_DEFAULT: FakeSignature(
+                inputs=users, outputs=fixed, run=self._retrieve
+            ),
+            contract.RETRIEVE: FakeSignature(
+                inputs={**users, **options},
+                outputs=_ranked(contract.KNOWN_USER),
+                run=self._retrieve,
+            ),
+            contract.SIMILAR: FakeSignature(
+                inputs={**candidates, contract.K: ("DT_INT32", [])},
+                outputs=_ranked(contract.KNOWN_CANDIDATE),
+                run=self._similar,
+            ),
+            contract.EMBED: FakeSignature(
+                inputs=users,
+                outputs={contract.QUERY_EMBEDDING: ("DT_FLOAT", [-1, 3])},
+                run=self._embed,
+            ),
+            contract.RATE: FakeSignature(
+                inputs={**users, **candidates},
+                outputs={contract.RATING: ("DT_FLOAT", [-1])},
+                run=self._rate,
+            ),
+        }
+
+    def _retrieve(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        k = int(inputs.get(contract.K, _TOP_K))
+        allowed = [name for name in self.candidates if _passes(self.candidates[name], inputs)]
+        filtered = len(allowed) < len(self.candidates)
+        rows = []
+        for index, user in enumerate(inputs[contract.USER_ID]):
+            excluded = set(inputs.get(contract.EXCLUDE, {index: ()})[index])
+            if inputs.get(contract.EXCLUDE_SEEN):
+                excluded |= set(self.seen.get(user, ()))
+            best = self.ranking(user, allowed if filtered else None)
+            row = [pair for pair in best if pair[0] not in excluded][:k]
+            padding = (contract.PADDING_CANDIDATE_ID, contract.PADDING_SCORE)
+            rows.append(row + [padding] * (min(k, len(self.candidates)) - len(row)))
+        known = [user not in self.unknown_users for user in inputs[contract.USER_ID]]
+        return {**_columns(rows, version), contract.KNOWN_USER: known}
+
+    def _similar(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        queries, k = inputs[contract.CANDIDATE_ID], int(inputs.get(contract.K, _TOP_K))
+        rows = [[pair for pair in self.ranking(query) if pair[0] != query][:k] for query in queries]
+        known = [query in self.candidates for query in queries]
+        return {**_columns(rows, version), contract.KNOWN_CANDIDATE: known}
+
+    def _embed(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        users = inputs[contract.USER_ID]
+        vectors = [[self.score(user, str(axis)) for axis in range(3)] for user in users]
+        return {contract.QUERY_EMBEDDING: vectors}
+
+    def _rate(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        pairs = zip(inputs[contract.USER_ID], inputs[contract.CANDIDATE_ID], strict=True)
+        return {contract.RATING: [self.score(user, candidate) for user, candidate in pairs]}
+
+
+def _float32(value: float) -> float:
+    (rounded,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(rounded)
+
+
+def _columns(rows: list[list[tuple[str, float]]], version: int) -> dict[str, Any]:
+    return {
+        contract.CANDIDATE_IDS: [[name for name, _ in row] for row in rows],
+        contract.SCORES: [[score for _, score in row] for row in rows],
+        contract.SERVABLE_VERSION: [version] * len(rows),
+    }
+
+
+def _passes(attributes: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Return whether a candidate satisfies the filter inputs."""
+    pairs = {f"{name}={value}" for name, value in attributes.items()}
+
+    def bounds(name: str) -> Iterable[tuple[float, float]]:
+        for text in inputs.get(name, ()):
+            attribute, _, bound = text.partition("=")
+            yield float(attributes[attribute]), float(bound)
+
+    any_of = set(inputs.get(contract.FILTER_ANY, ()))
+    return (
+        (not any_of or bool(pairs & any_of))
+        and set(inputs.get(contract.FILTER_ALL, ())) <= pairs
+        and all(value >= bound for value, bound in bounds(contract.FILTER_MIN))
+        and all(value <= bound for value, bound in bounds(contract.FILTER_MAX))
+    )
