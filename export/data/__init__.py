@@ -1,4 +1,4 @@
-"""Reads interactions and catalogues into one form, whatever they are stored as."""
+"""Reads interactions and catalogues of any format into one form."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ __all__ = ["Attribute", "DataConfig", "DataError", "Dataset", "load"]
 
 def __getattr__(name: str) -> Any:
     # The command's parser imports `shortlist.export.data.options`, also in an installation of the
-    # clients alone; NumPy and pandas come in when data is asked for.
+    # clients alone; NumPy and PyArrow are imported only when data is read.
     if name in {"Attribute", "Dataset"}:
         from shortlist.export.data import dataset
 

@@ -1,4 +1,4 @@
-"""From rows as a source has them to a `Dataset`."""
+"""Builds a `Dataset` from the rows of any source."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Rows as the source has them; every array is `[num_rows]`.
+    """Interactions of a source; every array is `[num_rows]`.
 
     Attributes:
         users: Distinct user ids.
-        user_codes: int32, into `users`.
+        user_codes: int32, positions in `users`.
         keys: Distinct candidate ids of the source.
-        key_codes: int32, into `keys`.
+        key_codes: int32, positions in `keys`.
         ratings: float32, or None.
         timestamps: int64, seconds since the epoch, or None.
-        where: Where a row stands, for messages: `ratings.csv, line 17`.
+        where: Location of a row for messages, such as `ratings.csv, line 17`.
     """
 
     users: Sequence[str]
@@ -41,14 +41,14 @@ class Interactions:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Candidates as the source has them; every sequence is `[num_entries]`.
+    """Candidates of a source; every sequence is `[num_entries]`.
 
     Attributes:
-        keys: Ids that interactions use.
-        ids: Ids that servables use; entries with the same one become one candidate.
-        titles: What to show a person.
-        attributes: By name.
-        where: What the catalogue is called in messages.
+        keys: Ids in the interactions.
+        ids: Ids in servables; entries with the same id become one candidate.
+        titles: Display names.
+        attributes: Attributes by name.
+        where: Name of the catalogue in messages.
     """
 
     keys: Sequence[str]
@@ -59,14 +59,13 @@ class Catalogue:
 
 
 def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dataset:
-    """One dataset, in an order that does not depend on that of the rows.
+    """Build a dataset whose order does not depend on the order of the rows.
 
-    Entries of the catalogue with one id become one candidate, in the place of the
-    first: it has the interactions of all, the categorical values of all, and the
-    first number that is known.
+    Catalogue entries with the same id become one candidate, at the place of the first entry. It
+    has the interactions and categorical values of all of them, and the first known number.
 
     Raises:
-        DataError: An interaction refers to nothing in the catalogue; a rating is not
+        DataError: The candidate of an interaction is not in the catalogue; a rating is not
             finite; there are no interactions.
     """
     if not len(interactions.user_codes):
@@ -99,7 +98,7 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
 
 
 def ids_of(column: pa.ChunkedArray | pa.Array) -> tuple[list[str], npt.NDArray[np.int32]]:
-    """Distinct values of a dictionary column, and each row's place among them."""
+    """Distinct values of a dictionary column, and the position of each row's value in them."""
     if isinstance(column, pa.ChunkedArray):
         column = column.unify_dictionaries().combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # more than 2 GiB
@@ -110,10 +109,10 @@ def ids_of(column: pa.ChunkedArray | pa.Array) -> tuple[list[str], npt.NDArray[n
 
 
 def natural_order(ids: Sequence[str]) -> tuple[list[int], npt.NDArray[np.int32]]:
-    """Order in which whole numbers ascend by value and come before other ids.
+    """Sort ids: whole numbers by value, then all other ids.
 
     Returns:
-        Indices into `ids` in that order; and int32 `[len(ids)]`, each one's rank.
+        Indices into `ids` in this order; and the rank of each id, int32 `[len(ids)]`.
     """
 
     def key(index: int) -> tuple[bool, int, str, str]:
@@ -134,7 +133,7 @@ def _row_order(
     timestamps: npt.NDArray[np.int64] | None,
     candidates: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.intp]:
-    """Rows by user, then time, then candidate."""
+    """Order of rows by user, then time, then candidate."""
     if timestamps is None:
         return np.lexsort((candidates, users))
     return np.lexsort((candidates, timestamps, users))
@@ -151,7 +150,7 @@ def _positions(
         raise DataError(
             f"{interactions.where(int(unknown[0]))}: candidate {key!r} is not in "
             f"{catalogue.where}; add it there or remove the row "
-            f"({unknown.size} rows have this fault)"
+            f"({unknown.size} rows like this)"
         )
     return merged[entries][interactions.key_codes].astype(np.int32)
 
@@ -169,13 +168,13 @@ def _check_ratings(interactions: Interactions) -> None:
 def _log_merge(
     name: str, catalogue: Catalogue, merged: npt.NDArray[np.int64], num_candidates: int
 ) -> None:
-    twice = catalogue.ids[int(np.flatnonzero(np.bincount(merged)[merged] > 1)[0])]
+    repeated = catalogue.ids[int(np.flatnonzero(np.bincount(merged)[merged] > 1)[0])]
     log.info(
         "%s: %d catalogue entries share %d candidate ids (such as %r) and are merged",
         name,
         len(merged),
         num_candidates,
-        twice,
+        repeated,
     )
 
 

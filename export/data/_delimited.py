@@ -1,4 +1,4 @@
-"""Fast reading of delimited text that can still name the line that is wrong."""
+"""Reads delimited text fast, and names the faulty line in errors."""
 
 import csv
 import gzip
@@ -14,25 +14,25 @@ from shortlist.export.data.errors import DataError
 
 __all__ = ["ID", "NUMBER", "TIME", "Delimited", "check_file", "one_line"]
 
-# Ids repeat, so a dictionary keeps them at four bytes each.
+# Ids repeat, so a dictionary stores them in four bytes each.
 ID = pa.dictionary(pa.int32(), pa.string())
 NUMBER = pa.float32()
 TIME = pa.int64()
 
-_WHAT = {NUMBER: "a number", TIME: "a whole number of seconds since 1970"}
+_DESCRIPTIONS = {NUMBER: "a number", TIME: "a whole number of seconds since 1970"}
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delimited:
-    """A text file of rows, one per line.
+    """A text file with one row per line.
 
     Attributes:
-        path: Of the file; `.gz` is decompressed.
-        delimiter: One character, or `::`.
-        names: Of the columns; None means that the first line names them.
-        encoding: Of the text.
-        quoted: Whether fields may stand in double quotes and hold delimiters or line ends.
+        path: Path of the file; `.gz` is decompressed.
+        delimiter: A character, or `::`.
+        names: Names of the columns; None if they are in the first line.
+        encoding: Encoding of the text.
+        quoted: Fields may be in double quotes and contain delimiters or line ends.
     """
 
     path: Path
@@ -52,10 +52,12 @@ class Delimited:
             return self.names
         for _, fields in self.rows(header=True):
             return tuple(name.strip() for name in fields)
-        raise DataError(f"{self.path} is empty; it needs a line with the column names first")
+        raise DataError(f"{self.path} is empty; its first line must name the columns")
 
     def rows(self, *, header: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """Each row's last line number (from 1) and fields, blank lines left out; the slow way.
+        """Yield the last line number (from 1) and the fields of each row, but no blank lines.
+
+        Slower than `read`.
 
         Raises:
             DataError: The text is not in its encoding.
@@ -83,11 +85,11 @@ class Delimited:
         *,
         optional: Collection[str] = (),
     ) -> pa.Table:
-        """Columns in the given types, None for whichever fits.
+        """Read some columns.
 
         Args:
-            types: Of the columns to read.
-            optional: Columns in which values may be missing; elsewhere that is an error.
+            types: Type of each column to read; None to infer it.
+            optional: Columns that may have missing values.
 
         Raises:
             DataError: A column is missing, a row cannot be parsed, or there are no rows.
@@ -105,7 +107,7 @@ class Delimited:
             self._diagnose(header, types, optional)
             if None not in types.values():
                 raise DataError(f"{self.path}: {one_line(exc)}; correct the file") from exc
-            # A guess from the first rows does not fit the later ones: take text instead.
+            # The type inferred from the first rows does not fit later ones: read text instead.
             text = {name: kind or pa.string() for name, kind in types.items()}
             return self.read(text, optional=optional)
         if table.num_rows == 0:
@@ -120,7 +122,7 @@ class Delimited:
         return table
 
     def line_of(self, row: int) -> int:
-        """Line number, from 1, of the row with this number, from 0."""
+        """Line number (from 1) of a row (from 0)."""
         for number, (line, _) in enumerate(self.rows()):
             if number == row:
                 return line
@@ -131,7 +133,7 @@ class Delimited:
     ) -> pa.Table:
         names, delimiter = list(header), self.delimiter
         if delimiter == "::":
-            # To a reader that splits at ":", there is an empty field between the two.
+            # PyArrow splits at ":" and so finds an empty field between the two colons.
             names = [part for i, name in enumerate(names) for part in (name, f"::{i}")][:-1]
             delimiter = ":"
         return pyarrow.csv.read_csv(
@@ -159,8 +161,8 @@ class Delimited:
         types: Mapping[str, pa.DataType | None],
         optional: Collection[str],
     ) -> None:
-        """Raises the error of the first line that cannot be read, if any."""
-        wanted = [
+        """Raise the error of the first line that cannot be read, if any."""
+        required = [
             (header.index(name), name, kind) for name, kind in types.items() if name not in optional
         ]
         for line, fields in self.rows():
@@ -169,21 +171,21 @@ class Delimited:
                     f"{self.path}, line {line} has {len(fields)} fields instead of {len(header)} "
                     f"({', '.join(header)}); correct or remove it"
                 )
-            for at, name, kind in wanted:
+            for at, name, kind in required:
                 value = fields[at]
                 if not value or (kind is not ID and value in _NULLS):
                     raise DataError(
                         f"{self.path}, line {line}, column {name!r} is empty; "
                         "fill it in or remove the line"
                     )
-                if kind in _WHAT and not _parses(value, kind):
+                if kind in _DESCRIPTIONS and not _parses(value, kind):
                     raise DataError(
                         f"{self.path}, line {line}, column {name!r}: {value!r} is not "
-                        f"{_WHAT[kind]}; correct or remove it"
+                        f"{_DESCRIPTIONS[kind]}; correct or remove it"
                     )
 
     def _open(self) -> TextIO:
-        # A spreadsheet's byte order mark is not part of the first column's name.
+        # The byte order mark of spreadsheets is not part of the first column's name.
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         if _zipped(self.path):
             return gzip.open(self.path, "rt", encoding=encoding, newline="")
@@ -214,26 +216,26 @@ class Delimited:
 
 
 def check_file(path: Path) -> None:
-    """Makes sure that there is something to read.
+    """Check that a file can be read and is not empty.
 
     Raises:
-        DataError: There is no such file, it is none, it is empty or may not be read.
+        DataError: The file is missing, a folder, empty or unreadable.
     """
     try:
         with path.open("rb") as stream:
             empty = not stream.read(1)
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
+        raise DataError(f"no such file: {path}; check the path") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; give a file in it") from None
     except OSError as exc:
         raise DataError(f"{path} cannot be read ({exc.strerror}); check its permissions") from exc
     if empty:
-        raise DataError(f"{path} is empty; was its download cut off?")
+        raise DataError(f"{path} is empty; was its download interrupted?")
 
 
 def one_line(exc: BaseException) -> str:
-    """An error's message without line ends."""
+    """Return the message of an error on one line."""
     return " ".join(str(exc).split())
 
 

@@ -1,4 +1,4 @@
-"""Made-up movie titles for `sample`."""
+"""Movie titles of `sample`."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 __all__ = ["GENRES", "make_titles"]
 
-# Per genre: words that go before, and words that go after.
+# By genre: words for the beginning and for the end of a title.
 _WORDS: dict[str, tuple[str, str]] = {
     "Action": (
         "Iron Rapid Burning Final Steel Savage Double Lethal Broken Midnight Thunder Rogue",
@@ -70,14 +70,14 @@ def make_titles(
     main_genres: Sequence[int],
     years: npt.NDArray[np.int64],
 ) -> list[str]:
-    """Distinct titles with the year, such as `The Lunar Colony (1984)`.
+    """Generate distinct titles with the year, such as `The Lunar Colony (1984)`.
 
-    A title that is taken becomes a sequel: `The Lunar Colony 2 (1986)`.
+    A repeated title becomes a sequel: `The Lunar Colony 2 (1986)`.
 
     Args:
-        random: Where the choices come from.
-        niches: int64 `[num_candidates]`, of each candidate.
-        main_genres: Of each niche, into `GENRES`.
+        random: Random generator.
+        niches: int64 `[num_candidates]`, niche of each candidate.
+        main_genres: Position in `GENRES` of each niche's main genre.
         years: int64 `[num_candidates]`.
     """
     draws = random.random((len(niches), 4))

@@ -1,4 +1,4 @@
-"""What data to read, and how."""
+"""Configuration of the data source."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,27 +13,27 @@ MOVIELENS = ("movielens/100k", "movielens/1m", "movielens/latest-small", "moviel
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Names a source of interactions and how to read it.
+    """A source of interactions, and how to read it.
 
     Attributes:
-        source: `sample`; one of `MOVIELENS`, read through TensorFlow Datasets; a folder
-            with a MovieLens release; or a CSV or Parquet file of interactions.
-        candidate_id: What identifies a movie of MovieLens: its title, or its movie id.
-        strip_year: Takes the year off MovieLens titles; movies that then share a title
-            become one candidate.
-        data_dir: TensorFlow Datasets' folder; None means its default.
+        source: `sample` (synthetic data); one of `MOVIELENS`, read through TensorFlow Datasets;
+            a folder with a MovieLens release; or a CSV or Parquet file of interactions.
+        candidate_id: Candidate id of a MovieLens movie: its title or its movie id.
+        strip_year: Remove the year from MovieLens titles; movies that then share a title become
+            one candidate.
+        data_dir: Folder of TensorFlow Datasets; None for its default.
         user_column: Column of the user ids in a CSV or Parquet file.
-        candidate_column: Column of the candidate ids, there and in `candidates_file`.
-        rating_column: Column of the ratings; None means `rating` where there is one.
-        timestamp_column: Column of the times; None means `timestamp` where there is one.
-        candidates_file: CSV or Parquet file of the catalogue; None means that the
-            candidates are those which have interactions.
-        title_column: Column of the titles in `candidates_file`; None means `title` where
-            there is one, else the ids.
-        sample_seed: Seed of `sample`.
+        candidate_column: Column of the candidate ids in this file and in `candidates_file`.
+        rating_column: Column of the ratings; None for `rating`, if there is one.
+        timestamp_column: Column of the times; None for `timestamp`, if there is one.
+        candidates_file: CSV or Parquet file of the catalogue; None for a catalogue of all
+            candidates with interactions.
+        title_column: Column of the titles in `candidates_file`; None for `title`, if there is
+            one, else the ids.
+        sample_seed: Random seed of `sample`.
         sample_users: Number of users in `sample`.
         sample_candidates: Number of candidates in `sample`.
-        sample_interactions: About how many interactions `sample` has.
+        sample_interactions: Approximate number of interactions in `sample`.
     """
 
     source: str = "movielens/100k"
@@ -69,4 +69,4 @@ class DataConfig:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
-                raise ValueError(f"{name} is empty; give the name of a column")
+                raise ValueError(f"{name} is empty; give a column name")

@@ -1,4 +1,4 @@
-"""The one error of reading data."""
+"""Errors of reading data."""
 
 from shortlist.clients.errors import ShortlistError
 
@@ -6,4 +6,4 @@ __all__ = ["DataError"]
 
 
 class DataError(ShortlistError, ValueError):
-    """Data that cannot be used: one line that names file, row, column and remedy."""
+    """Unusable data. The message names file, row, column and remedy in one line."""

@@ -1,4 +1,4 @@
-"""Dispatches to the reader of each kind of source."""
+"""Loads data with the reader for its kind of source."""
 
 import logging
 import time
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def load(config: DataConfig) -> Dataset:
-    """Data that `config` names, with at least one interaction.
+    """Load the configured data, which has at least one interaction.
 
-    Users are in natural order (9 before 10), candidates in the catalogue's, interactions
-    by user and then time, so that one release read in two ways gives one dataset.
+    Users are in natural order (9 before 10), candidates in the order of the catalogue, and
+    interactions by user and then time, so that all formats of a release give equal datasets.
 
     Raises:
-        DataError: It cannot be found or read, or does not make sense.
+        DataError: The data cannot be found or read, or is inconsistent.
     """
     start = time.monotonic()
     dataset = _load(config)

@@ -1,4 +1,4 @@
-"""Reads a folder with a MovieLens release, in any of the three layouts GroupLens has used."""
+"""Reads a MovieLens release in any of the three layouts that GroupLens has used."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from shortlist.export.data.errors import DataError
 
 __all__ = ["is_release", "movie_catalogue", "read_release"]
 
-# As TensorFlow Datasets names them, so that both ways to one release agree.
+# Named as in TensorFlow Datasets, so that both ways to read a release agree.
 _GENRES_100K = (
     *("Unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime"),
     *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
@@ -29,7 +29,7 @@ _PLAIN = (_USER, _MOVIE, _RATING, _TIME)
 
 
 def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
-    """Files of the ratings and of the movies, or None where there are no ratings."""
+    """Files of the ratings and of the movies; None without ratings."""
     if (folder / "ratings.csv").exists():
         return Delimited(path=folder / "ratings.csv"), Delimited(path=folder / "movies.csv")
     if (folder / "ratings.dat").exists():
@@ -70,26 +70,26 @@ def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
 
 
 def is_release(folder: Path) -> bool:
-    """Whether the folder has ratings in one of the layouts."""
+    """Return whether a folder has ratings in one of the layouts."""
     return _layout(folder) is not None
 
 
 def read_release(
     folder: Path, *, name: str | None = None, candidate_id: CandidateId, strip_year: bool
 ) -> Dataset:
-    """The release in a folder.
+    """Read the release in a folder.
 
-    It holds `u.data` and `u.item`, or `ratings.dat` and `movies.dat` (both latin-1), or
-    `ratings.csv` and `movies.csv` (UTF-8).
+    The folder contains `u.data` and `u.item`, or `ratings.dat` and `movies.dat` (both latin-1),
+    or `ratings.csv` and `movies.csv` (UTF-8).
 
     Args:
-        folder: Holds the files.
-        name: Of the dataset; None means the folder's.
-        candidate_id: Whether the title or the movie id identifies a candidate.
-        strip_year: Whether to take the year off the titles.
+        folder: Folder of the files.
+        name: Name of the dataset; None for the name of the folder.
+        candidate_id: Candidate id of a movie: its title or its movie id.
+        strip_year: Remove the year from titles.
 
     Raises:
-        DataError: A file is missing, empty or faulty, or a rating is of an unknown movie.
+        DataError: A file is missing, empty or faulty, or a rating is for an unknown movie.
     """
     layout = _layout(folder)
     if layout is None:
@@ -113,8 +113,11 @@ def movie_catalogue(
     strip_year: bool,
     where: str,
 ) -> Catalogue:
-    """Catalogue of movies by id, the year read off the titles; sequences are `[num_movies]`."""
-    # Not as they come: TensorFlow Datasets shuffles.
+    """Build a catalogue in the order of the ids; sequences are `[num_movies]`.
+
+    The year comes from the titles.
+    """
+    # TensorFlow Datasets shuffles the movies.
     order, _ = natural_order(movie_ids)
     keys = [movie_ids[i] for i in order]
     matches = [_YEAR.search(titles[i]) for i in order]
@@ -155,16 +158,16 @@ def _read_ratings(file: Delimited) -> Interactions:
 
 
 def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool) -> Catalogue:
-    """Plain Python: a catalogue is small, and titles hold colons and quotes."""
+    """Read the catalogue in plain Python: it is small, and titles contain colons and quotes."""
     header = file.header()
-    wanted = ("movieId", "title", "genres") if file.names is None else header[:2]
-    for name in wanted:
+    required = ("movieId", "title", "genres") if file.names is None else header[:2]
+    for name in required:
         if name not in header:
             raise DataError(
                 f"{file.path} has no column {name!r}, only {', '.join(header)}; "
                 "unpack the release again"
             )
-    at_id, at_title = header.index(wanted[0]), header.index("title")
+    at_id, at_title = header.index(required[0]), header.index("title")
     ids: dict[str, None] = {}
     titles, genres = [], []
     for line, fields in file.rows():
@@ -179,8 +182,8 @@ def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool
                 raise DataError(f"{file.path}, line {line}, column {name!r} is empty; fill it in")
         if movie in ids:
             raise DataError(
-                f"{file.path}, line {line}, column {header[at_id]!r}: movie {movie!r} is there "
-                "twice; remove one"
+                f"{file.path}, line {line}, column {header[at_id]!r}: movie {movie!r} is "
+                "listed twice; remove one"
             )
         ids[movie] = None
         titles.append(title)
@@ -198,7 +201,7 @@ def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool
 def _genres(fields: dict[str, str]) -> tuple[str, ...]:
     if "genres" in fields:
         names = fields["genres"].strip().split("|")
-        # The 1m release says "Children's", the others "Children"; one genre.
+        # The 1m release calls the genre "Children's", the others "Children".
         return tuple("Children" if name == "Children's" else name for name in names)
     return tuple(name for name in _GENRES_100K if fields[name].strip() == "1")
 
@@ -206,10 +209,10 @@ def _genres(fields: dict[str, str]) -> tuple[str, ...]:
 def _no_release(folder: Path) -> str:
     inner = sorted(child for child in folder.iterdir() if child.is_dir() and is_release(child))
     if inner:
-        return f"{folder} has no ratings itself, but {inner[0]} has; give that folder"
+        return f"{folder} has no ratings, but {inner[0]} has; give that folder"
     archives = sorted(folder.glob("*.zip"))
     if archives:
-        return f"{folder} has no ratings, but {archives[0].name}; unzip it and give its folder"
+        return f"{folder} has no ratings but {archives[0].name}; unzip it and give its folder"
     return (
         f"{folder} has none of ratings.csv, ratings.dat and u.data; "
         "give the folder that holds them, or a CSV or Parquet file"

@@ -1,4 +1,4 @@
-"""The data options of the command; imports nothing heavy."""
+"""Command-line options of the data source; imports nothing heavy."""
 
 import argparse
 from typing import Any
@@ -11,21 +11,20 @@ __all__ = ["add_data_arguments", "data_config"]
 def add_data_arguments(
     parser: argparse.ArgumentParser, *, default: str = DataConfig.source
 ) -> None:
-    """Adds the options that say what data to read; `data_config` reads them back.
+    """Add the options for the data; `data_config` reads them.
 
-    Options that were not given keep their attribute at None, so that a configuration
-    file can supply them.
+    Options that are not used have the value None, so that a configuration file can set them.
 
     Args:
-        parser: Of the verb.
-        default: Source that the help names as the default.
+        parser: Parser of the verb.
+        default: Default source, for the help text.
     """
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
         dest="data_source",
         metavar="SOURCE",
-        help=f"{SAMPLE} (made on the spot), {', '.join(MOVIELENS)} (through TensorFlow Datasets), "
+        help=f"{SAMPLE} (synthetic data), {', '.join(MOVIELENS)} (through TensorFlow Datasets), "
         "a folder with a MovieLens release, or a CSV or Parquet file of interactions "
         f"(default: {default})",
     )
@@ -33,14 +32,15 @@ def add_data_arguments(
         "--candidate-id",
         dest="data_candidate_id",
         choices=("title", "movie_id"),
-        help="what identifies a movie of MovieLens (default: title)",
+        help="candidate id of a MovieLens movie (default: title)",
     )
     group.add_argument(
         "--strip-year",
         dest="data_strip_year",
         action="store_true",
         default=None,
-        help="take the year off MovieLens titles; movies that then share a title become one",
+        help="remove the year from MovieLens titles; movies that then share a title become one "
+        "candidate",
     )
     group.add_argument(
         "--data-dir",
@@ -60,8 +60,8 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
             "candidate_column",
             f"candidate ids (default: {DataConfig.candidate_column})",
         ),
-        ("--rating-column", "rating_column", "ratings (default: rating, if there is one)"),
-        ("--timestamp-column", "timestamp_column", "times (default: timestamp, if there is one)"),
+        ("--rating-column", "rating_column", "ratings (default: rating, if any)"),
+        ("--timestamp-column", "timestamp_column", "times (default: timestamp, if any)"),
         ("--title-column", "title_column", "titles in --candidates (default: title, if any)"),
     ):
         group.add_argument(option, dest=f"data_{name}", metavar="COLUMN", help=f"column of {text}")
@@ -70,7 +70,7 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
         dest="data_candidates_file",
         metavar="FILE",
         help="CSV or Parquet file of the catalogue, one row per candidate; its other columns "
-        "become attributes (default: the candidates that have interactions)",
+        "become attributes (default: all candidates with interactions)",
     )
 
 
@@ -79,32 +79,32 @@ def _add_sample_arguments(group: "argparse._ArgumentGroup") -> None:
         ("--sample-seed", "sample_seed", "seed"),
         ("--sample-users", "sample_users", "users"),
         ("--sample-candidates", "sample_candidates", "candidates"),
-        ("--sample-interactions", "sample_interactions", "interactions, about"),
+        ("--sample-interactions", "sample_interactions", "interactions (approximate)"),
     ):
         group.add_argument(
             option,
             dest=f"data_{name}",
             type=int,
             metavar="N",
-            help=f"{text} of `sample` (default: {getattr(DataConfig, name)})",
+            help=f"{text} in `sample` (default: {getattr(DataConfig, name)})",
         )
 
 
 def data_config(args: argparse.Namespace, **defaults: Any) -> DataConfig:
-    """Configuration that the options describe.
+    """Return the configuration from the options.
 
     Args:
-        args: Parsed with `add_data_arguments`.
-        **defaults: Attributes of `DataConfig` that hold where no option was given.
+        args: Arguments of a parser with `add_data_arguments`.
+        **defaults: Attributes of `DataConfig` for options that are not used.
 
     Raises:
-        ValueError: A value is out of range; an unknown default.
+        ValueError: A value is out of range, or a default is unknown.
     """
-    given = {
+    options = {
         name.removeprefix("data_"): value
         for name, value in vars(args).items()
         if name.startswith("data_") and value is not None
     }
-    if "source" not in given and "source" not in defaults:
+    if "source" not in options and "source" not in defaults:
         defaults = {**defaults, "source": DataConfig.source}
-    return DataConfig(**{**defaults, **given})
+    return DataConfig(**{**defaults, **options})

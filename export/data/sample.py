@@ -1,8 +1,8 @@
-"""A MovieLens-like data set, made on the spot from a seed.
+"""Synthetic data like MovieLens, generated from a seed.
 
-Every movie belongs to a niche (two genres and a decade, with words of its own in the
-titles); every user likes a few niches and, within them, what is popular. So there is
-something to learn beyond popularity, and a recommendation can be judged by eye.
+Every movie belongs to a niche (two genres and a decade, with typical words in the titles).
+Every user likes a few niches and, within them, popular movies. So there is more to learn than
+popularity, and people can judge a recommendation by its title.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ __all__ = ["make_sample"]
 FEWEST_PER_USER = 20  # as in MovieLens
 CANDIDATES_PER_NICHE = 40
 MOST_NICHES = 64
-# Share of the interactions that follow the crowd instead of the user's own taste.
+# Share of the interactions that follow overall popularity instead of the user's taste.
 CROWD = 0.15
 FIRST_YEAR, LAST_YEAR = 1950, 1999
-FIRST_TIMESTAMP = 946_684_800  # 2000-01-01, so that nobody rates a movie before its year
+FIRST_TIMESTAMP = 946_684_800  # 2000-01-01, so that no movie is rated before its year
 DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Catalogue:
-    """Candidates with what drives their interactions; arrays are `[num_candidates]`."""
+    """Candidates with the parameters of their interactions; arrays are `[num_candidates]`."""
 
     titles: tuple[str, ...]
     genres: tuple[tuple[str, ...], ...]
@@ -42,17 +42,17 @@ class _Catalogue:
 def make_sample(
     *, num_users: int, num_candidates: int, num_interactions: int, seed: int
 ) -> Dataset:
-    """Made-up users, movies and ratings; the same for the same arguments.
+    """Generate users, movies and ratings; the same for the same arguments.
 
     Args:
-        num_users: Each has at least 20 interactions, the most active one many times the
-            mean (log-normal).
-        num_candidates: Their popularity falls off as in Zipf's law.
-        num_interactions: Aimed at; the outcome differs by a few percent.
-        seed: Of all random numbers.
+        num_users: Number of users. Each has at least 20 interactions, the most active one many
+            times the mean (log-normal).
+        num_candidates: Number of candidates. Their popularity follows Zipf's law.
+        num_interactions: Approximate number of interactions, within a few percent.
+        seed: Random seed.
 
     Raises:
-        DataError: There are too few candidates or interactions for that many users.
+        DataError: There are too few candidates or interactions for this many users.
     """
     if num_interactions < num_users * FEWEST_PER_USER:
         raise DataError(
@@ -92,7 +92,7 @@ def _make_catalogue(random: np.random.Generator, num_candidates: int) -> _Catalo
     niche_years = random.integers(FIRST_YEAR, LAST_YEAR - 9, num_niches)
     niches = np.sort(random.choice(num_niches, num_candidates))
     years = niche_years[niches] + random.integers(0, 10, num_candidates)
-    # The second genre is the niche's too, but not every movie of it has it.
+    # Not every movie of a niche has its second genre.
     both = random.random(num_candidates) < 0.7
     genres = tuple(
         tuple(GENRES[g] for g in (niche_genres[n] if two else niche_genres[n][:1]))
@@ -117,7 +117,7 @@ def _make_taste(
 ) -> npt.NDArray[np.float64]:
     """Probability of each niche for each user, `[num_users, num_niches]`."""
     mass = np.bincount(catalogue.niches, catalogue.appeal, minlength=catalogue.num_niches)
-    # Gamma draws with a small shape are sparse: a few niches hold most of a user's mass.
+    # Gamma draws with a small shape are sparse: a few niches get most of a user's mass.
     taste = random.standard_gamma(3.0 * mass / mass.sum() + 1e-3, (num_users, mass.size))
     taste[:, mass == 0] = 0.0
     taste += 1e-12 * (mass > 0)
@@ -127,7 +127,7 @@ def _make_taste(
 def _activity(
     random: np.random.Generator, num_users: int, num_interactions: int, most: int
 ) -> npt.NDArray[np.int64]:
-    """How many interactions each user has, `[num_users]`."""
+    """Number of interactions of each user, `[num_users]`."""
     spread = random.lognormal(0.0, 1.1, num_users)
     extra = num_interactions - FEWEST_PER_USER * num_users
     counts = FEWEST_PER_USER + np.floor(spread / spread.sum() * extra)
@@ -140,12 +140,12 @@ def _draw(
     taste: npt.NDArray[np.float64],
     counts: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Distinct (user, candidate) pairs, by user; each user's in the order drawn."""
+    """Distinct pairs of user and candidate, by user, in the order drawn."""
     num_users, num_candidates = len(counts), len(catalogue.appeal)
     by_niche = np.argsort(catalogue.niches, kind="stable")
     cumulative = np.concatenate([[0.0], np.cumsum(catalogue.appeal[by_niche])])
     starts = np.searchsorted(catalogue.niches[by_niche], np.arange(catalogue.num_niches + 1))
-    # One ascending row of cumulative probabilities, user u's in [u, u + 1].
+    # Ascending cumulative probabilities; those of user u are in [u, u + 1].
     steps = (np.cumsum(taste, axis=1) + np.arange(num_users)[:, None]).ravel()
     pairs = np.empty(0, np.int64)
     missing = counts
@@ -179,7 +179,7 @@ def _cut(
     users: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """The first `counts[u]` pairs of each user u, by user."""
+    """First `counts[u]` pairs of each user u, by user."""
     order = np.argsort(users, kind="stable")
     users = users[order]
     rank = np.arange(users.size) - np.searchsorted(users, users)
@@ -193,7 +193,7 @@ def _rate(
     users: npt.NDArray[np.int64],
     candidates: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
-    """Ratings in half stars, 0.5 to 5, higher for what the user likes; float32."""
+    """Ratings float32 in half stars, 0.5 to 5, higher for niches that the user likes."""
     fondness = taste[users, catalogue.niches[candidates]] / taste.max(axis=1)[users]
     mood = random.normal(0.0, 0.4, len(taste))
     noise = random.normal(0.0, 0.6, users.size)
@@ -204,9 +204,9 @@ def _rate(
 def _times(
     random: np.random.Generator, users: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Seconds since the epoch: each user starts on some day of 18 years; ascending by user."""
+    """Seconds since the epoch, ascending by user; users start at random days of 18 years."""
     starts = FIRST_TIMESTAMP + random.integers(0, 18 * 365 * DAY, len(counts))
-    # Sessions of minutes between ratings, with a break of days now and then.
+    # Minutes between ratings, with occasional breaks of days.
     gaps = random.exponential(60.0, users.size)
     gaps += (random.random(users.size) < 0.05) * random.exponential(9.0 * DAY, users.size)
     total = np.cumsum(gaps)

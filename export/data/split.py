@@ -1,4 +1,4 @@
-"""Splits interactions into parts to train on, to choose by, and to judge the model by."""
+"""Splits interactions into parts for training, validation and the final metrics."""
 
 from dataclasses import dataclass, field
 
@@ -19,12 +19,12 @@ def _none() -> Positions:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which interactions are trained on, which choose, and which judge.
+    """Parts of the interactions, as ascending positions int64.
 
     Attributes:
-        training: int64, positions of interactions, ascending.
-        validation: The same, of those that early stopping and other choices may look at.
-        held_out: The same, of those that only the final metrics look at.
+        training: Interactions to train on.
+        validation: Interactions for early stopping and other choices.
+        held_out: Interactions for the final metrics only.
     """
 
     training: Positions
@@ -33,21 +33,14 @@ class Split:
 
     @property
     def fitted(self) -> Positions:
-        """All but the held-out ones: what the final model may learn from."""
+        """Training and validation part: the data of the final model."""
         return np.sort(np.concatenate([self.training, self.validation]))
 
 
 def random_split(
     dataset: Dataset, *, held_out_fraction: float, seed: int, validation_fraction: float = 0.0
 ) -> Split:
-    """Holds out a random share of the interactions; the same seed gives the same split.
-
-    The validation part comes out of what is not held out, so the held-out part does not
-    depend on it.
-
-    Raises:
-        ValueError: There are too few interactions for each part to have one.
-    """
+    """Hold out a random share of the interactions; see `make_split`."""
     return make_split(
         dataset,
         method="random",
@@ -65,21 +58,21 @@ def make_split(
     validation_fraction: float = 0.0,
     seed: int = 42,
 ) -> Split:
-    """Splits by one of three methods; the same arguments give the same split.
+    """Split by one of three methods; the same arguments give the same split.
 
     Args:
-        dataset: The interactions.
+        dataset: Interactions to split.
         method: `random` holds out a share of all interactions; `leave_last_out` the last
-            interaction of each user who has others; `global_time` the latest share of all
-            interactions, as a model in production meets them. The validation part is
-            taken off the rest in the same way.
-        held_out_fraction: Share of the interactions; `leave_last_out` does not use it.
-        validation_fraction: Share of what is not held out; 0 for none. With
-            `leave_last_out`, anything above 0 takes one interaction per user.
-        seed: Of `random`; the others leave nothing to chance.
+            interaction of each user with several; `global_time` the latest share of all
+            interactions, as for a model in production. The validation part is taken from the
+            rest in the same way, so the held-out part does not depend on it.
+        held_out_fraction: Share of the interactions; unused by `leave_last_out`.
+        validation_fraction: Share of the interactions that are not held out; 0 for no validation
+            part. With `leave_last_out`, any value above 0 takes one interaction per user.
+        seed: Random seed of `random`; the other methods are deterministic.
 
     Raises:
-        ValueError: There are too few interactions, or no times to go by.
+        ValueError: There are too few interactions, or the method needs times and there are none.
     """
     total = dataset.num_interactions
     if total < 3:

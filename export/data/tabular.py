@@ -1,4 +1,4 @@
-"""Reads interactions of one's own, and their catalogue, from CSV or Parquet."""
+"""Reads interactions and a catalogue from CSV or Parquet files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ __all__ = ["read_table"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = {".parquet", ".pq"}
-# 9999-12-31: what lies beyond is in milliseconds or finer.
+# 9999-12-31: larger numbers are milliseconds or finer.
 _LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """Columns of a file, with a way to say where a row (from 0) stands in it."""
+    """Columns of a file, and the location of a row (from 0) for messages."""
 
     path: Path
     columns: pa.Table
@@ -37,11 +37,11 @@ class _Table:
 
 
 def read_table(path: Path, config: DataConfig) -> Dataset:
-    """Interactions in one file and, if the configuration names one, the catalogue in another.
+    """Read interactions from one file and, if configured, the catalogue from another.
 
     Raises:
-        DataError: A file or column is missing, empty or faulty, or an interaction is with
-            a candidate that the catalogue does not have.
+        DataError: A file or column is missing, empty or faulty, or the candidate of an
+            interaction is not in the catalogue.
     """
     names = _header(path)
     rating = _optional(config.rating_column, "rating", names)
@@ -160,7 +160,7 @@ def _read_parquet(path: Path, types: dict[str, pa.DataType | None], optional: se
                 column = column.cast(kind)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
                 raise DataError(
-                    f"{path}, column {name!r} holds no numbers ({one_line(exc)}); convert it"
+                    f"{path}, column {name!r} contains no numbers ({one_line(exc)}); convert it"
                 ) from exc
         columns = columns.set_column(at, name, column)
     return _Table(path=path, columns=columns, where=table.where)
@@ -182,7 +182,7 @@ def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.Chunke
 
 
 def _seconds(table: _Table, name: str) -> npt.NDArray[np.int64]:
-    """Times as seconds since the epoch: whole numbers are taken for such, dates converted."""
+    """Times as seconds since the epoch; whole numbers count as seconds, dates are converted."""
     column = table.columns.column(name)
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("s"))
@@ -211,7 +211,7 @@ def _seconds(table: _Table, name: str) -> npt.NDArray[np.int64]:
 
 
 def _first_odd_time(column: pa.ChunkedArray) -> tuple[int, str]:
-    """Row and value that keep a column of text from being times or whole numbers."""
+    """Row and value that prevent a text column from being times or whole numbers."""
     values = [str(value) for value in column.to_pylist()]
     number = values[0].lstrip("-").isdigit()
     for row, value in enumerate(values):
@@ -235,7 +235,7 @@ def _texts(table: _Table, name: str) -> list[str]:
 
 
 def _attribute(table: _Table, name: str) -> Attribute:
-    """Numbers stay numbers; text is split at `|`; lists are taken as they are."""
+    """Attribute of a column: numbers stay numbers, text is split at `|`, lists are values."""
     column = table.columns.column(name)
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -251,8 +251,8 @@ def _attribute(table: _Table, name: str) -> Attribute:
             text = column.cast(pa.string()).to_pylist()
         except pa.ArrowNotImplementedError as exc:
             raise DataError(
-                f"{table.path}, column {name!r} is of type {kind}, which no attribute can be; "
-                "remove it or make it text or numbers"
+                f"{table.path}, column {name!r} is of type {kind}, which attributes cannot be; "
+                "remove it or convert it to text or numbers"
             ) from exc
         rows = [(value or "").split("|") for value in text]
     return Attribute(

@@ -1,8 +1,8 @@
 """Reads MovieLens through TensorFlow Datasets: its folder, its download, its checksum.
 
-What TensorFlow Datasets has prepared is read as it is. Otherwise its download manager
-fetches, verifies and unpacks the release, which is then read directly: preparing takes
-TensorFlow Datasets 70 s for 100,000 ratings, reading the release itself takes 0.2 s.
+Prepared data is read as it is. Otherwise the download manager of TensorFlow Datasets fetches,
+verifies and unpacks the release, which is then read directly: preparing 100,000 ratings takes
+TensorFlow Datasets 70 s, reading the release takes 0.2 s.
 """
 
 import contextlib
@@ -36,16 +36,19 @@ ROWS_PER_BATCH = 65_536
 _PARTS = ("ratings", "movies")
 
 
-def availability(name: str, data_dir: str | None = None, *, timeout: float = 10.0) -> str | None:
-    """Why a data set cannot be had, or None when it is there or can be downloaded.
+def availability(
+    name: str, data_dir: str | None = None, *, timeout: float = 10.0, url: str = URL
+) -> str | None:
+    """Return why a data set is not available; None if it is present or can be downloaded.
 
-    Looks for what TensorFlow Datasets has prepared or downloaded, then for an archive in
-    `downloads/manual`, then asks the download server; does not import TensorFlow.
+    Looks for prepared or downloaded data of TensorFlow Datasets, then for an archive in
+    `downloads/manual`, then asks the download server. Does not import TensorFlow.
 
     Args:
         name: One of `MOVIELENS`.
-        data_dir: TensorFlow Datasets' folder; None means its default.
-        timeout: Seconds, in all.
+        data_dir: Folder of TensorFlow Datasets; None for its default.
+        timeout: Total time in seconds.
+        url: Address of the download, with a placeholder for the archive.
 
     Raises:
         ValueError: `name` is not one of `MOVIELENS`.
@@ -53,10 +56,10 @@ def availability(name: str, data_dir: str | None = None, *, timeout: float = 10.
     folder, archive = _data_dir(data_dir), _archive(name)
     if _prepared(folder, name) or (folder / "downloads" / "manual" / archive).exists():
         return None
-    url = URL.format(archive=archive)
+    url = url.format(archive=archive)
     if _downloaded(folder, url):
         return None
-    # Name resolution knows no timeout, so the request is left behind when time is up.
+    # Name resolution has no timeout, so the request may go on in its thread.
     answers: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=lambda: answers.put(_ask(url, timeout)), daemon=True).start()
     try:
@@ -66,23 +69,29 @@ def availability(name: str, data_dir: str | None = None, *, timeout: float = 10.
 
 
 def read_tfds(
-    name: str, *, data_dir: str | None, candidate_id: CandidateId, strip_year: bool
+    name: str,
+    *,
+    data_dir: str | None,
+    candidate_id: CandidateId,
+    strip_year: bool,
+    url: str = URL,
 ) -> Dataset:
-    """A MovieLens data set by its name in TensorFlow Datasets.
+    """Read a MovieLens data set by its name in TensorFlow Datasets.
 
     Args:
         name: One of `MOVIELENS`.
-        data_dir: TensorFlow Datasets' folder; None means its default.
-        candidate_id: Whether the title or the movie id identifies a candidate.
-        strip_year: Whether to take the year off the titles.
+        data_dir: Folder of TensorFlow Datasets; None for its default.
+        candidate_id: Candidate id of a movie: its title or its movie id.
+        strip_year: Remove the year from titles.
+        url: Address of the download, with a placeholder for the archive.
 
     Raises:
-        DataError: It is neither there nor can be downloaded, or fails its checksum.
+        DataError: The data is missing and cannot be downloaded, or fails its checksum.
     """
     folder = _data_dir(data_dir)
     if _prepared(folder, name):
         return _read_prepared(name, folder, candidate_id=candidate_id, strip_year=strip_year)
-    if reason := availability(name, data_dir):
+    if reason := availability(name, data_dir, url=url):
         archive = _archive(name)
         raise DataError(
             f"{name} is not in {folder} and cannot be downloaded ({reason}); put {archive} into "
@@ -93,19 +102,19 @@ def read_tfds(
 
 
 def _data_dir(data_dir: str | None) -> Path:
-    # TensorFlow Datasets' own default and variable, without importing it.
+    # Default and environment variable of TensorFlow Datasets, without importing it.
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(data_dir or default).expanduser()
 
 
 def _archive(name: str) -> str:
     if name not in MOVIELENS:
-        raise ValueError(f"no data set {name!r}; known are {', '.join(MOVIELENS)}")
+        raise ValueError(f"unknown data set {name!r}; choose from {', '.join(MOVIELENS)}")
     return f"ml-{name.removeprefix('movielens/')}.zip"
 
 
 def _downloaded(folder: Path, url: str) -> bool:
-    """Whether TensorFlow Datasets has this file; beside each it notes the URL."""
+    """Return whether TensorFlow Datasets has a file; it notes the URL next to each."""
     notes = (folder / "downloads").rglob("*.INFO")
     return any(url in note.read_text() and note.with_suffix("").exists() for note in notes)
 
@@ -116,11 +125,11 @@ def _prepared(folder: Path, name: str) -> bool:
 
 def _ask(url: str, timeout: float) -> str | None:
     try:
-        # Redirects are followed, as the download does.
+        # Follows redirects, as the download does.
         with requests.get(url, stream=True, timeout=timeout) as response:
             if response.ok:
                 return None
-            return f"{url} answers {response.status_code} {response.reason}".strip()
+            return f"{url} returned {response.status_code} {response.reason}".strip()
     except requests.RequestException as exc:
         log.debug("cannot reach %s", url, exc_info=exc)
         kind = "timeout" if isinstance(exc, requests.Timeout) else "no connection"
@@ -128,7 +137,7 @@ def _ask(url: str, timeout: float) -> str | None:
 
 
 def _download(name: str, folder: Path) -> Path:
-    """Folder of the unpacked release, downloaded if need be, its checksum verified."""
+    """Folder of the unpacked release, downloaded if necessary, with a verified checksum."""
     downloads, archive = folder / "downloads", _archive(name)
     with _tfds() as tfds:
         try:
@@ -136,7 +145,7 @@ def _download(name: str, folder: Path) -> Path:
                 download_dir=downloads,
                 manual_dir=downloads / "manual",
                 dataset_name="movielens",
-                # Without this, a URL that TensorFlow Datasets does not know is accepted.
+                # Otherwise TensorFlow Datasets accepts unknown URLs.
                 force_checksums_validation=True,
             )
             unpacked = Path(manager.download_and_extract(URL.format(archive=archive)))
@@ -146,7 +155,7 @@ def _download(name: str, folder: Path) -> Path:
                 f"into {downloads / 'manual'}"
             ) from exc
         except Exception as exc:
-            # A wrong checksum and a damaged archive have classes that are not public.
+            # The errors for a wrong checksum and a damaged archive are not public.
             raise DataError(
                 f"{name} cannot be read from {downloads} ({one_line(exc)}); "
                 f"remove the damaged {archive} there and try again"
@@ -185,12 +194,12 @@ def _read_prepared(
 
 
 def _prepared_ratings(tfds: Any, builder: Any) -> dict[str, pa.ChunkedArray]:
-    """The four columns of the ratings; ids as dictionaries."""
+    """Four columns of the ratings; ids as dictionaries."""
     names = ("user_id", "movie_id", "user_rating", "timestamp")
     examples = builder.as_dataset(
         split="train",
         batch_size=ROWS_PER_BATCH,
-        # Titles and genres of 25 million rows would be decoded for nothing.
+        # Avoids decoding titles and genres of 25 million rows.
         decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True)),
     )
     chunks: dict[str, list[pa.Array]] = {name: [] for name in names}
@@ -208,7 +217,7 @@ def _prepared_ratings(tfds: Any, builder: Any) -> dict[str, pa.ChunkedArray]:
 
 @contextlib.contextmanager
 def _tfds() -> Iterator[Any]:
-    """TensorFlow Datasets, which logs to stderr alone."""
+    """Import TensorFlow Datasets and let it log only to stderr."""
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise DataError(
             "TensorFlow Datasets is not installed; install shortlist[export], "

@@ -1,7 +1,7 @@
-"""Plain and strong rivals to judge a model by: popularity, EASE and iALS."""
+"""Baselines to compare a model with: popularity, EASE and iALS."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,14 @@ from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import at_k
 from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer, rank_held_out
 
-__all__ = ["BASELINES", "Baseline", "fit_baseline"]
+__all__ = ["BASELINES", "Baseline", "fit_baseline", "fit_best"]
 
 log = logging.getLogger(__name__)
 
-# EASE inverts a dense matrix, as long as the fewer of users and candidates.
+# EASE inverts a dense matrix of the number of users or candidates, whichever is smaller.
 MOST_FOR_EASE = 20_000
 _EASE_LAMBDAS = (50.0, 100.0, 200.0, 500.0, 1000.0)
-# (factors, regularization, alpha): a little tuning, as one would do by hand.
+# (factors, regularization, alpha): a little tuning, as by hand.
 _IALS_SETTINGS = ((32, 30.0, 3.0), (64, 10.0, 1.0), (64, 60.0, 5.0), (64, 100.0, 10.0))
 _IALS_ITERATIONS = 15
 
@@ -31,8 +31,8 @@ class Baseline:
 
     Attributes:
         name: One of `BASELINES`.
-        settings: What was chosen on the validation part.
-        scorer: Its scores.
+        settings: Settings chosen on the validation part.
+        scorer: Scores of the baseline.
     """
 
     name: str
@@ -44,24 +44,36 @@ Fit = Callable[[Dataset, npt.NDArray[np.int64], Mapping[str, float]], Scorer]
 
 
 def fit_baseline(name: str, dataset: Dataset, split: Split, *, seed: int = 0) -> Baseline:
-    """Fits a baseline to all that is not held out.
-
-    Its settings are those with the best hit rate@100, seen excluded, on the validation
-    part; where `split` has none, the middle one of the list is taken.
+    """Fit a baseline to the fitted part; see `fit_best` for its settings.
 
     Args:
         name: One of `BASELINES`.
-        dataset: The interactions that `split` refers to.
-        split: The parts.
-        seed: Of initial values.
+        dataset: Interactions that `split` refers to.
+        split: Parts of the interactions.
+        seed: Random seed of the initial values.
 
     Raises:
-        ValueError: Unknown name; or too many users and candidates for EASE.
+        ValueError: The name is unknown, or there are too many users and candidates for EASE.
         ModuleNotFoundError: iALS needs the package `implicit`.
     """
     if name not in BASELINES:
-        raise ValueError(f"no baseline {name!r}; choose from {', '.join(BASELINES)}")
-    fit, choices = BASELINES[name]
+        raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
+    return fit_best(name, *BASELINES[name], dataset, split, seed=seed)
+
+
+def fit_best(
+    name: str,
+    fit: Fit,
+    choices: Sequence[Mapping[str, float]],
+    dataset: Dataset,
+    split: Split,
+    *,
+    seed: int,
+) -> Baseline:
+    """Fit a baseline with the settings that give the best hit rate@100 on the validation part.
+
+    Seen candidates are excluded. Without a validation part, the middle one of `choices` is used.
+    """
     chosen: Mapping[str, float] = {**choices[len(choices) // 2], "seed": seed}
     if len(choices) > 1 and len(split.validation):
         judged = []
@@ -75,14 +87,14 @@ def fit_baseline(name: str, dataset: Dataset, split: Split, *, seed: int = 0) ->
             judged.append((rate, choice))
         chosen = {**max(judged, key=lambda pair: pair[0])[1], "seed": seed}
     scorer = fit(dataset, split.fitted, chosen)
-    shown = {key: value for key, value in chosen.items() if key != "seed"}
-    return Baseline(name=name, settings=shown, scorer=scorer)
+    settings = {key: value for key, value in chosen.items() if key != "seed"}
+    return Baseline(name=name, settings=settings, scorer=scorer)
 
 
 def _popularity(
     dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]
 ) -> Scorer:
-    """The same scores for everybody: how many interactions each candidate has."""
+    """The same scores for all users: the number of interactions of each candidate."""
     counts = np.bincount(
         dataset.candidate_positions[rows], minlength=len(dataset.candidate_ids)
     ).astype(np.float32)
@@ -105,8 +117,8 @@ def _ease(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, 
     size = min(num_users, num_candidates)
     if size > MOST_FOR_EASE:
         raise ValueError(
-            f"EASE inverts a {size} x {size} matrix; more than {MOST_FOR_EASE} is too much: "
-            "leave it out"
+            f"EASE inverts a {size} x {size} matrix, and {MOST_FOR_EASE} is its limit; "
+            "use the other baselines"
         )
     weight = settings["lambda"]
     if num_candidates <= num_users:
@@ -124,7 +136,7 @@ def _ease(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, 
     gram = (matrix @ matrix.T).toarray().astype(np.float64)
     gram[np.diag_indices(size)] += weight
     inverse = np.linalg.inv(gram)
-    # diag(P) = (1 - diag(X' (XX' + l I)^-1 X)) / l, a column of X at a time.
+    # diag(P) = (1 - diag(X' (XX' + l I)^-1 X)) / l, one column of X at a time.
     spread = np.asarray(matrix.T @ inverse)
     diagonal = (1.0 - np.asarray(matrix.T.multiply(spread).sum(axis=1)).ravel()) / weight
     inverse32, diagonal32 = inverse.astype(np.float32), diagonal.astype(np.float32)
@@ -137,7 +149,7 @@ def _ease(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, 
 
 
 def _ials(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]) -> Scorer:
-    """Implicit-feedback matrix factorisation (Hu, Koren, Volinsky 2008) of `implicit`."""
+    """Matrix factorisation of implicit feedback (Hu, Koren, Volinsky 2008), by `implicit`."""
     try:
         from implicit.cpu.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
@@ -145,7 +157,7 @@ def _ials(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, 
         raise ModuleNotFoundError(
             "iALS needs the package implicit; install shortlist[baselines]"
         ) from exc
-    # implicit runs its own threads and slows down with BLAS's beside them.
+    # implicit has its own threads, which those of BLAS would slow down.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=int(settings["factors"]),
@@ -159,7 +171,7 @@ def _ials(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, 
 
 
 def _matrix(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Any:
-    """Sparse float32 `[num_users, num_candidates]` of ones where there was an interaction."""
+    """Sparse float32 `[num_users, num_candidates]` with a 1 for each interaction."""
     from scipy.sparse import csr_matrix
 
     matrix = csr_matrix(

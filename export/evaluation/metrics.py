@@ -1,4 +1,4 @@
-"""What ranks say: hit rate, NDCG and MRR at k, coverage, popularity, activity, intervals."""
+"""Metrics of ranks: hit rate, NDCG and MRR at k, coverage, popularity, activity, intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ __all__ = [
     "popularity_bands",
 ]
 
-# Bands of the corpus by popularity, most popular first, as their ends: the best 1 %, the
-# next 4 %, the next 15 %, and the other 80 %.
+# Ends of the bands of the corpus by popularity, most popular first: 1 %, the next 4 %, the
+# next 15 %, and the other 80 %.
 BANDS = (0.01, 0.05, 0.2, 1.0)
-_MOST_UNITS = 20_000  # users, or groups of them, that the bootstrap draws
+_MOST_UNITS = 20_000  # units that the bootstrap draws: users or groups of users
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A 95 % interval."""
+    """A 95% interval."""
 
     low: float
     high: float
@@ -38,11 +38,11 @@ class ActivityBucket:
     """Users with a similar number of interactions in the training part.
 
     Attributes:
-        fewest: Interactions of the least active of them.
-        most: Interactions of the most active of them.
-        num_users: How many they are.
-        num_held_out: How many interactions of theirs were held out.
-        metrics: Of those, by protocol and name.
+        fewest: Interactions of the least active user.
+        most: Interactions of the most active user.
+        num_users: Number of users.
+        num_held_out: Number of their held-out interactions.
+        metrics: Metrics of these interactions, by protocol and name.
     """
 
     fewest: int
@@ -53,7 +53,7 @@ class ActivityBucket:
 
 
 def _gains(ranks: npt.NDArray[np.int64], k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """What each held-out interaction adds to the metrics at k."""
+    """Contribution of each held-out interaction to the metrics at k."""
     hit = ranks < k
     return {
         f"hit_rate@{k}": hit.astype(np.float64),
@@ -63,10 +63,10 @@ def _gains(ranks: npt.NDArray[np.int64], k: int) -> dict[str, npt.NDArray[np.flo
 
 
 def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
-    """Means over held-out interactions, each of which is the only right answer.
+    """Mean metrics over held-out interactions, each of which is the only correct answer.
 
-    With rank r (from 0) and r < k, an interaction counts 1 for the hit rate (TFRS: top-k
-    categorical accuracy), 1 / log2(r + 2) for NDCG and 1 / (r + 1) for MRR; else 0.
+    An interaction with rank r (from 0) below k counts 1 for the hit rate (TFRS: top-k
+    categorical accuracy), 1 / log2(r + 2) for NDCG and 1 / (r + 1) for MRR; otherwise 0.
 
     Args:
         ranks: int64 `[n]`, n at least 1.
@@ -83,23 +83,29 @@ _ORDER = {"h": 0, "n": 1, "m": 2}
 
 
 def bootstrap(
-    ranking: Ranking, protocol: str, ks: Sequence[int], *, resamples: int, seed: int = 0
+    ranking: Ranking,
+    protocol: str,
+    ks: Sequence[int],
+    *,
+    resamples: int,
+    seed: int = 0,
+    most_units: int = _MOST_UNITS,
 ) -> dict[str, Interval]:
-    """Intervals by resampling users, whose interactions are not independent of each other.
+    """Intervals by resampling users, because the interactions of a user are not independent.
 
-    Efron's percentile method: the 2.5 % and 97.5 % quantiles of the metric over
-    `resamples` draws of as many users, with replacement. Where users are very many, groups
-    of them, made at random, are drawn in their stead: as independent of each other as the
-    users, they spread the metric alike, at a cost that grows no more.
+    Efron's percentile method: the 2.5% and 97.5% quantiles of the metric over `resamples`
+    draws of as many users, with replacement. If there are more than `most_units` users, random
+    groups of them are drawn instead. The groups are as independent as the users, so the
+    intervals are as wide, and the cost stops growing.
     """
     gains: dict[str, npt.NDArray[np.float64]] = {}
     for k in ks:
         gains.update(_gains(ranking.ranks[protocol], k))
     random = np.random.default_rng(seed)
     units, num_units = ranking.owners, len(ranking.users)
-    if num_units > _MOST_UNITS:
-        units = (random.permutation(num_units) % _MOST_UNITS)[units]
-        num_units = _MOST_UNITS
+    if num_units > most_units:
+        units = (random.permutation(num_units) % most_units)[units]
+        num_units = most_units
     counts = np.bincount(units, minlength=num_units).astype(np.float64)
     sums = np.stack([np.bincount(units, gain, minlength=num_units) for gain in gains.values()])
     draws = np.empty((resamples, len(gains)))
@@ -116,18 +122,19 @@ def breadth(
     popularity: npt.NDArray[np.int64],
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """How much of the corpus is recommended, and how popular it is.
+    """Share of the corpus that is recommended, and its popularity.
 
     Args:
-        ranking: Holds the top lists of all judged users.
-        protocol: Which of them.
+        ranking: Top lists of all judged users.
+        protocol: Protocol of the lists to use.
         popularity: int `[num_candidates]`, interactions in the training part.
         ks: Cut-offs.
 
     Returns:
-        `coverage@k`, the share of candidates in anybody's top k; and
-        `popularity_lift@k`, the mean popularity of what is recommended over that of what
-        was held out: 1 is as popular as what users choose, more is biased to the popular.
+        `coverage@k`, the share of candidates in the top k of any user; and `popularity_lift@k`,
+        the mean popularity of recommended candidates divided by that of held-out ones. At 1
+        recommendations are as popular as what users choose; above 1 they are biased towards
+        popular candidates.
     """
     chosen = float(np.mean(popularity[ranking.candidates]))
     values: dict[str, float] = {}
@@ -143,10 +150,10 @@ def breadth(
 def popularity_bands(
     candidates: npt.NDArray[np.int32], popularity: npt.NDArray[np.int64]
 ) -> list[float]:
-    """Which part of the corpus candidates come from: shares by `BANDS`, which add up to 1.
+    """Shares of candidates by `BANDS`, which add up to 1.
 
     Args:
-        candidates: Positions, of any shape; -1 counts as nothing.
+        candidates: Positions, of any shape; -1 is ignored.
         popularity: int `[num_candidates]`, interactions in the training part.
     """
     ends = np.ceil(np.array(BANDS) * len(popularity))
@@ -164,16 +171,16 @@ def activity_buckets(
     *,
     num_buckets: int = 4,
 ) -> list[ActivityBucket]:
-    """Metrics apart for users of similar activity, least active first.
+    """Metrics for groups of users by activity, least active first.
 
-    The borders are quantiles of the judged users, so that buckets are about equal in
-    users; a bucket that would be empty is left out.
+    The borders are quantiles of the judged users, so that buckets have about the same number
+    of users; empty buckets are omitted.
 
     Args:
         ranking: Ranks of all judged users.
         activity: int `[num_users]`, interactions in the training part.
         ks: Cut-offs.
-        num_buckets: How many, at most.
+        num_buckets: Number of buckets, at most.
     """
     own = activity[ranking.users]
     borders = np.quantile(own, np.arange(1, num_buckets) / num_buckets, method="lower")

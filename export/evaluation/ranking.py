@@ -62,6 +62,7 @@ def rank_held_out(
     top_k: int,
     judged: npt.NDArray[np.int64] | None = None,
     seen: npt.NDArray[np.int64] | None = None,
+    scores_per_batch: int = _SCORES_PER_BATCH,
 ) -> Ranking:
     """Rank held-out candidates in the whole corpus, and in the corpus without seen candidates.
 
@@ -75,6 +76,7 @@ def rank_held_out(
         top_k: Number of ranks to distinguish, at most the size of the corpus.
         judged: Positions of the interactions to rank; None for the held-out ones.
         seen: Positions of the seen interactions; None for the training part.
+        scores_per_batch: Scores in memory at once.
 
     Raises:
         ValueError: Nothing is held out.
@@ -89,7 +91,7 @@ def rank_held_out(
     ranks = {p: np.empty(len(judged), np.int64) for p in ("seen_kept", "seen_excluded")}
     top = {p: np.empty((len(users), top_k), np.int32) for p in ranks}
     own_cells = Pairs.by_row(owners, np.arange(len(judged)), num_rows=len(users))
-    for start, stop in _batches(len(users), len(dataset.candidate_ids)):
+    for start, stop in _batches(len(users), len(dataset.candidate_ids), scores_per_batch):
         scores = scorer(users[start:stop])
         cells = own_cells.of(start, stop)
         rows = owners[cells] - start
@@ -107,7 +109,12 @@ def rank_held_out(
 
 
 def rank_in_one_order(
-    order: npt.NDArray[np.int64], dataset: Dataset, split: Split, *, top_k: int
+    order: npt.NDArray[np.int64],
+    dataset: Dataset,
+    split: Split,
+    *,
+    top_k: int,
+    cells_per_batch: int = _SCORES_PER_BATCH,
 ) -> Ranking:
     """Rank held-out candidates as `rank_held_out` does, with one order for all users.
 
@@ -119,6 +126,7 @@ def rank_in_one_order(
         dataset: Interactions that `split` refers to.
         split: Seen and held-out parts.
         top_k: Number of ranks to distinguish, at most the size of the corpus.
+        cells_per_batch: Ranks in memory at once.
 
     Raises:
         ValueError: Nothing is held out.
@@ -152,7 +160,7 @@ def rank_in_one_order(
         },
         top={
             "seen_kept": np.broadcast_to(order[:top_k].astype(np.int32), (len(users), top_k)),
-            "seen_excluded": _first_unseen(order, shifted, starts, top_k),
+            "seen_excluded": _first_unseen(order, shifted, starts, top_k, cells_per_batch),
         },
     )
 
@@ -162,6 +170,7 @@ def _first_unseen(
     shifted: npt.NDArray[np.int64],
     starts: npt.NDArray[np.int64],
     top_k: int,
+    cells_per_batch: int,
 ) -> npt.NDArray[np.int32]:
     """First candidates of an order that each user has not seen, int32 `[users, top_k]`.
 
@@ -173,9 +182,10 @@ def _first_unseen(
         shifted: user * num_candidates + place - i of all seen candidates, user by user.
         starts: `[users]`, start of each user in `shifted`.
         top_k: Length of the lists, at most num_candidates.
+        cells_per_batch: Ranks in memory at once.
     """
     unseen = np.full((len(starts), top_k), -1, np.int32)
-    for start, stop in _batches(len(starts), top_k):
+    for start, stop in _batches(len(starts), top_k, cells_per_batch):
         part = np.arange(start, stop)[:, None]
         cells = part * len(order) + np.arange(top_k)
         places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
@@ -184,8 +194,8 @@ def _first_unseen(
     return unseen
 
 
-def _batches(num_users: int, num_candidates: int) -> Iterator[tuple[int, int]]:
-    size = max(1, _SCORES_PER_BATCH // num_candidates)
+def _batches(num_users: int, columns: int, cells: int) -> Iterator[tuple[int, int]]:
+    size = max(1, cells // columns)
     for start in range(0, num_users, size):
         yield start, min(start + size, num_users)
 

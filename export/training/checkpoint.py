@@ -1,7 +1,7 @@
-"""The state of a training on disk, so that one that was killed can go on.
+"""Saves the state of a training, so that it can be resumed after a crash.
 
-A checkpoint is one file, replaced by rename: an archive of NumPy arrays and a JSON
-member that says where the training was, and of what configuration and data.
+A checkpoint is one file, replaced by rename: an archive of NumPy arrays and a JSON member with
+the position of the training, its configuration and its data.
 """
 
 import hashlib
@@ -35,22 +35,22 @@ log = logging.getLogger(__name__)
 CHECKPOINT_FILE = "training.checkpoint"
 _META = "meta.json"
 _FORMAT = 1
-_LARGEST_SHARE = 0.05  # of the time of training that goes into writing checkpoints
+_LARGEST_SHARE = 0.05  # of the training time, for writing checkpoints
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be read, or belongs to another training."""
+    """A checkpoint cannot be read or written, or belongs to another training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """Where a training was.
+    """State of a training.
 
     Attributes:
-        phase: Such as `search`; a name that the trainer chose.
-        carried: What the trainer wants to know again, in values that JSON knows.
-        loop: Where the phase was, likewise.
-        arrays: Values of the variables, in the trainer's order.
+        phase: Name of the phase, such as `search`.
+        carried: Values that the recipe needs to resume, as JSON types.
+        loop: Position within the phase, as JSON types.
+        arrays: Values of the variables, in the order of the recipe.
     """
 
     phase: str
@@ -64,9 +64,9 @@ class CheckpointConfig:
     """Where and how often a training is saved.
 
     Attributes:
-        folder: Made if missing; holds one checkpoint.
-        resume: Whether to go on where that checkpoint is.
-        interval: Seconds between two checkpoints, at least; 0 for one per step.
+        folder: Folder of the checkpoint, created if missing.
+        resume: Resume from the checkpoint.
+        interval: Minimum number of seconds between two checkpoints; 0 for one per step.
     """
 
     folder: Path
@@ -79,14 +79,14 @@ class CheckpointConfig:
 
 
 class Checkpoint:
-    """The one checkpoint of a training."""
+    """The checkpoint of a training."""
 
     def __init__(self, config: CheckpointConfig, identity: Mapping[str, Any]) -> None:
-        """Nothing is read or written yet.
+        """Prepare a checkpoint, without reading or writing.
 
         Args:
-            config: Where and how often.
-            identity: What must be equal for a checkpoint to fit, in values that JSON knows.
+            config: Folder and interval.
+            identity: Values that must be equal to resume, as JSON types.
         """
         self._file = config.folder / CHECKPOINT_FILE
         self._identity = json.loads(json.dumps(identity))
@@ -95,15 +95,15 @@ class Checkpoint:
         self._next = time.monotonic() + config.interval
 
     def restored(self) -> Saved | None:
-        """Where to go on; None to start at the beginning.
+        """Return the state to resume from; None to start from the beginning.
 
         Raises:
-            CheckpointError: What is there cannot be read, or is of another training.
+            CheckpointError: The checkpoint cannot be read, or belongs to another training.
         """
         if not self._resume:
             return None
         if not self._file.exists():
-            log.warning("no checkpoint in %s; training starts at the beginning", self._file.parent)
+            log.warning("no checkpoint in %s; training starts from scratch", self._file.parent)
             return None
         try:
             with zipfile.ZipFile(self._file) as archive:
@@ -115,11 +115,11 @@ class Checkpoint:
             )
         except (OSError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError) as exc:
             raise CheckpointError(
-                f"{self._file} cannot be read ({exc}); delete it, or start anew without --resume"
+                f"{self._file} cannot be read ({exc}); delete it, or start again without --resume"
             ) from exc
 
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
+        """Return whether it is time for the next checkpoint."""
         return time.monotonic() >= self._next
 
     def save(
@@ -130,7 +130,7 @@ class Checkpoint:
         loop: Mapping[str, Any],
         arrays: Iterable[npt.NDArray[Any]],
     ) -> None:
-        """Replaces the checkpoint; see `Saved`. Arrays are taken one by one.
+        """Replace the checkpoint; see `Saved`. Arrays are consumed one by one.
 
         Raises:
             CheckpointError: The folder cannot be written.
@@ -169,29 +169,29 @@ class Checkpoint:
         self._next = now + pause
 
     def _check(self, written_format: int, identity: Mapping[str, Any]) -> None:
-        remedy = "give what it was started with, or start anew without --resume"
+        remedy = "use its original options and data, or start again without --resume"
         if written_format != _FORMAT:
             raise CheckpointError(f"{self._file} was written by another release; {remedy}")
         ours, theirs = _flat(self._identity), _flat(identity)
         for key in ours | theirs:
             if ours.get(key) != theirs.get(key):
                 raise CheckpointError(
-                    f"{self._file} is of another training: {key} was {theirs.get(key)!r} and is "
-                    f"now {ours.get(key)!r}; {remedy}"
+                    f"{self._file} belongs to another training: {key} was {theirs.get(key)!r} and "
+                    f"is now {ours.get(key)!r}; {remedy}"
                 )
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Takes a checkpoint away, and its folder where nothing else is in it."""
+    """Delete a checkpoint, and its folder if that is then empty."""
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    for left in folder.glob(f".{CHECKPOINT_FILE}.*"):
-        left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    for leftover in folder.glob(f".{CHECKPOINT_FILE}.*"):
+        leftover.unlink(missing_ok=True)  # of a process that was killed while writing
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
 def data_fingerprint(dataset: Dataset, split: Split) -> str:
-    """Digest of all that training takes from the data and their split."""
+    """Digest of everything that training uses of the data and their split."""
     digest = hashlib.blake2b(digest_size=16)
     for array in (
         dataset.user_positions,
@@ -200,7 +200,7 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         split.training,
         split.validation,
     ):
-        # None counts, too: one more field of nothing is not the same data.
+        # A missing array is part of the digest, too.
         digest.update(b"-" if array is None else _bytes(array))
     for ids in (dataset.user_ids, dataset.candidate_ids):
         digest.update("\0".join(ids).encode("utf-8", "surrogatepass"))

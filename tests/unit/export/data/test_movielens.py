@@ -110,8 +110,8 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
             r"ratings.csv but no movies.csv; unpack",
         ),
         (write_csv, lambda f: (f / "ratings.csv").unlink(), r"none of ratings.csv, .*give the fol"),
-        (write_csv, write("ratings.csv", b""), r"ratings.csv is empty; was its download cut"),
-        (write_csv, write("movies.csv", b""), r"movies.csv is empty; was its download cut"),
+        (write_csv, write("ratings.csv", b""), r"ratings.csv is empty; was its download inter"),
+        (write_csv, write("movies.csv", b""), r"movies.csv is empty; was its download inter"),
         (
             write_csv,
             write("ratings.csv", b"userId,movieId,rating,timestamp\n"),
@@ -175,7 +175,7 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
         (
             write_csv,
             replace("movies.csv", b"11,", b"10,"),
-            r"movies.csv, line 5, column 'movieId': movie '10' is there twice; remove one",
+            r"movies.csv, line 5, column 'movieId': movie '10' is listed twice; remove one",
         ),
         (
             write_1m,

@@ -173,7 +173,7 @@ def test_repeated_catalogue_entries_become_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("", {}, r"own.csv is empty; was its download cut off"),
+        ("", {}, r"own.csv is empty; was its download interrupted"),
         ("user_id,candidate_id\n", {}, r"own.csv has no rows"),
         ("user,item\n1,a\n", {}, r"no column 'user_id', only user, item; rename it or name"),
         ("user_id,candidate_id\n1,a\n", {"rating_column": "stars"}, r"no column 'stars', only"),
@@ -207,7 +207,7 @@ def test_repeated_catalogue_entries_become_one(tmp_path: Path) -> None:
         (
             "user_id,candidate_id\n1,a\n",
             {"candidates_file": "/nowhere/c.csv"},
-            r"there is no file /nowhere/c.csv; check the path",
+            r"no such file: /nowhere/c.csv; check the path",
         ),
     ],
 )
@@ -227,7 +227,7 @@ def test_fault_in_text_is_named(
         ({"user_id": ["1", None, "3"]}, r"own.parquet, row 2, column 'user_id' is empty; fill"),
         ({"candidate_id": ["1", "2", ""]}, r"own.parquet, row 3, column 'candidate_id' is empty"),
         ({"user_id": [1.0, 2.0, 3.0]}, r"'user_id' is of type double; ids must be strings or"),
-        ({"rating": ["a", "b", "c"]}, r"column 'rating' holds no numbers .*convert it"),
+        ({"rating": ["a", "b", "c"]}, r"column 'rating' contains no numbers .*convert it"),
         ({"rating": [1.0, float("nan"), 2.0]}, r"row 2: the rating nan is not a finite number"),
         (
             {"timestamp": ["a", "b", "c"]},
@@ -280,7 +280,7 @@ def test_other_files_are_refused(name: str, content: bytes, message: str, tmp_pa
     ("source", "message"),
     [
         ("movielens/2m", r"no data at movielens/2m; give sample, one of movielens/100k"),
-        ("nowhere.csv", r"there is no file nowhere.csv; check the path"),
+        ("nowhere.csv", r"no such file: nowhere.csv; check the path"),
     ],
 )
 def test_source_that_is_nowhere_is_refused(source: str, message: str) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
-from shortlist.export.data import tfds as module
-from shortlist.export.data.tfds import availability
+from shortlist.export.data.tfds import availability, read_tfds
 
 NAME = "movielens/latest-small"
 
@@ -45,38 +44,36 @@ def server() -> Iterator[str]:
     thread.join(timeout=5)
 
 
-def test_downloadable_data_is_available(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "URL", server + "/ok/{archive}")
-    assert availability(NAME, str(tmp_path)) is None
+def test_downloadable_data_is_available(server: str, tmp_path: Path) -> None:
+    assert availability(NAME, str(tmp_path), url=server + "/ok/{archive}") is None
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("/missing/", "answers 404"), ("/slow/", r"timeout to|no answer from .* within 0.5 s")],
+    [("/missing/", "returned 404"), ("/slow/", r"timeout to|no answer from .* within 0.5 s")],
 )
 def test_unavailable_data_gets_a_reason_in_time(
-    path: str, reason: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, reason: str, server: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "URL", server + path + "{archive}")
-    answer = availability(NAME, str(tmp_path), timeout=0.5)
+    answer = availability(NAME, str(tmp_path), timeout=0.5, url=server + path + "{archive}")
     assert answer is not None
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(answer)
 
 
-def test_unreachable_server_is_told_with_remedies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Port 9 of the loopback: refused at once, without any network.
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/{archive}")
+def test_unreachable_server_is_reported_with_remedies(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"latest-small is not in .* \(no connection to .*put ml-latest-small.zip into "
         r".*manual, give a folder with the release, or use sample",
     ):
-        load(DataConfig(source=NAME, data_dir=str(tmp_path)))
+        read_tfds(
+            NAME,
+            data_dir=str(tmp_path),
+            candidate_id="title",
+            strip_year=False,
+            url="http://127.0.0.1:9/{archive}",  # refused at once, without any network
+        )
 
 
 def test_archive_put_in_by_hand_is_available(tmp_path: Path) -> None:
@@ -108,7 +105,9 @@ def test_folder_of_tensorflow_datasets_comes_from_its_variable(
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="no data set 'movielens/2m'; known are movielens/100k"):
+    with pytest.raises(
+        ValueError, match="unknown data set 'movielens/2m'; choose from movielens/1"
+    ):
         availability("movielens/2m")
 
 

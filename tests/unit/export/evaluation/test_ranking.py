@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation import metrics
-from shortlist.export.evaluation import ranking as module
 from shortlist.export.evaluation.metrics import (
     activity_buckets,
     at_k,
@@ -81,9 +79,9 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
     problem: tuple[Dataset, Split, npt.NDArray[np.float32], int], cells_per_batch: int
 ) -> None:
     dataset, split, scores, top_k = problem
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_SCORES_PER_BATCH", cells_per_batch)
-        ranking = rank_held_out(table_scorer(scores), dataset, split, top_k=top_k)
+    ranking = rank_held_out(
+        table_scorer(scores), dataset, split, top_k=top_k, scores_per_batch=cells_per_batch
+    )
     top_k = min(top_k, len(dataset.candidate_ids))
     users, candidates = dataset.user_positions, dataset.candidate_positions
     for protocol in ("seen_kept", "seen_excluded"):
@@ -110,9 +108,7 @@ def test_one_order_for_all_ranks_as_scoring_does(
     same = np.repeat(scores[:1], len(scores), axis=0)
     expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
     order = np.argsort(-same[0], kind="stable")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_SCORES_PER_BATCH", cells_per_batch)
-        got = rank_in_one_order(order, dataset, split, top_k=top_k)
+    got = rank_in_one_order(order, dataset, split, top_k=top_k, cells_per_batch=cells_per_batch)
     np.testing.assert_array_equal(got.users, expected.users)
     np.testing.assert_array_equal(got.owners, expected.owners)
     for protocol in ("seen_kept", "seen_excluded"):
@@ -172,9 +168,7 @@ def test_bootstrap_interval_holds_the_metric_and_is_repeatable(
     assert bootstrap(ranking, "seen_kept", [10], resamples=500, seed=1) == intervals
 
 
-def test_bootstrap_of_groups_is_as_wide_as_that_of_users(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_bootstrap_of_groups_is_as_wide_as_that_of_users() -> None:
     random = np.random.default_rng(0)
     users = np.repeat(np.arange(3000), random.integers(1, 20, 3000))
     # Some users are easier than others, so their interactions depend on each other.
@@ -189,8 +183,8 @@ def test_bootstrap_of_groups_is_as_wide_as_that_of_users(
     )
     widths = []
     for most in (3000, 400):
-        monkeypatch.setattr(metrics, "_MOST_UNITS", most)
-        interval = bootstrap(ranking, "seen_kept", [5], resamples=2000)["ndcg@5"]
+        intervals = bootstrap(ranking, "seen_kept", [5], resamples=2000, most_units=most)
+        interval = intervals["ndcg@5"]
         assert interval.low < at_k(ranking.ranks["seen_kept"], [5])["ndcg@5"] < interval.high
         widths.append(interval.high - interval.low)
     assert widths[1] == pytest.approx(widths[0], rel=0.12)

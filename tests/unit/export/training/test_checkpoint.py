@@ -104,17 +104,17 @@ def test_other_training_is_refused_and_the_difference_named(
     train(small_dataset, split, MODEL, config, checkpoints=checkpoints)
     resumed = dataclasses.replace(checkpoints, resume=True)
     other = dataclasses.replace(config, epochs=5)
-    with pytest.raises(CheckpointError, match=r"of another training: train.epochs was 3 and is"):
+    with pytest.raises(CheckpointError, match=r"to another training: train.epochs was 3 and is"):
         train(small_dataset, split, MODEL, other, checkpoints=resumed)
     fewer = Split(training=split.training[1:], held_out=split.held_out)
-    with pytest.raises(CheckpointError, match=r"data.fingerprint was .*start anew without --res"):
+    with pytest.raises(CheckpointError, match=r"data.fingerprint was .*start again without --res"):
         train(small_dataset, fewer, MODEL, config, checkpoints=resumed)
 
 
 def test_file_that_is_no_checkpoint_is_told(tmp_path: Path) -> None:
     config = CheckpointConfig(folder=tmp_path, interval=0, resume=True)
     (tmp_path / "training.checkpoint").write_bytes(b"half of")
-    with pytest.raises(CheckpointError, match=r"cannot be read \(.*\); delete it, or start anew"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(.*\); delete it, or start again"):
         Checkpoint(config, {}).restored()
 
 
@@ -214,5 +214,5 @@ def test_command_refuses_the_checkpoint_of_another_configuration(
     arguments += ["--model", "music", "--epochs", "1", "--embedding-dim", "8", "--resume"]
     assert main([*arguments, "--batch-size", "32"]) == 1
     error = capsys.readouterr().err
-    assert "is of another training: train.batch_size was 16 and is now 32" in error
+    assert "belongs to another training: train.batch_size was 16 and is now 32" in error
     assert "without --resume" in error
