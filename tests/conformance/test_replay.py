@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.recorded import RECORDED
 
 DOCUMENT = ROOT / "docs" / "conformance.md"
 
@@ -38,10 +37,19 @@ def replay(suite: str, work: Path, only: str = "*") -> dict[str, list[list[str]]
     )
     done = subprocess.run(
         [
-            *(sys.executable, RECORDED / "replay.py", "--server", server, "--suite", suite),
+            *(
+                sys.executable,
+                "-m",
+                "tests.conformance.replay",
+                "--server",
+                server,
+                "--suite",
+                suite,
+            ),
             *("--only", only, "--ignore", "output", "--json", report, "--work", work),
             *("--jobs", "2", "--quiet"),
         ],
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
