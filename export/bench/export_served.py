@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shortlist.clients import GrpcClient, ServingError, contract
-from shortlist.clients.types import State
+from shortlist.clients import GrpcClient, contract
 from shortlist.export.bench.machine import resident_bytes
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.runner import ModelServer, all_available
 
 __all__ = ["Served", "serve_and_measure"]
 
@@ -53,7 +52,8 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
     """
     with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
         config = Path(folder, "models.config")
-        write_config(config, path.parent.parent, {name: ModelEntry(versions=(int(path.name),))})
+        version = int(path.name)
+        write_config(config, path.parent.parent, {name: ModelEntry(versions=(version,))})
         options = ServerOptions(
             model_config_file=config,
             repository=path.parent.parent,
@@ -67,7 +67,7 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
             ModelServer(ServerKind.EMBEDDED, options, temporary=True) as server,
             GrpcClient(server.grpc_address) as client,
         ):
-            server.wait_until(lambda: _missing(client, name), timeout=timeout)
+            server.wait_until(all_available(client, {name: [version]}), timeout=timeout)
             load_seconds = time.monotonic() - started
             times = [_ask(client, name, str(user)) for user in range(_QUERIES)]
             assert server.pid is not None
@@ -78,16 +78,6 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
                 p50_ms=statistics.median(times),
                 p99_ms=statistics.quantiles(times, n=100)[98],
             )
-
-
-def _missing(client: GrpcClient, name: str) -> str | None:
-    try:
-        versions = client.status(model=name, timeout=2.0).versions
-    except ServingError as exc:
-        return str(exc)
-    if any(status.state is State.AVAILABLE for status in versions):
-        return None
-    return ", ".join(f"version {status.version} is {status.state.name}" for status in versions)
 
 
 def _ask(client: GrpcClient, name: str, user: str) -> float:

@@ -4,13 +4,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from shortlist.clients import GrpcClient, RestClient, ServingError, contract
-from shortlist.clients.types import State
 from shortlist.export.gates.latency import check_latency
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
@@ -21,7 +20,7 @@ from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.repository.version import GateResult, find_custom_ops
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.runner import ModelServer, all_available
 
 __all__ = ["run_server_gates"]
 
@@ -118,7 +117,9 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
             GrpcClient(server.grpc_address) as grpc,
             RestClient(server.rest_address) as rest,
         ):
-            server.wait_until(lambda: _missing(grpc, entries), timeout=settings.load_timeout)
+            versions = {name: entry.versions or () for name, entry in entries.items()}
+            loaded = all_available(grpc, versions, give_up=True)
+            server.wait_until(loaded, timeout=settings.load_timeout)
             seconds = time.monotonic() - started
             memory = (
                 _resident_bytes(server.pid) if settings.server is not ServerKind.DOCKER else None
@@ -146,25 +147,6 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _missing(client: GrpcClient, entries: Mapping[str, ModelEntry]) -> str | None:
-    for name, entry in entries.items():
-        try:
-            versions = client.status(model=name, timeout=2.0).versions
-        except ServingError as exc:
-            return str(exc)
-        states = {status.version: status for status in versions}
-        for version in entry.versions or ():
-            status = states.get(version)
-            if status is None or status.state is not State.AVAILABLE:
-                state = "unknown" if status is None else status.state.name
-                if status is not None and status.state is State.END and status.error_message:
-                    raise ModelServerError(
-                        f"{name} version {version} did not load: {status.error_message}"
-                    )
-                return f"{name} version {version} is {state}"
-    return None
 
 
 def _resident_bytes(pid: int | None) -> int | None:

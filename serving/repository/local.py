@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.files import flush, flush_tree, write_atomically
-from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.repository.files import file_lock, flush, flush_tree, write_atomically
 from shortlist.serving.repository.version import Manifest, read_manifest
 
 __all__ = ["ModelRepository", "Publisher", "parse_version"]

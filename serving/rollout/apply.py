@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError, RolloutError
-from shortlist.serving.repository.lock import file_lock
+from shortlist.serving.repository.files import file_lock
 from shortlist.serving.repository.server_config import ModelEntry
 from shortlist.serving.rollout.fleet import Fleet, Observation
 from shortlist.serving.rollout.goals import goals_for

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError, RolloutError
-from shortlist.serving.repository.files import flush
+from shortlist.serving.repository.files import file_lock, flush
 from shortlist.serving.repository.local import DEFAULT_LOCK_TIMEOUT, LOCK_FILE, ModelRepository
-from shortlist.serving.repository.lock import file_lock
 from shortlist.serving.rollout.apply import lock_path
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.state import ServableState

@@ -6,24 +6,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from shortlist.clients import contract
+from shortlist.clients import GrpcClient, contract
+from shortlist.clients.errors import ServingError
+from shortlist.clients.types import State
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions
 
-__all__ = ["ModelServer", "command_line"]
+__all__ = ["ModelServer", "all_available", "command_line"]
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
 REMOVE_TIMEOUT = 120.0  # seconds for Compose to remove what is left
 LOG_TAIL_LINES = 15
+_POLL_TIMEOUT = 2.0  # seconds for one question
 STDERR = 2  # the descriptor; sys.stderr need not have one
 
 
@@ -216,6 +219,45 @@ class ModelServer:
             log.warning("could not remove the container: %s", exc.stderr.strip())
         except subprocess.TimeoutExpired:
             log.warning("the container was not removed in %g s", REMOVE_TIMEOUT)
+
+
+def all_available(
+    client: GrpcClient, versions: Mapping[str, Collection[int]], *, give_up: bool = False
+) -> Callable[[], str | None]:
+    """Return a condition for `ModelServer.wait_until`: these versions are AVAILABLE.
+
+    An open port or gRPC's health service does not tell: both are fine before, and the latter
+    also after, a version fails to load.
+
+    Args:
+        client: Client of the server.
+        versions: Versions to wait for, by model name.
+        give_up: Raise `ModelServerError` for a version that failed to load, which a server
+            that retries may still load.
+    """
+
+    def missing() -> str | None:
+        for name, wanted in versions.items():
+            try:
+                status = client.status(model=name, timeout=_POLL_TIMEOUT)
+            except ServingError as exc:
+                return f"{name}: {exc}"
+            states = {entry.version: entry for entry in status.versions}
+            for version in wanted:
+                entry = states.get(version)
+                if entry is None:
+                    return f"{name}: the server does not know version {version} yet"
+                if entry.state is State.AVAILABLE:
+                    continue
+                if give_up and entry.state is State.END and entry.error_message:
+                    raise ModelServerError(
+                        f"{name} version {version} did not load: {entry.error_message}"
+                    )
+                reason = f": {entry.error_message}" if entry.error_message else ""
+                return f"{name}: version {version} is {entry.state.name}{reason}"
+        return None
+
+    return missing
 
 
 def _end_with_parent() -> Callable[[], None] | None:

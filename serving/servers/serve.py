@@ -22,8 +22,7 @@ from shortlist.serving.repository.server_config import (
 )
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.readiness import all_available
-from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.runner import ModelServer, all_available
 
 __all__ = ["ServeRequest", "replace_process", "running"]
 
@@ -97,7 +96,8 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         image=request.image or ServerOptions.image,
     )
     with ModelServer(request.kind, options) as server, GrpcClient(server.grpc_address) as client:
-        server.wait_until(all_available(client, selection.served), timeout=request.timeout)
+        versions = {servable.name: [servable.version] for servable in selection.served}
+        server.wait_until(all_available(client, versions), timeout=request.timeout)
         yield server, selection
 
 

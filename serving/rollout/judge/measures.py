@@ -1,12 +1,13 @@
 """What is compared between stable and canary, and how much worse a canary may be."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shortlist.serving.rollout.judge.sequential import Bet
+__all__ = ["Bet", "Limits", "Measure", "Pair", "Side", "make_measures"]
 
-__all__ = ["Limits", "Measure", "Pair", "Side", "make_measures"]
+_BETS = 12  # in parallel, each half as bold as the one before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,65 @@ class Limits:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name):g}")
         if self.latency_ratio < 1 or self.latency_slack_ms < 0:
             raise ValueError("latency_ratio must be at least 1 and latency_slack_ms at least 0")
+
+
+class Bet:
+    """Evidence that the mean of bounded observations lies above, or below, a value.
+
+    With a fixed threshold, frequent looks would cross it by chance. Here a stake of 1 is bet
+    against the hypothesis: each observation multiplies it by `1 + bet * (x - mean)`. If the
+    hypothesis holds, the stake cannot grow in expectation, so it ever reaches `1 / alpha` with
+    a probability of at most alpha (Ville's inequality; see Waudby-Smith and Ramdas,
+    "Estimating means of bounded random variables by betting", 2024). The mean of several
+    parallel bets does not depend on knowing the size of the effect.
+
+    Attributes:
+        count: Observations so far.
+    """
+
+    def __init__(self, *, value: float, low: float, high: float, above: bool) -> None:
+        """Start with a stake of 1.
+
+        Args:
+            value: Bound of the hypothesis: the mean is at most, or at least, this.
+            low: Smallest possible observation.
+            high: Largest possible observation.
+            above: Whether to look for a mean above `value` rather than below.
+        """
+        if not low < value < high:
+            raise ValueError(f"value must lie between {low:g} and {high:g}, got {value:g}")
+        self.count = 0
+        self._value, self._low, self._high, self._above = value, low, high, above
+        # The boldest bet keeps a tenth of the stake at the worst observation.
+        worst = value - low if above else high - value
+        self._bets = [0.9 / worst * 0.5**step for step in range(_BETS)]
+        self._logs = [0.0] * _BETS
+
+    def observe(self, x: float) -> None:
+        """Take one observation into account.
+
+        Raises:
+            ValueError: The observation is out of bounds.
+        """
+        if not self._low <= x <= self._high:
+            raise ValueError(
+                f"an observation must lie between {self._low:g} and {self._high:g}, got {x:g}"
+            )
+        gain = x - self._value if self._above else self._value - x
+        self._logs = [
+            log + math.log1p(bet * gain) for log, bet in zip(self._logs, self._bets, strict=True)
+        ]
+        self.count += 1
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the stake."""
+        top = max(self._logs)
+        return top + math.log(sum(math.exp(log - top) for log in self._logs) / _BETS)
+
+    def decided(self, alpha: float) -> bool:
+        """Return whether the hypothesis is refuted, wrongly with probability `alpha` at most."""
+        return self.log_evidence >= -math.log(alpha)
 
 
 class Measure:

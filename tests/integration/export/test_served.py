@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortlist.clients import GrpcClient, RestClient, ServingError, contract
-from shortlist.clients.types import State
+from shortlist.clients import GrpcClient, RestClient, contract
 from shortlist.clients.wire.messages import PredictionLog
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
@@ -26,7 +25,7 @@ from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.runner import ModelServer
+from shortlist.serving.servers.runner import ModelServer, all_available
 
 pytestmark = pytest.mark.slow
 
@@ -136,18 +135,8 @@ def serving(
         GrpcClient(server.grpc_address, timeout=60) as grpc,
         RestClient(server.rest_address, timeout=60) as rest,
     ):
-
-        def missing() -> str | None:
-            for name in servables:
-                try:
-                    states = grpc.status(model=name, timeout=2.0).versions
-                except ServingError as exc:
-                    return str(exc)
-                if not any(one.state is State.AVAILABLE for one in states):
-                    return f"{name}: {states}"
-            return None
-
-        server.wait_until(missing, timeout=timeout)
+        loaded = all_available(grpc, {name: [int(servables[name].name)] for name in servables})
+        server.wait_until(loaded, timeout=timeout)
         yield Running(
             kind=kind,
             grpc=grpc,

@@ -12,8 +12,7 @@ import pytest
 from shortlist.clients.hooks import CallEvent
 from shortlist.clients.hooks.event_log import EventLog
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.rollout.judge.measures import Limits, Pair, Side
-from shortlist.serving.rollout.judge.sequential import Bet
+from shortlist.serving.rollout.judge.measures import Bet, Limits, Pair, Side
 from shortlist.serving.rollout.judge.traffic import read_users, recorded_pairs
 from shortlist.serving.rollout.judge.verdict import Judgement, judge
 
