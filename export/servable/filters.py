@@ -1,4 +1,4 @@
-"""Filters over the candidates' attributes, inside a servable."""
+"""Filters over candidate attributes, inside a servable."""
 
 from collections.abc import Mapping
 
@@ -16,24 +16,24 @@ _SEPARATOR = "="
 
 
 class CandidateFilter(tf.Module):
-    """Which candidates satisfy conditions such as `genre=Comedy` or `year=1990`.
+    """Finds the candidates that satisfy conditions such as `genre=Comedy` or `year=1990`.
 
-    Each `attribute=value` of the categorical attributes has the list of its candidates;
-    each numeric attribute has its column.
+    Each `attribute=value` of a categorical attribute has a list of its candidates; each
+    numeric attribute has a column.
     """
 
     def __init__(self, attributes: Mapping[str, Attribute], num_candidates: int) -> None:
-        """Indexes the attributes.
+        """Index the attributes.
 
         Raises:
-            ValueError: An attribute's name is empty or holds "=".
+            ValueError: An attribute's name is empty or contains "=".
         """
         super().__init__()
         for name in attributes:
             if not name or _SEPARATOR in name:
                 raise ValueError(
-                    f"attribute name {name!r} must not be empty or hold {_SEPARATOR!r}: filters "
-                    f"are written attribute{_SEPARATOR}value; rename the column"
+                    f"attribute name {name!r} must not be empty or contain {_SEPARATOR!r}, which "
+                    f"separates attribute{_SEPARATOR}value in filters; rename the column"
                 )
         self._num_candidates = num_candidates
         lists: dict[str, list[int]] = {}
@@ -65,19 +65,19 @@ class CandidateFilter(tf.Module):
         filter_min: tf.Tensor,
         filter_max: tf.Tensor,
     ) -> tf.Tensor:
-        """Which candidates satisfy all four conditions; an empty one is satisfied by all.
+        """Return which candidates satisfy all four filters; every candidate satisfies an empty one.
 
-        Empty strings count as no condition. A value that no candidate has is satisfied by
-        none; an attribute that there is not makes the request fail.
+        Empty strings are ignored. No candidate satisfies an unknown value; an unknown
+        attribute makes the request fail.
 
         Args:
-            filter_any: String `[n]` of `attribute=value`, at least one of which must hold.
-            filter_all: String `[n]` of `attribute=value`, every one of which must hold.
+            filter_any: String `[n]` of `attribute=value`; at least one must hold.
+            filter_all: String `[n]` of `attribute=value`; all must hold.
             filter_min: String `[n]` of `attribute=number`, inclusive lower bounds.
             filter_max: String `[n]` of `attribute=number`, inclusive upper bounds.
 
         Returns:
-            Bool `[num_candidates]`. A candidate whose number is not known satisfies no bound.
+            Bool `[num_candidates]`. A candidate without a number satisfies no bound.
         """
         with tf.name_scope("candidate_filter"):
             return tf.logical_and(
@@ -97,7 +97,7 @@ class CandidateFilter(tf.Module):
         return tf.equal(self._holding(terms), tf.size(terms))
 
     def _holding(self, terms: tf.Tensor) -> tf.Tensor:
-        """How many of the distinct terms each candidate holds, int32 `[num_candidates]`."""
+        """Return the number of distinct terms per candidate, int32 `[num_candidates]`."""
         with tf.control_dependencies(
             [_check_attributes(terms, self._is_categorical, self.categorical, "categorical")]
         ):
@@ -120,7 +120,7 @@ class CandidateFilter(tf.Module):
 
 
 def _conditions(terms: tf.Tensor) -> tf.Tensor:
-    """The distinct terms that are not empty."""
+    """Return the distinct terms that are not empty."""
     return tf.unique(tf.boolean_mask(terms, tf.not_equal(terms, ""))).y
 
 
@@ -132,9 +132,9 @@ def _check_attributes(
     terms: tf.Tensor, lookup: IdLookup, names: tuple[str, ...], kind: str
 ) -> tf.Operation:
     known = lookup(_attribute(terms)) < len(names)
-    formed = tf.strings.regex_full_match(terms, f"(?s)[^{_SEPARATOR}]+{_SEPARATOR}.*")
+    well_formed = tf.strings.regex_full_match(terms, f"(?s)[^{_SEPARATOR}]+{_SEPARATOR}.*")
     message = (
         f"a filter must be attribute{_SEPARATOR}value with one of the {kind} attributes: "
         f"{', '.join(names) or 'this servable has none'}"
     )
-    return tf.debugging.Assert(tf.reduce_all(tf.logical_and(known, formed)), [message, terms])
+    return tf.debugging.Assert(tf.reduce_all(tf.logical_and(known, well_formed)), [message, terms])

@@ -1,4 +1,4 @@
-"""The published servables, read as a server would."""
+"""The published servables, read as a server reads them."""
 
 import dataclasses
 import json
@@ -92,7 +92,7 @@ def test_manifest_records_what_was_done(
         assert foreign == (expected if name.endswith("scann") else [])
 
 
-def test_rate_is_warmed_up_and_answers_alike_in_all_indexes(
+def test_rate_is_warmed_up_and_answers_identically_in_all_indexes(
     small_export: ExportResult, small_dataset: Dataset
 ) -> None:
     users, candidates = small_dataset.user_ids[:6], small_dataset.candidate_ids[3:9]
@@ -120,7 +120,7 @@ def test_every_servable_carries_the_report_and_its_checksum(small_export: Export
     pages = {name: path / contract.REPORT_FILE for name, path in small_export.servables.items()}
     assert small_export.report in pages.values()
     texts = {page.read_text(encoding="utf-8") for page in pages.values()}
-    assert len(texts) == 1  # it tells of all of them
+    assert len(texts) == 1  # it describes all servables
     text = texts.pop()
     for name, path in small_export.servables.items():
         assert name in text
@@ -131,7 +131,7 @@ def test_every_servable_carries_the_report_and_its_checksum(small_export: Export
         assert f"{small_export.metrics[protocol]['ndcg@10']:.4f}" in text
 
 
-def test_next_export_gets_the_next_version_and_may_find_similar_ones_otherwise(
+def test_next_export_gets_the_next_version_and_may_change_similar(
     small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
 ) -> None:
     exports = [
@@ -154,15 +154,15 @@ def test_next_export_gets_the_next_version_and_may_find_similar_ones_otherwise(
     answers = []
     for export in exports:
         similar = load(export.servables["other_brute_force"]).signatures[contract.SIMILAR]
-        found = similar(candidate_id=tf.constant(names))[contract.CANDIDATE_IDS].numpy().astype(str)
-        assert all(name not in row for name, row in zip(names, found, strict=True))
-        answers.append(found)
+        ids = similar(candidate_id=tf.constant(names))[contract.CANDIDATE_IDS].numpy().astype(str)
+        assert all(name not in row for name, row in zip(names, ids, strict=True))
+        answers.append(ids)
     assert (answers[0][:, 0] != answers[1][:, 0]).any()
 
 
 @pytest.mark.slow
 def test_a_corpus_of_two_candidates_is_exported_whole(tmp_path: Path) -> None:
-    """Keras traces a layer with its own default k of 10 while it is saved."""
+    """Saving traces a Keras layer with its own default k of 10."""
     dataset = Dataset(
         name="tiny",
         user_ids=("1", "2", "3"),

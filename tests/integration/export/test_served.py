@@ -1,4 +1,4 @@
-"""Servables saved, loaded elsewhere and served answer as they did before."""
+"""Servables answer the same after saving, in a fresh process and from a server."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from shortlist.serving.servers.runner import ModelServer, all_available
 
 pytestmark = pytest.mark.slow
 
-# A TensorFlow of its own, with nothing of this project but the ops of ScaNN.
+# Plain TensorFlow without this project, but with ScaNN's ops.
 READER = """
 import json, os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -38,7 +38,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 def plain(value):
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [plain(part) for part in value]
     return value.decode() if isinstance(value, bytes) else value
 answers = {}
 for path in sys.argv[2:]:
@@ -49,7 +49,8 @@ for path in sys.argv[2:]:
         specs = function.structured_input_signature[1]
         tensors = {key: tf.constant(value, specs[key].dtype) for key, value in inputs.items()}
         outputs = function(**tensors)
-        answers[path].append({key: plain(one.numpy().tolist()) for key, one in outputs.items()})
+        rows = {key: plain(output.numpy().tolist()) for key, output in outputs.items()}
+        answers[path].append(rows)
 print(json.dumps(answers))
 """
 
@@ -83,11 +84,11 @@ class Running:
     names: tuple[str, ...]
 
     def wrapped_runs(self) -> int:
-        """Batches that the server has run."""
+        """Return the number of batches that the server has run."""
         return self._counted("batching_session:wrapped_run_count", "")
 
     def warm_up_records(self, path: Path) -> int:
-        """Warm-up requests of a version that the server has run."""
+        """Return the number of warm-up requests of a version that the server has run."""
         return self._counted(
             "model_warmup_records_read", f'model_path="{path.resolve()}",status="OK"'
         )
@@ -97,8 +98,8 @@ class Running:
         with urllib.request.urlopen(url, timeout=30) as page:
             text = page.read().decode()
         line = rf"^:tensorflow:serving:{counter}{{{re.escape(labels)}}} (\d+)$"
-        found = re.search(line, text, re.MULTILINE)
-        return 0 if found is None else int(found.group(1))
+        match = re.search(line, text, re.MULTILINE)
+        return 0 if match is None else int(match.group(1))
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def running(
 
 @pytest.fixture(scope="module")
 def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
-    """Several of each signature, conditions included."""
+    """Several requests per signature, filters included."""
     users = [*small_dataset.user_ids[:5], "nobody"]
     nothing: dict[str, Any] = {
         contract.FILTER_ANY: [],
@@ -168,10 +169,10 @@ def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
         contract.FILTER_MAX: [],
     }
     plain = {contract.USER_ID: users, contract.K: 7, **nothing}
-    exclude = [[one] for one in small_dataset.candidate_ids[:6]]
+    exclude = [[candidate] for candidate in small_dataset.candidate_ids[:6]]
     embeddings = np.random.default_rng(5).standard_normal((3, 8)).astype(np.float32)
     similar = [*small_dataset.candidate_ids[:3], "nothing"]
-    found: Requests = [
+    requests: Requests = [
         (contract.SERVING_DEFAULT, {contract.USER_ID: users}),
         (contract.SERVING_DEFAULT, {contract.USER_ID: users[:1]}),
         (contract.RETRIEVE, {**plain, contract.EXCLUDE: exclude, contract.EXCLUDE_SEEN: False}),
@@ -190,13 +191,13 @@ def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
         (contract.SIMILAR, {contract.CANDIDATE_ID: similar}),
     ]
     loaded = tf.saved_model.load(str(small_export.servables["retrieval_ivf"]))
-    assert {signature for signature, _ in found} == set(loaded.signatures) - {contract.RATE}
-    return found
+    assert {signature for signature, _ in requests} == set(loaded.signatures) - {contract.RATE}
+    return requests
 
 
 @pytest.fixture(scope="module")
 def expected(small_export: ExportResult, requests: Requests) -> dict[str, list[dict[str, Any]]]:
-    """What a fresh process with plain TensorFlow answers, by servable."""
+    """Answers of plain TensorFlow in a fresh process, by servable."""
     paths = {str(path): name for name, path in small_export.servables.items()}
     process = subprocess.run(
         [sys.executable, "-c", READER, json.dumps(requests), *paths],
@@ -209,20 +210,20 @@ def expected(small_export: ExportResult, requests: Requests) -> dict[str, list[d
     return {paths[path]: answers for path, answers in json.loads(process.stdout).items()}
 
 
-def check_equal(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Ids and flags are the same; scores up to how TensorFlow rounds in batches."""
-    assert set(found) == set(expected)
+def check_equal(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Compare ids and flags exactly, and scores up to TensorFlow's rounding in batches."""
+    assert set(answer) == set(expected)
     for name, value in expected.items():
         if name in (contract.SCORES, contract.QUERY_EMBEDDING):
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(answer[name], value, rtol=1e-5, atol=1e-6)
         else:
-            assert found[name] == value, name
+            assert answer[name] == value, name
 
 
-def test_all_servables_answer_alike_in_a_fresh_process(
+def test_all_servables_answer_identically_in_a_fresh_process(
     expected: dict[str, list[dict[str, Any]]], requests: Requests, small_export: ExportResult
 ) -> None:
-    """All leaves are searched and rows reordered, so approximate indexes equal brute force."""
+    """With all leaves searched, approximate indexes equal brute force."""
     exact = expected["retrieval_brute_force"]
     first = exact[0]
     assert first[contract.KNOWN_USER] == [True] * 5 + [False]
@@ -232,7 +233,7 @@ def test_all_servables_answer_alike_in_a_fresh_process(
             check_equal(answer, right)
 
 
-def test_a_fresh_process_answers_what_the_exporting_one_did(
+def test_a_fresh_process_answers_as_the_exporting_one_did(
     expected: dict[str, list[dict[str, Any]]], small_export: ExportResult, small_dataset: Dataset
 ) -> None:
     """The known answers were computed before saving."""
@@ -247,7 +248,7 @@ def test_a_fresh_process_answers_what_the_exporting_one_did(
 def test_every_version_is_warmed_up_before_it_is_available(
     running: Running, small_export: ExportResult
 ) -> None:
-    """ScaNN's searcher is built by the first query, which must not be a user's."""
+    """The first query builds ScaNN's searcher, so it must not be a user's."""
     for name in running.names:
         path = small_export.servables[name]
         assert contract.SERVING_DEFAULT in warm_up_signatures(path)
@@ -291,14 +292,14 @@ def test_concurrent_users_get_their_own_rows_under_batching(
             for client in (batched.grpc, batched.rest):
                 together = ask(client, name, users[:3])
                 for row in range(3):
-                    one = {key: value[row : row + 1] for key, value in together.items()}
-                    check_equal(one, alone[name][row])
+                    answer = {key: value[row : row + 1] for key, value in together.items()}
+                    check_equal(answer, alone[name][row])
 
 
 def warm_up_for_batching(path: Path, name: str) -> None:
-    """Writes the warm-up file anew, as `shortlist export --batching` does.
+    """Write the warm-up file again, as `shortlist export --batching` does.
 
-    A real server sends the records through its batching, where a scalar k fails the load.
+    A real server also batches these records, and then a scalar k fails the load.
     """
     requests: dict[str, list[dict[str, Any]]] = {}
     for request in requests_to_warm_up_with(path):
@@ -317,10 +318,10 @@ def ask(client: GrpcClient | RestClient, name: str, users: list[str]) -> dict[st
 
 
 def warm_up_signatures(path: Path) -> set[str]:
-    """Signatures that the server runs while it loads a version."""
+    """Return the signatures that a server runs while it loads a version."""
     return {request.model_spec.signature_name for request in requests_to_warm_up_with(path)}
 
 
 def requests_to_warm_up_with(path: Path) -> list[Any]:
     records = tf.data.TFRecordDataset(str(path / contract.WARMUP_FILE))
-    return [PredictionLog.FromString(one.numpy()).predict_log.request for one in records]
+    return [PredictionLog.FromString(record.numpy()).predict_log.request for record in records]

@@ -1,6 +1,6 @@
-"""What grows with the corpus or the users is in the checkpoint, never in the graph.
+"""Data that grow with the corpus or the users are in the checkpoint, never in the graph.
 
-A GraphDef must stay below 2 GB, and every server reads it whole.
+A GraphDef must stay below 2 GB, and every server reads all of it.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 DIMENSION = 8
 
-# Explicit, so that the graph is built alike for both sizes.
+# Explicit, so that both sizes get the same graph.
 INDEXES: dict[str, IndexConfig] = {
     "brute_force": BruteForceConfig(),
     "scann": ScannConfig(num_leaves=10, num_leaves_to_search=5, num_reordering_candidates=50),
@@ -71,21 +71,22 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
 
 def largest_constant(meta_graph: Any) -> int:
     graph = meta_graph.graph_def
-    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
     sizes = [node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const"]
     return max(sizes)
 
 
 @pytest.mark.parametrize("index", INDEXES)
-def test_graph_is_the_same_for_four_times_the_corpus_and_the_users(
-    index: str, tmp_path: Path
-) -> None:
+def test_graph_does_not_grow_with_corpus_and_users(index: str, tmp_path: Path) -> None:
     small = saved_graph(index, 1000, 300, tmp_path / "small")
     large = saved_graph(index, 4000, 1200, tmp_path / "large")
-    # The largest are names of variables; 1200 ids of users would be more than 8000 bytes.
+    # The largest ones are names of variables; 1200 user ids would take more than 8000 bytes.
     assert largest_constant(large) < 8000
     assert large.ByteSize() < 2**20
-    # Numbers such as that of the candidates may have a digit more.
+    # Numbers such as the size of the corpus may have one more digit.
     assert abs(large.ByteSize() - small.ByteSize()) < 1000
     loaded = tf.saved_model.load(str(tmp_path / "large"))
     answer = loaded.signatures["serving_default"](user_id=tf.constant(["u000003", "nobody"]))

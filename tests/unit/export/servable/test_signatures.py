@@ -1,4 +1,4 @@
-"""Every signature of every index against one oracle in NumPy."""
+"""Every signature of every index answers as one NumPy oracle does."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ YEARS = np.where(
 
 
 class TableTower(tf.Module):
-    """A query tower that looks embeddings up; strangers get zeros."""
+    """A query tower that looks embeddings up; unknown users get zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,9 +140,9 @@ APPROXIMATE: dict[str, tuple[str, IndexConfig, int]] = {
 
 
 def traced(index: str, config: IndexConfig, score_all_up_to: int) -> dict[str, Any]:
-    """Signatures that score each remaining candidate only up to so many, 0 for always probing.
+    """Trace signatures that score up to `score_all_up_to` remaining candidates each.
 
-    More than 8 leaves of ivf are in groups of 3, of which as few are searched as may be.
+    More than 8 leaves of ivf form groups of 3, of which as few as possible are searched.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restricted, "_SCORE_ALL_UP_TO", score_all_up_to)
@@ -196,7 +196,7 @@ class Request:
         }
 
     def remaining(self, row: int) -> list[int]:
-        """Positions that the request leaves to one of its users."""
+        """Return the positions that the request leaves to one of its users."""
         user = self.users[row]
         seen = SEEN[USERS.index(user)] if self.exclude_seen and user in USERS else set()
         return [
@@ -225,7 +225,7 @@ def embedding(user: str) -> np.ndarray:
 
 
 def best(query: np.ndarray, remaining: Sequence[int], width: int) -> tuple[list[str], list[float]]:
-    """What a row must hold: best first, equal scores by position, padded."""
+    """Return the expected row: best first, equal scores by position, padded."""
     scores = CANDIDATE_EMBEDDINGS @ query
     order = sorted(remaining, key=lambda c: (-scores[c], c))[:width]
     padding = width - len(order)
@@ -247,7 +247,7 @@ candidates = st.sampled_from([*CANDIDATES, "nothing", ""])
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    users = draw(st.lists(st.sampled_from([*USERS, "stranger", ""]), max_size=4))
+    users = draw(st.lists(st.sampled_from([*USERS, "unknown", ""]), max_size=4))
     return Request(
         users=users,
         k=draw(st.integers(1, NUM_CANDIDATES + 10)),
@@ -284,25 +284,26 @@ def test_retrieve_equals_the_oracle(exact: dict[str, Any], request_: Request) ->
 
 @examples
 @given(request_=requests())
-def test_approximate_retrieve_is_never_short_nor_wrong(
+def test_approximate_retrieve_is_never_short_or_wrong(
     approximate: dict[str, Any], request_: Request
 ) -> None:
-    """Which candidates are found is approximate; whether they may be is not."""
+    """The answers are approximate, but the restrictions are exact."""
     ids, scores = rows(approximate[contract.RETRIEVE](**request_.inputs()))
     for row, user in enumerate(request_.users):
         remaining = {CANDIDATES[c] for c in request_.remaining(row)}
-        found = [candidate for candidate in ids[row] if candidate]
-        assert len(found) == len(set(found)) == min(request_.k, len(remaining))
-        assert set(found) <= remaining
-        positions = [CANDIDATES.index(candidate) for candidate in found]
+        answers = [candidate for candidate in ids[row] if candidate]
+        count = len(answers)
+        assert count == len(set(answers)) == min(request_.k, len(remaining))
+        assert set(answers) <= remaining
+        positions = [CANDIDATES.index(candidate) for candidate in answers]
         own = CANDIDATE_EMBEDDINGS[positions] @ embedding(user)
-        assert scores[row][: len(found)] == own.tolist() == sorted(own, reverse=True)
-        assert ids[row][len(found) :] == [""] * (len(ids[row]) - len(found))
-        assert np.isneginf(scores[row][len(found) :]).all()
+        assert scores[row][:count] == own.tolist() == sorted(own, reverse=True)
+        assert ids[row][count:] == [""] * (len(ids[row]) - count)
+        assert np.isneginf(scores[row][count:]).all()
 
 
 @examples
-@given(users=st.lists(st.sampled_from([*USERS, "stranger"]), max_size=5))
+@given(users=st.lists(st.sampled_from([*USERS, "unknown"]), max_size=5))
 def test_other_signatures_equal_the_oracle(exact: dict[str, Any], users: list[str]) -> None:
     user_id = tf.constant(users, tf.string)
     everything = range(NUM_CANDIDATES)
@@ -329,7 +330,7 @@ def test_similar_equals_the_oracle(exact: dict[str, Any], names: list[str]) -> N
         assert (ids, scores) == best(CANDIDATE_EMBEDDINGS[own], others, TOP_K)
 
 
-def test_similar_searches_with_queries_of_its_own_where_there_are_some() -> None:
+def test_similar_uses_its_own_queries_if_there_are_any() -> None:
     queries = np.roll(CANDIDATE_EMBEDDINGS, 1, axis=0)
     similar = servable("brute_force", BruteForceConfig(), similar_queries=queries)[contract.SIMILAR]
     outputs = similar(candidate_id=tf.constant(["c7", "nothing", "c0"]))
@@ -342,7 +343,7 @@ def test_similar_searches_with_queries_of_its_own_where_there_are_some() -> None
 @given(
     pairs=st.lists(
         st.tuples(
-            st.sampled_from([*USERS, "stranger", ""]),
+            st.sampled_from([*USERS, "unknown", ""]),
             st.sampled_from([*CANDIDATES, "nothing", ""]),
         ),
         max_size=5,
@@ -372,7 +373,7 @@ def test_rate_equals_the_oracle(exact: dict[str, Any], pairs: list[tuple[str, st
 
 
 def test_rate_needs_one_candidate_per_user(exact: dict[str, Any]) -> None:
-    """One user would go with any number of candidates, if TensorFlow had its way."""
+    """TensorFlow would broadcast one user to any number of candidates."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="one candidate_id per user_id"):
         exact[contract.RATE](user_id=tf.constant(["u1"]), candidate_id=tf.constant(["c1", "c2"]))
 
@@ -413,5 +414,5 @@ def test_exclude_must_have_a_row_per_user(brute_force: dict[str, Any]) -> None:
 
 
 def test_attribute_name_must_fit_into_a_filter() -> None:
-    with pytest.raises(ValueError, match=r"'a=b' must not be empty or hold '='"):
+    with pytest.raises(ValueError, match=r"'a=b' must not be empty or contain '='"):
         CandidateFilter({"a=b": Attribute(numbers=np.zeros(2))}, 2)
