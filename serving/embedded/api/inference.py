@@ -32,6 +32,7 @@ __all__ = [
     "InferenceOptions",
     "check_metadata_fields",
     "metadata",
+    "metadata_response",
     "model_spec",
     "predict",
     "predict_arrays",
@@ -214,14 +215,20 @@ def _predict_response(
     return b"".join((*parts, b"\x12", encode_varint(len(tail)), tail))
 
 
-def metadata(servable: Servable) -> messages.GetModelMetadataResponse:
-    """Answer GetModelMetadata: the signatures of a servable."""
-    response = messages.GetModelMetadataResponse()
-    response.model_spec.name = servable.name
-    response.model_spec.version.value = servable.version
+def metadata(servable: Servable) -> tuple[messages.ModelSpec, messages.SignatureDefMap]:
+    """Return the metadata of a servable: name, version and signatures."""
+    spec = messages.ModelSpec(name=servable.name)
+    spec.version.value = servable.version
     signatures = messages.SignatureDefMap()
     for name, definition in servable.signatures.items():
         signatures.signature_def[name].CopyFrom(definition)
+    return spec, signatures
+
+
+def metadata_response(servable: Servable) -> messages.GetModelMetadataResponse:
+    """Answer GetModelMetadata."""
+    spec, signatures = metadata(servable)
+    response = messages.GetModelMetadataResponse(model_spec=spec)
     packed = response.metadata[_SIGNATURE_DEF]
     packed.type_url = _SIGNATURE_DEF_MAP_URL
     packed.value = signatures.SerializeToString()

@@ -164,7 +164,7 @@ class _Services(grpc.GenericRpcHandler):
         _need_model_spec(request)
         inference.check_metadata_fields(request.metadata_field)
         with self._acquire(request.model_spec) as servable:
-            return inference.metadata(servable).SerializeToString()
+            return inference.metadata_response(servable).SerializeToString()
 
     def _status(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         request = messages.GetModelStatusRequest.FromString(data)

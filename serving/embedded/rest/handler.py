@@ -294,12 +294,11 @@ class RestHandler:
         if not route.name:
             raise invalid("Missing model name in request.")
         with self._acquire(route) as servable:
-            answer = inference.metadata(servable)
-        signatures = messages.SignatureDefMap.FromString(answer.metadata["signature_def"].value)
+            spec, signatures = inference.metadata(servable)
         return b"".join(
             (
                 b'{\n"model_spec":',
-                _proto_json(answer.model_spec),
+                _proto_json(spec),
                 b'\n,\n"metadata": {"signature_def": ',
                 _proto_json(signatures),
                 b"\n}\n}\n",
