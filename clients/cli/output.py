@@ -54,7 +54,7 @@ def notice(text: str) -> None:
 
 def step(name: str, seconds: float, measure: str = "") -> str:
     """Return the progress line of a finished step."""
-    return f"{name:<20} {seconds:6.1f} s  {measure}".rstrip()
+    return f"{name:<18} {seconds:6.1f} s  {measure}".rstrip()
 
 
 def table(

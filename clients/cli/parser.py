@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TypeAlias
@@ -57,6 +58,7 @@ def lazily(function: str) -> Callable[[argparse.Namespace], int]:
     module, _, name = function.partition(":")
 
     def run(args: argparse.Namespace) -> int:
+        args.began = time.monotonic()  # before the imports, which can take seconds
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
         return verb(args)
 

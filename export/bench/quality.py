@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shortlist.clients.cli.output import table
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import make_split
@@ -139,18 +140,15 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 
 
-def as_markdown(table: Mapping[str, Mapping[str, Spread]]) -> str:
+def as_markdown(spreads: Mapping[str, Mapping[str, Spread]]) -> str:
     """Hit rates of `compare` as a Markdown table: mean ± standard deviation over the seeds."""
     columns = [f"{protocol} hit_rate@{k}" for protocol in PROTOCOLS for k in SHOWN_KS]
     heads = [name.replace("_", " ") for name in columns]
-    lines = [
-        "| recipe | " + " | ".join(heads) + " | seconds |",
-        "| --- |" + " ---: |" * (len(columns) + 1),
-    ]
-    for row, metrics in table.items():
+    rows = [["recipe", *heads, "seconds"]]
+    for recipe, metrics in spreads.items():
         cells = [
             f"{metrics[name].mean:.4f} ± {metrics[name].deviation:.4f}" if name in metrics else "–"
             for name in columns
         ]
-        lines.append(f"| {row} | " + " | ".join(cells) + f" | {metrics['seconds'].mean:.1f} |")
-    return "\n".join(lines)
+        rows.append([recipe, *cells, f"{metrics['seconds'].mean:.1f}"])
+    return table(rows, markdown=True)

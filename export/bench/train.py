@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.export.bench.machine import machine, peak_bytes
 from shortlist.export.config import PRESETS
-from shortlist.export.data.options import data_config
+from shortlist.export.data.config import DataConfig
 from shortlist.export.progress import Progress, TrainingState
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Row:
         return self.interactions / self.seconds
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, source: DataConfig) -> int:
     """Measure and print.
 
     Raises:
@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if (args.interactions is None) != (args.corpus_size is None):
         raise ValueError("--interactions and --corpus-size go together")
-    rows = _compared_with_tfrs(args) if args.interactions is None else [_on_synthetic_data(args)]
+    if args.interactions is None:
+        rows = _compared_with_tfrs(args, source)
+    else:
+        rows = [_on_synthetic_data(args)]
     base = next((row.rate for row in rows if row.recipe == TUTORIAL), None)
     if args.json:
         results = [
@@ -73,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compared_with_tfrs(args: argparse.Namespace) -> list[Row]:
-    source = data_config(args, source="sample")
+def _compared_with_tfrs(args: argparse.Namespace, source: DataConfig) -> list[Row]:
     from shortlist.export.bench.tfrs_tutorial import train_tutorial
     from shortlist.export.data import load
     from shortlist.export.data.split import random_split

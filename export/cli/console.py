@@ -1,4 +1,4 @@
-"""Shows the course of an export on a terminal."""
+"""Progress of an export on a terminal."""
 
 import time
 from collections.abc import Callable
@@ -7,15 +7,16 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
+from shortlist.clients.cli.output import step as step_line
 from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
 
 __all__ = ["ConsoleProgress"]
 
 
 class ConsoleProgress(Progress):
-    """One line per finished step, and a bar while batches are trained.
+    """One line per finished step, and a bar during training.
 
-    Use it as a context manager, so that an interrupted bar is cleared away.
+    A context manager, so that an interrupted bar is cleared.
     """
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,13 +39,13 @@ class ConsoleProgress(Progress):
         self._close_bar()
 
     def step_finished(self, step: str, measure: str, seconds: float) -> None:
-        """Writes the step's line."""
+        """Write the step's line."""
         self._close_bar()
-        self._stream.write(f"{step:<18} {seconds:6.1f} s  {measure}\n")
+        self._stream.write(f"{step_line(step, seconds, measure)}\n")
         self._stream.flush()
 
     def batches_done(self, state: TrainingState) -> None:
-        """Moves the bar: loss, interactions per second, and the latest validation metric."""
+        """Move the bar: loss, interactions per second, and the latest validation metric."""
         if self._bar is None or self._phase != state.phase:
             self._close_bar()
             self._open_bar(state)
@@ -64,17 +65,17 @@ class ConsoleProgress(Progress):
 
     def _open_bar(self, state: TrainingState) -> None:
         self._phase = state.phase
-        # A training that goes on has done some already; the rate counts from here.
+        # A resumed training has done some batches already; the rate counts from here.
         self._start = (self._clock(), state.interactions)
         self._bar = tqdm(
             total=state.total,
             initial=state.done,
             desc=state.phase,
-            # Short enough for all of it to fit into 80 columns.
+            # Fits into 80 columns.
             bar_format="{desc}: {percentage:.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
             file=self._stream,
             leave=False,
-            disable=not self._stream.isatty(),  # a log file wants lines, not a moving bar
+            disable=not self._stream.isatty(),  # log files get lines only
         )
 
     def _close_bar(self) -> None:

@@ -1,18 +1,25 @@
-"""`shortlist demo`: the whole road on one machine, from interactions to answers."""
+"""`shortlist demo`: from interactions to answers on one machine."""
 
-import logging
+import argparse
+import shutil
+import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from shortlist.clients import GrpcClient, RestClient
+from shortlist.clients.cli.output import write, write_json
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
 from shortlist.export.cli.console import ConsoleProgress
+from shortlist.export.cli.options import data_config
+from shortlist.export.cli.summary import metrics_table
 from shortlist.export.config import ExportConfig
 from shortlist.export.data import DataConfig, Dataset, load
 from shortlist.export.data.config import MOVIELENS, SAMPLE
@@ -20,19 +27,18 @@ from shortlist.export.pipeline import ExportResult, run_export
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, running
 
-__all__ = ["DemoReport", "run_demo"]
-
-log = logging.getLogger(__name__)
+__all__ = ["DemoReport", "demo", "run_demo"]
 
 NUM_USERS = 2
 K = 5
 HISTORY_SHOWN = 5
+MIN_COLUMN = 18
 SCORE_TOLERANCE = 1e-5  # REST prints a float32 in decimal; gRPC sends its bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one servable answered for one user, the same over REST and gRPC."""
+    """Answer of one servable for one user, the same over REST and gRPC."""
 
     servable: str
     user_id: str
@@ -41,15 +47,15 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoReport:
-    """What the demo did and saw.
+    """Outcome of the demo.
 
     Attributes:
-        dataset: The data that it used.
-        export: What it published.
-        answers: Per user and servable, in that order.
-        seconds: What each step took, in order.
-        total_seconds: All of it, the imports included.
-        server: Kind of server that answered.
+        dataset: Data of the training.
+        export: Published servables.
+        answers: Answers by user and servable, in that order.
+        seconds: Seconds of each step, in order.
+        total_seconds: Seconds of the whole demo, imports included.
+        server: Kind of server.
     """
 
     dataset: Dataset
@@ -58,6 +64,23 @@ class DemoReport:
     seconds: dict[str, float]
     total_seconds: float
     server: ServerKind
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Train, publish, serve and query; print the answers."""
+    report = run_demo(
+        data_config(args),
+        args.repository,
+        server=ServerKind(args.server),
+        config=ExportConfig(),
+        progress=sys.stderr,
+        began=args.began,
+    )
+    if args.json:
+        write_json(_as_json(report))
+    else:
+        write(_as_text(report, args.repository))
+    return 0
 
 
 def run_demo(
@@ -69,21 +92,20 @@ def run_demo(
     progress: TextIO,
     began: float,
 ) -> DemoReport:
-    """Trains, publishes, serves and queries; the server is stopped in the end.
+    """Train, publish, serve and query.
 
     Args:
-        source: What data to use; a MovieLens release that cannot be had is replaced by
-            `sample`, which is said in one line.
+        source: Data to train on; `sample` replaces a MovieLens release that is not reachable.
         repository: Model repository to publish into.
         server: Kind of server to start.
-        config: Of the export.
-        progress: Where the course is shown.
-        began: When the demo began, by the monotonic clock.
+        config: Configuration of the export.
+        progress: Stream for progress.
+        began: Start of the demo by the monotonic clock.
 
     Raises:
         ShortlistError: REST and gRPC disagreed.
         DataError: The data cannot be read.
-        ModelServerError: The server did not come up.
+        ModelServerError: The server did not start.
         RepositoryError: The repository cannot be written.
     """
     seconds: dict[str, float] = {}
@@ -134,7 +156,7 @@ def run_demo(
 
 
 def _available(source: DataConfig, progress: TextIO) -> DataConfig:
-    """The source itself, or `sample` where a MovieLens release cannot be downloaded."""
+    """Return the source, or `sample` if a MovieLens release cannot be downloaded."""
     if source.source not in MOVIELENS:
         return source
     from shortlist.export.data.tfds import availability
@@ -142,7 +164,10 @@ def _available(source: DataConfig, progress: TextIO) -> DataConfig:
     problem = availability(source.source, source.data_dir)
     if problem is None:
         return source
-    progress.write(f"{source.source} cannot be had here ({problem}); using made data: {SAMPLE}\n")
+    progress.write(
+        f"{source.source} is not reachable ({problem}); using synthetic data instead "
+        f"(--data {SAMPLE})\n"
+    )
     return replace(source, source=SAMPLE)
 
 
@@ -154,7 +179,7 @@ def _describe(dataset: Dataset) -> str:
 
 
 def _users_to_show(dataset: Dataset) -> list[str]:
-    """The first users with a history long enough to recognise a taste in."""
+    """Return the first users whose history is long enough to show a taste."""
     counts = np.bincount(dataset.user_positions, minlength=len(dataset.user_ids))
     enough = np.flatnonzero(counts >= min(20, counts.max()))
     return [dataset.user_ids[position] for position in enough[:NUM_USERS]]
@@ -176,9 +201,107 @@ def _ask(rest: RestClient, grpc: GrpcClient, servable: str, user_id: str) -> Ans
 
 
 def history(dataset: Dataset, user_id: str, count: int = HISTORY_SHOWN) -> list[str]:
-    """Titles that the user liked best, by rating and then the newest first."""
+    """Return titles that the user liked best, by rating and then the newest first."""
     mine = np.flatnonzero(dataset.user_positions == dataset.user_ids.index(user_id))
     keys = [-column[mine] for column in (dataset.timestamps, dataset.ratings) if column is not None]
     order = np.lexsort(keys) if keys else np.arange(len(mine))
     candidates = dataset.candidate_positions[mine[order]]
     return list(dict.fromkeys(dataset.titles[candidate] for candidate in candidates))[:count]
+
+
+# --- output -------------------------------------------------------------------------
+
+
+def _as_text(report: DemoReport, repository: Path, *, width: int | None = None) -> str:
+    """Return answers next to histories, the quality, and what to do next."""
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    titles = dict(zip(report.dataset.candidate_ids, report.dataset.titles, strict=True))
+    lines: list[str] = []
+    for user_id, answers in groupby(report.answers, key=lambda answer: answer.user_id):
+        columns = [("liked best", history(report.dataset, user_id))]
+        # Servables that agree share a column, which leaves more room for the titles.
+        for candidate_ids, agreeing in _by_answer(answers).items():
+            columns.append((", ".join(agreeing), [titles[id_] for id_ in candidate_ids]))
+        lines += ["", f"user {user_id}", *_side_by_side(columns, width)]
+    lines += ["", *_quality(report), "", *_next_steps(report, repository)]
+    return "\n".join(lines)
+
+
+def _by_answer(answers: Iterable[Answer]) -> dict[tuple[str, ...], list[str]]:
+    """Group the servables by their answer."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for answer in answers:
+        groups.setdefault(answer.retrieval.candidate_ids, []).append(answer.servable)
+    return groups
+
+
+def _side_by_side(columns: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
+    each = max(MIN_COLUMN, (width - 2) // len(columns) - 2)
+    heads = [textwrap.wrap(head, each) for head, _ in columns]
+    rows = [*_rows(heads), ["-" * each] * len(columns), *_rows([rows for _, rows in columns])]
+    return ["  " + "  ".join(_fit(cell, each) for cell in row).rstrip() for row in rows]
+
+
+def _rows(columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Turn columns of unequal length into rows, padded with empty cells."""
+    return [list(row) for row in zip_longest(*columns, fillvalue="")]
+
+
+def _fit(text: str, width: int) -> str:
+    return f"{text if len(text) <= width else text[: width - 1] + '…':{width}}"
+
+
+def _quality(report: DemoReport) -> list[str]:
+    metrics = report.export.metrics
+    lines = [
+        metrics_table(
+            "on held-out interactions",
+            [name for name in metrics["seen_kept"] if name.startswith("hit_rate@")],
+            lambda protocol, name: f"{metrics[protocol][name]:.3f}",
+        )
+    ]
+    if report.export.report is not None:
+        lines.append(f"full report: {report.export.report}")
+    lines.append(f"total time: {report.total_seconds:.0f} s")
+    return lines
+
+
+def _next_steps(report: DemoReport, repository: Path) -> list[str]:
+    user_id = report.answers[0].user_id
+    quoted = f"'{user_id}'" if not user_id.isalnum() else user_id
+    command = _command()
+    return [
+        "next steps",
+        f"  {command} serve --repository {repository}",
+        f"  {command} query {quoted} -k 5 --transport grpc    (in another terminal)",
+        f"  {command} export --data FILE.csv --repository {repository}    (your own data)",
+    ]
+
+
+def _command() -> str:
+    """Return the command as the user must type it: with its path if it is not on PATH."""
+    called = Path(sys.argv[0])
+    return (
+        str(called) if called.name == "shortlist" and not shutil.which("shortlist") else "shortlist"
+    )
+
+
+def _as_json(report: DemoReport) -> dict[str, Any]:
+    return {
+        "data": report.dataset.name,
+        "server": report.server,
+        "version": report.export.version,
+        "servables": {name: str(path) for name, path in report.export.servables.items()},
+        "metrics": report.export.metrics,
+        "answers": [
+            {
+                "servable": answer.servable,
+                "user_id": answer.user_id,
+                "candidate_ids": list(answer.retrieval.candidate_ids),
+                "scores": list(answer.retrieval.scores),
+            }
+            for answer in report.answers
+        ],
+        "seconds": {step: round(seconds, 3) for step, seconds in report.seconds.items()},
+        "total_seconds": round(report.total_seconds, 3),
+    }

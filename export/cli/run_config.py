@@ -1,4 +1,4 @@
-"""The whole configuration of a command: preset, then file, then options."""
+"""Effective configuration of a command: preset, then file, then options."""
 
 import argparse
 import dataclasses
@@ -8,35 +8,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shortlist.export.cli.gate_options import gate_settings
+from shortlist.export.cli.options import data_config, gate_settings, train_configs
 from shortlist.export.cli.toml_file import apply, check_keys, keys_of, read_toml, table_lines
-from shortlist.export.cli.train_options import train_configs
 from shortlist.export.config import PRESETS, ExportConfig
 from shortlist.export.data.config import DataConfig
-from shortlist.export.data.options import data_config
 from shortlist.export.gates.settings import GateSettings
 
-__all__ = ["RunConfig", "add_config_arguments", "as_toml", "from_file", "run_config"]
+__all__ = ["RunConfig", "as_toml", "from_file", "run_config"]
 
 _OWN_TABLES = ("data", "gates")
 _HEAD = (
-    "# Effective configuration of `shortlist export`; give it back with --config FILE.",
-    '# An empty string leaves a key unset where that is possible, as in num_leaves = "".',
+    "# Effective configuration of `shortlist export`; use it again with --config FILE.",
+    '# An empty string leaves an optional key unset, as in num_leaves = "".',
     "",
-    "# Recipe whose values hold where this file says nothing: " + ", ".join(PRESETS) + ".",
+    "# Recipe for keys that this file does not set: " + ", ".join(PRESETS) + ".",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All that a command can be told by a file.
+    """Everything that a configuration file can set.
 
     Attributes:
-        preset: Name of the recipe that the values started from.
-        export: Model, training and indexes; its values stand at the top of a file, the
-            dataclasses in it are tables.
-        data: What to read.
-        gates: What a version must pass.
+        preset: Recipe that supplies the remaining values.
+        export: Model, training and indexes; its values stand at the top of a file, its
+            dataclasses are tables.
+        data: Data to read.
+        gates: Limits that a version must meet.
     """
 
     preset: str = "default"
@@ -45,33 +43,17 @@ class RunConfig:
     gates: GateSettings = field(default_factory=GateSettings)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--config` and `--print-config`."""
-    group = parser.add_argument_group("configuration")
-    group.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="read the configuration from a file; options override it",
-    )
-    group.add_argument(
-        "--print-config",
-        action="store_true",
-        help="print the effective configuration as TOML, every default included, and stop",
-    )
-
-
 def run_config(args: argparse.Namespace) -> RunConfig:
-    """What the options say, on top of the file, on top of the preset.
+    """Return the configuration of the options, which override the file and the preset.
 
     Raises:
-        ValueError: An unknown key, a wrong type, a value out of range.
+        ValueError: A key is unknown, or a value has the wrong type or is out of range.
     """
     path: Path | None = args.config
     base = from_file(path, preset=args.preset)
     export = base.export
     towers, train = train_configs(args, (export.towers, export.train))
-    given = {
+    values = {
         "model": getattr(args, "model", None),
         "indexes": tuple(getattr(args, "index", None) or ()) or None,
         "top_k": getattr(args, "top_k", None),
@@ -80,7 +62,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         "keep_seen": False if getattr(args, "without_seen", False) else None,
         "batching": getattr(args, "batching", False) or None,
     }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     gates = gate_settings(args, base.gates) if hasattr(args, "gate_server") else base.gates
     return RunConfig(
         preset=base.preset,
@@ -91,14 +73,15 @@ def run_config(args: argparse.Namespace) -> RunConfig:
 
 
 def from_file(path: Path | None, *, preset: str | None = None) -> RunConfig:
-    """What a file says on top of a preset.
+    """Return the configuration of a file, which overrides a preset.
 
     Args:
-        path: TOML; None for the preset alone.
-        preset: Its name; None for the one that the file names, or `default`.
+        path: TOML file; `None` for the preset alone.
+        preset: Name of the preset; `None` for the one that the file names, or `default`.
 
     Raises:
-        ValueError: One line that names file, key, and the nearest known key.
+        ValueError: A key or value is wrong; the message names the file, the key and the nearest
+            known key.
     """
     if path is None:
         return _on_preset({}, preset)
@@ -118,17 +101,17 @@ def _on_preset(values: Mapping[str, Any], preset: str | None) -> RunConfig:
     if not isinstance(named, str) or named not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {named!r}")
     towers, train = PRESETS[preset or named]
-    mine = {key: value for key, value in values.items() if key not in ("preset", *_OWN_TABLES)}
+    top = {key: value for key, value in values.items() if key not in ("preset", *_OWN_TABLES)}
     return RunConfig(
         preset=preset or named,
-        export=apply(ExportConfig(towers=towers, train=train), mine),
+        export=apply(ExportConfig(towers=towers, train=train), top),
         data=apply(DataConfig(), values.get("data", {}), "data."),
         gates=apply(GateSettings(), values.get("gates", {}), "gates."),
     )
 
 
 def as_toml(config: RunConfig) -> str:
-    """The configuration as a file that `from_file` reads back to the same one."""
+    """Return the configuration as a file that `from_file` reads back."""
     tables = {name: getattr(config.export, name) for name in _tables(ExportConfig)}
     tables = {"data": config.data, **tables, "gates": config.gates}
     parts = [
@@ -143,10 +126,10 @@ def as_toml(config: RunConfig) -> str:
 
 def _tables(config: type[Any]) -> list[str]:
     return [
-        one.name
-        for one in dataclasses.fields(config)
-        if one.default_factory is not dataclasses.MISSING
-        and dataclasses.is_dataclass(one.default_factory)
+        field.name
+        for field in dataclasses.fields(config)
+        if field.default_factory is not dataclasses.MISSING
+        and dataclasses.is_dataclass(field.default_factory)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Frozen dataclasses from TOML and back; what a key means comes from the docstrings.
+"""Frozen dataclasses from TOML and back; comments come from the docstrings.
 
-An empty string stands for None, which TOML lacks: `num_leaves = ""` leaves it unset.
+An empty string stands for `None`, which TOML lacks: `num_leaves = ""` leaves it unset.
 """
 
 import dataclasses
@@ -26,23 +26,23 @@ Config = TypeVar("Config")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables and values of a file.
+    """Return the tables and values of a file.
 
     Raises:
-        ValueError: It cannot be read or is no TOML.
+        ValueError: It cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ValueError(f"cannot read {path}: {exc.strerror}; give a TOML file") from exc
     except UnicodeDecodeError as exc:
-        raise ValueError(f"{path} is not UTF-8 at byte {exc.start}; TOML has to be") from exc
+        raise ValueError(f"{path} is not UTF-8, as TOML must be (byte {exc.start})") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ValueError(f"{path} is not TOML: {exc}") from exc
 
 
 def keys_of(config: type[Any], prefix: str = "") -> list[str]:
-    """Dotted keys of a dataclass and of the dataclasses in it, without their own names."""
+    """Return the dotted keys of a dataclass and of the dataclasses in it, without their names."""
     keys: list[str] = []
     for name, hint in _hints(config).items():
         nested = dataclasses.is_dataclass(hint)
@@ -51,15 +51,15 @@ def keys_of(config: type[Any], prefix: str = "") -> list[str]:
 
 
 def check_keys(values: Mapping[str, Any], known: Sequence[str], tables: Sequence[str]) -> None:
-    """Refuses the first key that nobody knows.
+    """Check that all keys are known.
 
     Args:
-        values: As `read_toml` gives them.
-        known: Dotted keys.
-        tables: Names of tables, some of which may hold no key.
+        values: Result of `read_toml`.
+        known: Known dotted keys.
+        tables: Names of tables, which may have no key of their own.
 
     Raises:
-        ValueError: With the nearest known key.
+        ValueError: A key is unknown; the message names the nearest known key.
     """
     for name, value in values.items():
         if name in tables:
@@ -73,12 +73,12 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], tables: Sequence
 
 
 def apply(config: Config, values: Mapping[str, Any], prefix: str = "") -> Config:
-    """The dataclass with the values of a table in place of its own.
+    """Return the dataclass with the values of a table instead of its own.
 
     Args:
-        config: A dataclass; those in it are tables of the same name.
-        values: By name; every one of them is known, see `check_keys`.
-        prefix: Of the dotted keys in messages.
+        config: Dataclass; its dataclasses are tables of the same name.
+        values: Values by name, checked by `check_keys`.
+        prefix: Prefix of dotted keys in messages.
 
     Raises:
         ValueError: A value has the wrong type, or the dataclass refuses it.
@@ -97,8 +97,8 @@ def apply(config: Config, values: Mapping[str, Any], prefix: str = "") -> Config
 
 
 def table_lines(config: Any) -> list[str]:
-    """The values of a dataclass as TOML, each below a comment; dataclasses in it left out."""
-    import tomlkit  # `--help` answers in an installation of the clients alone, too
+    """Return the values of a dataclass as commented TOML, without nested dataclasses."""
+    import tomlkit  # `--help` must work in an installation of the clients alone, too
 
     docs = attribute_docs(type(config))
     lines = []
@@ -112,15 +112,15 @@ def table_lines(config: Any) -> list[str]:
 
 
 def attribute_docs(config: type[Any]) -> dict[str, str]:
-    """What a class's docstring says under `Attributes:`, by name, each in one line."""
+    """Return the `Attributes:` section of a class's docstring, by name, one line each."""
     text = inspect.cleandoc(config.__doc__ or "")
     _, _, section = text.partition("Attributes:\n")
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for paragraph in re.split(r"\n(?=    \w)", "\n" + section):
         name, colon, rest = paragraph.strip().partition(":")
         if colon and name.isidentifier():
-            found[name] = " ".join(rest.split())
-    return found
+            docs[name] = " ".join(rest.split())
+    return docs
 
 
 def _hints(config: type[Any]) -> dict[str, Any]:
@@ -129,11 +129,11 @@ def _hints(config: type[Any]) -> dict[str, Any]:
 
 
 def _converted(hint: Any, value: Any, key: str) -> Any:
-    """A value of TOML as the type that a dataclass wants."""
+    """Convert a TOML value to the type of a dataclass field."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        (wanted,) = (one for one in get_args(hint) if one is not type(None))
-        return None if value == "" else _converted(wanted, value, key)
+        (optional,) = (kind for kind in get_args(hint) if kind is not type(None))
+        return None if value == "" else _converted(optional, value, key)
     if origin is Literal:
         if value not in get_args(hint):
             raise _wrong(key, f"one of {', '.join(get_args(hint))}", value)
@@ -143,7 +143,7 @@ def _converted(hint: Any, value: Any, key: str) -> Any:
             raise _wrong(key, f"one of {', '.join(hint)}", value)
         return hint(value)
     if origin in (tuple, frozenset):
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise _wrong(key, "an array of strings", value)
         return origin(value)
     if hint is Path:
@@ -170,8 +170,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _wrong(key: str, wanted: str, value: Any) -> ValueError:
-    return ValueError(f"{key} must be {wanted}, got {_shown(value)}")
+def _wrong(key: str, expected: str, value: Any) -> ValueError:
+    return ValueError(f"{key} must be {expected}, got {_shown(value)}")
 
 
 def _shown(value: Any) -> str:
@@ -181,11 +181,11 @@ def _shown(value: Any) -> str:
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    """One line that names the nearest known key: the same name elsewhere, or alike."""
+    """Return a message with the nearest known key: the same name in another table, or similar."""
     leaf = key.rpartition(".")[2]
-    leaves = {one.rpartition(".")[2]: one for one in reversed(known)}
+    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = [leaves[leaf]] if leaf in leaves else difflib.get_close_matches(key, known, n=1)
-    near = near or [leaves[one] for one in difflib.get_close_matches(leaf, leaves, n=1)]
+    near = near or [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1)]
     if near:
         return f"unknown key {key}; did you mean {near[0]}?"
-    return f"unknown key {key}; `shortlist export --print-config` prints all that there are"
+    return f"unknown key {key}; `shortlist export --print-config` prints all keys"

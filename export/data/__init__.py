@@ -13,7 +13,7 @@ __all__ = ["Attribute", "DataConfig", "DataError", "Dataset", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # The command's parser imports `shortlist.export.data.options`, also in an installation of the
+    # The command's parser imports `shortlist.export.cli.options`, also in an installation of the
     # clients alone; NumPy and PyArrow are imported only when data is read.
     if name in {"Attribute", "Dataset"}:
         from shortlist.export.data import dataset

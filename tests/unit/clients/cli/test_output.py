@@ -43,4 +43,4 @@ def test_numbers_and_what_is_unknown() -> None:
     assert (number(0.25, ".1f"), number(None), number(None, unknown="")) == ("0.2", "-", "")
     assert (megabytes(1_250_000_000), megabytes(None)) == ("1,250.0", "-")
     assert [short_count(n) for n in (0, 1682, 20_000, 3_000_000)] == ["0", "1,682", "20k", "3M"]
-    assert step("index ivf", 1.25, "100 leaves") == "index ivf               1.2 s  100 leaves"
+    assert step("index ivf", 1.25, "100 leaves") == "index ivf             1.2 s  100 leaves"

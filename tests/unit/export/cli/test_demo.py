@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from shortlist.clients.types import Retrieval
-from shortlist.export.cli.demo import Answer, DemoReport, history
-from shortlist.export.cli.demo_text import as_json, as_text
+from shortlist.export.cli.demo import Answer, DemoReport, _as_json, _as_text, history
 from shortlist.export.data import Dataset
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.servers.kinds import ServerKind
@@ -65,15 +64,15 @@ def test_history_does_without_ratings_or_times(
     assert history(dataset(ratings=ratings, timestamps=timestamps), "7")[0] == first
 
 
-def test_answers_stand_beside_the_history_and_fit_the_terminal() -> None:
-    text = as_text(report(dataset(ratings=None, timestamps=None)), Path("models"), width=60)
+def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
+    text = _as_text(report(dataset(ratings=None, timestamps=None)), Path("models"), width=60)
     lines = text.splitlines()
     assert max(map(len, lines[:8])) <= 60
     assert lines[1] == "user 7"
     assert lines[2].split() == ["liked", "best", "retrieval_ivf"]
     assert lines[4].split() == ["Alien", "Dune"]
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
-    assert "all of it took 70 s" in lines
+    assert "total time: 70 s" in lines
 
 
 def test_every_servable_is_named_however_narrow_the_terminal() -> None:
@@ -81,12 +80,12 @@ def test_every_servable_is_named_however_narrow_the_terminal() -> None:
     names = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
     retrieval = whole.answers[0].retrieval
     answers = [Answer(servable=name, user_id="7", retrieval=retrieval) for name in names]
-    text = as_text(replace(whole, answers=answers), Path("models"), width=60)
+    text = _as_text(replace(whole, answers=answers), Path("models"), width=60)
     assert all(name in text for name in names)
 
 
 def test_the_same_for_machines() -> None:
-    values = as_json(report(dataset(ratings=None, timestamps=None)))
+    values = _as_json(report(dataset(ratings=None, timestamps=None)))
     assert values["version"] == 3
     assert values["answers"][0]["candidate_ids"] == ["d", "c"]
     assert values["seconds"] == {"train": 61.0}

@@ -175,5 +175,5 @@ def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         from_file(tmp_path / "missing.toml")
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"model = '\xff'")
-    with pytest.raises(ValueError, match=r"binary\.toml is not UTF-8 at byte 9"):
+    with pytest.raises(ValueError, match=r"binary\.toml is not UTF-8, as TOML must be \(byte 9\)"):
         from_file(binary)

@@ -198,7 +198,7 @@ def test_weights_that_mean_nothing_are_refused(values: dict[str, object], messag
 def test_command_takes_the_weights() -> None:
     import argparse
 
-    from shortlist.export.cli.train_options import train_configs
+    from shortlist.export.cli.options import train_configs
 
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers())

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from shortlist.export.cli.options import add_data_arguments, data_config
 from shortlist.export.data import DataConfig
-from shortlist.export.data.options import add_data_arguments, data_config
 
 
 def parse(*argv: str) -> DataConfig:
@@ -70,7 +70,7 @@ def test_value_out_of_range_is_refused(argv: list[str], message: str) -> None:
 def test_options_need_neither_numpy_nor_tensorflow() -> None:
     """The command's parser is built in an installation of the clients alone, too."""
     code = (
-        "import sys, shortlist.export.data.options; "
+        "import sys, shortlist.export.cli.options; "
         "heavy = {'numpy', 'pandas', 'pyarrow', 'tensorflow', 'tensorflow_datasets'}; "
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

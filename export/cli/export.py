@@ -1,0 +1,96 @@
+"""`shortlist export`."""
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.export.cli.options import BASELINES
+from shortlist.export.cli.run_config import as_toml, run_config
+from shortlist.export.cli.summary import extra_metrics, gate_lines, metrics_table
+
+if TYPE_CHECKING:
+    from shortlist.export.pipeline import ExportResult
+
+__all__ = ["export"]
+
+# In the manifest, but too much for a summary.
+_DETAILS = ("ndcg", "mrr", "coverage", "popularity")
+
+
+def export(args: argparse.Namespace) -> int:
+    """Train, index, run the gates and publish."""
+    config = run_config(args)
+    if args.print_config:
+        write(as_toml(config))
+        return 0
+    # TensorFlow, pandas and the like are not needed before.
+    import sys
+
+    from shortlist.export.cli.console import ConsoleProgress
+    from shortlist.export.data import load
+    from shortlist.export.gates.record import GateError
+    from shortlist.export.pipeline import help_train, run_export
+    from shortlist.export.training.checkpoint import CheckpointConfig
+    from shortlist.export.training.workers import join_workers
+
+    workers = join_workers(os.environ)
+    folder = args.checkpoints or args.repository / f".training-{config.export.model}"
+    checkpoints = CheckpointConfig(folder=folder, resume=args.resume)
+    if not workers.is_chief:
+        help_train(load(config.data), config.export, workers=workers, checkpoints=checkpoints)
+        progress(f"worker {workers.index} of {workers.count} is done; worker 0 publishes")
+        return 0
+    try:
+        with ConsoleProgress(sys.stderr) as console:
+            result = run_export(
+                load(config.data),
+                config.export,
+                args.repository,
+                progress=console,
+                gates=config.gates,
+                checkpoints=checkpoints,
+                workers=workers,
+                baselines=BASELINES if args.baselines else BASELINES[:1],
+            )
+    except GateError as exc:
+        progress(gate_lines(exc.results))
+        raise
+    progress(gate_lines(result.gates))
+    if args.json:
+        write_json(_as_json(result))
+    else:
+        write(_as_text(result))
+    return 0
+
+
+def _as_json(result: "ExportResult") -> dict[str, Any]:
+    return {
+        "version": result.version,
+        "servables": {name: str(path) for name, path in result.servables.items()},
+        "report": str(result.report),
+        "metrics": result.metrics,
+        "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
+        "gates": {
+            name: {gate.gate: str(gate.verdict) for gate in gates}
+            for name, gates in result.gates.items()
+        },
+    }
+
+
+def _as_text(result: "ExportResult") -> str:
+    names = [name for name in result.metrics["seen_kept"] if not name.startswith(_DETAILS)]
+    return "\n".join(
+        [
+            f"published version {result.version}",
+            *(f"  {name:<24} {path}" for name, path in result.servables.items()),
+            f"  {'report':<24} {result.report}",
+            "",
+            metrics_table(
+                "on the held-out interactions",
+                names,
+                lambda protocol, name: f"{result.metrics[protocol][name]:.4f}",
+            ),
+            *extra_metrics(result.metrics),
+        ]
+    )

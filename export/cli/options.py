@@ -1,0 +1,297 @@
+"""Options that several verbs of `export` share, and how they are read; imports nothing heavy."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from shortlist.export.config import PRESETS, SIMILAR_BY, SPLIT_METHODS, ModelConfig, TrainConfig
+from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
+from shortlist.export.gates.record import GATES
+from shortlist.export.gates.settings import GateSettings
+from shortlist.serving.servers.kinds import ServerKind
+
+__all__ = [
+    "BASELINES",
+    "add_config_arguments",
+    "add_data_arguments",
+    "add_gate_arguments",
+    "add_train_arguments",
+    "data_config",
+    "gate_settings",
+    "train_configs",
+]
+
+# Names of `evaluation.baselines`, cheapest first.
+BASELINES = ("popularity", "ease", "ials")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--config` and `--print-config`, which `run_config` reads."""
+    group = parser.add_argument_group("configuration")
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="configuration file; options override it",
+    )
+    group.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the effective configuration as TOML, with all defaults, and stop",
+    )
+
+
+# --- data ---------------------------------------------------------------------------
+
+
+def add_data_arguments(
+    parser: argparse.ArgumentParser, *, default: str = DataConfig.source
+) -> None:
+    """Add the options that `data_config` reads.
+
+    Options not given stay `None`, so that a configuration file can supply them.
+
+    Args:
+        parser: Parser of the verb.
+        default: Source that the help names as the default.
+    """
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        dest="data_source",
+        metavar="SOURCE",
+        help=f"{SAMPLE} (synthetic), {', '.join(MOVIELENS)} (from TensorFlow Datasets), a folder "
+        "with a MovieLens release, or a CSV or Parquet file of interactions "
+        f"(default: {default})",
+    )
+    group.add_argument(
+        "--candidate-id",
+        dest="data_candidate_id",
+        choices=("title", "movie_id"),
+        help="candidate id of a MovieLens movie (default: title)",
+    )
+    group.add_argument(
+        "--strip-year",
+        dest="data_strip_year",
+        action="store_true",
+        default=None,
+        help="remove the year from MovieLens titles; movies that then share a title become one",
+    )
+    group.add_argument(
+        "--data-dir",
+        dest="data_data_dir",
+        metavar="DIR",
+        help="folder of TensorFlow Datasets (default: ~/tensorflow_datasets)",
+    )
+    for name, text in (
+        ("user_column", f"user ids (default: {DataConfig.user_column})"),
+        ("candidate_column", f"candidate ids (default: {DataConfig.candidate_column})"),
+        ("rating_column", "ratings (default: rating, if present)"),
+        ("timestamp_column", "times (default: timestamp, if present)"),
+        ("title_column", "titles in --candidates (default: title, if present)"),
+    ):
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"data_{name}",
+            metavar="COLUMN",
+            help=f"column of {text}",
+        )
+    group.add_argument(
+        "--candidates",
+        dest="data_candidates_file",
+        metavar="FILE",
+        help="CSV or Parquet file of the catalogue, one row per candidate; further columns "
+        "become attributes (default: candidates of the interactions)",
+    )
+    for name, text in (
+        ("sample_seed", "random seed"),
+        ("sample_users", "number of users"),
+        ("sample_candidates", "number of candidates"),
+        ("sample_interactions", "approximate number of interactions"),
+    ):
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"data_{name}",
+            type=int,
+            metavar="N",
+            help=f"{text} of `sample` (default: {getattr(DataConfig, name)})",
+        )
+
+
+def data_config(args: argparse.Namespace, **defaults: Any) -> DataConfig:
+    """Return the configuration that the options describe.
+
+    Args:
+        args: Parsed with `add_data_arguments`.
+        **defaults: Attributes of `DataConfig` for options not given.
+
+    Raises:
+        ValueError: A value is out of range, or a default is unknown.
+    """
+    chosen = {
+        name.removeprefix("data_"): value
+        for name, value in vars(args).items()
+        if name.startswith("data_") and value is not None
+    }
+    return DataConfig(**{"source": DataConfig.source, **defaults, **chosen})
+
+
+# --- training -----------------------------------------------------------------------
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `train_configs` reads."""
+    group = parser.add_argument_group(
+        "training", "options override the preset's values; defaults are those of `default`"
+    )
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="recipe: `default` is best with seen candidates excluded, `seen_kept` with them "
+        "kept; the others are TFRS's tutorials (default: default)",
+    )
+    for option, default, text in (
+        ("--epochs", TrainConfig.epochs, "maximum number of passes over the training part"),
+        ("--batch-size", TrainConfig.batch_size, "users per step (interactions for tutorials)"),
+        ("--embedding-dim", ModelConfig.embedding_dim, "length of an embedding"),
+        (
+            "--seen-last-epochs",
+            TrainConfig.seen_last_epochs,
+            "passes of a second stage that ranks seen candidates last; 0 for none",
+        ),
+        ("--seed", TrainConfig.seed, "random seed for the split, initial values and order"),
+    ):
+        group.add_argument(option, type=int, metavar="N", help=f"{text} (default: {default})")
+    for option, value, text in (
+        ("--learning-rate", TrainConfig.learning_rate, "learning rate of the optimizer"),
+        ("--temperature", ModelConfig.temperature, "softmax temperature; lower memorises more"),
+        ("--held-out-fraction", TrainConfig.held_out_fraction, "share held out for evaluation"),
+        (
+            "--validation-fraction",
+            TrainConfig.validation_fraction,
+            "share held out for early stopping",
+        ),
+        (
+            "--rating-weight",
+            TrainConfig.rating_weight,
+            "weight of the rating loss; above 0, ratings are predicted, too",
+        ),
+        (
+            "--retrieval-weight",
+            TrainConfig.retrieval_weight,
+            "weight of the retrieval loss in `multitask`",
+        ),
+    ):
+        group.add_argument(option, type=float, metavar="X", help=f"{text} (default: {value})")
+    group.add_argument(
+        "--split",
+        choices=SPLIT_METHODS,
+        help=f"how interactions are held out (default: {TrainConfig.split})",
+    )
+    group.add_argument(
+        "--similar",
+        choices=SIMILAR_BY,
+        help="basis of `similar`: nearby candidate embeddings, or what users of a candidate also "
+        f"have (default: {TrainConfig.similar})",
+    )
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard")
+
+
+def train_configs(
+    args: argparse.Namespace, base: tuple[ModelConfig, TrainConfig]
+) -> tuple[ModelConfig, TrainConfig]:
+    """Return the configurations that the options describe.
+
+    Args:
+        args: Parsed with `add_train_arguments`.
+        base: Values for options not given.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def changes(config: ModelConfig | TrainConfig) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(config)}
+        return {
+            name: value for name, value in vars(args).items() if name in names and value is not None
+        }
+
+    model, train = base
+    return (
+        dataclasses.replace(model, **changes(model)),
+        dataclasses.replace(train, **changes(train)),
+    )
+
+
+# --- gates --------------------------------------------------------------------------
+
+
+def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the limits of the gates, which `gate_settings` reads."""
+    group = parser.add_argument_group("gates")
+    group.add_argument(
+        "--allow",
+        action="append",
+        choices=GATES,
+        metavar="GATE",
+        help="gate whose failure is recorded but does not stop; repeatable. Gates: "
+        + ", ".join(GATES),
+    )
+    group.add_argument(
+        "--gate-server",
+        choices=[kind.value for kind in ServerKind],
+        help=f"server in which the gate `server` loads it (default: {GateSettings.server})",
+    )
+    for option, text in (
+        ("--min-recall", "least recall@10 against brute force"),
+        ("--max-hit-rate-drop", "largest drop of hit rate@10 below the live version's"),
+        ("--max-size-change", "largest change of the corpus size, as a share of the live one"),
+        ("--max-lost", "largest share of the live corpus that may be missing"),
+        ("--max-latency-ratio", "largest p99 as a multiple of the live version's"),
+        ("--load-timeout", "timeout of the server's start in seconds"),
+    ):
+        default = getattr(GateSettings, option.removeprefix("--").replace("-", "_"))
+        group.add_argument(
+            option, type=float, metavar="NUMBER", help=f"{text} (default: {default:g})"
+        )
+    group.add_argument(
+        "--max-memory-mib",
+        type=int,
+        metavar="MIB",
+        help="largest resident size of the server "
+        f"(default: {GateSettings.max_memory_bytes // 2**20})",
+    )
+    group.add_argument(
+        "--target-producer",
+        type=int,
+        metavar="N",
+        help="newest graph format that the target server reads (default: that of the installed "
+        "TensorFlow)",
+    )
+
+
+def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) -> GateSettings:
+    """Return the limits that the options describe.
+
+    Args:
+        args: Parsed with `add_gate_arguments`.
+        base: Limits for options not given; `None` for the defaults.
+
+    Raises:
+        ValueError: A limit is out of range.
+    """
+    values = {
+        "server": None if args.gate_server is None else ServerKind(args.gate_server),
+        "target_producer": args.target_producer,
+        "min_recall": args.min_recall,
+        "max_hit_rate_drop": args.max_hit_rate_drop,
+        "max_size_change": args.max_size_change,
+        "max_lost": args.max_lost,
+        "max_latency_ratio": args.max_latency_ratio,
+        "load_timeout": args.load_timeout,
+        "max_memory_bytes": None if args.max_memory_mib is None else args.max_memory_mib * 2**20,
+        "allow": None if args.allow is None else frozenset(args.allow),
+    }
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(base or GateSettings(), **changes)
