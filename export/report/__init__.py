@@ -1,1 +1,1 @@
-"""The report of a training: one HTML file that explains it to those who did not train it."""
+"""The report of a training: one HTML file that explains it to people who did not train it."""

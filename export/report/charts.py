@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from shortlist.export.report._words import percent
-
 __all__ = [
     "SLOTS",
     "Axis",
@@ -18,6 +16,7 @@ __all__ = [
     "line_chart",
     "log_ticks",
     "nice_ticks",
+    "percent",
     "picture",
     "stacked_chart",
 ]
@@ -34,6 +33,14 @@ _STYLE = Path(__file__).parent / "templates" / "chart.css"
 _MARGIN, _KEY_WIDTH, _KEY_HEIGHT = 18, 150, 20  # of a picture and the entries of its key
 
 Point = tuple[float, float]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share such as `9.5 %`, with a no-break space and at most `digits` decimals."""
+    number = f"{share * 100:.{digits}f}"
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number}\N{NO-BREAK SPACE}%"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a report says, before any thought of how it looks."""
+"""Content of a report, independent of its looks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ __all__ = ["DataFacts", "IndexFacts", "Report", "SampleUser", "Shown", "data_fac
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """The data, and how they were parted.
+    """A data set and its split.
 
     Attributes:
-        name: Of the data set.
-        users: How many there are.
+        name: Name of the data set.
+        users: Number of users.
         candidates: Size of the corpus.
-        interactions: All of them.
-        training: Those that were trained on.
-        validation: Those that training was stopped by.
-        held_out: Those that judge the model.
-        method: How they were held out, such as `random`.
-        seed: Of the split and of everything else.
+        interactions: Number of interactions in all.
+        training: Interactions to train on.
+        validation: Interactions that decide when training stops.
+        held_out: Interactions that judge the model.
+        method: Method of the split, such as `random`.
+        seed: Random seed of the split and the training.
     """
 
     name: str
@@ -41,7 +41,7 @@ class DataFacts:
 
 
 def data_facts(dataset: Dataset, split: Split, *, method: str, seed: int) -> DataFacts:
-    """The facts of a data set and its split."""
+    """Return the facts of a data set and its split."""
     return DataFacts(
         name=dataset.name,
         users=len(dataset.user_ids),
@@ -57,13 +57,13 @@ def data_facts(dataset: Dataset, split: Split, *, method: str, seed: int) -> Dat
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A candidate as a person sees it.
+    """A candidate as readers see it.
 
     Attributes:
-        title: Its name.
-        attributes: Its properties in one line, such as `Drama, War · 1998`; may be empty.
-        rating: What the user gave it; None where there is none.
-        chosen: Whether the user has it in the held-out part.
+        title: Name of the candidate.
+        attributes: Properties in one line, such as `Drama, War · 1998`; may be empty.
+        rating: Rating by the user, if any.
+        chosen: The user's held-out part contains it.
     """
 
     title: str
@@ -74,15 +74,15 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleUser:
-    """A user with what they had and what they get.
+    """A user with a part of the history, and recommendations.
 
     Attributes:
-        kind: Why this one is shown, such as `most active`.
-        user_id: None for somebody whom training never saw.
-        num_interactions: In the training part.
-        num_held_out: Interactions held out.
-        history: Some of the training part, best rated or else latest first.
-        recommendations: Best first, without what the user has.
+        kind: Reason for the choice, such as `The most active user`.
+        user_id: User id; `None` for an unknown user.
+        num_interactions: Number of interactions in the training part.
+        num_held_out: Number of held-out interactions.
+        history: Part of the training interactions, best rated first, or else latest first.
+        recommendations: Candidates that the user does not have, best first.
     """
 
     kind: str
@@ -98,17 +98,17 @@ class IndexFacts:
     """One published servable.
 
     Attributes:
-        servable: Its model name.
-        kind: Of index.
-        exact: Whether its answers are those of brute force.
-        k: Of the recall.
-        num_queries: That recall was measured with.
-        target: Recall asked for; None where nothing was.
-        recall: Recall that it has.
+        servable: Model name.
+        kind: Kind of index.
+        exact: The index is brute force.
+        k: Cut-off of the recall.
+        num_queries: Number of queries that the recall is measured on.
+        target: Recall to reach; `None` if there was no target.
+        recall: Measured recall.
         latency_ms: Time of one query at that recall, in the exporting process.
-        curve: `(latency in ms, recall)` of everything that was tried.
-        parameters: Those in effect.
-        size_bytes: Of the servable on disk.
+        curve: `(latency in ms, recall)` of every point tried.
+        parameters: Parameters of the index.
+        size_bytes: Size of the servable on disk.
     """
 
     servable: str
@@ -129,17 +129,17 @@ class Report:
     """Everything in one report.
 
     Attributes:
-        model: Name of the model, or of the recipe where nothing was published.
-        version: Number under which it is published; None where it is not.
-        created: When, in UTC, as in the manifest.
-        data: The data.
-        judged: The model, then the baselines.
-        epochs: How long the final model was trained.
-        records: Course of the training that chose the number of epochs; may be empty.
-        samples: Users to look at.
-        indexes: Published servables; empty where nothing was published.
-        gates: Results of the gates by servable; empty where none ran.
-        config: The whole configuration, in values that JSON knows.
+        model: Name of the model, or of the recipe if nothing is published.
+        version: Version number; `None` if nothing is published.
+        created: Time of creation in UTC, as in the manifest.
+        data: Data set and split.
+        judged: Metrics of the model, then of the baselines.
+        epochs: Number of epochs of the final training.
+        records: Epochs of the training that chose this number; may be empty.
+        samples: Users with their recommendations.
+        indexes: Published servables; may be empty.
+        gates: Results of the gates by servable; empty if none ran.
+        config: Whole configuration, in JSON values.
         packages: Versions of packages by name.
     """
 

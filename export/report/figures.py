@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.metrics import BANDS
-from shortlist.export.report._words import percent
 from shortlist.export.report.charts import (
     SLOTS,
     Axis,
@@ -17,6 +16,7 @@ from shortlist.export.report.charts import (
     line_chart,
     log_ticks,
     nice_ticks,
+    percent,
     picture,
     stacked_chart,
 )
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 BAND_NAMES = tuple(
-    f"{'the best' if not low else 'the next' if high < 1 else 'the other'} {percent(high - low)}"
+    f"{'top' if not low else 'next' if high < 1 else 'other'} {percent(high - low)}"
     for low, high in zip((0.0, *BANDS), BANDS, strict=False)
 )
 _EXCLUDED = "seen_excluded"
@@ -51,10 +51,10 @@ class Figure:
     """A chart with its title and key.
 
     Attributes:
-        title: Above it.
-        note: Below it; may be empty.
-        svg: The chart.
-        key: Class and name of each colour; empty where there is one only.
+        title: Title above the chart.
+        note: Note below it; may be empty.
+        svg: Chart.
+        key: CSS classes and name of each colour; empty for a single one.
     """
 
     title: str
@@ -64,34 +64,34 @@ class Figure:
 
 
 def hit_rate_figure(judged: Sequence[Judged], protocol: str) -> Figure:
-    """Hit rate by the length of the list, the model beside its baselines."""
+    """Hit rate of the model and its baselines, by length of the list."""
     seen = protocol.replace("_", " candidates ")
     series = []
-    for slot, one in enumerate(judged):
-        if one.evaluation is None:
+    for slot, row in enumerate(judged):
+        if row.evaluation is None:
             continue
-        rates = _hit_rates(one.evaluation.metrics[protocol])
-        intervals = one.evaluation.intervals.get(protocol, {})
+        rates = _hit_rates(row.evaluation.metrics[protocol])
+        intervals = row.evaluation.intervals.get(protocol, {})
         band = [
             (k, intervals[f"hit_rate@{k}"].low, intervals[f"hit_rate@{k}"].high)
             for k, _ in rates
             if f"hit_rate@{k}" in intervals
         ]
-        series.append(Series(name=one.name, points=rates, band=band, slot=slot))
+        series.append(Series(name=row.name, points=rates, band=band, slot=slot))
     ks = [k for k, _ in series[0].points]
-    highest = max(value for one in series for _, value in one.points)
+    highest = max(value for line in series for _, value in line.points)
     svg = line_chart(
         series,
         x=Axis(label="length of the list (k)", ticks=ks, log=True, written=lambda k: f"{k:.0f}"),
         y=Axis(label="hit rate", ticks=nice_ticks(0, highest or 1), written=percent),
         label=f"Hit rate at k, {seen}: "
-        + "; ".join(f"{one.name} {percent(one.points[-1][1])} at {ks[-1]}" for one in series),
+        + "; ".join(f"{line.name} {percent(line.points[-1][1])} at {ks[-1]}" for line in series),
     )
     return Figure(
         title=f"Hit rate by length of the list, {seen}",
-        note="Shaded: 95 % intervals." if any(one.band for one in series) else "",
+        note="Shaded: 95 % intervals." if any(line.band for line in series) else "",
         svg=Markup(svg),
-        key=[(f"line s{one.slot}", one.name) for one in series],
+        key=[(f"line s{line.slot}", line.name) for line in series],
     )
 
 
@@ -110,7 +110,7 @@ def loss_figure(records: Sequence[EpochRecord]) -> Figure:
 
 
 def validation_figure(records: Sequence[EpochRecord], epochs: int) -> Figure | None:
-    """The metric that stops training; None where it was not looked at."""
+    """The metric that stops training; `None` if it was not computed."""
     points = [
         (float(record.epoch), record.validation)
         for record in records
@@ -128,14 +128,14 @@ def validation_figure(records: Sequence[EpochRecord], epochs: int) -> Figure | N
     )
     return Figure(
         title="NDCG@100 on the validation part",
-        note=f"The final model was trained for {epochs} epochs on training and validation part.",
+        note=f"The final model is trained for {epochs} epochs on the training and validation part.",
         svg=Markup(svg),
     )
 
 
 def bands_figure(judged: Sequence[Judged]) -> Figure:
-    """Which part of the corpus, by popularity, recommendations come from."""
-    known = [(one.name, one.evaluation) for one in judged if one.evaluation is not None]
+    """Parts of the corpus, by popularity, that recommendations come from."""
+    known = [(row.name, row.evaluation) for row in judged if row.evaluation is not None]
     rows = [("users' own choices", known[0][1].bands["held_out"])]
     rows += [(name, evaluation.bands[_EXCLUDED]) for name, evaluation in known]
     svg = stacked_chart(
@@ -146,19 +146,18 @@ def bands_figure(judged: Sequence[Judged]) -> Figure:
     )
     return Figure(
         title="Where the top 10 come from, by popularity",
-        note="The corpus from its most popular candidates on; "
-        "compare with what users chose by themselves.",
+        note="The corpus by descending popularity, compared with the users' own choices.",
         svg=Markup(svg),
         key=[(f"part p{place}", name) for place, name in enumerate(BAND_NAMES)],
     )
 
 
 def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
-    """Hit rate of users by their activity."""
+    """Hit rate by activity of the users."""
     known = [
-        (slot, one.name, one.evaluation.activity)
-        for slot, one in enumerate(judged)
-        if one.evaluation is not None
+        (slot, row.name, row.evaluation.activity)
+        for slot, row in enumerate(judged)
+        if row.evaluation is not None
     ]
     bars = [
         Bars(
@@ -168,7 +167,7 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
         )
         for slot, name, buckets in known
     ]
-    highest = max(value for one in bars for value in one.values)
+    highest = max(value for colour in bars for value in colour.values)
     groups = [f"{bucket.fewest:,}–{bucket.most:,}" for bucket in known[0][2]]
     svg = bar_chart(
         groups,
@@ -185,7 +184,7 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
         title=f"Hit rate@{k} by activity",
         note="About as many users in each group.",
         svg=Markup(svg),
-        key=[(f"bar s{one.slot}", one.name) for one in bars],
+        key=[(f"bar s{colour.slot}", colour.name) for colour in bars],
     )
 
 

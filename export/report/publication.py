@@ -1,4 +1,4 @@
-"""Makes the report of an export and stores it with every version that the export stages."""
+"""Creates the report of an export and stores it in every staged version."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ from shortlist.serving.repository.version import (
 
 __all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
 
-_STRANGER = "\x00nobody has this id"
+_UNKNOWN_USER = "\x00no user has this id"
 
 
 def export_report(
@@ -44,16 +44,16 @@ def export_report(
     judged: Sequence[Judged],
     config: ExportConfig,
 ) -> Report:
-    """The report of an export that is about to be published.
+    """Return the report of an export that is about to be published.
 
     Args:
-        staged: Folder of each servable's version, its manifest written; at least one.
+        staged: Folder of each servable's version, with its manifest; at least one.
         gates: Results of the gates by servable.
-        dataset: What the model was trained on.
-        split: How it was parted.
-        model: The towers.
-        judged: The model's metrics, then the baselines'.
-        config: Of the export.
+        dataset: Data set of the training.
+        split: Split of the data set.
+        model: Trained towers.
+        judged: Metrics of the model, then of the baselines.
+        config: Configuration of the export.
     """
     manifests = {name: read_manifest(path) or Manifest() for name, path in staged.items()}
     first = next(iter(manifests.values()))
@@ -78,9 +78,9 @@ def evaluation_report(
     judged: Sequence[Judged],
     config: ExportConfig,
 ) -> Report:
-    """The report of a training that is not published; as `export_report`, without indexes.
+    """Return the report of a training that is not published: `export_report` without indexes.
 
-    The first of `judged` gives the report its name.
+    The first of `judged` names the report.
     """
     settings = {
         name: value for name, value in config.as_json().items() if name in ("towers", "train")
@@ -99,7 +99,7 @@ def evaluation_report(
 def _of_training(
     dataset: Dataset, split: Split, model: TrainedModel, config: ExportConfig
 ) -> dict[str, Any]:
-    """What both kinds of report say of the training."""
+    """Fields of both kinds of report."""
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "epochs": model.epochs,
@@ -108,21 +108,21 @@ def _of_training(
             dataset,
             split,
             inner_product_scorer(model.query_embeddings, model.candidate_embeddings),
-            stranger_scores=_stranger_scores(model),
+            unknown_user_scores=_unknown_user_scores(model),
             seed=config.train.seed,
         ),
     }
 
 
-def _stranger_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
-    """Scores of all candidates for somebody whom training never saw."""
-    query = np.asarray(model.query_tower(tf.constant([_STRANGER])))[0]
+def _unknown_user_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
+    """Scores of all candidates for an unknown user."""
+    query = np.asarray(model.query_tower(tf.constant([_UNKNOWN_USER])))[0]
     scores: npt.NDArray[np.float32] = model.candidate_embeddings @ query
     return scores
 
 
 def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:
-    """What a version's manifest says of its index, and its size on disk."""
+    """Return the index facts of a version's manifest, and its size on disk."""
     index = manifest.index
     recall = index["recall"]
     chosen = recall["chosen"]
@@ -144,12 +144,12 @@ def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:
 
 
 def store_report(staged: Mapping[str, Path], report: Report) -> int:
-    """Stores the report in every version and its checksum in their manifests.
+    """Store the report in every version, with its checksum in the manifest.
 
-    It comes after the gates, whose record is part of it; servers ignore it.
+    Called after the gates, because the report contains their results.
 
     Returns:
-        Its size in bytes.
+        Size of the report in bytes.
     """
     size = 0
     for path in staged.values():
@@ -162,5 +162,5 @@ def store_report(staged: Mapping[str, Path], report: Report) -> int:
 
 
 def write_report(file: Path, report: Report) -> int:
-    """Writes a report and returns its size in bytes."""
+    """Write a report and return its size in bytes."""
     return file.write_bytes(render(report).encode("utf-8", "replace"))

@@ -1,5 +1,7 @@
-"""From what a report says to one HTML file, which needs nothing else."""
+"""Renders a report as one self-contained HTML file."""
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -7,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report import figures, tables
-from shortlist.export.report._words import percent
+from shortlist.export.report.charts import percent
 from shortlist.export.report.content import Report
 
 __all__ = ["render"]
@@ -19,10 +21,9 @@ _PROTOCOLS = (
 
 
 def render(report: Report) -> str:
-    """The report as HTML: the same text for the same report.
+    """Return the report as HTML; the same report gives the same text.
 
-    Nothing in it is loaded from elsewhere and nothing runs; all that comes from the data
-    is escaped.
+    The page loads nothing and runs nothing. All strings of the data are escaped.
     """
     return _environment().get_template("report.html").render(**_view(report))
 
@@ -39,8 +40,8 @@ def _environment() -> Environment:
 
 
 def _view(report: Report) -> dict[str, Any]:
-    """What the template shows."""
-    judged = [_renamed(one) for one in report.judged]
+    """Variables of the template."""
+    judged = [_renamed(row) for row in report.judged]
     model = judged[0].evaluation
     assert model is not None, "the model itself is always judged"
     ks = sorted(
@@ -62,7 +63,7 @@ def _view(report: Report) -> dict[str, Any]:
         "summary": _summary(judged, few, ks[-1]),
         "cards": list(_cards(report, judged, shown_ks)),
         "rating": model.rating,
-        "problems": [one for one in judged if one.problem],
+        "problems": [row for row in judged if row.problem],
         "metrics": [
             tables.metrics_table(judged, protocol, caption) for protocol, caption in _PROTOCOLS
         ],
@@ -80,11 +81,9 @@ def _view(report: Report) -> dict[str, Any]:
     }
 
 
-def _renamed(one: Judged) -> Judged:
+def _renamed(judged: Judged) -> Judged:
     names = {"ease": "EASE", "ials": "iALS"}
-    return Judged(
-        name=names.get(one.name, one.name), evaluation=one.evaluation, problem=one.problem
-    )
+    return replace(judged, name=names.get(judged.name, judged.name))
 
 
 def _title(report: Report) -> str:
@@ -96,25 +95,25 @@ def _title(report: Report) -> str:
 
 
 def _summary(judged: list[Judged], few: int, many: int) -> str:
-    """The headline in a sentence or two, for somebody who knows no metric."""
+    """The headline in a sentence or two, without jargon."""
     rates = [
-        (one.name, one.evaluation.metrics["seen_excluded"])
-        for one in judged
-        if one.evaluation is not None
+        (row.name, row.evaluation.metrics["seen_excluded"])
+        for row in judged
+        if row.evaluation is not None
     ]
     own = rates[0][1]
     words = (
-        "Of 100 things that users chose and training did not see, "
-        f"{own[f'hit_rate@{few}'] * 100:.1f} are among the best {few} that the model recommends "
-        "to that user"
+        "Of 100 candidates that users chose and training did not see, "
+        f"{own[f'hit_rate@{few}'] * 100:.1f} are among the {few} that the model recommends to "
+        "the user"
     )
     if many != few:
-        words += f", and {own[f'hit_rate@{many}'] * 100:.1f} among its best {many}"
+        words += f", and {own[f'hit_rate@{many}'] * 100:.1f} among its top {many}"
     popular = dict(rates[1:]).get("popularity")
     if popular is None:
         return f"{words}."
     theirs = popular[f"hit_rate@{few}"]
-    words += f". Showing everybody what is popular finds {theirs * 100:.1f}"
+    words += f". Recommending the most popular candidates to all finds {theirs * 100:.1f}"
     if many != few:
         words += f" and {popular[f'hit_rate@{many}'] * 100:.1f}"
     if own[f"hit_rate@{few}"] <= theirs:
@@ -123,11 +122,11 @@ def _summary(judged: list[Judged], few: int, many: int) -> str:
 
 
 def _cards(report: Report, judged: list[Judged], ks: list[int]) -> Any:
-    """Headline numbers: label, value, what to compare with."""
+    """Headline numbers: label, value, comparison."""
     model = judged[0].evaluation
     assert model is not None
     popular = next(
-        (one.evaluation for one in judged[1:] if one.name == "popularity" and one.evaluation),
+        (row.evaluation for row in judged[1:] if row.name == "popularity" and row.evaluation),
         None,
     )
     for k in ks:
@@ -140,15 +139,14 @@ def _cards(report: Report, judged: list[Judged], ks: list[int]) -> Any:
         yield f"Hit rate@{k}", percent(value), more
     few = ks[0]
     coverage = model.metrics["seen_excluded"][f"coverage@{few}"]
-    yield f"Coverage@{few}", percent(coverage), "of the corpus is recommended to somebody"
+    yield f"Coverage@{few}", percent(coverage), "of the corpus is recommended to at least one user"
     if report.indexes:
-        best = min(report.indexes, key=lambda one: one.latency_ms)
+        best = min(report.indexes, key=lambda index: index.latency_ms)
         yield "Fastest index", f"{best.latency_ms:.2g} ms", f"{best.kind}, recall {best.recall:.3f}"
     if report.gates:
-        found = [result for results in report.gates.values() for result in results]
-        good = sum(result.verdict == "passed" for result in found)
-        others = sorted({str(one.verdict) for one in found if one.verdict != "passed"})
-        rest = ", ".join(
-            f"{sum(result.verdict == verdict for result in found)} {verdict}" for verdict in others
+        verdicts = Counter(
+            str(result.verdict) for results in report.gates.values() for result in results
         )
-        yield "Gates", f"{good} passed", rest or "all of them"
+        passed = verdicts.pop("passed", 0)
+        others = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+        yield "Gates", f"{passed} passed", others or "all of them"

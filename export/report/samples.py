@@ -1,4 +1,4 @@
-"""Some users to look at: what they had, and what they are shown."""
+"""Sample users of a report: their histories and recommendations."""
 
 from collections.abc import Sequence
 
@@ -21,21 +21,20 @@ def sample_users(
     split: Split,
     scorer: Scorer,
     *,
-    stranger_scores: npt.NDArray[np.float32] | None,
+    unknown_user_scores: npt.NDArray[np.float32] | None,
     seed: int,
 ) -> list[SampleUser]:
-    """The most active user, the median and the least active one, one at random, a stranger.
+    """Return the most, median and least active user, a random one and an unknown user.
 
-    All but the stranger have interactions in both parts; fewer are returned where there
-    are fewer such users.
+    All but the unknown user have interactions in both parts. Fewer are returned if there are
+    fewer such users.
 
     Args:
-        dataset: The interactions that `split` refers to.
-        split: All that it does not hold out counts as the user's history.
-        scorer: Gives the recommendations.
-        stranger_scores: Float32 `[num_candidates]`, scores for somebody unknown; None
-            to leave the stranger out.
-        seed: Of the choice at random.
+        dataset: Interactions.
+        split: Split of the interactions; all but the held-out ones are the users' histories.
+        scorer: Scores that recommendations are ranked by.
+        unknown_user_scores: Float32 `[num_candidates]`; `None` to omit the unknown user.
+        seed: Random seed of the random user.
     """
     activity = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
     judged = np.unique(dataset.user_positions[split.held_out])
@@ -52,16 +51,16 @@ def sample_users(
             at_random = rest[int(np.random.default_rng(seed).integers(len(rest)))]
             chosen[at_random] = "A user picked at random"
     samples = [_known(dataset, split, scorer, user, kind) for user, kind in chosen.items()]
-    if stranger_scores is not None:
+    if unknown_user_scores is not None:
         samples.append(
             SampleUser(
-                kind="Somebody new",
+                kind="An unknown user",
                 user_id=None,
                 num_interactions=0,
                 num_held_out=0,
                 history=(),
                 recommendations=[
-                    _shown(dataset, int(candidate)) for candidate in _best(stranger_scores, [])
+                    _shown(dataset, int(candidate)) for candidate in _best(unknown_user_scores, [])
                 ],
             )
         )
@@ -71,7 +70,7 @@ def sample_users(
 def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str) -> SampleUser:
     mine = split.fitted[dataset.user_positions[split.fitted] == user]
     held_out = split.held_out[dataset.user_positions[split.held_out] == user]
-    wanted = set(dataset.candidate_positions[held_out].tolist())
+    held_out_candidates = set(dataset.candidate_positions[held_out].tolist())
     scores = scorer(np.array([user], np.int32))[0]
     return SampleUser(
         kind=kind,
@@ -87,14 +86,14 @@ def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str)
             for row in _best_liked(dataset, mine)[:_SHOWN]
         ],
         recommendations=[
-            _shown(dataset, candidate, chosen=candidate in wanted)
+            _shown(dataset, candidate, chosen=candidate in held_out_candidates)
             for candidate in _best(scores, dataset.candidate_positions[mine].tolist())
         ],
     )
 
 
 def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Interactions by rating, then time, both downwards; as they come where neither is known."""
+    """Interactions by descending rating, then descending time; in order if neither is known."""
     keys: list[npt.NDArray[np.float64]] = [-rows.astype(np.float64)]
     if dataset.timestamps is not None:
         keys.append(-dataset.timestamps[rows].astype(np.float64))
@@ -104,11 +103,11 @@ def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def _best(scores: npt.NDArray[np.float32], seen: Sequence[int]) -> list[int]:
-    """The best candidates but those seen, best first, equal scores by position."""
-    left = scores.copy()
-    left[np.asarray(seen, np.int64)] = -np.inf
-    order = np.argsort(-left, kind="stable")[:_SHOWN]
-    return [int(candidate) for candidate in order if np.isfinite(left[candidate])]
+    """Best candidates except seen ones, best first; equal scores by position."""
+    unseen = scores.copy()
+    unseen[np.asarray(seen, np.int64)] = -np.inf
+    order = np.argsort(-unseen, kind="stable")[:_SHOWN]
+    return [int(candidate) for candidate in order if np.isfinite(unseen[candidate])]
 
 
 def _shown(

@@ -1,4 +1,4 @@
-"""Tables of a report: numbers with their intervals, beside the baselines'."""
+"""Tables of a report: metrics with intervals, compared with the baselines."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 
 from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.judge import Judged
-from shortlist.export.report._words import size_in_words
 from shortlist.export.report.content import IndexFacts
 from shortlist.serving.repository.version import GateResult
 
@@ -21,6 +20,7 @@ __all__ = [
     "index_table",
     "metric_name",
     "metrics_table",
+    "size_in_words",
 ]
 
 _NAMES = {
@@ -39,10 +39,10 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: What it says.
-        more: Said smaller, below.
-        best: Whether it is the best of its row.
-        kind: A class of the page for its look; empty for none.
+        text: Content.
+        more: Small print below.
+        best: Best of its row.
+        kind: CSS classes; may be empty.
     """
 
     text: str
@@ -56,10 +56,10 @@ class Table:
     """A table whose first column names the rows.
 
     Attributes:
-        caption: What it shows.
-        columns: Heads, the first column's included.
-        rows: As long as `columns` each.
-        numeric: Whether all but the first column are numbers.
+        caption: Title.
+        columns: Headings.
+        rows: Cells, as many per row as headings.
+        numeric: All columns but the first hold numbers.
     """
 
     caption: str
@@ -68,8 +68,16 @@ class Table:
     numeric: bool = True
 
 
+def size_in_words(size_bytes: int) -> str:
+    """Return a size such as `7.8 MB`."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= limit:
+            return f"{size_bytes / limit:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
 def metric_name(name: str) -> str:
-    """`hit_rate@10` as people write it: `Hit rate@10`."""
+    """Return `hit_rate@10` as `Hit rate@10`."""
     kind, at, k = name.partition("@")
     return f"{_NAMES.get(kind, kind.replace('_', ' ').capitalize())}{at}{k}"
 
@@ -104,9 +112,9 @@ def breadth_table(judged: Sequence[Judged], protocol: str, ks: Sequence[int]) ->
 
 
 def activity_table(judged: Sequence[Judged], protocol: str, ks: Sequence[int]) -> Table:
-    """Hit rates by how active users are; popularity's below, if it was judged."""
+    """Hit rates by activity of the users; those of popularity below, if it was judged."""
     model = _of(judged)
-    popular = next((one.evaluation for one in judged if one.name == "popularity"), None)
+    popular = next((row.evaluation for row in judged if row.name == "popularity"), None)
     rows = []
     for number, bucket in enumerate(model.activity):
         cells = [
@@ -136,63 +144,56 @@ def activity_table(judged: Sequence[Judged], protocol: str, ks: Sequence[int]) -
 
 
 def index_table(indexes: Sequence[IndexFacts]) -> Table:
-    """What each servable gives and costs."""
+    """Recall, latency and size of each servable."""
     return Table(
         caption="Published servables",
         columns=["Servable", f"Recall@{indexes[0].k}", "ms per query", "On disk"],
         rows=[
             [
-                Cell(text=one.servable, more=_parameters(one.parameters)),
-                Cell(
-                    text=f"{one.recall:.4f}",
-                    more=_asked_for(one),
-                ),
-                Cell(text=f"{one.latency_ms:.3g}", kind="timing"),
-                Cell(text=size_in_words(one.size_bytes)),
+                Cell(text=index.servable, more=_parameters(index.parameters)),
+                Cell(text=f"{index.recall:.4f}", more=_target(index)),
+                Cell(text=f"{index.latency_ms:.3g}", kind="timing"),
+                Cell(text=size_in_words(index.size_bytes)),
             ]
-            for one in indexes
+            for index in indexes
         ],
     )
 
 
-def _asked_for(index: IndexFacts) -> str:
+def _target(index: IndexFacts) -> str:
     if index.exact:
         return "exact"
-    return "approximate" if index.target is None else f"asked for {index.target:g}"
+    return "approximate" if index.target is None else f"target {index.target:g}"
 
 
 def gate_table(gates: Mapping[str, Sequence[GateResult]]) -> Table:
-    """What each gate required, and what it measured of each servable."""
+    """Requirement of each gate, and its measurement of each servable."""
     by_gate: dict[str, dict[str, GateResult]] = {}
-    for servable, found in gates.items():
-        for one in found:
-            by_gate.setdefault(one.gate, {})[servable] = one
+    for servable, of_servable in gates.items():
+        for result in of_servable:
+            by_gate.setdefault(result.gate, {})[servable] = result
     rows = []
     for gate, results in by_gate.items():
-        required = dict.fromkeys(one.required for one in results.values())
+        required = dict.fromkeys(result.required for result in results.values())
         cells = [Cell(text=gate), Cell(text="; or ".join(required))]
-        for servable in gates:
-            result = results.get(servable)
-            cells.append(
-                Cell(text="–")
-                if result is None
-                else Cell(
-                    text=str(result.verdict),
-                    more=result.measured,
-                    kind=f"verdict {result.verdict} timing",
-                )
-            )
-        rows.append(cells)
+        rows.append([*cells, *(_verdict(results.get(servable)) for servable in gates)])
     return Table(
-        caption="What was required, and what was found",
+        caption="Requirements and results",
         columns=["Gate", "Required", *gates],
         rows=rows,
         numeric=False,
     )
 
 
+def _verdict(result: GateResult | None) -> Cell:
+    if result is None:
+        return Cell(text="–")
+    kind = f"verdict {result.verdict} timing"
+    return Cell(text=str(result.verdict), more=result.measured, kind=kind)
+
+
 def configuration_tables(config: Mapping[str, Any], packages: Mapping[str, str]) -> Iterator[Table]:
-    """Everything that was configured, section by section, and the packages' versions."""
+    """The whole configuration by section, and the versions of packages."""
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
     if plain:
@@ -223,14 +224,14 @@ def _setting(value: Any) -> str:
         case str():
             return value
         case list() | tuple():
-            return ", ".join(_setting(one) for one in value)
+            return ", ".join(map(_setting, value))
         case _:
             return json.dumps(value, ensure_ascii=False)
 
 
 def _parameters(parameters: Mapping[str, Any]) -> str:
-    found = [f"{key} {_setting(value)}" for key, value in parameters.items() if value is not None]
-    return ", ".join(found).replace("_", " ")
+    texts = [f"{key} {_setting(value)}" for key, value in parameters.items() if value is not None]
+    return ", ".join(texts).replace("_", " ")
 
 
 def _of(judged: Sequence[Judged]) -> Evaluation:
@@ -240,26 +241,26 @@ def _of(judged: Sequence[Judged]) -> Evaluation:
 
 
 def _heads(judged: Sequence[Judged]) -> list[str]:
-    return [one.name for one in judged]
+    return [row.name for row in judged]
 
 
 def _row(judged: Sequence[Judged], protocol: str, name: str, *, mark: bool = True) -> list[Cell]:
     values = [
-        None if one.evaluation is None else one.evaluation.metrics[protocol].get(name)
-        for one in judged
+        None if column.evaluation is None else column.evaluation.metrics[protocol].get(name)
+        for column in judged
     ]
     best = max((value for value in values if value is not None), default=None)
     cells = [Cell(text=metric_name(name))]
-    for one, value in zip(judged, values, strict=True):
-        if one.evaluation is None or value is None:
+    for column, value in zip(judged, values, strict=True):
+        if column.evaluation is None or value is None:
             cells.append(Cell(text="–"))
             continue
-        interval = one.evaluation.intervals.get(protocol, {}).get(name)
+        interval = column.evaluation.intervals.get(protocol, {}).get(name)
         cells.append(
             Cell(
                 text=f"{value:.4f}",
                 more="" if interval is None else f"{interval.low:.4f} – {interval.high:.4f}",
-                # What looks equal to the best is as good.
+                # Equal as printed is equally good.
                 best=mark and len(judged) > 1 and f"{value:.4f}" == f"{best:.4f}",
             )
         )

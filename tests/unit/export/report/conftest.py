@@ -1,4 +1,4 @@
-"""A report with everything in it, from real metrics of made embeddings, and hostile titles."""
+"""A report with everything in it: metrics of synthetic embeddings, and hostile titles."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def split(hostile_dataset: Dataset) -> Split:
 
 @pytest.fixture(scope="session")
 def scorer(hostile_dataset: Dataset) -> Scorer:
-    """Made embeddings that lean to the popular, as trained ones do."""
+    """Scores of synthetic embeddings, biased towards popular candidates like trained ones."""
     random = np.random.default_rng(7)
     counts = np.bincount(
         hostile_dataset.candidate_positions, minlength=len(hostile_dataset.candidate_ids)
@@ -111,7 +111,7 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Repor
             hostile_dataset,
             split,
             scorer,
-            stranger_scores=np.bincount(hostile_dataset.candidate_positions).astype(np.float32),
+            unknown_user_scores=np.bincount(hostile_dataset.candidate_positions).astype(np.float32),
             seed=1,
         ),
         indexes=indexes,

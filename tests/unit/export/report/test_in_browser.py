@@ -21,7 +21,7 @@ DESKTOP, PHONE = 1280, 390
 A4 = 688  # CSS pixels between the margins
 VIEWS = [(DESKTOP, "light"), (PHONE, "light"), (DESKTOP, "dark"), (PHONE, "dark")]
 
-# What sticks out to the right of the window, but for what scrolls by itself.
+# Elements beyond the right edge of the window, except inside scrollable ones.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")]
   .filter(e => !e.closest(".scroll, nav, .spoken"))
@@ -35,7 +35,7 @@ Object.fromEntries([...document.querySelectorAll("%s")].map((e, i) => {
   return [e.id || i, [r.left + scrollX, r.top + scrollY, r.right + scrollX, r.bottom + scrollY]];
 }))
 """
-# Words in charts that lie outside of the window or upon other words.
+# Labels in charts outside of the window or on top of other labels.
 BAD_LABELS = """
 [...document.querySelectorAll("svg.chart")].flatMap(chart => {
   const width = document.documentElement.clientWidth;
@@ -54,7 +54,7 @@ SMALLEST_LABEL = """
 Math.min(...[...document.querySelectorAll("svg.chart text")].map(t =>
   parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a))
 """
-# WCAG contrast of every piece of text against what is painted behind it, where below 4.5.
+# Text with a WCAG contrast below 4.5 to its background.
 LOW_CONTRAST = """
 (() => {
   const numbers = c => c.match(/[\\d.]+/g).map(Number);
@@ -102,7 +102,7 @@ def file(full_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What a browser showed of the report in one window."""
+    """A browser's view of the report in one window."""
 
     width: int
     scheme: str
@@ -207,12 +207,12 @@ def test_rendered_text_holds_all_sections_and_hostile_titles(
     text: str = page.evaluate("document.body.innerText")
     for expected in (
         "retrieval, version 7",
-        "How good the recommendations are",
-        "How training went",
-        "How broad and how popular",
-        "For whom it works",
-        "Some users",
-        "What is published",
+        "Quality of the recommendations",
+        "Training",
+        "Coverage and popularity",
+        "Quality by activity",
+        "Sample users",
+        "Published servables",
         "Gates before publication",
         "Configuration",
         "<script>window.ran = true</script>",
@@ -245,7 +245,7 @@ def test_it_prints_on_a_few_pages(chromium: Browser, file: Path) -> None:
 def test_the_checks_notice_a_page_that_is_broken(
     chromium: Browser, file: Path, tmp_path: Path
 ) -> None:
-    """What passes above would not pass on a page with these faults."""
+    """The checks above fail on a page with these faults."""
     broken = tmp_path / "broken.html"
     faults = (
         '<div style="width: 900px; color: #888; background: #999">wide and faint</div>'

@@ -1,4 +1,4 @@
-"""What a report says, read as text: complete, escaped, self-contained, repeatable."""
+"""The report read as text: complete, escaped, self-contained, repeatable."""
 
 import dataclasses
 import re
@@ -11,12 +11,12 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import Scorer
-from shortlist.export.report._words import percent, size_in_words
-from shortlist.export.report.charts import Axis, nice_ticks
+from shortlist.export.report.charts import Axis, nice_ticks, percent
 from shortlist.export.report.content import Report
 from shortlist.export.report.figures import recall_figure
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
+from shortlist.export.report.tables import size_in_words
 from tests.unit.export.report.conftest import ARABIC, IMAGE, SCRIPT
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -79,15 +79,15 @@ def test_report_says_what_was_measured(page: str, full_report: Report) -> None:
         "EASE",
         "iALS is missing: iALS needs the package implicit",
         "retrieval_scann",
-        "0.9530 asked for 0.95",
+        "0.9530 target 0.95",
         "num leaves 125, num leaves to search 10",
         "1.2 MB",
         "skipped 0.95 <i>",
         f"embedding_dim {full_report.config['towers']['embedding_dim']}",
         "tensorflow 2.20.0",
         "The most active user",
-        "Somebody new",
-        "off by 0.8765 (RMSE over 1,234 held-out ratings)",
+        "An unknown user",
+        "is 0.8765 (RMSE over 1,234 held-out ratings)",
     ):
         assert expected in text, expected
 
@@ -151,7 +151,7 @@ def test_report_of_an_evaluation_has_no_indexes_or_gates(full_report: Report) ->
     ids = {given.get("id") for _, given in read(page).elements}
     assert "quality" in ids
     assert not {"indexes", "gates"} & ids
-    assert "The course of training was not recorded" in page
+    assert "The training was not recorded" in page
 
 
 def test_a_model_no_better_than_popularity_is_called_so(full_report: Report) -> None:
@@ -167,7 +167,7 @@ def test_sample_users_are_shown_what_they_do_not_have(
     hostile_dataset: Dataset, split: Split, scorer: Scorer
 ) -> None:
     data = hostile_dataset
-    samples = sample_users(data, split, scorer, stranger_scores=None, seed=1)
+    samples = sample_users(data, split, scorer, unknown_user_scores=None, seed=1)
     activity = np.bincount(data.user_positions[split.fitted], minlength=len(data.user_ids))
     assert samples[0].num_interactions == activity.max()
     assert samples[2].num_interactions == activity.min()
@@ -197,7 +197,8 @@ def test_sample_users_are_the_same_each_time(
     hostile_dataset: Dataset, split: Split, scorer: Scorer
 ) -> None:
     first, second = (
-        sample_users(hostile_dataset, split, scorer, stranger_scores=None, seed=4) for _ in range(2)
+        sample_users(hostile_dataset, split, scorer, unknown_user_scores=None, seed=4)
+        for _ in range(2)
     )
     assert first == second
 
