@@ -11,8 +11,8 @@ from shortlist.export._tf import tf
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.restricted import search_excluding, search_filtered
 from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.towers.ids import IdLookup
+from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.rating_head import RatingHead
 
 __all__ = ["QueryTower", "RetrievalServable"]
@@ -45,7 +45,7 @@ class RetrievalServable(tf.Module):
         index: CandidateIndex,
         candidate_ids: Sequence[str],
         candidate_filter: CandidateFilter,
-        seen: SeenCandidates | None,
+        seen: PairTable | None,
         version: int,
         top_k: int,
         rating_head: RatingHead | None = None,
@@ -176,9 +176,15 @@ class RetrievalServable(tf.Module):
             with tf.control_dependencies([refuse]):
                 return tf.identity(named)
         seen = self._seen
+
+        def seen_positions() -> tf.Tensor:
+            unknown = tf.cast(seen.num_rows, tf.int64)
+            users = tf.where(user_positions < 0, unknown, user_positions)
+            return seen.columns(users).to_tensor(default_value=self.num_candidates)
+
         nothing = tf.zeros([batch, 0], tf.int32)
-        seen_positions = tf.cond(exclude_seen, lambda: seen(user_positions), lambda: nothing)
-        return tf.concat([named, seen_positions], axis=1)
+        excluded = tf.cond(exclude_seen, seen_positions, lambda: nothing)
+        return tf.concat([named, excluded], axis=1)
 
     def _retrieve_by_embedding(self, query_embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         scores, positions = self._index.search(query_embedding, self.top_k)

@@ -15,10 +15,10 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import check_target, inspect_saved_model, save
-from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.version import (
     DatasetFacts,
@@ -49,8 +49,7 @@ class ServableWriter:
         self._filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
         self._seen = None
         if config.keep_seen:
-            pairs = Pairs.by_user(dataset, split.fitted, distinct=True)
-            self._seen = SeenCandidates(pairs, num_candidates=len(dataset.candidate_ids))
+            self._seen = PairTable(Pairs.by_user(dataset, split.fitted, distinct=True))
         self._probe = make_probe(
             query_embeddings=model.query_embeddings,
             candidate_embeddings=model.candidate_embeddings,

@@ -16,9 +16,9 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
-from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.towers.ids import TableTower
+from shortlist.export.towers.pair_table import PairTable
 
 pytestmark = pytest.mark.slow
 
@@ -56,9 +56,8 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
             },
             num_candidates,
         ),
-        seen=SeenCandidates(
-            Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users),
-            num_candidates=num_candidates,
+        seen=PairTable(
+            Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users)
         ),
         version=1,
         top_k=10,

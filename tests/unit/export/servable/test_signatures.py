@@ -17,9 +17,9 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.index import ivf, restricted
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.seen import SeenCandidates
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.towers.ids import IdLookup
+from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.rating_head import LinearRatingHead
 from shortlist.export.towers.rating_means import RatingMeans
 
@@ -93,14 +93,13 @@ def servable(
             },
             NUM_CANDIDATES,
         ),
-        seen=SeenCandidates(
+        seen=PairTable(
             Pairs.by_row(
                 np.concatenate([users, users]),
                 np.concatenate([seen, seen]),
                 num_rows=NUM_USERS,
                 distinct=True,
-            ),
-            num_candidates=NUM_CANDIDATES,
+            )
         )
         if keep_seen
         else None,
