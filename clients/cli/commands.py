@@ -43,8 +43,8 @@ def _add_query(verbs: Parsers) -> None:
         "--exclude-seen", action="store_true", help="omit what each user has interacted with"
     )
     for name, value, condition in (
-        ("any", "VALUE", "attribute equals VALUE; one match is enough"),
-        ("all", "VALUE", "attribute equals VALUE; all must match"),
+        ("any", "VALUE", "attribute has VALUE; one match is enough"),
+        ("all", "VALUE", "attribute has VALUE; all must match"),
         ("min", "NUMBER", "attribute is at least NUMBER"),
         ("max", "NUMBER", "attribute is at most NUMBER"),
     ):

@@ -5,12 +5,13 @@ import shutil
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeAlias
 
 from shortlist.clients.errors import ShortlistError
 
-__all__ = ["Parsers", "add_parser", "lazily", "name_value_pairs"]
+__all__ = ["Parsers", "Verb", "add_parser", "name_value_pairs"]
 
 # `argparse` does not export the class.
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -49,20 +50,26 @@ def add_parser(
     if run is not None:
         if json:
             parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.set_defaults(run=lazily(run))
+        parser.set_defaults(run=Verb(run))
     return parser
 
 
-def lazily(function: str) -> Callable[[argparse.Namespace], int]:
-    """Return a function that imports `package.module:function` when it is called."""
-    module, _, name = function.partition(":")
+@dataclass(frozen=True)
+class Verb:
+    """Function of a verb, imported when it is called.
 
-    def run(args: argparse.Namespace) -> int:
+    Attributes:
+        function: `package.module:function`.
+    """
+
+    function: str
+
+    def __call__(self, args: argparse.Namespace) -> int:
+        """Run the verb."""
         args.began = time.monotonic()  # before the imports, which can take seconds
-        verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
-        return verb(args)
-
-    return run
+        module, _, name = self.function.partition(":")
+        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
+        return run(args)
 
 
 def name_value_pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:

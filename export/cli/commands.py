@@ -92,7 +92,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--target",
         choices=TARGETS,
-        help="server that must be able to run the servables; others are refused before training",
+        help="server that must be able to run the servables; checked before anything is published",
     )
     group.add_argument(
         "--without-seen",

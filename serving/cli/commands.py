@@ -272,8 +272,8 @@ def _add_canary(verbs: Parsers) -> None:
         "--percent",
         type=float,
         default=5.0,
-        help="share of requests for the canary, written to split.json next to the configuration "
-        "file for applications to read (default: %(default)g)",
+        help="percentage of requests for the canary, written to split.json next to the "
+        "configuration file for applications to read (default: %(default)g)",
     )
     _add_judge(parser)
     _add_fleet(parser)
