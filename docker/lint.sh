@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what is under docker/ without running it. Each tool that is missing costs one line, not
-# the run; as root on Debian with CI=1 the missing ones are installed first.
+# Check docker/ without running it. A missing tool skips its check and prints one line; as root on
+# Debian with CI=1, missing tools are installed first.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 

@@ -1,9 +1,8 @@
-"""Prometheus metrics that a model server does not export itself: versions, labels, memory.
+"""Export Prometheus metrics that a model server lacks: versions, labels, memory.
 
-Asks the server's REST API for the status of each model of its configuration, and `/proc` for
-the server's process, once a scrape. Standard library alone, so that any image with Python
-runs it. In one process namespace with the server it sees that process; elsewhere it leaves
-the process's metrics out.
+Each scrape asks the server's REST API for the status of each configured model, and `/proc` for
+the server's process. Needs the standard library alone, so that any image with Python can run
+it. Without a process namespace shared with the server, the process's metrics are left out.
 """
 
 import argparse
@@ -22,14 +21,14 @@ from typing import Any
 
 PREFIX = "shortlist_"
 HELP = {
-    "server_up": "Whether the server's REST API answered",
-    "config_readable": "Whether the server's configuration file could be read",
+    "server_up": "1 if the server's REST API answered",
+    "config_readable": "1 if the server's configuration file is readable",
     "model_available_versions": "Number of AVAILABLE versions",
-    "version_state": "1 for the state that the version is in",
+    "version_state": "1 for the current state of the version",
     "version_failed": "1 for a version that ended with an error",
-    "label_version": "Version that the configuration's label points at",
-    "label_available": "Whether that version is AVAILABLE",
-    "server_memory_limit_bytes": "Memory that the server may use, as given by --memory-limit",
+    "label_version": "Version that the label points at in the configuration",
+    "label_available": "1 if the version that the label points at is AVAILABLE",
+    "server_memory_limit_bytes": "Memory limit of the server, from --memory-limit",
     "server_resident_memory_bytes": "Resident memory of the server's process",
     "server_cpu_seconds_total": "CPU time of the server's process",
     "server_threads": "Threads of the server's process",
@@ -41,7 +40,7 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model of the configuration: its name, and version by label."""
+    """Name and labels of one configured model."""
 
     name: str
     labels: dict[str, int]
@@ -57,10 +56,10 @@ class Sample:
 
 
 def parse_text(text: str) -> list[tuple[str, Any]]:
-    """Fields of a protobuf message in text form; a message is a list again, all else a string.
+    """Return the fields of a protobuf message in text form: strings, and lists for messages.
 
     Raises:
-        ValueError: The text is no such message.
+        ValueError: The text is not such a message.
     """
     tokens = [token for token in TOKEN.findall(text) if token[0] not in "#,;"]
     fields, end = _fields(tokens, 0)
@@ -77,7 +76,7 @@ def _fields(tokens: Sequence[str], at: int) -> tuple[list[tuple[str, Any]], int]
             at += 1
         if at >= len(tokens):
             raise ValueError(f"{name} has no value")
-        if tokens[at] == "[":  # a list of plain values, which nothing here asks for
+        if tokens[at] == "[":  # a list of plain values: not needed here
             at = tokens.index("]", at) + 1
         elif tokens[at] in ("{", "<"):
             inner, at = _fields(tokens, at + 1)
@@ -92,11 +91,11 @@ def _fields(tokens: Sequence[str], at: int) -> tuple[list[tuple[str, Any]], int]
 
 
 def read_models(config: Path) -> list[Model]:
-    """Models of a `ModelServerConfig` file.
+    """Return the models of a `ModelServerConfig` file.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such configuration.
+        ValueError: The file is not such a configuration.
     """
     return [
         Model(
@@ -115,7 +114,7 @@ def read_models(config: Path) -> list[Model]:
 
 
 def versions_of(server: str, model: str, timeout: float) -> list[dict[str, Any]]:
-    """Status of each version that the server knows; none for a model that it does not know.
+    """Return the status of each version; empty if the server does not know the model.
 
     Raises:
         OSError: The server did not answer.
@@ -147,7 +146,7 @@ def _of_model(model: Model, versions: Sequence[dict[str, Any]]) -> Iterator[Samp
 
 
 def of_models(server: str, config: Path, timeout: float) -> Iterator[Sample]:
-    """Whether the server answers, and the state of every model of the configuration."""
+    """Yield whether the server answers, and the state of every configured model."""
     try:
         models = read_models(config)
     except (OSError, ValueError, KeyError) as exc:
@@ -168,23 +167,23 @@ def of_models(server: str, config: Path, timeout: float) -> Iterator[Sample]:
 
 
 def size_bytes(text: str) -> int:
-    """Size as Docker and Kubernetes write it: 4g, 512m, 4Gi, 4294967296.
+    """Return a size in bytes from Docker's or Kubernetes' notation: 4g, 512m, 4Gi, 4294967296.
 
     Raises:
-        ValueError: It is no such size.
+        ValueError: The text is not such a size.
     """
-    found = re.fullmatch(r"(\d+)([bkmg]?)(?:i?b?)", text.strip().lower())
-    if found is None:
+    match = re.fullmatch(r"(\d+)([bkmg]?)(?:i?b?)", text.strip().lower())
+    if match is None:
         raise ValueError(f"not a size: {text!r}; write 4g, 512m or a number of bytes")
-    return int(found[1]) * 1024 ** {"": 0, "b": 0, "k": 1, "m": 2, "g": 3}[found[2]]
+    return int(match[1]) * 1024 ** {"": 0, "b": 0, "k": 1, "m": 2, "g": 3}[match[2]]
 
 
 def of_process(names: Sequence[str], proc: Path = Path("/proc")) -> Iterator[Sample]:
-    """Memory, CPU time and threads of the first process whose command line has such a name."""
+    """Yield memory, CPU time and threads of the first process that runs one of the programs."""
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
             arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            # A shell, or process 1 that hands on signals, has the name further back.
+            # A shell, or an init that forwards signals, names the program later in its line.
             program = arguments[2] if arguments[1:2] == ["-m"] else Path(arguments[0]).name
             if program not in names:
                 continue
@@ -194,7 +193,7 @@ def of_process(names: Sequence[str], proc: Path = Path("/proc")) -> Iterator[Sam
             # After the command's name in brackets: state is field 3, utime 14, stime 15.
             times = (folder / "stat").read_text().rpartition(")")[2].split()
         except (OSError, IndexError, ValueError):
-            continue  # it ended meanwhile
+            continue  # the process has ended
         ticks = int(times[11]) + int(times[12])
         yield Sample(
             metric="server_resident_memory_bytes",
@@ -209,7 +208,7 @@ def of_process(names: Sequence[str], proc: Path = Path("/proc")) -> Iterator[Sam
 
 
 def render(samples: Sequence[Sample]) -> str:
-    """The exposition format, each metric's samples together as it demands."""
+    """Return the exposition format, in which the samples of a metric stand together."""
     lines: list[str] = []
     for metric, text in HELP.items():
         of_metric = [sample for sample in samples if sample.metric == metric]
@@ -242,7 +241,7 @@ def _handler(args: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *message: Any) -> None:
-            """Says nothing: a line for each scrape helps nobody."""
+            """Do not log each scrape."""
 
     return Handler
 
@@ -252,18 +251,26 @@ def _log(message: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves `/metrics` until SIGTERM."""
+    """Serve `/metrics` until SIGTERM."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0] if __doc__ else None,
         epilog="example: status_exporter.py --server http://127.0.0.1:8501 "
         "--config models/.serving/models.config",
     )
     parser.add_argument("--server", required=True, help="address of the REST API, http://HOST:PORT")
-    parser.add_argument("--config", required=True, type=Path, help="the server's configuration")
-    parser.add_argument("--listen", default="127.0.0.1:9500", help="(default: 127.0.0.1:9500)")
-    parser.add_argument("--process", action="append", default=[], help="the server's program")
-    parser.add_argument("--memory-limit", type=size_bytes, help="of the server: 4g, 4Gi, 512m")
-    parser.add_argument("--timeout", type=float, default=3.0, help="seconds for an answer")
+    parser.add_argument(
+        "--config", required=True, type=Path, help="configuration file of the server"
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:9500", help="HOST:PORT to serve on (default: 127.0.0.1:9500)"
+    )
+    parser.add_argument(
+        "--process", action="append", default=[], help="program of the server; can be repeated"
+    )
+    parser.add_argument(
+        "--memory-limit", type=size_bytes, help="memory limit of the server: 4g, 4Gi, 512m"
+    )
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds to wait for an answer")
     args = parser.parse_args(argv)
     host, _, port = args.listen.rpartition(":")
     server = ThreadingHTTPServer((host, int(port)), _handler(args))

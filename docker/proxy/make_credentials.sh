@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes a self-signed certificate, its key and one random token into DIR, unless DIR has them.
-# For trying things out and for tests; in production put your own files there.
+# Write a self-signed certificate, its key and a random token into DIR, unless they exist.
+# For trials and tests; in production, put your own files there.
 set -euo pipefail
 dir=${1:?usage: make_credentials.sh DIR [HOST...]}
 shift
@@ -20,6 +20,6 @@ if [ ! -f "$dir/tokens.map" ]; then
     printf '"Bearer %s" 1;\n' "$token" >"$dir/tokens.map"
     echo "wrote a random token to $dir/tokens.map" >&2
 fi
-# The proxy runs as another user; the folder keeps others out on the host.
+# The proxy runs as another user; the folder itself keeps other users of the host out.
 chmod 0711 "$dir"
 chmod 0644 "$dir"/cert.pem "$dir"/key.pem "$dir"/tokens.map

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Writes the locks of the images beside this script: what requirements.lock holds, cut to what
-# each image needs. `make lock` calls it after renewing requirements.lock.
+# Write the lock files of the images: the part of requirements.lock that each image needs.
+# `make lock` calls it after renewing requirements.lock.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 uv=${UV:-.venv/bin/uv}
 out=docker/requirements
 
-# TensorFlow declares these; the embedded server enters TensorFlow's runtime below its API and
-# loads none of them. They stay in the export image, which trains.
+# TensorFlow declares these, but the embedded server uses TensorFlow's runtime below its API and
+# does not load them. The export image, which trains, has them.
 NOT_SERVED=(h5py keras libclang markdown markdown-it-py markupsafe mdurl namex optree pillow
     pygments rich setuptools tensorboard tensorboard-data-server werkzeug wheel)
-# No image needs them: headers' parser of TensorFlow Lite's converter, TensorBoard's own server.
+# No image needs these: parser of headers for TensorFlow Lite's converter, TensorBoard's server.
 NOT_SHIPPED=(libclang tensorboard-data-server)
 
 compile() {  # compile OUTPUT [uv's options]

@@ -1,9 +1,9 @@
-"""Keeps a ConfigMap and a folder in step, so that `shortlist rollout` may write files in a cluster.
+"""Synchronize a ConfigMap and a folder, so that `shortlist rollout` can write files in a cluster.
 
-`fetch` writes the ConfigMap's entries into the folder; `follow` writes the folder's files back
-whenever one changes, until SIGTERM, and once more then. A change that somebody else made
-meanwhile is an error, never overwritten. Standard library alone; talks to the API server with
-the pod's service account.
+`fetch` writes the ConfigMap's entries into the folder. `follow` writes changed files back until
+SIGTERM, and then a last time. If another process changed the ConfigMap meanwhile, it fails and
+overwrites nothing. Needs the standard library alone; calls the API server with the pod's service
+account.
 """
 
 import argparse
@@ -36,17 +36,17 @@ class ConfigMap:
         self._version: str | None = None
 
     def read(self) -> dict[str, str]:
-        """Its entries."""
+        """Return the entries."""
         answer = self._call("GET", None)
         self._version = answer["metadata"]["resourceVersion"]
         entries: dict[str, str] = answer.get("data") or {}
         return entries
 
     def write(self, entries: dict[str, str]) -> None:
-        """Replaces entries, if nobody changed the ConfigMap since it was last read or written.
+        """Replace entries, unless the ConfigMap has changed since it was last read or written.
 
         Raises:
-            SyncError: Somebody did, or the API refuses.
+            SyncError: The ConfigMap has changed, or the API refuses.
         """
         change = {"metadata": {"resourceVersion": self._version}, "data": entries}
         self._version = self._call("PATCH", change)["metadata"]["resourceVersion"]
@@ -66,8 +66,8 @@ class ConfigMap:
         context = ssl.create_default_context(cafile=authority) if authority.exists() else None
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT, context=context) as answer:
-                found: dict[str, Any] = json.load(answer)
-                return found
+                content: dict[str, Any] = json.load(answer)
+                return content
         except urllib.error.HTTPError as exc:
             reason = json.loads(exc.read() or b"{}").get("message", exc.reason)
             raise SyncError(f"{method} {self._url}: {exc.code} {reason}") from exc
@@ -76,13 +76,13 @@ class ConfigMap:
 
 
 def files_in(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Text of those of the named files that are there."""
+    """Return the text of each named file that exists."""
     paths = [folder / name for name in names]
     return {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
 
 
 def fetch(config_map: ConfigMap, folder: Path, names: Sequence[str]) -> None:
-    """Writes the named entries as files."""
+    """Write the named entries as files."""
     for name, text in config_map.read().items():
         if name in names:
             (folder / name).write_text(text, encoding="utf-8")
@@ -96,7 +96,7 @@ def follow(
     *,
     poll_interval: float,
 ) -> None:
-    """Writes changes of the files back until `stop` is set."""
+    """Write changed files back until `stop` is set."""
     known = {name: text for name, text in config_map.read().items() if name in names}
     stopping = False
     while True:
@@ -112,13 +112,15 @@ def follow(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `fetch` or `follow`."""
-    parser = argparse.ArgumentParser(description="Keeps a ConfigMap and a folder in step.")
+    """Run `fetch` or `follow`."""
+    parser = argparse.ArgumentParser(description="Synchronize a ConfigMap and a folder.")
     parser.add_argument("action", choices=("fetch", "follow"))
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--config-map", required=True)
     parser.add_argument("--folder", required=True, type=Path)
-    parser.add_argument("--file", action="append", required=True, help="entry to keep in step")
+    parser.add_argument(
+        "--file", action="append", required=True, help="entry to synchronize; can be repeated"
+    )
     parser.add_argument("--poll-interval", type=float, default=0.5, help="seconds (default: 0.5)")
     args = parser.parse_args(argv)
     host = os.environ.get("KUBERNETES_SERVICE_HOST")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs one verb of `shortlist` against every pod behind the headless service.
+# Run one verb of `shortlist` against every pod behind the headless service.
 #   rollout.sh canary 7 --servable retrieval_ivf
 set -eu
 service=${SHORTLIST_SERVICE:?}

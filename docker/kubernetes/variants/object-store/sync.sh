@@ -1,9 +1,9 @@
 #!/bin/sh
-# Brings a model repository from an object store: whole versions only, by rename.
+# Copy a model repository from an object store: whole versions only, by rename.
 #
-# The server takes any folder with an integer's name at once, so a version is copied under a
-# name that is none and renamed when all of it is there. saved_model.pb is published last: a
-# version without it is still being written. Versions that the store no longer has are removed.
+# The server loads any folder with an integer as its name at once, so a version is copied under
+# another name and renamed when complete. saved_model.pb is published last: a version without it
+# is still being written. Versions that are no longer in the store are removed.
 #
 #   sync.sh --once | --every SECONDS
 set -eu
@@ -28,7 +28,7 @@ sync_model() {
         mv "$staging" "$LOCAL/$model/$version"
         say "$model version $version is here"
     done
-    # An empty listing is more likely a fault of the store than the end of a model.
+    # An empty listing more likely means a faulty store than the end of a model.
     [ -n "$present" ] || { say "the store lists no version of $model: nothing removed"; return 1; }
     for folder in "$LOCAL/$model"/[0-9]*; do
         version=${folder##*/}
