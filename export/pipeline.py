@@ -12,7 +12,7 @@ import numpy.typing as npt
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, make_split
+from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
 from shortlist.export.gates.publication import pass_gates
 from shortlist.export.gates.record import summary
@@ -137,7 +137,7 @@ def help_train(
     Raises:
         ValueError: As for `run_export`, or another worker was lost.
     """
-    split = _split(dataset, config)
+    split = configured_split(dataset, config.train)
     train(dataset, split, config.towers, config.train, checkpoints=checkpoints, workers=workers)
 
 
@@ -200,16 +200,6 @@ def publish_trained(
     )
 
 
-def _split(dataset: Dataset, config: ExportConfig) -> Split:
-    return make_split(
-        dataset,
-        method=config.train.split,
-        held_out_fraction=config.train.held_out_fraction,
-        validation_fraction=config.train.validation_fraction,
-        seed=config.train.seed,
-    )
-
-
 def _train(
     dataset: Dataset,
     config: ExportConfig,
@@ -218,7 +208,7 @@ def _train(
     workers: Workers | None,
     baselines: Sequence[str],
 ) -> Trained:
-    split = _split(dataset, config)
+    split = configured_split(dataset, config.train)
     with timer.step("train") as measures:
         model = train(
             dataset,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shortlist.clients.cli.output import table
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import make_split
+from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.baselines import BASELINES
 from shortlist.export.evaluation.evaluate import PROTOCOLS, Evaluation
 from shortlist.export.evaluation.judge import judge_baseline, judge_model
@@ -98,15 +98,8 @@ def compare(
     """
     recipes = {row: recipe_of(row) for row in rows if row not in BASELINES}
     values: dict[str, dict[str, list[float]]] = {row: {} for row in rows}
-    default = PRESETS["default"][1]
     for seed in seeds:
-        split = make_split(
-            dataset,
-            method=default.split,
-            held_out_fraction=default.held_out_fraction,
-            validation_fraction=default.validation_fraction,
-            seed=seed,
-        )
+        split = configured_split(dataset, dataclasses.replace(PRESETS["default"][1], seed=seed))
         for row in rows:
             start = time.monotonic()
             if row in recipes:

@@ -49,20 +49,14 @@ def _check_report(args: argparse.Namespace) -> None:
 
 def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig) -> "dict[str, Evaluation]":
     from shortlist.export.data import load
-    from shortlist.export.data.split import make_split
+    from shortlist.export.data.split import configured_split
     from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
     from shortlist.export.training.train import train
 
     recipe = (settings.export.towers, settings.export.train)
     config = recipe[1]
     dataset = load(settings.data)
-    split = make_split(
-        dataset,
-        method=config.split,
-        held_out_fraction=config.held_out_fraction,
-        validation_fraction=config.validation_fraction,
-        seed=config.seed,
-    )
+    split = configured_split(dataset, config)
     progress(
         f"{len(split.fitted)} interactions to train on, {len(split.held_out)} held out "
         f"({config.split})"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,29 @@ class Interactions:
     ratings: npt.NDArray[np.float32] | None
     timestamps: npt.NDArray[np.int64] | None
     where: Callable[[int], str]
+
+    @classmethod
+    def of_columns(
+        cls,
+        users: pa.ChunkedArray,
+        keys: pa.ChunkedArray,
+        *,
+        ratings: npt.NDArray[np.float32] | None,
+        timestamps: npt.NDArray[np.int64] | None,
+        where: Callable[[int], str],
+    ) -> Self:
+        """Create interactions from dictionary columns of user and candidate ids."""
+        user_ids, user_codes = ids_of(users)
+        candidate_keys, key_codes = ids_of(keys)
+        return cls(
+            users=user_ids,
+            user_codes=user_codes,
+            keys=candidate_keys,
+            key_codes=key_codes,
+            ratings=ratings,
+            timestamps=timestamps,
+            where=where,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import csv
 import gzip
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +12,7 @@ import pyarrow.csv
 
 from shortlist.export.data.errors import DataError
 
-__all__ = ["ID", "NUMBER", "TIME", "Delimited", "check_file", "one_line"]
+__all__ = ["ID", "NUMBER", "TIME", "Delimited", "check_columns", "check_file", "one_line"]
 
 # Ids repeat, so a dictionary stores them in four bytes each.
 ID = pa.dictionary(pa.int32(), pa.string())
@@ -95,12 +95,7 @@ class Delimited:
             DataError: A column is missing, a row cannot be parsed, or there are no rows.
         """
         header = self.header()
-        for name in types:
-            if name not in header:
-                raise DataError(
-                    f"{self.path} has no column {name!r}, only {', '.join(header)}; "
-                    "rename it or name the right one"
-                )
+        check_columns(self.path, header, types)
         try:
             table = self._read_fast(header, types)
         except (pa.ArrowInvalid, UnicodeDecodeError) as exc:
@@ -232,6 +227,16 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path} cannot be read ({exc.strerror}); check its permissions") from exc
     if empty:
         raise DataError(f"{path} is empty; was its download interrupted?")
+
+
+def check_columns(path: Path, header: Collection[str], names: Iterable[str]) -> None:
+    """Raise `DataError` if a file lacks a column."""
+    for name in names:
+        if name not in header:
+            raise DataError(
+                f"{path} has no column {name!r}, only {', '.join(header)}; "
+                "rename it or name the right one"
+            )
 
 
 def one_line(exc: BaseException) -> str:

@@ -64,6 +64,14 @@ class Dataset:
         """Number of interactions."""
         return len(self.user_positions)
 
+    def user_counts(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Number of some interactions by user, int64 `[num_users]`."""
+        return np.bincount(self.user_positions[part], minlength=len(self.user_ids))
+
+    def candidate_counts(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Number of some interactions by candidate, int64 `[num_candidates]`."""
+        return np.bincount(self.candidate_positions[part], minlength=len(self.candidate_ids))
+
     def in_user_order(
         self, part: npt.NDArray[np.int64], random: np.random.Generator
     ) -> npt.NDArray[np.int64]:

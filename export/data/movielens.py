@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shortlist.export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
-from shortlist.export.data._delimited import ID, NUMBER, TIME, Delimited
+from shortlist.export.data._assemble import Catalogue, Interactions, assemble, natural_order
+from shortlist.export.data._delimited import ID, NUMBER, TIME, Delimited, check_columns
 from shortlist.export.data.config import CandidateId
 from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.data.errors import DataError
@@ -34,39 +34,19 @@ def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
         return Delimited(path=folder / "ratings.csv"), Delimited(path=folder / "movies.csv")
     if (folder / "ratings.dat").exists():
         return (
-            Delimited(
-                path=folder / "ratings.dat",
-                delimiter="::",
-                names=_PLAIN,
-                encoding="latin-1",
-                quoted=False,
-            ),
-            Delimited(
-                path=folder / "movies.dat",
-                delimiter="::",
-                names=(_MOVIE, "title", "genres"),
-                encoding="latin-1",
-                quoted=False,
-            ),
+            _latin_1(folder / "ratings.dat", "::", _PLAIN),
+            _latin_1(folder / "movies.dat", "::", (_MOVIE, "title", "genres")),
         )
     if (folder / "u.data").exists():
         return (
-            Delimited(
-                path=folder / "u.data",
-                delimiter="\t",
-                names=_PLAIN,
-                encoding="latin-1",
-                quoted=False,
-            ),
-            Delimited(
-                path=folder / "u.item",
-                delimiter="|",
-                names=_ITEM_COLUMNS,
-                encoding="latin-1",
-                quoted=False,
-            ),
+            _latin_1(folder / "u.data", "\t", _PLAIN),
+            _latin_1(folder / "u.item", "|", _ITEM_COLUMNS),
         )
     return None
+
+
+def _latin_1(path: Path, delimiter: str, names: tuple[str, ...]) -> Delimited:
+    return Delimited(path=path, delimiter=delimiter, names=names, encoding="latin-1", quoted=False)
 
 
 def is_release(folder: Path) -> bool:
@@ -144,13 +124,9 @@ def _read_ratings(file: Delimited) -> Interactions:
         ("userId", "movieId", "rating", "timestamp") if file.names is None else _PLAIN
     )
     table = file.read({user: ID, movie: ID, rating: NUMBER, time: TIME})
-    users, user_codes = ids_of(table.column(user))
-    keys, key_codes = ids_of(table.column(movie))
-    return Interactions(
-        users=users,
-        user_codes=user_codes,
-        keys=keys,
-        key_codes=key_codes,
+    return Interactions.of_columns(
+        table.column(user),
+        table.column(movie),
         ratings=table.column(rating).to_numpy(),
         timestamps=table.column(time).to_numpy(),
         where=lambda row: f"{file.path}, line {file.line_of(row)}, column {movie!r}",
@@ -161,12 +137,7 @@ def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool
     """Read the catalogue in plain Python: it is small, and titles contain colons and quotes."""
     header = file.header()
     required = ("movieId", "title", "genres") if file.names is None else header[:2]
-    for name in required:
-        if name not in header:
-            raise DataError(
-                f"{file.path} has no column {name!r}, only {', '.join(header)}; "
-                "unpack the release again"
-            )
+    check_columns(file.path, header, required)
     at_id, at_title = header.index(required[0]), header.index("title")
     ids: dict[str, None] = {}
     titles, genres = [], []

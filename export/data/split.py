@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.export.config import SplitMethod
+from shortlist.export.config import SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
 
-__all__ = ["Split", "make_split", "random_split"]
+__all__ = ["Split", "configured_split", "make_split", "random_split"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -35,6 +35,17 @@ class Split:
     def fitted(self) -> Positions:
         """Training and validation part: the data of the final model."""
         return np.sort(np.concatenate([self.training, self.validation]))
+
+
+def configured_split(dataset: Dataset, config: TrainConfig) -> Split:
+    """Split as configured; see `make_split`."""
+    return make_split(
+        dataset,
+        method=config.split,
+        held_out_fraction=config.held_out_fraction,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+    )
 
 
 def random_split(

@@ -11,7 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from shortlist.export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
-from shortlist.export.data._delimited import ID, NUMBER, Delimited, check_file, one_line
+from shortlist.export.data._delimited import (
+    ID,
+    NUMBER,
+    Delimited,
+    check_columns,
+    check_file,
+    one_line,
+)
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.data.errors import DataError
@@ -56,13 +63,9 @@ def read_table(path: Path, config: DataConfig) -> Dataset:
     if timestamp:
         types[timestamp] = None
     table = _read(path, types)
-    users, user_codes = ids_of(table.columns.column(config.user_column))
-    keys, key_codes = ids_of(table.columns.column(config.candidate_column))
-    interactions = Interactions(
-        users=users,
-        user_codes=user_codes,
-        keys=keys,
-        key_codes=key_codes,
+    interactions = Interactions.of_columns(
+        table.columns.column(config.user_column),
+        table.columns.column(config.candidate_column),
         ratings=table.columns.column(rating).to_numpy() if rating else None,
         timestamps=_seconds(table, timestamp) if timestamp else None,
         where=table.where,
@@ -135,12 +138,7 @@ def _read(
 
 def _read_parquet(path: Path, types: dict[str, pa.DataType | None], optional: set[str]) -> _Table:
     header = _header(path)
-    for name in types:
-        if name not in header:
-            raise DataError(
-                f"{path} has no column {name!r}, only {', '.join(header)}; "
-                "rename it or name the right one"
-            )
+    check_columns(path, header, types)
     try:
         columns = pyarrow.parquet.read_table(path, columns=list(types))
     except (pa.ArrowInvalid, OSError) as exc:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import requests
 
-from shortlist.export.data._assemble import Interactions, assemble, ids_of
+from shortlist.export.data._assemble import Interactions, assemble
 from shortlist.export.data._delimited import one_line
 from shortlist.export.data.config import MOVIELENS, CandidateId
 from shortlist.export.data.dataset import Dataset
@@ -179,13 +179,9 @@ def _read_prepared(
         strip_year=strip_year,
         where=f"{name}-movies",
     )
-    users, user_codes = ids_of(columns["user_id"])
-    keys, key_codes = ids_of(columns["movie_id"])
-    interactions = Interactions(
-        users=users,
-        user_codes=user_codes,
-        keys=keys,
-        key_codes=key_codes,
+    interactions = Interactions.of_columns(
+        columns["user_id"],
+        columns["movie_id"],
         ratings=columns["user_rating"].to_numpy().astype(np.float32),
         timestamps=columns["timestamp"].to_numpy().astype(np.int64),
         where=lambda row: f"{name}-ratings in {folder}, example {row + 1}",

@@ -95,9 +95,7 @@ def _popularity(
     dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]
 ) -> Scorer:
     """The same scores for all users: the number of interactions of each candidate."""
-    counts = np.bincount(
-        dataset.candidate_positions[rows], minlength=len(dataset.candidate_ids)
-    ).astype(np.float32)
+    counts = dataset.candidate_counts(rows).astype(np.float32)
 
     def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         return np.repeat(counts[None], len(users), axis=0)

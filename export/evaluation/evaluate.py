@@ -116,10 +116,7 @@ def evaluate_popularity(
     Raises:
         ValueError: Nothing is held out.
     """
-    popularity = np.bincount(
-        dataset.candidate_positions[split.fitted], minlength=len(dataset.candidate_ids)
-    )
-    order = np.argsort(-popularity, kind="stable")
+    order = np.argsort(-dataset.candidate_counts(split.fitted), kind="stable")
     top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
     ranking = rank_in_one_order(order, dataset, split, top_k=top_k)
     return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
@@ -135,11 +132,8 @@ def evaluate_ranking(
 ) -> Evaluation:
     """Metrics of an existing ranking, for the cut-offs up to its `top_k`."""
     ks = [k for k in ks if k <= ranking.top_k]
-    seen = split.fitted
-    popularity = np.bincount(
-        dataset.candidate_positions[seen], minlength=len(dataset.candidate_ids)
-    )
-    activity = np.bincount(dataset.user_positions[seen], minlength=len(dataset.user_ids))
+    popularity = dataset.candidate_counts(split.fitted)
+    activity = dataset.user_counts(split.fitted)
     return Evaluation(
         num_users=len(ranking.users),
         num_held_out=len(split.held_out),

@@ -1,6 +1,5 @@
 """In-batch softmax: trains on batches of interactions, as the tutorials of TFRS do."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from shortlist.export.towers.rating_head import NetworkRatingHead, RatingHead
 from shortlist.export.towers.rating_means import fit_means, ratings_of
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint
-from shortlist.export.training.loop import Summaries, TrainingLoop
+from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.unknown_user import popular_query
 from shortlist.export.training.workers import Workers, alone
 
@@ -159,18 +158,12 @@ def train_on_interactions(
     checkpoint: Checkpoint | None = None,
     workers: Workers | None = None,
 ) -> TrainedModel:
-    """Train a model on the fitted part for the configured number of epochs.
-
-    Raises:
-        CheckpointError: The checkpoint belongs to another training.
-        ValueError: The loss is no longer finite.
-    """
+    """Train a model on the fitted part for the configured number of epochs; see `train`."""
     saved = checkpoint.restored() if checkpoint is not None else None
     steps = InBatchSteps(dataset, split.fitted, model_config, config, workers)
     loop = steps.loop(progress, "fit", checkpoint)
-    with Summaries(config.tensorboard) as summaries:
-        records = loop.run(config.epochs, saved=saved, finished=summaries.write)
-    model, counts = steps.model, steps.candidate_counts
+    records = loop.run(config.epochs, saved=saved)
+    model, counts = steps.model, dataset.candidate_counts(split.fitted)
     candidate_embeddings = model.candidate_embeddings()
     model.query_tower.set_unknown(popular_query(candidate_embeddings, counts))
     return TrainedModel(
@@ -188,7 +181,6 @@ class InBatchSteps:
 
     Attributes:
         model: Model to train.
-        candidate_counts: int64 `[num_candidates]`, interactions of each candidate.
     """
 
     def __init__(
@@ -212,9 +204,6 @@ class InBatchSteps:
         }
         if config.rating_weight:
             self._columns["rating"] = ratings_of(dataset)[interactions]
-        self.candidate_counts = np.bincount(
-            self._columns["candidate"], minlength=len(dataset.candidate_ids)
-        )
         self._config = config
         optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
         with self._workers.strategy.scope():
@@ -225,12 +214,10 @@ class InBatchSteps:
 
     def loop(self, progress: Progress, phase: str, checkpoint: Checkpoint | None) -> TrainingLoop:
         """Return the loop over the batches of interactions."""
-        total = len(self._columns["user"])
         return TrainingLoop(
             self,
-            np.arange(total, dtype=np.int32),
+            np.arange(len(self._columns["user"]), dtype=np.int32),
             self._config,
-            batches=math.ceil(total / self._config.batch_size),
             progress=progress,
             phase=phase,
             checkpoint=checkpoint,
@@ -292,13 +279,9 @@ def _model(dataset: Dataset, model_config: ModelConfig, config: TrainConfig) -> 
 def _rating_head(model: RetrievalModel, dataset: Dataset, split: Split) -> RatingHead | None:
     if not isinstance(model, MultitaskModel):
         return None
-    users = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
-    candidates = np.bincount(
-        dataset.candidate_positions[split.fitted], minlength=len(dataset.candidate_ids)
-    )
     return NetworkRatingHead(
         fit_means(dataset, split),
         model.rating_network,
-        known_users=users > 0,
-        known_candidates=candidates > 0,
+        known_users=dataset.user_counts(split.fitted) > 0,
+        known_candidates=dataset.candidate_counts(split.fitted) > 0,
     )

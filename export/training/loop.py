@@ -2,11 +2,11 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from shortlist.export.towers.trained import EpochRecord
 from shortlist.export.training.checkpoint import Checkpoint, CheckpointError, Saved
 from shortlist.export.training.workers import Workers, alone
 
-__all__ = ["Steps", "Summaries", "TrainingLoop"]
+__all__ = ["Steps", "TrainingLoop"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class TrainingLoop:
     """One phase of a training, such as the search for the number of epochs.
 
     Attributes:
-        batches: Batches per epoch.
+        batches: Batches per epoch, of about equal size.
     """
 
     def __init__(
@@ -78,7 +78,6 @@ class TrainingLoop:
         examples: Examples,
         config: TrainConfig,
         *,
-        batches: int,
         progress: Progress,
         phase: str,
         checkpoint: Checkpoint | None = None,
@@ -91,7 +90,6 @@ class TrainingLoop:
             steps: Training of the model.
             examples: int32 `[n]`, examples of an epoch; each epoch has its own random order.
             config: Training configuration: seed, patience, and values for messages.
-            batches: Batches per epoch, of about equal size.
             progress: Callback, called for each training batch.
             phase: Name in checkpoints and progress.
             checkpoint: Where to save; None for nowhere.
@@ -101,7 +99,7 @@ class TrainingLoop:
         self._steps = steps
         self._examples = examples
         self._config = config
-        self.batches = batches
+        self.batches = math.ceil(len(examples) / config.batch_size)
         self._progress = progress
         self._phase = phase
         self._checkpoint = checkpoint
@@ -115,7 +113,6 @@ class TrainingLoop:
         saved: Saved | None = None,
         validate: Callable[[], float] | None = None,
         epochs_between_looks: int = 1,
-        finished: Callable[[EpochRecord], None] = lambda record: None,
     ) -> list[EpochRecord]:
         """Train for some epochs, or until early stopping.
 
@@ -125,7 +122,6 @@ class TrainingLoop:
             validate: Returns a metric on the validation part; larger is better. None trains
                 all epochs.
             epochs_between_looks: Epochs between two validations.
-            finished: Callback, called with the record of each epoch.
 
         Raises:
             CheckpointError: The workers do not see the same checkpoint.
@@ -140,21 +136,25 @@ class TrainingLoop:
                 "the workers do not see the same checkpoint; put it where all of them can read "
                 "it with --checkpoints, or start again without --resume"
             )
-        while state.epoch < epochs and (validate is None or state.since < self._config.patience):
-            loss = self._epoch(state, random, epochs)
-            value = None
-            if validate is not None and (
-                (state.epoch + 1) % epochs_between_looks == 0 or state.epoch + 1 == epochs
-            ):
-                # The same number for all workers, so that they stop together.
-                value = self._workers.mean(validate())
-                better = value > state.best
-                state.best, state.since = (value, 0) if better else (state.best, state.since + 1)
-            state.epoch, state.batch, state.losses = state.epoch + 1, 0, []
-            state.order = random.bit_generator.state
-            state.records.append(EpochRecord(epoch=state.epoch, loss=loss, validation=value))
-            finished(state.records[-1])
-            self._save_if_due(state)
+        patience = self._config.patience
+        with _summaries(self._config.tensorboard) as summarize:
+            while state.epoch < epochs and (validate is None or state.since < patience):
+                loss = self._epoch(state, random, epochs)
+                value = None
+                if validate is not None and (
+                    (state.epoch + 1) % epochs_between_looks == 0 or state.epoch + 1 == epochs
+                ):
+                    # The same number for all workers, so that they stop together.
+                    value = self._workers.mean(validate())
+                    if value > state.best:
+                        state.best, state.since = value, 0
+                    else:
+                        state.since += 1
+                state.epoch, state.batch, state.losses = state.epoch + 1, 0, []
+                state.order = random.bit_generator.state
+                state.records.append(EpochRecord(epoch=state.epoch, loss=loss, validation=value))
+                summarize(state.records[-1])
+                self._save_if_due(state)
         return state.records
 
     def _epoch(self, state: _State, random: np.random.Generator, epochs: int) -> float:
@@ -212,32 +212,22 @@ class TrainingLoop:
         return state
 
 
-class Summaries:
-    """TensorBoard event files in a folder, if there is one; a context manager."""
+@contextmanager
+def _summaries(folder: Path | None) -> Iterator[Callable[[EpochRecord], None]]:
+    """Yield a function that writes epochs to TensorBoard event files, if there is a folder."""
+    if folder is None:
+        yield lambda record: None
+        return
+    writer = tf.summary.create_file_writer(str(folder))
 
-    def __init__(self, folder: Path | None) -> None:
-        self._writer: Any = None
-        if folder is not None:
-            self._writer = tf.summary.create_file_writer(str(folder))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def write(self, record: EpochRecord) -> None:
-        """Write the record of one epoch."""
-        if self._writer is None:
-            return
-        with self._writer.as_default(step=record.epoch):
+    def write(record: EpochRecord) -> None:
+        with writer.as_default(step=record.epoch):
             tf.summary.scalar("loss", record.loss)
             if record.validation is not None:
                 tf.summary.scalar(f"validation_{VALIDATION_METRIC}", record.validation)
-        self._writer.flush()
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from shortlist.export.progress import Progress
 from shortlist.export.towers.ids import TableTower
 from shortlist.export.towers.trained import EpochRecord, TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint, Saved
-from shortlist.export.training.loop import Summaries, TrainingLoop
+from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.optimizers import make_optimizer
 from shortlist.export.training.seen_last import SeenLastModel
 from shortlist.export.training.unknown_user import popular_query
@@ -56,25 +55,12 @@ def train_on_users(
     *,
     steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
 ) -> TrainedModel:
-    """Train a model on the fitted part.
+    """Train a model on the fitted part; see `train`.
 
     With a validation part, a first training without it finds the number of epochs with the
     best NDCG@100; the final model is trained that long on both parts. A second stage follows
-    if the configuration asks for one.
-
-    Args:
-        dataset: Interactions and candidates.
-        split: Parts of the interactions.
-        model_config: Shape of the towers.
-        config: Training configuration.
-        progress: Callback, called for each training batch.
-        checkpoint: Where to save and resume; None for neither.
-        workers: Processes of this training; None for this one alone.
-        steps_between_looks: Training steps between two validations, rounded to whole epochs.
-
-    Raises:
-        CheckpointError: The checkpoint belongs to another training.
-        ValueError: The loss is no longer finite.
+    if the configuration asks for one. `steps_between_looks` is the number of training steps
+    between two validations, rounded to whole epochs.
     """
     saved = checkpoint.restored() if checkpoint is not None else None
     epochs, records = config.epochs, []
@@ -95,7 +81,7 @@ def train_on_users(
         histories = UserHistories(dataset, split.fitted)
     else:
         final = UserSteps.of_data(dataset, split.fitted, model_config, config, workers)
-        fitted = final.run(final.loop(progress, _FIT, checkpoint, carried), epochs, saved=saved)
+        fitted = final.loop(progress, _FIT, checkpoint, carried).run(epochs, saved=saved)
         records, histories = records or fitted, final.histories
         carried["records"] = [dataclasses.asdict(record) for record in records]
         users, candidates = final.model.query_embeddings(), final.model.candidate_embeddings()
@@ -105,7 +91,7 @@ def train_on_users(
         make = partial(SeenLastModel, histories, users, candidates, config)
         second = UserSteps(make, histories, config, workers)
         loop = second.loop(progress, _SEEN_LAST, checkpoint, carried)
-        second.run(loop, config.seen_last_epochs, saved=saved)
+        loop.run(config.seen_last_epochs, saved=saved)
         users, candidates = second.model.query_embeddings(), second.model.candidate_embeddings()
     _rescale(users, candidates, pair_dimensions(model_config)[0])
     return _trained(dataset, histories, users, candidates, epochs, records)
@@ -121,12 +107,11 @@ def _search(
 ) -> tuple[int, list[EpochRecord]]:
     """Return the epoch after which the validation part was ranked best, and all records."""
     config = steps.config
-    records = steps.run(
-        loop,
+    records = loop.run(
         config.epochs,
         saved=saved,
         validate=lambda: _validate(steps.model, dataset, split, config.seed),
-        steps_between_looks=steps_between_looks,
+        epochs_between_looks=max(1, round(steps_between_looks / loop.batches)),
     )
     looks = [record for record in records if record.validation is not None]
     epoch = max(looks, key=lambda record: record.validation or 0.0).epoch
@@ -236,33 +221,12 @@ class UserSteps:
             self,
             self.histories.active,
             self.config,
-            batches=math.ceil(len(self.histories.active) / self.config.batch_size),
             progress=progress,
             phase=phase,
             checkpoint=checkpoint,
             carried=carried,
             workers=self._workers,
         )
-
-    def run(
-        self,
-        loop: TrainingLoop,
-        epochs: int,
-        *,
-        saved: Saved | None = None,
-        validate: Callable[[], float] | None = None,
-        steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
-    ) -> list[EpochRecord]:
-        """Train for some epochs, or until early stopping; see `TrainingLoop.run`."""
-        per_epoch = math.ceil(len(self.histories.active) / self.config.batch_size)
-        with Summaries(self.config.tensorboard) as summaries:
-            return loop.run(
-                epochs,
-                saved=saved,
-                validate=validate,
-                epochs_between_looks=max(1, round(steps_between_looks / per_epoch)),
-                finished=summaries.write,
-            )
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Train on a batch of users."""

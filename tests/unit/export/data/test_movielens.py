@@ -125,7 +125,7 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
         (
             write_csv,
             replace("movies.csv", b"title", b"name"),
-            r"movies.csv has no column 'title', only movieId, name, genres; unpack",
+            r"movies.csv has no column 'title', only movieId, name, genres; rename",
         ),
         (
             write_csv,
