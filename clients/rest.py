@@ -1,12 +1,17 @@
 """The client for TensorFlow Serving's REST API."""
 
 import json
+import netrc
+import os
 import threading
 import time
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-import requests
+import urllib3
+from urllib3 import exceptions
 
 from shortlist.clients import contract, errors
 from shortlist.clients._calls.call import Caller
@@ -16,7 +21,7 @@ from shortlist.clients._client import BlockingClient
 from shortlist.clients._codecs.json import answer_of, body_of, path_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
-from shortlist.clients._engines.sockets import DeadlineAdapter, until
+from shortlist.clients._engines.sockets import pool_manager, until
 from shortlist.clients.connection import Headers, Limits, Tls, address_list, header_source
 from shortlist.clients.hooks import Hook
 
@@ -33,11 +38,11 @@ def _base_url(address: str, *, secure: bool) -> str:
 
 
 class _RestTransport:
-    """One session, which keeps connections (a new one in a forked child)."""
+    """Connection pools for each address, created by the first call (again in a forked child)."""
 
     def __init__(
         self,
-        urls: list[str],
+        urls: Sequence[str],
         *,
         tls: Tls | bool,
         headers: Headers | None,
@@ -50,88 +55,89 @@ class _RestTransport:
         self._max_connections = max_connections
         self._trust_env = trust_env
         self._lock = threading.Lock()
-        self._session: requests.Session | None = None
+        self._managers: dict[int, urllib3.PoolManager] = {}
         self._born_in = generation()
 
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
         url = self._urls[address]
-        path = path_of(request)
-        body = body_of(request)
-        status, content = self._exchange(request, url, path, body, timeout)
+        path, body = path_of(request), body_of(request)
+        status, content = self._exchange(request, address, path, body, timeout)
         if status == 200:
             return answer_of(request, content)
-        text = _error_text(content)
         raise failure(
             errors.error_class_for_http_status(status),
             request=request,
             address=url,
             status=f"HTTP {status}",
-            text=text,
+            text=_error_text(content),
         )
 
     def _exchange(
-        self, request: Request, url: str, path: str, body: bytes | None, timeout: float | None
+        self, request: Request, address: int, path: str, body: bytes | None, timeout: float | None
     ) -> tuple[int, bytes]:
-        headers = dict(self._headers())
+        url = self._urls[address]
+        headers = urllib3.HTTPHeaderDict({"Accept-Encoding": "gzip, deflate"})
+        headers.update(self._headers())
+        if self._trust_env and "authorization" not in headers:
+            headers.update(_netrc_headers(url))
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
             with until(None if timeout is None else time.monotonic() + timeout):
-                response = self._open_session().request(
+                response = self._manager(address).urlopen(
                     "GET" if body is None else "POST",
                     url + path,
-                    data=body,
+                    body=body,
                     headers=headers,
                     timeout=timeout,
-                    allow_redirects=False,
+                    retries=False,
+                    redirect=False,
                 )
-                return response.status_code, response.content
-        except (requests.Timeout, TimeoutError) as exc:
-            raise too_late(request=request, address=url, timeout=timeout) from exc
-        except requests.exceptions.ChunkedEncodingError as exc:
-            raise unreachable(
-                request=request, address=url, reason=f"the answer broke off: {exc}"
-            ) from exc
-        except requests.ConnectionError as exc:
-            if "timed out" in str(exc):
-                raise too_late(request=request, address=url, timeout=timeout) from exc
-            raise unreachable(request=request, address=url, reason=_reason(exc)) from exc
-        except (requests.exceptions.ContentDecodingError, requests.exceptions.InvalidHeader) as exc:
+                return response.status, response.data
+        except (exceptions.DecodeError, exceptions.InvalidHeader) as exc:
             raise errors.ProtocolError(f"the answer of {url} is unreadable: {exc}") from exc
-        except requests.RequestException as exc:
+        except (exceptions.LocationValueError, UnicodeError) as exc:
             raise ValueError(f"the request to {url + path} cannot be sent: {exc}") from exc
+        except exceptions.HTTPError as exc:
+            reason = _reason(exc)
+            refused = isinstance(exc, exceptions.NewConnectionError)
+            if (isinstance(exc, exceptions.TimeoutError) and not refused) or "timed out" in reason:
+                raise too_late(request=request, address=url, timeout=timeout) from exc
+            raise unreachable(request=request, address=url, reason=reason) from exc
 
-    def _open_session(self) -> requests.Session:
-        session = self._session
-        if session is not None and self._born_in == generation():
-            return session
+    def _manager(self, address: int) -> urllib3.PoolManager:
+        manager = self._managers.get(address)
+        if manager is not None and self._born_in == generation():
+            return manager
         with self._lock:
-            if self._session is None or self._born_in != generation():
-                # A child must not talk over its parent's connections.
-                self._session, self._born_in = self._new_session(), generation()
-            return self._session
+            if self._born_in != generation():
+                # A child must not use its parent's connections.
+                self._managers, self._born_in = {}, generation()
+            if address not in self._managers:
+                self._managers[address] = self._new_manager(self._urls[address])
+            return self._managers[address]
 
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = self._trust_env
-        adapter = DeadlineAdapter(pool_connections=16, pool_maxsize=self._max_connections)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        if self._tls.ca is not None:
-            session.verify = str(self._tls.ca)
-        if self._tls.certificate is not None:
-            session.cert = (str(self._tls.certificate), str(self._tls.private_key))
-        return session
+    def _new_manager(self, url: str) -> urllib3.PoolManager:
+        tls, proxy = self._tls, None
+        if self._trust_env:
+            bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+            if bundle and tls.ca is None:
+                tls = Tls(ca=bundle, certificate=tls.certificate, private_key=tls.private_key)
+            parts = urlsplit(url)
+            if not urllib.request.proxy_bypass(parts.netloc):
+                proxies = urllib.request.getproxies()
+                proxy = proxies.get(parts.scheme) or proxies.get("all")
+        return pool_manager(tls, max_connections=self._max_connections, proxy=proxy)
 
     def close(self) -> None:
         with self._lock:
-            session, self._session = self._session, None
-        if session is not None:
-            session.close()
+            managers, self._managers = self._managers, {}
+        for manager in managers.values():
+            manager.clear()
 
 
 def _error_text(content: bytes) -> str:
-    """What the body says; TensorFlow Serving puts it under `error`, proxies send HTML."""
+    """Return the message of a body: TensorFlow Serving's `error`, or a proxy's HTML."""
     try:
         body = json.loads(content)
         return str(body["error"])
@@ -140,15 +146,23 @@ def _error_text(content: bytes) -> str:
 
 
 def _reason(exc: BaseException) -> str:
-    """The innermost cause: `Connection refused` rather than urllib3's onion."""
-    seen: BaseException = exc
+    """Return the innermost cause: `Connection refused` rather than urllib3's layers."""
     while True:
-        inner = getattr(seen, "reason", None) or next(
-            (arg for arg in seen.args if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException) or inner is seen:
-            return str(seen)
-        seen = inner
+        inner = exc.__cause__ or next((a for a in exc.args if isinstance(a, BaseException)), None)
+        if inner is None:
+            return str(exc)
+        exc = inner
+
+
+def _netrc_headers(url: str) -> dict[str, str]:
+    """Return the authorization of the host according to `.netrc`; empty if there is none."""
+    try:
+        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(url).hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return {}
+    if entry is None:
+        return {}
+    return dict(urllib3.make_headers(basic_auth=f"{entry[0]}:{entry[2]}"))
 
 
 class RestClient(BlockingClient):

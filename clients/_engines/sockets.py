@@ -1,52 +1,58 @@
 """HTTP connections that keep one deadline for a whole exchange.
 
-`requests` limits each wait for bytes, so a server that sends one byte now and then
-holds a call for ever. These sockets wait only until the deadline of the calling thread.
+urllib3 limits each wait for bytes, so a server that sends one byte now and then would hold a call
+indefinitely. These sockets wait only until the deadline of the calling thread.
 """
 
 import socket
 import ssl
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3 import (
+    HTTPConnectionPool,
+    HTTPSConnectionPool,
+    PoolManager,
+    ProxyManager,
+    make_headers,
+)
+from urllib3.connection import HTTPConnection
+from urllib3.util import parse_url
 
-__all__ = ["DeadlineAdapter", "until"]
+from shortlist.clients.connection import Tls
 
-_LEAST = 1e-3  # seconds; 0 would make the socket non-blocking
+__all__ = ["pool_manager", "until"]
+
+_MIN_TIMEOUT: Final = 1e-3  # seconds; 0 would make the socket non-blocking
 
 
 class _Current(threading.local):
-    at: float | None = None
+    deadline: float | None = None
 
 
 _current = _Current()
 
 
-class until:  # noqa: N801 - reads as a word: `with until(deadline):`
-    """Sets the deadline (monotonic time; None for none) of this thread's exchange."""
-
-    def __init__(self, at: float | None) -> None:
-        self._at = at
-
-    def __enter__(self) -> None:
-        _current.at = self._at
-
-    def __exit__(self, *exc_info: object) -> None:
-        _current.at = None
+@contextmanager
+def until(deadline: float | None) -> Iterator[None]:
+    """Set the deadline (monotonic time; `None` for none) of this thread's exchange."""
+    _current.deadline = deadline
+    try:
+        yield
+    finally:
+        _current.deadline = None
 
 
 def _limit(sock: socket.socket) -> None:
-    if _current.at is None:
+    if _current.deadline is None:
         return
-    left = _current.at - time.monotonic()
-    if left <= 0:
+    remaining = _current.deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError("timed out")
-    sock.settimeout(max(left, _LEAST))
+    sock.settimeout(max(remaining, _MIN_TIMEOUT))
 
 
 class _DeadlineSocket(socket.socket):
@@ -78,28 +84,23 @@ class _Connection(HTTPConnection):
         self.sock.settimeout(timeout)
 
 
-class _TlsConnection(HTTPSConnection):
-    def connect(self) -> None:
-        if self.ssl_context is None:
-            self.ssl_context = create_urllib3_context()
-            if self.ca_certs is None:
-                self.ssl_context.load_default_certs()
-        self.ssl_context.sslsocket_class = _DeadlineSSLSocket
-        super().connect()
-
-
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """An adapter of `requests` whose connections heed `until`."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Makes the pool manager with our connections."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+def pool_manager(tls: Tls, *, max_connections: int, proxy: str | None) -> PoolManager:
+    """Return connection pools that heed `until`."""
+    context = ssl.create_default_context(cafile=tls.ca)
+    if tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.private_key)
+    context.sslsocket_class = _DeadlineSSLSocket
+    options: dict[str, Any] = {"maxsize": max_connections, "ssl_context": context}
+    if proxy is None:
+        manager = PoolManager(**options)
+    else:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        auth = parse_url(proxy).auth
+        proxy_headers = make_headers(proxy_basic_auth=auth) if auth else None
+        manager = ProxyManager(proxy, proxy_headers=proxy_headers, **options)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": HTTPSConnectionPool}
+    return manager

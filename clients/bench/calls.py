@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import grpc
-import requests
 
 from shortlist.clients import GrpcClient, RestClient, contract
 from shortlist.clients.bench.server import ARRAY_SIZE, BATCHES, MODEL
@@ -81,7 +81,7 @@ class _Stub:
 
 
 def _bare_rest(address: str, model: str) -> Callable[[list[str]], object]:
-    session = requests.Session()
+    session: Any = importlib.import_module("requests").Session()  # not a dependency of the clients
     url = f"http://{address}/v1/models/{model}:predict"
 
     def call(users: list[str]) -> object:
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
         GrpcClient(grpc_address, model=model, timeout=30) as ours,
         RestClient(rest_address, model=model, timeout=30) as ours_rest,
     ):
-        bare_rest = _bare_rest(rest_address, model)
+        bare_rest = _bare_rest(rest_address, model) if find_spec("requests") else None
         for batch in BATCHES:
             users = [f"user {i}" for i in range(batch)]
             repeats = calls if batch == 1 else max(10, calls // 40)
@@ -108,10 +108,9 @@ def main(argv: list[str]) -> int:
             if stub is not None:
                 case["stub"] = partial(stub.retrieve, users, 10)
             found[f"grpc, {name}"] = _median_in_turn(case, repeats)
-            case = {
-                "RestClient": partial(ours_rest.retrieve, users, k=10),
-                "requests": partial(bare_rest, users),
-            }
+            case = {"RestClient": partial(ours_rest.retrieve, users, k=10)}
+            if bare_rest is not None:
+                case["requests"] = partial(bare_rest, users)
             found[f"rest, {name}"] = _median_in_turn(case, repeats)
         if model == MODEL:
             numpy: Any = importlib.import_module("numpy")

@@ -1,9 +1,11 @@
+import http.server
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -100,6 +102,41 @@ def test_dns_targets_work(server: ToyServer) -> None:
     for kind in ("grpc", "aio"):
         with make_client(kind, f"dns:///localhost:{server.port('grpc')}") as client:
             assert len(client.retrieve(["42"])[0]) == 10
+
+
+def test_rest_uses_the_environments_proxy_and_netrc_only_if_asked(
+    server: ToyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        asked: ClassVar[list[tuple[str, str | None]]] = []
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+        def do_GET(self) -> None:
+            self.asked.append((self.path, self.headers["Authorization"]))
+            self.send_error(503)
+
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    for name in ("HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+        thread.start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_address[1]}")
+        with (
+            make_client("rest", server.address("rest"), trust_env=True, retry=ONCE) as client,
+            pytest.raises(Unavailable),
+        ):
+            client.status()
+        with make_client("rest", server.address("rest")) as client:
+            client.status()
+        proxy.shutdown()
+        thread.join()
+    url = f"http://{server.address('rest')}/v1/models/retrieval_brute_force"
+    assert Proxy.asked == [(url, "Basic bWU6c2VjcmV0")]
+    assert server.operations() == ["status"]
 
 
 # --- TLS ------------------------------------------------------------------------

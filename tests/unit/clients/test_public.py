@@ -120,13 +120,13 @@ def _fresh(code: str) -> str:
 
 def test_importing_the_package_loads_neither_transport() -> None:
     loaded = _fresh("import sys, shortlist.clients; print(' '.join(sys.modules))").split()
-    assert not {"grpc", "requests", "google.protobuf", "numpy", "tensorflow"} & set(loaded)
+    assert not {"grpc", "urllib3", "google.protobuf", "numpy", "tensorflow"} & set(loaded)
 
 
 HEAVY = "{'tensorflow', 'tensorflow_serving', 'keras', 'tf_keras', 'scann', 'numpy', 'pandas'}"
 
 
-@pytest.mark.parametrize(("kind", "other"), [("GrpcClient", "requests"), ("RestClient", "grpc")])
+@pytest.mark.parametrize(("kind", "other"), [("GrpcClient", "urllib3"), ("RestClient", "grpc")])
 def test_a_query_loads_no_tensorflow_no_numpy_and_not_the_other_transport(
     server: ToyServer, kind: str, other: str
 ) -> None:
@@ -153,6 +153,6 @@ from shortlist.clients.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()) as out:
     assert main([{verb!r}, "--help"]) == 0
 assert "example:" in out.getvalue()
-assert not ({HEAVY} | {{"grpc", "requests"}}) & set(sys.modules)
+assert not ({HEAVY} | {{"grpc", "urllib3"}}) & set(sys.modules)
 """
         _fresh(code)
