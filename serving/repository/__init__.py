@@ -1,1 +1,1 @@
-"""The model repository: its versions, what they carry, and the server configuration."""
+"""The model repository: versions, the files in them, and the server configuration."""

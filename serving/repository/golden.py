@@ -1,6 +1,6 @@
-"""Known queries and their answers, stored with a version: what it must still answer.
+"""Golden queries: requests with known answers, stored with a version.
 
-An export computes them before it saves; gates and rollouts ask them again after loading.
+An export computes them before it saves; gates and rollouts repeat them after loading.
 """
 
 import json
@@ -21,7 +21,7 @@ GOLDEN_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenQuery:
-    """One request with its known answer.
+    """Request with its known answer.
 
     Attributes:
         signature: Signature name.
@@ -35,7 +35,7 @@ class GoldenQuery:
 
 
 def write_golden(version_path: Path, queries: Sequence[GoldenQuery]) -> None:
-    """Stores queries with their answers in a version's folder."""
+    """Store queries and answers in a version's folder."""
     path = version_path / contract.GOLDEN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {
@@ -53,10 +53,10 @@ def write_golden(version_path: Path, queries: Sequence[GoldenQuery]) -> None:
 
 
 def read_golden(version_path: Path) -> tuple[GoldenQuery, ...]:
-    """Queries stored with a version; empty for a SavedModel from elsewhere.
+    """Return the queries stored with a version; empty for a foreign SavedModel.
 
     Raises:
-        RepositoryError: The file is there and cannot be read.
+        RepositoryError: The file exists and cannot be read.
     """
     path = version_path / contract.GOLDEN_FILE
     try:
@@ -79,14 +79,14 @@ def read_golden(version_path: Path) -> tuple[GoldenQuery, ...]:
         raise
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise RepositoryError(
-            f"{path} cannot be read ({exc!r}); publish the model anew under a new number"
+            f"{path} cannot be read ({exc!r}); publish the model again under a new number"
         ) from exc
 
 
 def compare(query: GoldenQuery, outputs: Mapping[str, Any]) -> str | None:
-    """What is wrong with the answers to a query; None if nothing is.
+    """Return what is wrong with the answer to a query, or `None` if nothing is.
 
-    Numbers may differ by `TOLERANCE`. Candidates of equal scores may change places.
+    Numbers may differ by `TOLERANCE`. Candidates with equal scores may change places.
 
     Args:
         query: The query with its known answer.
@@ -96,11 +96,11 @@ def compare(query: GoldenQuery, outputs: Mapping[str, Any]) -> str | None:
         if name not in outputs:
             return f"{query.signature}: output {name!r} is missing"
         if name == contract.CANDIDATE_IDS and contract.SCORES in query.outputs:
-            found = _compare_rankings(expected, query.outputs[contract.SCORES], outputs[name])
+            problem = _compare_rankings(expected, query.outputs[contract.SCORES], outputs[name])
         else:
-            found = _difference(expected, outputs[name])
-        if found is not None:
-            return f"{query.signature}: output {name!r}: {found}"
+            problem = _difference(expected, outputs[name])
+        if problem is not None:
+            return f"{query.signature}: output {name!r}: {problem}"
     return None
 
 
@@ -108,10 +108,10 @@ def _difference(expected: Any, actual: Any) -> str | None:
     if isinstance(expected, list):
         if not isinstance(actual, list | tuple) or len(expected) != len(actual):
             return f"expected {len(expected)} values, got {_short(actual)}"
-        for one, other in zip(expected, actual, strict=True):
-            found = _difference(one, other)
-            if found is not None:
-                return found
+        for value, other in zip(expected, actual, strict=True):
+            problem = _difference(value, other)
+            if problem is not None:
+                return problem
         return None
     if isinstance(expected, float) and isinstance(actual, int | float):
         return None if _close(expected, float(actual)) else f"expected {expected}, got {actual}"
@@ -120,10 +120,10 @@ def _difference(expected: Any, actual: Any) -> str | None:
     return None if expected == actual else f"expected {_short(expected)}, got {_short(actual)}"
 
 
-def _close(one: float, other: float) -> bool:
-    if not (math.isfinite(one) and math.isfinite(other)):
-        return one == other or (math.isnan(one) and math.isnan(other))
-    return abs(one - other) <= TOLERANCE * max(1.0, abs(one))
+def _close(expected: float, actual: float) -> bool:
+    if not (math.isfinite(expected) and math.isfinite(actual)):
+        return expected == actual or (math.isnan(expected) and math.isnan(actual))
+    return abs(expected - actual) <= TOLERANCE * max(1.0, abs(expected))
 
 
 def _compare_rankings(expected: Any, scores: Any, actual: Any) -> str | None:
@@ -132,12 +132,12 @@ def _compare_rankings(expected: Any, scores: Any, actual: Any) -> str | None:
     for ids, row_scores, got in zip(expected, scores, actual, strict=True):
         if len(ids) != len(got):
             return f"expected {len(ids)} candidates, got {len(got)}"
-        got = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in got]
+        got = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in got]
         start = 0
         for end in range(1, len(ids) + 1):
             if end < len(ids) and _close(row_scores[end - 1], row_scores[end]):
                 continue
-            # Beyond the end of the row there may be more candidates of the last score.
+            # The row may cut through candidates with the same score.
             last = end == len(ids) and end - start > 1
             if not last and sorted(ids[start:end]) != sorted(got[start:end]):
                 return f"expected {ids[start:end]} at rank {start + 1}, got {got[start:end]}"
@@ -146,11 +146,11 @@ def _compare_rankings(expected: Any, scores: Any, actual: Any) -> str | None:
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON knows it: NaN and infinities become objects."""
+    """Return a value as JSON; NaN and infinities become objects."""
     if isinstance(value, Mapping):
-        return {key: encode(one) for key, one in value.items()}
+        return {key: encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [encode(one) for one in value]
+        return [encode(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}  # JSON has no NaN and no infinity
     if isinstance(value, bytes):
@@ -159,13 +159,13 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The value that `encode` made this of."""
+    """Return the value that `encode` was given."""
     if isinstance(value, dict):
         if set(value) == {"float"} and isinstance(value["float"], str):
             return float(value["float"])
-        return {key: decode(one) for key, one in value.items()}
+        return {key: decode(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [decode(one) for one in value]
+        return [decode(item) for item in value]
     return value
 
 

@@ -1,8 +1,8 @@
-"""The model repository: base paths with versions that appear whole or not at all.
+"""The model repository on a file system: versions appear whole or not at all.
 
 TensorFlow Serving's poller takes every folder of a base path whose name parses as an
-integer, without a look inside. So a version is built under a name that does not
-parse, on the same file system, flushed to disk, and renamed into place.
+integer, without looking inside. So a version is built under a name that does not parse, on
+the same file system, flushed to disk, and renamed into place.
 """
 
 import logging
@@ -29,7 +29,7 @@ DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 
 
 def parse_version(name: str) -> int | None:
-    """Version that the server's poller reads from a folder's name, or None.
+    """Return the version that the server's poller reads from a folder's name, or `None`.
 
     The poller reads zero-padded names too, so `007` is version 7 to it.
     """
@@ -38,10 +38,10 @@ def parse_version(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class ModelRepository:
-    """A folder that holds one base path per model: `<root>/<name>/<version>/`.
+    """Folder with one base path per model: `<root>/<name>/<version>/`.
 
     Attributes:
-        root: The folder; made by the first publisher if it is missing.
+        root: The folder; created by the first publisher if it is missing.
     """
 
     root: Path
@@ -50,37 +50,38 @@ class ModelRepository:
         object.__setattr__(self, "root", Path(self.root))
 
     def base_path(self, name: str) -> Path:
-        """Folder of the model `name`, whether it exists or not.
+        """Return the folder of a model, which need not exist.
 
         Raises:
             RepositoryError: The name is empty, hidden, or holds a path separator.
         """
         if not name or name.startswith(".") or "/" in name:
             raise RepositoryError(
-                f"{name!r} is no model name; use letters, digits, '_' and '-', as in 'retrieval'"
+                f"{name!r} is not a valid model name; use letters, digits, '_' and '-', "
+                "as in 'retrieval'"
             )
         return self.root / name
 
     def models(self) -> list[str]:
-        """Names of the models that have at least one version, sorted."""
+        """Return the sorted names of the models that have at least one version."""
         if not self.root.is_dir():
             return []
         folders = (entry.name for entry in self.root.iterdir() if entry.is_dir())
         return sorted(name for name in folders if not name.startswith(".") and self.versions(name))
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model that the server's poller would see, oldest first."""
+        """Return the versions of a model that the server's poller sees, oldest first."""
         base_path = self.base_path(name)
         if not base_path.is_dir():
             return []
-        found = {parse_version(entry.name) for entry in base_path.iterdir() if entry.is_dir()}
-        return sorted(version for version in found if version is not None)
+        numbers = {parse_version(entry.name) for entry in base_path.iterdir() if entry.is_dir()}
+        return sorted(version for version in numbers if version is not None)
 
     def version_path(self, name: str, version: int) -> Path:
-        """Folder of one version.
+        """Return the folder of a version.
 
         Raises:
-            RepositoryError: There is no such version.
+            RepositoryError: The version does not exist.
         """
         path = self.base_path(name) / str(version)
         if not path.is_dir():
@@ -106,15 +107,15 @@ class ModelRepository:
         at_least: int = 1,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
     ) -> Iterator["Publisher"]:
-        """One publication, which gives the servables `names` the same new version.
+        """Publish servables under the same new version, as a context manager.
 
-        Holds the repository's lock, so that two publishers never mix; removes what
-        killed publishers left behind; on leaving without `Publisher.publish`, removes
-        what was staged. The number is used up even then.
+        Holds the repository's lock, so that two publishers never mix, and removes what killed
+        publishers left behind. Leaving without `Publisher.publish` removes what was staged;
+        the number is used up even then.
 
         Args:
-            names: Models to publish, at least one.
-            at_least: Lowest number to give.
+            names: Model names, at least one.
+            at_least: Lowest possible version.
             lock_timeout: Seconds to wait for another publisher.
 
         Raises:
@@ -144,7 +145,7 @@ class ModelRepository:
                 publisher.discard()
 
     def _last_version(self, name: str) -> int:
-        """Highest number ever given to a version of this model; 0 if there was none."""
+        """Return the highest version that this model ever had, or 0."""
         recorded = self.base_path(name) / LAST_VERSION_FILE
         last = 0
         if recorded.exists():
@@ -161,11 +162,11 @@ class ModelRepository:
 
 @dataclass(kw_only=True)
 class Publisher:
-    """A publication under way; made by `ModelRepository.publisher`.
+    """Publication in progress; see `ModelRepository.publisher`.
 
     Attributes:
-        version: The number that all its servables get. It is above every number that
-            any of them ever had, so a version is never reused.
+        version: Version of all its servables, higher than any that one of them ever had, so
+            that no version is reused.
         base_paths: Base path by model name.
     """
 
@@ -174,7 +175,7 @@ class Publisher:
     _staged: dict[str, Path] = field(default_factory=dict)
 
     def stage(self, name: str) -> Path:
-        """An empty folder, invisible to the server's poller, to save the servable into."""
+        """Return an empty folder for a servable, invisible to the server's poller."""
         if name in self._staged:
             raise ValueError(f"{name!r} is staged already")
         staging = Path(
@@ -184,7 +185,7 @@ class Publisher:
         return staging
 
     def staged(self, name: str) -> Path:
-        """The folder that `stage` gave out for `name`.
+        """Return the folder that `stage` returned for a servable.
 
         Raises:
             ValueError: Nothing was staged under this name.
@@ -194,10 +195,10 @@ class Publisher:
         return self._staged[name]
 
     def publish(self) -> dict[str, Path]:
-        """Makes every staged servable visible to the server, each by one rename.
+        """Make every staged servable visible to the server, each by one rename.
 
         Returns:
-            The version's folder by model name.
+            Folder of the version by model name.
 
         Raises:
             RepositoryError: Nothing was staged, a staged folder has no `saved_model.pb`,
@@ -222,13 +223,13 @@ class Publisher:
         return targets
 
     def discard(self) -> None:
-        """Removes what was staged and not published."""
+        """Remove what was staged and not published."""
         for name in list(self._staged):
             shutil.rmtree(self._staged.pop(name), ignore_errors=True)
 
 
 def _remove_leftovers(base_path: Path) -> None:
-    """Removes stagings of killed publishers; the caller holds the lock, so none is in use."""
+    """Remove folders staged by killed publishers; the caller holds the lock, so none is in use."""
     for entry in base_path.iterdir():
         if entry.name.startswith(STAGING_PREFIX):
             log.warning("removing %s, left behind by a publisher that was stopped", entry)
@@ -238,6 +239,6 @@ def _remove_leftovers(base_path: Path) -> None:
 
 
 def _make_readable(folder: Path) -> None:
-    """Lets every user read: mkdtemp makes mode 0700, and containers run as another user."""
+    """Let every user read: mkdtemp creates mode 0700, and containers run as another user."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

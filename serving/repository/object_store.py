@@ -1,9 +1,9 @@
 """Model repositories on stores that cannot rename, such as `gs://` or `s3://`, through fsspec.
 
 A folder of an object store exists as soon as one object in it does, so the server's poller
-can see a version that is half there. Two things protect it: `saved_model.pb` is written
-last, so that a version that is not whole does not load; and servers that are given their
-versions by name, as rollouts do, do not look at others.
+can see an incomplete version. Two things protect it: `saved_model.pb` is written last, so
+that an incomplete version does not load; and servers whose configuration names the versions,
+as rollouts do, ignore others.
 """
 
 import logging
@@ -21,26 +21,26 @@ __all__ = ["ObjectStore", "is_url"]
 log = logging.getLogger(__name__)
 
 SAVED_MODEL = "saved_model.pb"
-CLAIMS = ".claims"  # one object for each number ever given; does not parse as a version
+CLAIMS = ".claims"  # one object per version ever claimed; does not parse as a version
 
 
 def is_url(repository: str) -> bool:
-    """Whether a repository is named by a URL rather than by a path."""
+    """Return whether a repository is a URL rather than a path."""
     return "://" in repository
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A model repository at a URL: `<url>/<name>/<version>/`.
+    """Model repository at a URL: `<url>/<name>/<version>/`.
 
     Attributes:
-        url: Root, of any scheme that an installed fsspec package knows.
+        url: Root, with any scheme that an installed fsspec package supports.
     """
 
     url: str
 
     def versions(self, name: str) -> list[int]:
-        """Versions that are whole, oldest first."""
+        """Return the complete versions, oldest first."""
         system, base = self._at(name)
         return [
             version
@@ -49,7 +49,7 @@ class ObjectStore:
         ]
 
     def claim(self, name: str, *, at_least: int = 1) -> int:
-        """A number that no version has and no other publisher gets; used up even if unused.
+        """Return a version that no other publisher gets, ever.
 
         Raises:
             RepositoryError: The store cannot be written.
@@ -59,7 +59,7 @@ class ObjectStore:
         try:
             system.makedirs(claims, exist_ok=True)
             taken = self._folders(system, base) + self._folders(system, claims)
-            version = max([at_least, *(one + 1 for one in taken)])
+            version = max([at_least, *(version + 1 for version in taken)])
             who = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
             while True:
                 try:
@@ -72,21 +72,21 @@ class ObjectStore:
             raise RepositoryError(f"cannot write to {self.url}: {exc}") from exc
 
     def publish(self, name: str, version: int, folder: Path) -> str:
-        """Copies a SavedModel to where servers look for it, its graph last.
+        """Copy a SavedModel to where servers look for it, its graph last.
 
         A publisher that is killed leaves a version that does not load; its number is
         never used again.
 
         Args:
             name: Model name.
-            version: A number that `claim` gave out.
-            folder: The SavedModel, on this machine.
+            version: Version that `claim` returned.
+            folder: Local folder of the SavedModel.
 
         Returns:
             URL of the version.
 
         Raises:
-            RepositoryError: The version is there, or the store cannot be written.
+            RepositoryError: The version exists, or the store cannot be written.
         """
         system, base = self._at(name)
         target = f"{base}/{version}"
@@ -108,15 +108,15 @@ class ObjectStore:
         return f"{self.url.rstrip('/')}/{name}/{version}"
 
     def download(self, name: str, version: int, folder: Path) -> None:
-        """Copies a version to an empty folder on this machine.
+        """Copy a version to an empty local folder.
 
         Raises:
-            RepositoryError: There is no such version, or it cannot be read.
+            RepositoryError: The version does not exist or cannot be read.
         """
         if version not in self.versions(name):
             known = ", ".join(map(str, self.versions(name))) or "none"
             raise RepositoryError(
-                f"no whole version {version} of {name!r} in {self.url}; versions there: {known}"
+                f"no complete version {version} of {name!r} in {self.url}; versions there: {known}"
             )
         system, base = self._at(name)
         source = f"{base}/{version}"
@@ -129,12 +129,14 @@ class ObjectStore:
             raise RepositoryError(f"cannot read {self.url}/{name}/{version}: {exc}") from exc
 
     def stable(self, name: str) -> int | None:
-        """The newest whole version, which is the live one where nobody says otherwise."""
+        """Return the newest complete version, which is live by default."""
         return max(self.versions(name), default=None)
 
     def _at(self, name: str) -> tuple[Any, str]:
         if not name or name.startswith(".") or "/" in name:
-            raise RepositoryError(f"{name!r} is no model name; use letters, digits, '_' and '-'")
+            raise RepositoryError(
+                f"{name!r} is not a valid model name; use letters, digits, '_' and '-'"
+            )
         try:
             import fsspec
         except ImportError as exc:
@@ -149,7 +151,7 @@ class ObjectStore:
 
     @staticmethod
     def _folders(system: Any, path: str) -> list[int]:
-        """Numbers among the names in a folder."""
+        """Return the versions among the names in a folder."""
         if not system.exists(path):
             return []
         system.invalidate_cache(path)

@@ -1,4 +1,4 @@
-"""What a version carries to be judged by: known best candidates, held-out interactions, corpus."""
+"""Material that gates judge a version by: exact results, held-out interactions, the corpus."""
 
 import gzip
 import json
@@ -23,10 +23,10 @@ _LINES = 100_000  # compressed at once
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a version is judged by, wherever it is.
+    """Sampled users with their exact results and held-out interactions.
 
     Attributes:
-        k: Cut-off of recall and hit rate.
+        k: Cutoff of recall and hit rate.
         user_ids: Sampled users.
         exact_ids: Brute force's k best candidates of each, best first, from the embeddings
             that the index was built from.
@@ -42,7 +42,7 @@ class Probe:
 
 
 def write_probe(version_path: Path, probe: Probe) -> None:
-    """Stores a probe with a version."""
+    """Store a probe with a version."""
     path = version_path / contract.PROBE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {"format": PROBE_FORMAT, **asdict(probe)}
@@ -50,10 +50,10 @@ def write_probe(version_path: Path, probe: Probe) -> None:
 
 
 def read_probe(version_path: Path) -> Probe | None:
-    """The probe of a version; None for a SavedModel from elsewhere.
+    """Return the probe of a version, or `None` for a foreign SavedModel.
 
     Raises:
-        RepositoryError: It is there and cannot be read.
+        RepositoryError: The probe exists and cannot be read.
     """
     path = version_path / contract.PROBE_FILE
     try:
@@ -65,12 +65,12 @@ def read_probe(version_path: Path) -> Probe | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise RepositoryError(
-            f"{path} cannot be read ({exc!r}); publish the model anew under a new number"
+            f"{path} cannot be read ({exc!r}); publish the model again under a new number"
         ) from exc
 
 
 def write_corpus(version_path: Path, candidate_ids: Sequence[str]) -> None:
-    """Stores the candidate ids of a version, one JSON string a line, compressed."""
+    """Store the candidate ids of a version, one JSON string per line, compressed."""
     path = version_path / contract.CORPUS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     # The highest level takes five times as long and saves a tenth.
@@ -80,14 +80,16 @@ def write_corpus(version_path: Path, candidate_ids: Sequence[str]) -> None:
     ):
         for start in range(0, len(candidate_ids), _LINES):
             part = candidate_ids[start : start + _LINES]
-            stream.write("".join(f"{json.dumps(one)}\n" for one in part).encode("utf-8"))
+            stream.write(
+                "".join(f"{json.dumps(candidate_id)}\n" for candidate_id in part).encode("utf-8")
+            )
 
 
 def read_corpus(version_path: Path) -> list[str] | None:
-    """The candidate ids of a version; None for a SavedModel from elsewhere.
+    """Return the candidate ids of a version, or `None` for a foreign SavedModel.
 
     Raises:
-        RepositoryError: They are there and cannot be read.
+        RepositoryError: The file exists and cannot be read.
     """
     path = version_path / contract.CORPUS_FILE
     try:
@@ -97,5 +99,5 @@ def read_corpus(version_path: Path) -> list[str] | None:
         return None
     except (OSError, ValueError, EOFError) as exc:
         raise RepositoryError(
-            f"{path} cannot be read ({exc!r}); publish the model anew under a new number"
+            f"{path} cannot be read ({exc!r}); publish the model again under a new number"
         ) from exc

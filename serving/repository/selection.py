@@ -1,4 +1,4 @@
-"""Which servables of a model repository a given kind of server can run."""
+"""Servables of a model repository, and those that a server can run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ __all__ = ["LeftOut", "Selection", "ServableFound", "find_servables", "select"]
 
 @dataclass(frozen=True, kw_only=True)
 class ServableFound:
-    """The newest version of one model.
+    """Newest version of a model.
 
     Attributes:
         name: Model name.
-        version: Its newest version.
+        version: Newest version.
         base_path: Folder that the server polls.
-        custom_ops: Ops that a stock server does not have, sorted.
+        custom_ops: Ops that a stock server lacks, sorted.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ServableFound:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """A servable that the server cannot run, and why."""
+    """Servable that the server cannot run, with the reason."""
 
     name: str
     reason: str
@@ -38,11 +38,11 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a server is going to serve.
+    """Servables for a server.
 
     Attributes:
-        served: Servables to put into the server's configuration.
-        left_out: The others, with the reason.
+        served: Servables for the server's configuration.
+        left_out: Servables that it cannot run.
     """
 
     served: tuple[ServableFound, ...]
@@ -52,14 +52,14 @@ class Selection:
 def find_servables(
     repository: ModelRepository, names: Sequence[str] | None = None
 ) -> list[ServableFound]:
-    """Newest version of each model in the repository.
+    """Return the newest version of each model in the repository.
 
     Args:
-        repository: Where to look.
-        names: Only these models; None for all.
+        repository: The model repository.
+        names: Model names; `None` for all.
 
     Raises:
-        RepositoryError: There is nothing to serve, or a name is not there.
+        RepositoryError: The repository is empty or lacks one of the models.
     """
     models = repository.models()
     if not models:
@@ -70,7 +70,7 @@ def find_servables(
     missing = sorted(set(names or ()) - set(models))
     if missing:
         raise RepositoryError(
-            f"no servable {missing[0]!r} in {repository.root}; there are: {', '.join(models)}"
+            f"no servable {missing[0]!r} in {repository.root}; available: {', '.join(models)}"
         )
     return [_found(repository, name) for name in models if names is None or name in names]
 
@@ -81,7 +81,7 @@ def _found(repository: ModelRepository, name: str) -> ServableFound:
     if manifest is not None and manifest.ops is not None:
         ops = find_custom_ops(manifest.ops)
     else:
-        # A foreign SavedModel: its graph names each op in plain bytes.
+        # A foreign SavedModel; its graph names each op in plain bytes.
         model = repository.version_path(name, version) / "saved_model.pb"
         scann = model.is_file() and b"Scann>" in model.read_bytes()
         ops = ("Scann>",) if scann else ()
@@ -94,14 +94,14 @@ def _found(repository: ModelRepository, name: str) -> ServableFound:
 
 
 def select(servables: Sequence[ServableFound], *, custom_ops: bool) -> Selection:
-    """Splits servables by whether the server has the ops that they need.
+    """Separate the servables that a server can run from those whose ops it lacks.
 
     Args:
-        servables: As found in the repository.
-        custom_ops: Whether the server has ScaNN's ops; a stock server has not.
+        servables: Servables of the repository.
+        custom_ops: Whether the server has ScaNN's ops; a stock server does not.
 
     Raises:
-        RepositoryError: Nothing would be left to serve.
+        RepositoryError: No servable remains.
     """
     if custom_ops:
         return Selection(served=tuple(servables), left_out=())

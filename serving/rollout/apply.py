@@ -1,7 +1,7 @@
-"""Carries out rollouts: observe, plan, do the first step, and again until nothing is left.
+"""Apply rollouts: observe, plan, take the first step, and repeat until nothing is left.
 
-Nothing is remembered between two steps but what servers and files hold. So a controller
-that was killed is continued, or turned back, by the next one, on whatever machine.
+Between two steps only servers and files hold state. So the next controller, on any machine,
+can continue or revert what a killed one began.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ __all__ = ["ApplyOptions", "Outcome", "apply", "lock_path", "preview"]
 
 log = logging.getLogger(__name__)
 
-MAX_ROUNDS = 12  # a goal takes four steps at most; more means that others keep undoing them
+MAX_ROUNDS = 12  # a goal takes at most four steps; more means that others keep undoing them
 WAYS_BACK = frozenset({"rollback", "abort"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyOptions:
-    """How a rollout is carried out.
+    """Options of a rollout.
 
     Attributes:
-        step: How one step is carried out.
-        skip_unreachable: Go on without servers that do not answer; the configuration file
-            tells them when they are back. Ways back always do.
+        step: Options of each step.
+        skip_unreachable: Continue without servers that do not answer; they catch up from the
+            configuration file. Rollback and abort always do.
         why: Reason, for the log.
-        details: More for the log, such as the measurements of a judge.
+        details: Further entries for the log, such as a judge's measurements.
     """
 
     step: StepOptions = field(default_factory=StepOptions)
@@ -49,14 +49,14 @@ class ApplyOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a rollout did.
+    """Result of a rollout.
 
     Attributes:
         name: Model name.
-        steps: Steps that were carried out, in order; empty where the goal was reached before.
-        state: The state in the end.
-        unreachable: Servers that were left out, with the reason.
-        seconds: What it took.
+        steps: Steps taken, in order; empty if the goal was reached before.
+        state: Final state.
+        unreachable: Reason by address, for servers that were skipped.
+        seconds: Duration.
     """
 
     name: str
@@ -67,10 +67,10 @@ class Outcome:
 
 
 def lock_path(fleet: Fleet) -> Path:
-    """The lock of all rollouts by one configuration file.
+    """Return the lock of all rollouts of one configuration file.
 
-    It lies in the repository, which controllers on several machines share, while each of
-    them may have its own copy of the file, as jobs in a cluster do.
+    It lies in the repository, which controllers on several machines share; each of them may
+    have its own copy of the file, as jobs in a cluster do.
     """
     root, config = fleet.repository.root.resolve(), fleet.config_file.path.resolve()
     which = config.relative_to(root) if config.is_relative_to(root) else config
@@ -79,10 +79,10 @@ def lock_path(fleet: Fleet) -> Path:
 
 
 def preview(fleet: Fleet, name: str, action: str, version: int | None = None) -> list[Step]:
-    """Steps that `apply` would take now.
+    """Return the steps that `apply` would take now.
 
     Raises:
-        RolloutError: The action makes no sense in the present state.
+        RolloutError: The action does not fit the current state.
     """
     state = fleet.observe(name).state
     return plan_all(state, goals_for(action, state, version))
@@ -97,21 +97,21 @@ def apply(
     options: ApplyOptions | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
-    """Carries out one action on one servable, on all servers.
+    """Apply one action to one servable, on all servers.
 
     Args:
-        fleet: Where.
+        fleet: Servers, repository and configuration file.
         name: Model name.
         action: One of `shortlist.serving.rollout.goals.ACTIONS`.
-        version: For the actions that take one.
-        options: How.
-        on_step: Told of each step before it is taken.
+        version: Version, for the actions that take one.
+        options: Options of the rollout.
+        on_step: Callback before each step.
 
     Raises:
-        RolloutError: The action makes no sense in the present state, a server is down or
-            refuses, a version does not load or does not answer as it should, somebody else
-            moved a label meanwhile, or another rollout holds the lock. The message says
-            what state that leaves and how to go on.
+        RolloutError: The action does not fit the current state, a server is down or refuses,
+            a version does not load or gives wrong answers, another process moved a label, or
+            another rollout holds the lock. The message says what state that leaves and how
+            to continue.
     """
     options = options or ApplyOptions()
     lock = lock_path(fleet)
@@ -206,7 +206,7 @@ class _Application:
                 self._remember(state.with_entry(step.entry))
                 self._record(recorder, "step", step=str(step))
         raise RolloutError(
-            f"{self.name!r} did not come to rest after {MAX_ROUNDS} steps: something else keeps "
+            f"{self.name!r} did not settle after {MAX_ROUNDS} steps because another process keeps "
             "changing it; see `shortlist rollout status` and `shortlist rollout log`"
         )
 
@@ -218,11 +218,11 @@ class _Application:
                 raise RolloutError(
                     f"{len(observation.unreachable)} of {len(self.fleet.servers)} servers do not "
                     f"answer ({address}: {reason}); nothing is rolled forward past a server that "
-                    "is down. Bring it back, or go on without it: --skip-unreachable"
+                    "is down. Bring it back, or continue without it: --skip-unreachable"
                 )
             for address, reason in observation.unreachable.items():
                 if address not in self.unreachable:
-                    log.warning("going on without %s: %s", address, reason)
+                    log.warning("continuing without %s: %s", address, reason)
             self.unreachable.update(observation.unreachable)
         return observation.state
 
@@ -231,20 +231,20 @@ class _Application:
         self.recorded = state.recorded
 
     def _refuse_if_moved(self, state: ServableState) -> None:
-        """Stops where a label is at a version that neither we nor the file put there."""
+        """Stop if a label points at a version that neither we nor the file set."""
         recorded = state.recorded.labels if state.recorded else {}
         refuse_if_changed(self.fleet, self.name, self.recorded)
         for server in state.servers:
             for label in MANAGED_LABELS:
                 at = server.labels.get(label)
                 before = self.expected.get(server.address, {}).get(label)
-                # A server that was restarted has what the file says; one that was down, too.
-                fair = {before, recorded.get(label), *self.goal_labels.get(label, ())}
-                if at is not None and at not in fair:
+                # A server that was down or restarted has what the file says.
+                expected = {before, recorded.get(label), *self.goal_labels.get(label, ())}
+                if at is not None and at not in expected:
                     raise RolloutError(
-                        f"somebody else moved label {label!r} of {self.name!r} to version {at} "
-                        f"on {server.address} during this rollout; nothing more was done. See "
-                        "`shortlist rollout status`, then give the command again"
+                        f"another process moved label {label!r} of {self.name!r} to version {at} "
+                        f"on {server.address} during this rollout, which stopped here. See "
+                        "`shortlist rollout status`, then repeat the command"
                     )
 
     def _record(self, recorder: Recorder, event: str, **details: object) -> None:
@@ -253,8 +253,8 @@ class _Application:
         except RolloutError as exc:
             if event == "begin" and not self.way_back:
                 raise
-            # A full disk must not keep anybody from going back.
-            log.warning("this is missing in the log of rollouts (%s): %s", exc, event)
+            # A full disk must not prevent a rollback.
+            log.warning("could not log the event %r of this rollout: %s", event, exc)
 
 
 def _summary(state: ServableState) -> dict[str, object]:

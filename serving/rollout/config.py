@@ -21,59 +21,60 @@ SPLIT_FILE: Final = "split.json"
 
 
 class ConfigFile:
-    """The file that servers start from, or poll: the one place that knows all models.
+    """File that servers start from or poll.
 
-    Servers cannot be asked for their configuration, and a reload replaces the whole of it.
+    Servers do not tell their configuration, and a reload replaces all of it, so only this file
+    knows every model.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> ModelServerConfig:
-        """The whole configuration.
+        """Return the whole configuration.
 
         Raises:
-            RolloutError: There is no such file, or it holds no list of models.
+            RolloutError: The file does not exist or does not list models.
         """
         try:
             config = read_config(self.path)
         except RepositoryError as exc:
             raise RolloutError(
-                f"{exc}; a reload replaces the whole configuration, so name the file that the "
-                "servers were started with: --config FILE"
+                f"{exc}; name the file that the servers were started with: --config FILE "
+                "(a reload replaces the whole configuration)"
             ) from exc
         if config.WhichOneof("config") == "custom_model_config":
             raise RolloutError(
-                f"{self.path} holds a custom_model_config, which a reload cannot carry; "
+                f"{self.path} holds a custom_model_config, which a reload cannot send; "
                 "use a model_config_list"
             )
         return config
 
     def entry(self, name: str) -> ModelEntry | None:
-        """What the file says of one servable."""
+        """Return the entry of one servable, or `None` if the file does not list it."""
         return entry_of(self.read(), name)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces the file; a server that polls it sees the old or the new, whole.
+        """Replace the file; a server that polls it sees the old or the new, whole.
 
         Raises:
-            RolloutError: The file cannot be written, for instance because the disk is full;
-                the old one is as it was.
+            RolloutError: The file cannot be written, for example on a full disk, and is
+                unchanged.
         """
         try:
             write_atomically(self.path, text_format.MessageToString(config))
         except OSError as exc:
             raise RolloutError(
-                f"cannot write {self.path}: {exc.strerror}; it is unchanged. Make room, "
-                "then give the same command again"
+                f"cannot write {self.path}: {exc.strerror}; the file is unchanged. "
+                "Make room, then repeat the command"
             ) from exc
 
 
 def read_split(config_path: Path) -> dict[str, dict[str, float]]:
-    """Share by label by model name; empty where no canary was ever started.
+    """Return shares by label by model name; empty if no canary was ever started.
 
     Raises:
-        RolloutError: The file is there and holds something else.
+        RolloutError: The file exists and cannot be read.
     """
     path = config_path.parent / SPLIT_FILE
     try:
@@ -89,19 +90,19 @@ def read_split(config_path: Path) -> dict[str, dict[str, float]]:
 
 
 def write_split(config_path: Path, name: str, percent: float) -> Mapping[str, float]:
-    """Writes the canary's share of one servable; 0 ends it.
+    """Write the canary's share of one servable; 0 ends it.
 
     Args:
-        config_path: The configuration file; the split lies beside it.
+        config_path: The configuration file; the split is next to it.
         name: Model name.
-        percent: Share of the canary, from 0 to 100.
+        percent: Share of the canary, 0 to 100.
 
     Raises:
-        ValueError: The share is no percentage.
+        ValueError: The share is not a percentage.
         RolloutError: The file cannot be written.
     """
     if not 0 <= percent <= 100:
-        raise ValueError(f"percent must lie between 0 and 100, got {percent:g}")
+        raise ValueError(f"percent must be between 0 and 100, got {percent:g}")
     shares = {STABLE: 1.0} if percent == 0 else _shares(percent)
     stored = {**read_split(config_path), name: shares}
     path = config_path.parent / SPLIT_FILE

@@ -1,4 +1,4 @@
-"""What is different between two versions: settings, numbers, candidates, answers."""
+"""Differences between two versions: settings, metrics, candidates, answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ _NUMBERS = ("metrics",)
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One value that differs.
+    """Value that differs.
 
     Attributes:
         what: Dotted name within the manifest.
-        before: Value in the first version; None where it has none.
-        after: Value in the second.
+        before: Value in the first version; `None` if unset.
+        after: Value in the second version; `None` if unset.
     """
 
     what: str
@@ -34,12 +34,12 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How much two versions answer alike.
+    """Agreement of two versions' answers.
 
     Attributes:
-        users: How many users were asked.
-        k: Cut-off.
-        mean: Mean share of the first version's top k that the second returns too.
+        users: Number of users.
+        k: Cutoff.
+        mean: Mean share of the first version's top k that the second also returns.
         same_lists: Share of users with the same candidates in the same order.
     """
 
@@ -51,17 +51,17 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionDiff:
-    """Two versions of one model side by side.
+    """Differences between two versions of a model.
 
     Attributes:
         name: Model name.
-        versions: The two numbers.
-        settings: What differs in configuration, data, index and packages.
-        metrics: Numbers that differ.
-        added: Candidates that only the second has; None where one does not list them.
-        lost: Candidates that only the first has; None where one does not list them.
-        overlap: Of their answers; None where there is nobody to ask for, or one fails.
-        overlap_problem: Why there is none; None where there is one.
+        versions: The two versions.
+        settings: Changes in configuration, data, index and packages.
+        metrics: Changes in metrics.
+        added: Number of candidates that only the second has; `None` if one has no list.
+        lost: Number of candidates that only the first has; `None` if one has no list.
+        overlap: Agreement of the answers; `None` if there are none to compare.
+        overlap_problem: Reason why `overlap` is `None`.
     """
 
     name: str
@@ -83,18 +83,18 @@ def diff_versions(
     k: int = contract.DEFAULT_K,
     ask: bool = True,
 ) -> VersionDiff:
-    """Compares two versions of one model.
+    """Compare two versions of a model.
 
     Args:
-        repository: Where they are.
+        repository: The model repository.
         name: Model name.
-        before: The first version.
-        after: The second.
-        k: Cut-off of the overlap of answers.
-        ask: Whether to load both and ask them, which takes seconds and their memory.
+        before: First version.
+        after: Second version.
+        k: Cutoff of the overlap of answers.
+        ask: Whether to load both versions and compare answers, which takes time and memory.
 
     Raises:
-        RepositoryError: There is no such version, or a file of it cannot be read.
+        RepositoryError: A version does not exist, or one of its files cannot be read.
         ModelServerError: The process that loads them failed.
     """
     old_manifest, new_manifest = (
@@ -117,7 +117,7 @@ def diff_versions(
         name=name,
         versions=(before, after),
         settings=tuple(_changes(old_manifest, new_manifest, _SETTINGS)),
-        # Lists, such as intervals and users by activity, say the same at length.
+        # Lists, such as intervals and users by activity, repeat the same in detail.
         metrics=tuple(
             change
             for change in _changes(old_manifest, new_manifest, _NUMBERS)
@@ -131,10 +131,10 @@ def diff_versions(
 
 
 def _changes(
-    one: Mapping[str, Any], other: Mapping[str, Any], parts: tuple[str, ...]
+    before: Mapping[str, Any], after: Mapping[str, Any], parts: tuple[str, ...]
 ) -> Iterator[Change]:
-    old = {key: value for part in parts for key, value in _flat(part, one.get(part))}
-    new = {key: value for part in parts for key, value in _flat(part, other.get(part))}
+    old = {key: value for part in parts for key, value in _flat(part, before.get(part))}
+    new = {key: value for part in parts for key, value in _flat(part, after.get(part))}
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield Change(what=key, before=old.get(key), after=new.get(key))
@@ -142,8 +142,8 @@ def _changes(
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _flat(f"{prefix}.{key}", one)
+        for key, item in value.items():
+            yield from _flat(f"{prefix}.{key}", item)
     elif value is not None:
         yield prefix, value
 
@@ -153,7 +153,7 @@ def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], 
     probes = [read_probe(path) for path in paths]
     users = sorted({user for probe in probes if probe is not None for user in probe.user_ids})
     if not users:
-        raise RepositoryError("neither version lists users to ask for")
+        raise RepositoryError("neither version has sample users to compare answers for")
     query = GoldenQuery(
         signature=contract.SERVING_DEFAULT, inputs={contract.USER_ID: users}, outputs={}
     )
@@ -167,10 +167,10 @@ def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], 
         _rows(version, answer) for version, answer in zip(versions, answers.servables, strict=True)
     )
     shares = [
-        len(set(one[:k]) & set(other[:k])) / max(1, len(one[:k]))
-        for one, other in zip(old, new, strict=True)
+        len(set(before[:k]) & set(after[:k])) / max(1, len(before[:k]))
+        for before, after in zip(old, new, strict=True)
     ]
-    same = sum(one[:k] == other[:k] for one, other in zip(old, new, strict=True))
+    same = sum(before[:k] == after[:k] for before, after in zip(old, new, strict=True))
     return Overlap(
         users=len(users), k=k, mean=sum(shares) / len(users), same_lists=same / len(users)
     )
@@ -179,8 +179,8 @@ def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], 
 def _rows(version: int, answer: FreshServable) -> list[list[str]]:
     if answer.error is not None:
         raise RepositoryError(f"version {version} does not load: {answer.error}")
-    found = answer.answers[0]
-    if isinstance(found, str):
-        raise RepositoryError(f"version {version} does not answer: {found}")
-    rows: list[list[str]] = found[contract.CANDIDATE_IDS]
+    outputs = answer.answers[0]
+    if isinstance(outputs, str):
+        raise RepositoryError(f"version {version} does not answer: {outputs}")
+    rows: list[list[str]] = outputs[contract.CANDIDATE_IDS]
     return rows

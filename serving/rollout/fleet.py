@@ -1,4 +1,4 @@
-"""The servers of one service: what they share is one configuration."""
+"""The servers of one service, which share one configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ __all__ = ["CheckError", "Fleet", "Observation", "RefusedError", "Server", "Unre
 
 
 class UnreachableError(RolloutError):
-    """A server does not answer; it may be down, starting, or cut off."""
+    """A server does not answer; it may be down, starting or disconnected."""
 
 
 class RefusedError(RolloutError):
-    """A server answered and refused a configuration."""
+    """A server refused a configuration."""
 
 
 class CheckError(RolloutError):
-    """A loaded version does not answer as it should."""
+    """A loaded version gives wrong answers."""
 
 
 class Server(Protocol):
@@ -31,11 +31,11 @@ class Server(Protocol):
 
     @property
     def address(self) -> str:
-        """`host:port`, for people and for the log."""
+        """`host:port`, for messages and the log."""
         ...
 
     def observe(self, name: str, labels: Iterable[str]) -> ServerState:
-        """State of one servable and where these labels point.
+        """Return the state of one servable and the versions of these labels.
 
         Raises:
             UnreachableError: The server does not answer.
@@ -43,36 +43,36 @@ class Server(Protocol):
         ...
 
     def reload(self, config: ModelServerConfig) -> None:
-        """Replaces the server's whole configuration.
+        """Replace the server's whole configuration.
 
         Raises:
             UnreachableError: The server does not answer.
-            RefusedError: It refuses the configuration.
+            RefusedError: The server refuses the configuration.
         """
         ...
 
     def check(self, name: str, version: int, golden: Sequence[GoldenQuery]) -> None:
-        """Asks a loaded version for answers that are known.
+        """Compare a loaded version's answers with known ones.
 
         Args:
             name: Model name.
-            version: Its version.
-            golden: Known queries and answers of this version; may be empty.
+            version: Version.
+            golden: Queries with known answers; may be empty.
 
         Raises:
             UnreachableError: The server does not answer.
-            CheckError: The version fails, or answers otherwise.
+            CheckError: The version fails or gives other answers.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """A state, and the servers that could not be asked.
+    """State, and servers that did not answer.
 
     Attributes:
-        state: What the others say.
-        unreachable: Reason by address.
+        state: State according to the servers that answered.
+        unreachable: Reason by address, for those that did not.
     """
 
     state: ServableState
@@ -86,8 +86,8 @@ class Fleet:
     Attributes:
         repository: The model repository.
         servers: All replicas.
-        config_file: The file that they start from.
-        polled: Whether they poll that file; otherwise they are sent reloads.
+        config_file: File that they start from.
+        polled: Whether they poll that file; otherwise they receive reloads.
     """
 
     repository: ModelRepository
@@ -96,12 +96,12 @@ class Fleet:
     polled: bool = False
 
     def observe(self, name: str) -> Observation:
-        """State of one servable in the repository, the configuration, and on every server.
+        """Return the state of one servable in repository, configuration and servers.
 
         Raises:
-            RolloutError: The configuration file is there and cannot be read.
+            RolloutError: The configuration file exists and cannot be read.
         """
-        # Without a file there is nothing to roll out by, but versions can be looked at.
+        # Without a file no rollout is possible, but versions can be listed.
         recorded = self.config_file.entry(name) if self.config_file.path.exists() else None
         labels = {*MANAGED_LABELS, *(recorded.labels if recorded else ())}
         states: list[ServerState] = []
@@ -122,5 +122,5 @@ class Fleet:
         )
 
     def by_address(self, address: str) -> Server:
-        """The server at an address."""
+        """Return the server at an address."""
         return next(server for server in self.servers if server.address == address)

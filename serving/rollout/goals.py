@@ -1,4 +1,4 @@
-"""What the verbs mean: from a verb and the present state to goals. Pure."""
+"""Goals of the verbs, given the current state. Pure."""
 
 from collections.abc import Mapping
 
@@ -13,15 +13,15 @@ ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
 
 
 def goals_for(action: str, state: ServableState, version: int | None = None) -> list[Goal]:
-    """Goals of one verb, to be reached one after the other.
+    """Return the goals of one verb, to reach one after the other.
 
     Args:
         action: One of `ACTIONS`.
-        state: As observed.
-        version: The version to canary, to promote, or to roll back to.
+        state: Observed state.
+        version: Version to canary, to promote, or to roll back to.
 
     Raises:
-        RolloutError: The verb makes no sense in this state.
+        RolloutError: The verb does not fit this state.
     """
     match action:
         case "canary":
@@ -41,12 +41,12 @@ def goals_for(action: str, state: ServableState, version: int | None = None) -> 
 
 
 def canary(state: ServableState, version: int) -> list[Goal]:
-    """First lets the previous version go, so that no more than two are ever in memory."""
+    """Unload the previous version first, so that at most two are ever in memory."""
     stable = _stable(state)
     running = state.label(CANARY)
     if version == stable:
         raise RolloutError(
-            f"version {version} of {state.name!r} is stable already; a canary needs another"
+            f"version {version} of {state.name!r} is already stable; a canary needs another version"
         )
     if running not in (None, stable, version):
         raise RolloutError(
@@ -57,22 +57,22 @@ def canary(state: ServableState, version: int) -> list[Goal]:
         Goal(
             versions=frozenset({stable, version}),
             labels=_labels(stable=stable, canary=version, previous=stable),
-            why=f"version {version} answers the canary's part, version {stable} the rest",
+            why=f"version {version} answers the canary's share, version {stable} the rest",
         )
     ]
     begun = running == version or version in state.present()
     if state.label(STABLE) is None or (state.present() - {stable, version} and not begun):
-        # A first canary labels what is served before another version is there to be
-        # taken for it: a call without a label meets the newest version.
+        # The first canary labels what is served before another version loads, because a call
+        # without a label goes to the newest version.
         goals.insert(0, _alone(state, stable))
     return goals
 
 
 def promote(state: ServableState, version: int | None = None) -> list[Goal]:
-    """Makes the canary stable; the version before stays loaded, one label move away.
+    """Make the canary stable; the version before stays loaded for a fast rollback.
 
-    With a version and nothing stable yet, makes that version stable at once: there is
-    nobody yet to protect.
+    A given version becomes stable at once if nothing is stable yet, because there are no users
+    to protect.
     """
     if state.label(STABLE) is None and version is not None:
         others = state.present() - {version}
@@ -96,31 +96,31 @@ def promote(state: ServableState, version: int | None = None) -> list[Goal]:
             Goal(
                 versions=frozenset({stable, previous}),
                 labels=_labels(stable=stable, canary=stable, previous=previous),
-                why=f"version {stable} answers everybody already",
+                why=f"version {stable} already answers all requests",
             )
         ]
     return [
         Goal(
             versions=frozenset({candidate, stable}),
             labels=_labels(stable=candidate, canary=candidate, previous=stable),
-            why=f"version {candidate} answers everybody, version {stable} stays at hand",
+            why=f"version {candidate} answers all requests, version {stable} stays loaded",
         )
     ]
 
 
 def rollback(state: ServableState, version: int | None = None) -> list[Goal]:
-    """Goes back: to a named version, from a running canary, or to the version before stable."""
+    """Return to a named version, from a running canary, or to the version before stable."""
     if version is not None:
         return [_alone(state, version)]
     stable = _stable(state)
     running, previous = state.label(CANARY), state.label(PREVIOUS)
-    # While a canary runs, or its promotion is not complete everywhere, `stable` is good still.
+    # While a canary runs, or its promotion is incomplete, `stable` is still good.
     undecided = running not in (None, stable)
     return [_alone(state, stable if undecided or previous is None else previous)]
 
 
 def abort(state: ServableState) -> list[Goal]:
-    """Ends a canary: its version goes, stable and the version before it stay."""
+    """End a canary: unload its version, keep stable and the version before it."""
     stable = _stable(state)
     previous = state.label(PREVIOUS)
     previous = stable if previous is None else previous
@@ -128,13 +128,13 @@ def abort(state: ServableState) -> list[Goal]:
         Goal(
             versions=frozenset({stable, previous}),
             labels=_labels(stable=stable, canary=stable, previous=previous),
-            why=f"the canary has ended, version {stable} answers everybody",
+            why=f"the canary has ended, version {stable} answers all requests",
         )
     ]
 
 
 def finish(state: ServableState) -> list[Goal]:
-    """Lets the version before stable go; a running canary stays."""
+    """Unload the version before stable; a running canary stays."""
     stable = _stable(state)
     running = state.label(CANARY)
     running = stable if running is None else running
@@ -151,14 +151,14 @@ def _alone(state: ServableState, version: int) -> Goal:
     return Goal(
         versions=frozenset({version}),
         labels=_labels(stable=version, canary=version, previous=version),
-        why=f"version {version} of {state.name} answers everybody and is alone in memory",
-        # It serves already, or did: to ask it first would only delay the way back.
+        why=f"version {version} of {state.name} answers all requests and is alone in memory",
+        # It serves already, or did: a check would only delay the rollback.
         trusted=frozenset({version}) & state.present(),
     )
 
 
 def _stable(state: ServableState) -> int:
-    """Version that users get: the label, or without one what a call without a label meets."""
+    """Return the version that users get: by label, else what a call without a label gets."""
     stable = state.label(STABLE)
     if stable is not None:
         return stable
@@ -169,7 +169,7 @@ def _stable(state: ServableState) -> int:
     common = frozenset.intersection(*everywhere) if everywhere else frozenset()
     if not common:
         raise RolloutError(
-            f"no version of {state.name!r} is AVAILABLE on every server; put one there with "
+            f"no version of {state.name!r} is AVAILABLE on every server; start with "
             "`shortlist promote VERSION`"
         )
     return max(common)
@@ -180,7 +180,7 @@ def _labels(*, stable: int, canary: int, previous: int) -> Mapping[str, int]:
 
 
 def _canary_in_words(candidate: int | None, stable: int) -> str:
-    return f"version {candidate} is" if candidate not in (None, stable) else "there is none"
+    return f"version {candidate} is" if candidate not in (None, stable) else "no canary runs"
 
 
 def _join(versions: frozenset[int]) -> str:

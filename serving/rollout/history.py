@@ -1,4 +1,4 @@
-"""The append-only log of rollouts, beside the repository."""
+"""The append-only log of rollouts, in the repository."""
 
 import getpass
 import json
@@ -19,16 +19,16 @@ HISTORY_FILE = ".rollouts.jsonl"  # hidden: no poller and no listing takes it fo
 
 @dataclass(frozen=True)
 class History:
-    """One JSON record a line: who, when, what, from which state to which, why.
+    """Log with one JSON record per line: who, when, what, states before and after, why.
 
     Attributes:
-        path: The file; made by the first record.
+        path: The file; created by the first record.
     """
 
     path: Path
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds one record, whole or not at all.
+        """Add one record, whole or not at all.
 
         Raises:
             RolloutError: The file cannot be written.
@@ -37,7 +37,7 @@ class History:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                # A record that was cut off by a full disk or a crash ends here.
+                # A full disk or a crash may have cut off the last record.
                 size = os.fstat(descriptor).st_size
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
                 data = (b"\n" if torn else b"") + line.encode()
@@ -50,7 +50,7 @@ class History:
             raise RolloutError(f"cannot write {self.path}: {exc.strerror}") from exc
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole records, oldest first; lines that a crash cut off are left out."""
+        """Return all complete records, oldest first; lines that a crash cut off are ignored."""
         if not self.path.is_file():
             return []
         records = []
@@ -64,7 +64,7 @@ class History:
         return records
 
     def known_servers(self) -> list[str]:
-        """Addresses of the servers that the last rollout of each servable went to."""
+        """Return the addresses of the servers in the last rollout of each servable."""
         latest: dict[str, list[str]] = {}
         for record in self.read():
             servers, name = record.get("servers"), record.get("servable")
@@ -74,10 +74,9 @@ class History:
 
 
 class Recorder:
-    """Writes the records of one rollout, which share an id.
+    """Write the records of one rollout, which share an id.
 
-    The time is the wall clock's and only told; the order is that of the lines, so that a
-    clock that jumps does no harm.
+    The order of lines counts, so a jumping clock does no harm; times are for information.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Recorder:
         }
 
     def record(self, event: str, **details: Any) -> None:
-        """Adds a record of this rollout."""
+        """Add a record of this rollout."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._history.append({"when": when, "event": event, **self._common, **details})
 

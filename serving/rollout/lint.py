@@ -1,4 +1,4 @@
-"""What a server would refuse, or accept and then break, in a configuration."""
+"""Find what a server would refuse, or accept and then break, in a configuration."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ __all__ = ["Finding", "Severity", "lint"]
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
-    ERROR = "error"  # requests fail, a server refuses it, or does not start with it
-    WARNING = "warning"  # it works until something else happens
+    ERROR = "error"  # requests fail, or a server refuses the file or does not start with it
+    WARNING = "warning"  # works until something else happens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with a configuration.
+    """Problem of a configuration.
 
     Attributes:
-        severity: How bad it is.
-        model: Model name; None for the configuration as a whole.
-        problem: What is wrong and what would happen.
-        remedy: What to do.
+        severity: Error or warning.
+        model: Model name; `None` for the configuration as a whole.
+        problem: The problem and its consequence.
+        remedy: Next step.
     """
 
     severity: Severity
@@ -46,13 +46,12 @@ def lint(
     current: ModelServerConfig | None = None,
     repository: ModelRepository | None = None,
 ) -> list[Finding]:
-    """Findings about a configuration, errors first.
+    """Return the findings about a configuration, errors first.
 
     Args:
-        config: What is to be sent or written.
-        current: What the servers have now; None if that is not known.
-        repository: Where this machine has the models' files, if not at the base paths: in
-            a container these may be others.
+        config: Configuration to send or write.
+        current: Configuration that the servers have; `None` if unknown.
+        repository: The models' files on this machine, if the base paths are a container's.
     """
     findings = list(_whole(config, current))
     for model in config.model_config_list.config:
@@ -75,15 +74,17 @@ def _whole(config: ModelServerConfig, current: ModelServerConfig | None) -> Iter
     names = Counter(model.name for model in config.model_config_list.config)
     for name, count in names.items():
         if count > 1:
-            yield _error(name, f"it is listed {count} times; servers refuse that", "keep one")
+            yield _error(name, f"listed {count} times; servers refuse that", "keep one")
     if not names:
-        yield _error(None, "no model is listed; a reload would unload all", "list the models")
+        yield _error(
+            None, "no model is listed; a reload would unload all models", "list the models"
+        )
     for model in current.model_config_list.config if current is not None else ():
         if model.name not in names:
             yield _warning(
                 model.name,
-                "it is served now and not listed; a reload would unload it",
-                "list it, unless that is meant",
+                "served now but not listed; a reload would unload it",
+                "list it, unless that is intended",
             )
 
 
@@ -99,10 +100,10 @@ def _model(model: ModelConfig, repository: ModelRepository | None) -> Iterator[F
     if model.model_version_policy.WhichOneof("policy_choice") == "specific":
         specific = sorted(model.model_version_policy.specific.versions)
         if not specific:
-            yield _error(name, "the policy names no version; all would go", "name one")
+            yield _error(name, "the policy names no version; a reload would unload all", "name one")
     yield from _labels(model, specific)
     if "://" in model.base_path:
-        return  # another file system: the files cannot be looked at from here
+        return  # another file system, whose files are not visible here
     base_path = Path(model.base_path)
     if not base_path.is_absolute():
         yield _error(
@@ -123,14 +124,14 @@ def _labels(model: ModelConfig, specific: list[int] | None) -> Iterator[Finding]
             yield _error(
                 model.name,
                 f"label {label!r} points at version {version}, which is not served: a server "
-                "accepts that, and every request for the label then fails",
+                "accepts that, but every request for the label fails",
                 "serve the version or move the label",
             )
         elif specific is None and policy != "all":
             yield _warning(
                 model.name,
                 f"label {label!r} points at version {version} while the newest version is "
-                "served: with the next publication the label's version goes",
+                "served: the next publication unloads the label's version",
                 "name the versions to serve",
             )
 
@@ -145,18 +146,17 @@ def _files(name: str, base_path: Path, specific: list[int] | None) -> Iterator[F
     if not folders:
         yield _error(
             name,
-            f"there is no version in {base_path}: a server that starts waits for ever, its "
-            "ports closed, and a reload blocks until its deadline",
-            "publish one, or take the model out",
+            f"no version in {base_path}: a server waits indefinitely at startup, its ports "
+            "closed, and a reload blocks until its deadline",
+            "publish one, or remove the model from the list",
         )
         return
-    wanted = specific if specific is not None else [max(folders)]
-    for version in wanted:
+    for version in specific if specific is not None else [max(folders)]:
         if version not in folders:
             yield _error(
                 name,
                 f"version {version} is not in {base_path}: it would never be AVAILABLE",
-                f"there are: {', '.join(map(str, sorted(folders)))}",
+                f"available: {', '.join(map(str, sorted(folders)))}",
             )
             continue
         if len(folders[version]) > 1:
@@ -169,18 +169,18 @@ def _one_version(name: str, folder: Path) -> Iterator[Finding]:
     if not (folder / "saved_model.pb").is_file():
         yield _error(
             name,
-            f"{folder} has no saved_model.pb: it fails to load, and as the newest version "
-            "keeps a server from starting",
-            "publish the model anew under a new number",
+            f"{folder} has no saved_model.pb: it does not load, and as the newest version "
+            "it prevents a server from starting",
+            "publish the model again under a new number",
         )
     elif not (folder / "variables" / "variables.index").is_file() and _has_variables(folder):
         yield _error(
             name,
-            f"{folder} has lost its variables: it loads, and every request fails",
-            "publish the model anew under a new number",
+            f"{folder} has lost its variables: it loads, but every request fails",
+            "publish the model again under a new number",
         )
 
 
 def _has_variables(folder: Path) -> bool:
-    """Whether the graph makes variables; it names each op in plain bytes."""
+    """Return whether the graph creates variables; it names each op in plain bytes."""
     return b"VarHandleOp" in (folder / "saved_model.pb").read_bytes()

@@ -1,9 +1,9 @@
-"""The plan of a rollout: from a state to a goal, in steps that are each safe by themselves.
+"""Plan a rollout: from a state to a goal, in steps that are each safe on their own.
 
-Pure: nothing here asks a server or a file. The order comes from how TensorFlow Serving
-takes a configuration: it checks labels before it loads versions, so a label moves in a
-later step than the one that loads its version; and it lets a version go whose label
-remains, so a version goes in a later step than the one that moves its last label.
+Pure: no server and no file is read. The order follows from how TensorFlow Serving applies a
+configuration. It checks labels before it loads versions, so a label moves in a later step
+than the one that loads its version. It unloads a version even if a label still points at it,
+so a version is unloaded in a later step than the one that moves its last label.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +19,12 @@ __all__ = ["Goal", "Step", "StepKind", "entry_for", "plan", "plan_all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """Where a rollout leads.
+    """Versions and labels that a rollout leads to.
 
     Attributes:
-        versions: Versions to keep loaded, besides those that labels point at.
+        versions: Versions to keep loaded, in addition to those that labels point at.
         labels: Version by label, for the labels that rollouts manage.
-        why: What reaching it means, for people.
+        why: Meaning of the goal, for messages.
         trusted: Versions that need no check before they get a label.
     """
 
@@ -35,29 +35,29 @@ class Goal:
 
     @property
     def keep(self) -> frozenset[int]:
-        """All versions that must be AVAILABLE at the goal."""
+        """Versions that are AVAILABLE at the goal."""
         return self.versions | frozenset(self.labels.values())
 
 
 class StepKind(StrEnum):
-    """What a step does."""
+    """Kind of step."""
 
-    LOAD = "load"  # more versions; labels stay
-    LABEL = "label"  # labels move; versions stay
-    UNLOAD = "unload"  # fewer versions; labels stay
-    RECORD = "record"  # only the configuration file is behind
+    LOAD = "load"  # add versions; labels stay
+    LABEL = "label"  # move labels; versions stay
+    UNLOAD = "unload"  # remove versions; labels stay
+    RECORD = "record"  # update only the configuration file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One configuration to bring to every server, and what to wait for.
+    """Configuration for every server, and the state to wait for.
 
     Attributes:
-        kind: What it does.
+        kind: Kind of step.
         name: Model name.
-        entry: What the configuration file holds after it.
-        available: Versions that every server must have AVAILABLE after it.
-        check: Versions that must answer known queries on every server before it.
+        entry: Entry of the configuration file afterwards.
+        available: Versions that are AVAILABLE on every server afterwards.
+        check: Versions that must answer golden queries on every server before.
     """
 
     kind: StepKind
@@ -83,29 +83,28 @@ class Step:
 
 
 def plan_all(state: ServableState, goals: Sequence[Goal]) -> list[Step]:
-    """Steps through several goals, one after the other.
+    """Return the steps through several goals, one after the other.
 
     Raises:
         RolloutError: See `plan`.
     """
     steps: list[Step] = []
     for goal in goals:
-        found = plan(state, goal)
-        steps += found
-        if found:
-            state = state.with_entry(found[-1].entry)
+        added = plan(state, goal)
+        steps += added
+        if added:
+            state = state.with_entry(added[-1].entry)
     return steps
 
 
 def plan(state: ServableState, goal: Goal) -> list[Step]:
-    """Steps from a state to a goal; empty where the goal is reached.
+    """Return the steps from a state to a goal; empty if the goal is reached.
 
-    Each step leads on from whatever the steps before it left, and from wherever a
-    controller was killed: the plan made then is a rest of this one.
+    If a controller is killed, the next plan is the rest of this one.
 
     Args:
-        state: As observed; at least one server.
-        goal: Where to go.
+        state: Observed state with at least one server.
+        goal: The goal.
 
     Raises:
         RolloutError: A version that the goal needs is not in the repository.
@@ -115,7 +114,7 @@ def plan(state: ServableState, goal: Goal) -> list[Step]:
     keep = goal.keep | frozenset(foreign.values())
     _require_published(state, goal.keep)
     steps = []
-    # Versions whose files are gone cannot be asked for: a server that starts waits for them.
+    # Versions without files must not be configured: a server waits for them at startup.
     loaded = (state.present() | keep) & (frozenset(state.published) | keep)
     kept_labels = {label: at for label, at in _recorded_labels(state).items() if at in loaded}
     if any(not keep <= server.available for server in state.servers):
@@ -146,10 +145,10 @@ def plan(state: ServableState, goal: Goal) -> list[Step]:
 
 
 def entry_for(step: Step, server: ServerState) -> ModelEntry:
-    """What the step sends to one server.
+    """Return what the step sends to one server.
 
-    While versions load, each server keeps its own labels: a replica that was restarted
-    from an older file has others, and would refuse labels of versions that it lacks.
+    While versions load, each server keeps its own labels: a replica that was restarted from
+    an older file has others, and would refuse labels of versions that it lacks.
     """
     if step.kind is not StepKind.LOAD:
         return step.entry
@@ -160,19 +159,19 @@ def entry_for(step: Step, server: ServerState) -> ModelEntry:
 def _require_published(state: ServableState, versions: frozenset[int]) -> None:
     available = [server.available for server in state.servers]
     missing = sorted(versions - frozenset(state.published))
-    # A version whose files are gone still answers where it is loaded, for a moment: the
-    # server's poller is about to unload it. No goal may rest on it.
+    # A loaded version without files still answers until the server's poller unloads it, so no
+    # goal may rely on it.
     if missing:
         there = _join(state.published) or "none"
-        loaded = any(missing[0] in found for found in available)
+        loaded = any(missing[0] in versions for versions in available)
         raise RolloutError(
             f"version {missing[0]} of {state.name!r} is not in the repository"
-            f"{', though a server still holds it' if loaded else ''}; versions there: {there}"
+            f"{', though a server still holds it' if loaded else ''}; published: {there}"
         )
 
 
 def _recorded_labels(state: ServableState) -> Mapping[str, int]:
-    """Labels that all servers have already, or that the file promises to one that restarts."""
+    """Return the labels of the file, or those on which all servers agree."""
     if state.recorded is not None and state.recorded.labels:
         return state.recorded.labels
     first, *others = state.servers
@@ -184,7 +183,7 @@ def _recorded_labels(state: ServableState) -> Mapping[str, int]:
 
 
 def _to_check(state: ServableState, goal: Goal) -> tuple[int, ...]:
-    """Versions that get a label which they do not have on every server yet."""
+    """Return the versions that get a label and do not have one on every server yet."""
     return tuple(
         sorted(
             {

@@ -1,4 +1,4 @@
-"""Deletes old versions, never one that anybody might still need."""
+"""Delete old versions that no server, label or configuration needs."""
 
 import logging
 import os
@@ -25,13 +25,13 @@ PRUNED_PREFIX = ".pruned-"
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What happens to one version.
+    """Whether a version is deleted, and why.
 
     Attributes:
         name: Model name.
-        version: Its number.
-        delete: Whether it goes.
-        why: The reason.
+        version: Version.
+        delete: Whether to delete it.
+        why: Reason.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Decision:
 def decide(
     state: ServableState, *, keep: int, ages: Mapping[int, float], grace: float
 ) -> list[Decision]:
-    """Which versions may go; pure.
+    """Decide which versions to delete; pure.
 
     Args:
-        state: The repository, the configuration, and every server.
-        keep: How many of the newest versions stay in any case, at least 1.
-        ages: Seconds since each version was published. Negative after a clock went
-            back: such a version counts as young.
-        grace: Age in seconds below which a version stays.
+        state: State of the repository, the configuration and every server.
+        keep: Number of newest versions to keep in any case, at least 1.
+        ages: Seconds since each version was published; negative if a clock was set back,
+            which counts as young.
+        grace: Minimum age in seconds of a version to delete.
     """
     if keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
@@ -60,7 +60,7 @@ def decide(
             name=state.name,
             version=version,
             delete=reason is None,
-            why=reason or "nobody serves it and no label points at it",
+            why=reason or "no server holds it and no label points at it",
         )
         for version in state.published
         for reason in [_reason_to_stay(state, version, newest, keep, ages[version], grace)]
@@ -81,7 +81,7 @@ def _reason_to_stay(
             if at == version:
                 return f"label {label!r} in the configuration file"
         if version in (state.recorded.versions or ()):
-            return "the configuration file asks for it"
+            return "listed in the configuration file"
     if version in newest:
         return f"one of the newest {keep}"
     if age < grace:
@@ -98,21 +98,21 @@ def prune(
     dry_run: bool = False,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> list[Decision]:
-    """Deletes what may go and says what stays and why.
+    """Delete versions that are not needed, and return the decisions.
 
-    Neither a publication nor a rollout runs meanwhile. A version disappears by one
-    rename, so that no server ever sees a part of it.
+    No publication or rollout runs meanwhile. A version disappears by one rename, so that no
+    server sees a part of it.
 
     Args:
-        fleet: The repository, its configuration file, and every known server.
+        fleet: Repository, configuration file and all known servers.
         names: Model names.
-        keep: See `decide`.
-        grace: See `decide`.
-        dry_run: Decide only.
+        keep: Number of newest versions to keep in any case, at least 1.
+        grace: Minimum age in seconds of a version to delete.
+        dry_run: Whether to decide only.
         lock_timeout: Seconds to wait for a publication or a rollout.
 
     Raises:
-        RolloutError: A known server does not answer, so nobody can say what it serves.
+        RolloutError: A known server does not answer, so its versions are unknown.
         RepositoryError: The repository is locked or cannot be written.
     """
     repository = fleet.repository
@@ -144,8 +144,8 @@ def _decide_now(fleet: Fleet, name: str, *, keep: int, grace: float) -> list[Dec
     if observation.unreachable:
         address, reason = next(iter(observation.unreachable.items()))
         raise RolloutError(
-            f"{address} does not answer ({reason}), so nobody can say which versions it serves; "
-            "bring it back, name the servers that there are (--address HOST:PORT), or say that "
+            f"{address} does not answer ({reason}), so the versions that it serves are unknown; "
+            "bring it back, name the running servers (--address HOST:PORT), or confirm that "
             "none runs (--offline)"
         )
     now = time.time()
@@ -157,10 +157,10 @@ def _decide_now(fleet: Fleet, name: str, *, keep: int, grace: float) -> list[Dec
 
 
 def remove_version(repository: ModelRepository, name: str, version: int) -> None:
-    """Deletes one version's folder; the caller has made sure that nobody needs it.
+    """Delete the folder of a version; the caller knows that it is not needed.
 
     Raises:
-        RepositoryError: It is not there or cannot be deleted.
+        RepositoryError: The version does not exist or cannot be deleted.
     """
     path = repository.version_path(name, version)
     hidden = path.with_name(f"{PRUNED_PREFIX}{version}-{os.urandom(4).hex()}")
@@ -174,7 +174,7 @@ def remove_version(repository: ModelRepository, name: str, version: int) -> None
 
 
 def _remove_leftovers(base_path: Path) -> None:
-    """Removes what a prune that was stopped left behind."""
+    """Remove what an interrupted prune left behind."""
     for entry in base_path.iterdir():
         if entry.name.startswith(PRUNED_PREFIX):
             shutil.rmtree(entry)

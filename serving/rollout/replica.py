@@ -1,4 +1,4 @@
-"""A model server behind gRPC, as rollouts see it."""
+"""Client of one replica, for rollouts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -24,11 +24,10 @@ _NO_ANSWER = (Unavailable, DeadlineExceeded, Overloaded)
 
 
 class ReplicaClient:
-    """One server at one address; labels are read by asking for a label's metadata.
+    """One server over gRPC.
 
-    `GetModelStatus` knows nothing of labels, and the configuration cannot be asked for.
-    `GetModelMetadata` of a label answers with the version that the label points at, without
-    running the model.
+    `GetModelStatus` does not tell labels, and no call returns the configuration. So labels are
+    read by `GetModelMetadata`, which answers with the label's version without running the model.
     """
 
     def __init__(
@@ -39,12 +38,12 @@ class ReplicaClient:
         reload_timeout: float = 300.0,
         security: Security = PLAIN,
     ) -> None:
-        """Prepares the connection; opens none.
+        """Prepare a connection without opening it.
 
         Args:
             address: `host:port` of the gRPC API.
-            timeout: Seconds for one question.
-            reload_timeout: Seconds for a reload, which waits for models that are new.
+            timeout: Timeout of one request in seconds.
+            reload_timeout: Timeout of a reload in seconds; a reload waits for new models.
             security: TLS and headers, for a server behind a proxy.
         """
         self._address = address
@@ -63,7 +62,7 @@ class ReplicaClient:
         return self._address
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -73,7 +72,7 @@ class ReplicaClient:
         self.close()
 
     def observe(self, name: str, labels: Iterable[str]) -> ServerState:
-        """See `shortlist.serving.rollout.fleet.Server`."""
+        """Return the state of one servable and the versions of these labels."""
         available, busy, failed = set(), set(), {}
         try:
             versions = self._client.status(model=name).versions
@@ -88,7 +87,7 @@ class ReplicaClient:
                 busy.add(status.version)
             elif status.error_message is not None or status.error_code != "OK":
                 failed[status.version] = status.error_message or status.error_code
-        found: dict[str, int] = {}
+        at: dict[str, int] = {}
         dangling = set()
         for label in sorted(labels) if versions else ():
             try:
@@ -101,18 +100,18 @@ class ReplicaClient:
             except ServingError as exc:
                 raise UnreachableError(_first_sentence(exc)) from exc
             if version is not None:
-                found[label] = version
+                at[label] = version
         return ServerState(
             address=self._address,
             available=frozenset(available),
             busy=frozenset(busy),
             failed=failed,
-            labels=found,
+            labels=at,
             dangling=frozenset(dangling),
         )
 
     def reload(self, config: ModelServerConfig) -> None:
-        """See `shortlist.serving.rollout.fleet.Server`."""
+        """Replace the server's whole configuration."""
         try:
             self._client.reload_config(config, timeout=self._reload_timeout)
         except _NO_ANSWER as exc:
@@ -121,7 +120,7 @@ class ReplicaClient:
             raise RefusedError(exc.received or str(exc)) from exc
 
     def check(self, name: str, version: int, golden: Sequence[GoldenQuery]) -> None:
-        """See `shortlist.serving.rollout.fleet.Server`."""
+        """Compare a loaded version's answers with known ones."""
         try:
             if not golden:
                 self._client.metadata(model=name, version=version)
@@ -129,9 +128,9 @@ class ReplicaClient:
                 answer = self._client.predict(
                     query.inputs, signature=query.signature, model=name, version=version
                 )
-                wrong = compare(query, answer.outputs)
-                if wrong is not None:
-                    raise CheckError(wrong)
+                problem = compare(query, answer.outputs)
+                if problem is not None:
+                    raise CheckError(problem)
         except _NO_ANSWER as exc:
             raise UnreachableError(_first_sentence(exc)) from exc
         except (ServingError, ValueError) as exc:

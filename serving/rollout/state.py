@@ -1,4 +1,4 @@
-"""What is known of one servable: in the repository, in the configuration, on every server."""
+"""State of a servable: in the repository, in the configuration, on every server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,22 +14,22 @@ __all__ = [
     "ServerState",
 ]
 
-CANARY = "canary"  # what a small part of them gets; points at stable's version between canaries
-PREVIOUS = "previous"  # where a rollback goes; points at stable's version where there is none
+CANARY = "canary"  # version that some requests get; stable's version between canaries
+PREVIOUS = "previous"  # target of a rollback; stable's version if there is no other
 MANAGED_LABELS = (STABLE, CANARY, PREVIOUS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerState:
-    """What one server says of one servable.
+    """State of a servable on one server.
 
     Attributes:
         address: `host:port` of its gRPC API.
         available: Versions that answer requests.
         busy: Versions that are loading or unloading.
-        failed: Versions that did not load, with the server's reason.
+        failed: Reason by version, for versions that did not load.
         labels: Version by label, for labels that answer.
-        dangling: Labels that the server knows and whose version is not loaded.
+        dangling: Labels that the server knows but whose version is not loaded.
     """
 
     address: str
@@ -47,12 +47,12 @@ class ServerState:
 
 @dataclass(frozen=True, kw_only=True)
 class ServableState:
-    """Everything that a plan is made from.
+    """State of a servable everywhere; the input of a plan.
 
     Attributes:
         name: Model name.
         published: Versions in the repository, sorted.
-        recorded: Entry of the configuration file that servers start from; None if it has none.
+        recorded: Entry of the configuration file; `None` if there is none.
         servers: The servers that answer.
     """
 
@@ -62,10 +62,10 @@ class ServableState:
     servers: tuple[ServerState, ...]
 
     def label(self, label: str) -> int | None:
-        """Version that a label points at; None where no server has the label.
+        """Return the version that a label points at, or `None` if no server has the label.
 
-        Servers agree but in the middle of a move. Then the configuration file decides: it
-        is written after the last server, so it still holds what was before the move.
+        Servers disagree only during a move. Then the configuration file decides: it is written
+        after the last server, so it still holds the state before the move.
 
         Raises:
             RolloutError: Servers disagree and the configuration file does not decide.
@@ -74,12 +74,12 @@ class ServableState:
             raise RolloutError(
                 f"no server of {self.name!r} answers; see `shortlist rollout status`"
             )
-        found = {server.labels.get(label) for server in self.servers}
-        if len(found) == 1:
-            return found.pop()
-        known = sorted(version for version in found if version is not None)
+        versions = {server.labels.get(label) for server in self.servers}
+        if len(versions) == 1:
+            return versions.pop()
+        known = sorted(version for version in versions if version is not None)
         recorded = self.recorded.labels.get(label) if self.recorded else None
-        if recorded in found and recorded is not None:
+        if recorded in versions and recorded is not None:
             return recorded
         if len(set(known)) == 1:
             return known[0]
@@ -93,26 +93,26 @@ class ServableState:
         )
 
     def foreign_labels(self) -> dict[str, int]:
-        """Labels that somebody else set; rollouts keep them and what they point at."""
+        """Return labels that others set; rollouts keep them and their versions."""
         labels = dict(self.recorded.labels) if self.recorded else {}
         for server in self.servers:
             labels.update(server.labels)
         return {label: at for label, at in labels.items() if label not in MANAGED_LABELS}
 
     def present(self) -> frozenset[int]:
-        """Versions that any server holds or that the configuration asks for."""
-        found = {version for server in self.servers for version in server.present}
+        """Return the versions that a server holds or that the configuration lists."""
+        versions = {version for server in self.servers for version in server.present}
         if self.recorded and self.recorded.versions:
-            found.update(self.recorded.versions)
-        return frozenset(found)
+            versions.update(self.recorded.versions)
+        return frozenset(versions)
 
     def with_entry(self, entry: ModelEntry) -> "ServableState":
-        """The state after every server has taken `entry` and done what it asks."""
-        wanted = frozenset(entry.versions or ())
+        """Return the state after every server has applied an entry."""
+        versions = frozenset(entry.versions or ())
         servers = tuple(
             replace(
                 server,
-                available=wanted,
+                available=versions,
                 busy=frozenset(),
                 failed={},
                 labels=dict(entry.labels),

@@ -1,4 +1,4 @@
-"""Carries out one step: bring a configuration to every server, wait, write it down."""
+"""Take one step: send a configuration to every server, wait, and record it."""
 
 import logging
 import time
@@ -29,10 +29,10 @@ class StepOptions:
     """Times of one step, in seconds.
 
     Attributes:
-        timeout: Until every server has done what the step asks.
-        poll_interval: Between two questions to a server.
-        settle: How long a server may still report a failure of an earlier attempt to load.
-        lock_timeout: Wait for another rollout to end.
+        timeout: Timeout until every server has applied the step.
+        poll_interval: Interval between two requests for a server's state.
+        settle: Time in which a server may still report an earlier attempt to load as failed.
+        lock_timeout: Timeout for another rollout to end.
     """
 
     timeout: float = 300.0
@@ -47,52 +47,52 @@ class StepOptions:
 
 
 class _LoadError(RolloutError):
-    """A server gave up loading a version."""
+    """A server failed to load a version."""
 
 
 def refuse_if_changed(fleet: Fleet, name: str, expected: ModelEntry | None) -> None:
-    """Stops where the file's entry is not what it was.
+    """Stop if the file's entry is not the expected one.
 
     Raises:
-        RolloutError: Somebody else changed it.
+        RolloutError: Another process changed the entry.
     """
     if fleet.config_file.entry(name) != expected:
         raise RolloutError(
-            f"somebody else changed {name!r} in {fleet.config_file.path} during this rollout; "
-            "nothing more was done. See `shortlist rollout status`, then give the command again"
+            f"another process changed {name!r} in {fleet.config_file.path} during this rollout, "
+            "which stopped here. See `shortlist rollout status`, then repeat the command"
         )
 
 
 class StepRunner:
-    """Carries out steps on a fleet."""
+    """Takes steps on a fleet."""
 
     def __init__(self, fleet: Fleet, options: StepOptions, *, persist: bool) -> None:
-        """Makes a runner.
+        """Make a runner.
 
         Args:
-            fleet: Where.
+            fleet: Servers, repository and configuration file.
             options: Times.
-            persist: Go on with the other servers where one refuses or is gone, and report
-                it in the end: for ways back.
+            persist: Whether to continue with the other servers if one refuses or is down,
+                and to report it at the end; for rollback and abort.
         """
         self.fleet = fleet
         self.options = options
         self.persist = persist
 
     def run(self, step: Step, state: ServableState) -> bool:
-        """Carries out one step from a state.
+        """Take one step from a state.
 
         Returns:
-            Whether it is done; False where a server has lost what it was sent, as one does
-            that is restarted, so that a new plan is needed.
+            Whether the step is complete; False if a server lost what it was sent, for example
+            because it restarted, so that a new plan is needed.
 
         Raises:
-            RolloutError: A server is down or refuses, or is not done in time; a version does
-                not load or does not answer as it should, and was taken out again.
+            RolloutError: A server is down, refuses, or is not done in time; or a version does
+                not load or gives wrong answers, and was removed again.
         """
         for version in step.check:
             self._check(step.name, state, version)
-        self._config(step.name, step.entry)  # refuse what would break before anything is sent
+        self._config(step.name, step.entry)  # refuse a broken configuration before anything is sent
         if step.kind is StepKind.RECORD or self.fleet.polled:
             self._write(step, state)
         if step.kind is StepKind.RECORD:
@@ -105,28 +105,28 @@ class StepRunner:
         except _LoadError as exc:
             good = frozenset.intersection(*(server.available for server in state.servers))
             self._withdraw(step.name, state, step.available - good)
-            raise RolloutError(f"{exc}; it was taken out again, and no label moved") from exc
+            raise RolloutError(f"{exc}; it was removed again, and no label moved") from exc
         if done:
-            # Last: a server that restarts from the file in between gets what was good.
+            # Last, so that a server that restarts in between starts from a good file.
             self._write(step, state)
         return done
 
     def _write(self, step: Step, state: ServableState) -> None:
-        """Writes the step down, unless somebody else has changed the servable meanwhile."""
+        """Record the step, unless another process has changed the servable."""
         refuse_if_changed(self.fleet, step.name, state.recorded)
         self.fleet.config_file.write(self._config(step.name, step.entry))
 
     def _config(self, name: str, entry: ModelEntry) -> ModelServerConfig:
-        """The whole configuration, other models as the file has them now."""
+        """Return the whole configuration, other models as the file has them now."""
         current = self.fleet.config_file.read()
         config = with_entry(current, name, entry, base_path=self._base_path(name))
         findings = lint(config, current=current, repository=self.fleet.repository)
-        errors = [found for found in findings if found.severity is Severity.ERROR]
-        own = [found for found in errors if found.model in (name, None)]
+        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+        own = [finding for finding in errors if finding.model in (name, None)]
         if own:
             raise RolloutError(f"the configuration would break the service: {own[0]}")
-        for found in errors:
-            log.warning("in %s: %s", self.fleet.config_file.path, found)
+        for finding in errors:
+            log.warning("in %s: %s", self.fleet.config_file.path, finding)
         return config
 
     def _push(self, step: Step, state: ServableState) -> None:
@@ -145,12 +145,12 @@ class StepRunner:
             address, reason = next(iter(failures.items()))
             others = f"; done on {', '.join(done)}" if done else ""
             raise RolloutError(
-                f"{address} did not take the step '{step}': {reason}{others}. Give the same "
-                "command again to go on, or `shortlist rollback` to go back"
+                f"{address} did not apply the step '{step}': {reason}{others}. Repeat the command "
+                "to continue, or use `shortlist rollback`"
             ) from reason
 
     def _wait(self, step: Step, state: ServableState) -> bool:
-        """Waits until every server has done what the step asks; one deadline for all."""
+        """Wait until every server has applied the step; one deadline for all."""
         watch = _Watch(self.fleet, step, state, settled=time.monotonic() + self.options.settle)
         deadline = time.monotonic() + self.options.timeout
         while True:
@@ -158,19 +158,19 @@ class StepRunner:
             if not missing:
                 return True
             if watch.lost:
-                log.warning("a server has lost what it was sent: %s", ", ".join(watch.lost))
+                log.warning("servers lost what they were sent: %s", ", ".join(watch.lost))
                 return False
             if time.monotonic() >= deadline:
                 address, reason = next(iter(missing.items()))
                 raise RolloutError(
                     f"after {self.options.timeout:g} s {len(missing)} of {len(state.servers)} "
-                    f"servers had not done '{step}' ({address}: {reason}); give the same "
-                    "command again to go on waiting, or `shortlist abort` to go back"
+                    f"servers had not applied '{step}' ({address}: {reason}); repeat the "
+                    "command to continue waiting, or use `shortlist abort`"
                 )
             time.sleep(self.options.poll_interval)
 
     def _check(self, name: str, state: ServableState, version: int) -> None:
-        """Asks a version for known answers on every server; takes it out if one is wrong."""
+        """Check a version's golden queries on every server; remove it if an answer is wrong."""
         golden = read_golden(self.fleet.repository.version_path(name, version))
         for server in state.servers:
             try:
@@ -178,19 +178,18 @@ class StepRunner:
             except CheckError as exc:
                 withdrawn = self._withdraw(name, state, frozenset({version}))
                 raise RolloutError(
-                    f"version {version} of {name!r} does not answer as it should on "
-                    f"{server.address}: {exc}; no label moved"
-                    f"{', and it was taken out again' if withdrawn else ''}"
+                    f"version {version} of {name!r} failed its check on {server.address}: "
+                    f"{exc}; no label moved{', and it was removed again' if withdrawn else ''}"
                 ) from exc
 
     def _withdraw(self, name: str, state: ServableState, versions: frozenset[int]) -> bool:
-        """Takes versions that are no good out of every server and of the file.
+        """Remove bad versions from every server and from the file.
 
-        Without a label they would still answer the calls that name none. Versions that a
-        label points at somewhere stay.
+        Even without a label they would answer calls that name none. Versions that a label
+        points at stay.
 
         Returns:
-            Whether anything was taken out.
+            Whether any version was removed.
         """
         labelled = {at for server in state.servers for at in server.labels.values()}
         before = state.recorded or ModelEntry()
@@ -198,11 +197,11 @@ class StepRunner:
         if not bad:
             return False
         restored = self.fleet.config_file.read()
-        kept = [version for version in before.versions or () if version not in bad]
+        good = tuple(version for version in before.versions or () if version not in bad)
         if state.recorded is None:
             restored = without_entry(restored, name)
         else:
-            entry = ModelEntry(versions=tuple(kept) or None, labels=before.labels)
+            entry = ModelEntry(versions=good or None, labels=before.labels)
             restored = with_entry(restored, name, entry, base_path=self._base_path(name))
         if not self.fleet.polled:
             for server in state.servers:
@@ -216,13 +215,13 @@ class StepRunner:
                 try:
                     self.fleet.by_address(server.address).reload(config)
                 except RolloutError as exc:
-                    log.warning("could not take version %s out of %s: %s", bad, name, exc)
+                    log.warning("could not remove versions %s of %s: %s", sorted(bad), name, exc)
         self.fleet.config_file.write(restored)
         self._wait_until_gone(name, bad)
         return True
 
     def _wait_until_gone(self, name: str, versions: frozenset[int]) -> None:
-        """Waits, within one deadline, until no server that answers holds these versions."""
+        """Wait until no reachable server holds these versions; one deadline for all."""
         deadline = time.monotonic() + self.options.timeout
         for server in self.fleet.servers:
             try:
@@ -232,17 +231,19 @@ class StepRunner:
                         break
                     time.sleep(self.options.poll_interval)
             except UnreachableError as exc:
-                log.warning("cannot ask %s whether it let go: %s", server.address, exc)
+                log.warning(
+                    "%s does not answer, so its versions are unknown: %s", server.address, exc
+                )
 
     def _base_path(self, name: str) -> Path:
         return server_base_path(self.fleet.config_file.read(), self.fleet.repository, name)
 
 
 class _Watch:
-    """Looks at the servers again and again until each has done a step.
+    """Polls the servers until each has applied a step.
 
     Attributes:
-        lost: Servers that no longer know what they were sent.
+        lost: Servers that lost what they were sent.
     """
 
     def __init__(self, fleet: Fleet, step: Step, state: ServableState, *, settled: float) -> None:
@@ -253,13 +254,13 @@ class _Watch:
         self.lost: list[str] = []
 
     def look(self) -> dict[str, str]:
-        """What each server that is not done has still to do; empty when all are done."""
+        """Return what is missing, by address; empty if all servers are done."""
         missing: dict[str, str] = {}
         for address, before in list(self._waiting.items()):
             try:
                 now = self._fleet.by_address(address).observe(self._step.name, self._labels)
             except UnreachableError as exc:
-                missing[address] = f"it does not answer: {exc}"
+                missing[address] = f"does not answer: {exc}"
                 continue
             reason = self._missing(before, now)
             if reason is None:
@@ -298,6 +299,6 @@ class _Watch:
         return None
 
     def _lose(self, address: str) -> None:
-        """A server that is sent a reload knows of it at once; one that polls needs a while."""
+        """Note a lost server: a reload takes effect at once, while polling takes time."""
         if not self._fleet.polled and time.monotonic() >= self._settled:
             self.lost.append(address)

@@ -1,4 +1,4 @@
-"""What there is to know of every version: on disk, in its manifest, on the servers."""
+"""Every version at a glance: on disk, in its manifest, on the servers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class VersionRow:
 
     Attributes:
         name: Model name.
-        version: Its number.
-        created: When it was published, in UTC.
-        size_bytes: Of its files.
-        labels: Labels that point at it, in the configuration file or on any server.
-        states: The server's state by address, for servers that know it.
-        metrics: Its hit rates, as the exporter measured them; empty for a foreign SavedModel.
-        gates: How many gates came out how; empty for a version without a record.
-        problem: Why its manifest cannot be read; None where it can.
-        report: The exporter's report on it, an HTML file; None where there is none.
+        version: Version.
+        created: Time of publication, in UTC.
+        size_bytes: Size of its files.
+        labels: Labels that point at it, in the configuration file or on a server.
+        states: State by address, for servers that know the version.
+        metrics: Metrics of the exporter; empty for a foreign SavedModel.
+        gates: Number of gates by verdict; empty without a record.
+        problem: Reason why the manifest cannot be read; `None` if it can.
+        report: HTML report of the exporter; `None` without one.
     """
 
     name: str
@@ -53,16 +53,16 @@ def list_versions(
     config_path: Path,
     servers: Sequence[Server],
 ) -> tuple[list[VersionRow], dict[str, str]]:
-    """All versions of some models, newest first.
+    """Return all versions of models, newest first.
 
     Args:
-        repository: Where they are.
+        repository: The model repository.
         names: Model names.
         config_path: The servers' configuration file; may be missing.
         servers: Servers to ask.
 
     Returns:
-        The versions, and why a server could not be asked, by address.
+        Versions, and the reason by address of servers that did not answer.
 
     Raises:
         RepositoryError: The configuration file cannot be read.
@@ -131,7 +131,7 @@ def _row(
 
 
 def _folder(repository: ModelRepository, name: str, version: int) -> Path:
-    """The version's folder, whose name may be zero-padded when it is not ours."""
+    """Return the folder of a version, whose name may be zero-padded if it is foreign."""
     base_path = repository.base_path(name)
     plain = base_path / str(version)
     if plain.is_dir():

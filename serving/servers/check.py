@@ -1,4 +1,4 @@
-"""Asks SavedModels in a process of their own."""
+"""Load and query SavedModels in a process of their own."""
 
 import json
 import subprocess
@@ -16,13 +16,13 @@ __all__ = ["Asked", "FreshAnswers", "FreshServable", "ask_in_fresh_process"]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A SavedModel and what to ask it.
+    """SavedModel with queries for it.
 
     Attributes:
         name: Model name.
         version: Version number.
-        path: Its folder.
-        queries: What to ask; their outputs are not looked at.
+        path: Folder of the version.
+        queries: Queries; their outputs are ignored.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class FreshServable:
-    """What a SavedModel said.
+    """Facts about a loaded SavedModel and its answers.
 
     Attributes:
-        error: Why it could not be loaded; None if it was, and only then the rest is there.
-        seconds: What loading took.
-        ops: Names of the graph's ops, sorted.
+        error: Reason why it did not load; then the other fields are not set.
+        seconds: Loading time.
+        ops: Ops in the graph, sorted.
         producer: Producer number of the graph's format.
-        min_consumer: Oldest consumer number that may read the graph.
+        min_consumer: Oldest consumer number that can read the graph.
         signatures: Names of inputs and outputs, sorted, by signature name.
-        answers: Outputs by name for each query, or the error as a text.
+        answers: Outputs by name for each query, or the error message.
     """
 
     error: str | None = None
@@ -56,11 +56,11 @@ class FreshServable:
 
 @dataclass(frozen=True, kw_only=True)
 class FreshAnswers:
-    """What a fresh process said.
+    """Answers of a fresh process.
 
     Attributes:
-        tensorflow_producer: The newest graph format that its TensorFlow knows.
-        servables: In the order asked.
+        tensorflow_producer: Newest graph format that its TensorFlow reads.
+        servables: Facts and answers, in the order of the SavedModels.
     """
 
     tensorflow_producer: int
@@ -68,27 +68,27 @@ class FreshAnswers:
 
 
 def ask_in_fresh_process(asked: Sequence[Asked], *, timeout: float = 600.0) -> FreshAnswers:
-    """Loads SavedModels one after the other in a new process and asks each its queries.
+    """Load SavedModels one after the other in a new process and send each its queries.
 
     Args:
-        asked: What to load and to ask.
-        timeout: Seconds for everything.
+        asked: SavedModels with their queries.
+        timeout: Timeout for everything, in seconds.
 
     Raises:
-        ModelServerError: The process died, for instance for want of memory, or took too long.
+        ModelServerError: The process died, for example out of memory, or took too long.
     """
     request = {
         "servables": [
             {
-                "name": one.name,
-                "version": one.version,
-                "path": str(one.path.resolve()),
+                "name": servable.name,
+                "version": servable.version,
+                "path": str(servable.path.resolve()),
                 "queries": [
                     {"signature": query.signature, "inputs": encode(query.inputs)}
-                    for query in one.queries
+                    for query in servable.queries
                 ],
             }
-            for one in asked
+            for servable in asked
         ]
     }
     try:
@@ -110,7 +110,7 @@ def ask_in_fresh_process(asked: Sequence[Asked], *, timeout: float = 600.0) -> F
     answer = json.loads(done.stdout)
     return FreshAnswers(
         tensorflow_producer=answer["tensorflow_producer"],
-        servables=tuple(_servable(one) for one in answer["servables"]),
+        servables=tuple(map(_servable, answer["servables"])),
     )
 
 
@@ -124,6 +124,7 @@ def _servable(answer: Mapping[str, Any]) -> FreshServable:
         min_consumer=answer["min_consumer"],
         signatures=answer["signatures"],
         answers=tuple(
-            one["error"] if "error" in one else decode(one["outputs"]) for one in answer["answers"]
+            result["error"] if "error" in result else decode(result["outputs"])
+            for result in answer["answers"]
         ),
     )

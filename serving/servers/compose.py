@@ -1,7 +1,6 @@
-"""The containers of `docker/compose.yaml`: their command lines, variables and configurations.
+"""The containers of `docker/compose.yaml`: command lines, variables and configurations.
 
-The one module that knows Docker Compose. Both generations of its command are understood:
-`docker compose` and `docker-compose` 1.29.
+The only module that knows Docker Compose, both as `docker compose` and as `docker-compose` 1.29.
 """
 
 import json
@@ -38,32 +37,32 @@ __all__ = [
     "write_missing_models",
 ]
 
-# Inside the repository, so that one mount brings both; hidden, so that no poller and no listing
-# takes it for a model; apart from what `shortlist serve` writes anew at each start.
+# Inside the repository, so that one mount covers both; hidden, so that no poller and no listing
+# takes it for a model; apart from the file that `shortlist serve` rewrites at each start.
 CONFIG_FOLDER = Path(".serving/compose")
 STOCK_CONFIG = "models.config"
 SCANN_CONFIG = "scann.config"
 
 
 def compose_file() -> Path:
-    """`compose.yaml`: in a checkout under `docker/`, else as installed with this package.
+    """Return `compose.yaml` from a checkout's `docker/`, else as installed with this package.
 
     Raises:
-        ModelServerError: It is in neither place.
+        ModelServerError: The file is in neither place.
     """
     here = Path(__file__).resolve()
     for path in (here.parents[2] / "docker" / "compose.yaml", here.parent / "docker/compose.yaml"):
         if path.is_file():
             return path
     raise ModelServerError(
-        "docker/compose.yaml is missing from this installation; install shortlist anew, "
+        "docker/compose.yaml is missing from this installation; reinstall shortlist, "
         "or use --server embedded"
     )
 
 
 @cache
 def compose_command() -> tuple[str, ...]:
-    """The words that call Docker Compose here.
+    """Return the command that runs Docker Compose.
 
     Raises:
         ModelServerError: Docker or its Compose is not installed.
@@ -79,14 +78,14 @@ def compose_command() -> tuple[str, ...]:
     standalone = shutil.which("docker-compose")
     if standalone is None:
         raise ModelServerError(
-            "docker has no compose here; install the docker-compose-plugin or docker-compose, "
+            "docker has no compose plugin; install the docker-compose-plugin or docker-compose, "
             "or use --server embedded"
         )
     return (standalone,)
 
 
 def check_engine() -> None:
-    """Makes sure that a Docker engine answers; Compose itself would say so by a traceback.
+    """Check that a Docker engine answers; Compose itself would print a traceback.
 
     Raises:
         ModelServerError: Docker is not installed, or no engine answers.
@@ -106,28 +105,28 @@ def check_engine() -> None:
 
 
 def project_variables(repository: Path) -> dict[str, str]:
-    """Variables of `compose.yaml` that follow from the repository and from who calls.
+    """Return the variables of `compose.yaml` that depend on the repository and the caller.
 
-    Whoever owns the repository publishes into it; whoever calls owns the proxy's key.
+    The repository's owner publishes into it; the caller owns the proxy's key.
     """
     root = repository.resolve()
     variables = {"SHORTLIST_REPOSITORY": str(root)}
     if root.exists():
         owner = root.stat()
         variables["SHORTLIST_PUBLISHER"] = f"{owner.st_uid}:{owner.st_gid}"
-    if os.getuid() != 0:  # root hands the key to the proxy's own user instead
+    if os.getuid() != 0:  # root gives the key to the proxy's own user instead
         variables["SHORTLIST_PROXY_USER"] = f"{os.getuid()}:{os.getgid()}"
     return variables
 
 
 def write_missing_models(repository: ModelRepository) -> list[str]:
-    """Puts models that no configuration names yet into one: their newest version, as `stable`.
+    """Add models that no configuration lists yet, with their newest version as `stable`.
 
     Models with ScaNN's ops go to the ScaNN server's configuration, all others to the stock
-    server's. What a configuration says already is never changed: that is for rollouts.
+    server's. Existing entries are left to rollouts.
 
     Returns:
-        Names of the models that were added.
+        Names of the added models.
 
     Raises:
         RepositoryError: The repository is empty, or a configuration cannot be read or written.
@@ -138,8 +137,8 @@ def write_missing_models(repository: ModelRepository) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, custom in ((STOCK_CONFIG, False), (SCANN_CONFIG, True)):
-            wanted = [servable for servable in servables if bool(servable.custom_ops) == custom]
-            added += _add_missing(folder / name, wanted)
+            chosen = [servable for servable in servables if bool(servable.custom_ops) == custom]
+            added += _add_missing(folder / name, chosen)
     except OSError as exc:
         raise RepositoryError(f"cannot write into {folder}: {exc.strerror}") from exc
     return added
@@ -160,7 +159,7 @@ def _add_missing(path: Path, servables: Sequence[ServableFound]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Foreground:
-    """Files of one server that runs in the foreground, beside its configuration.
+    """Files of a server in the foreground, next to its configuration.
 
     Attributes:
         variables: `--env-file` of Compose.
@@ -172,9 +171,9 @@ class _Foreground:
 
 
 def foreground_command(options: ServerOptions, flags: Sequence[str]) -> list[str]:
-    """Command line that runs `compose.yaml`'s stock server until it ends or is told to.
+    """Return the command line that runs `compose.yaml`'s stock server in the foreground.
 
-    Writes two small files beside the configuration.
+    Writes two small files next to the configuration.
 
     Args:
         options: Ports, repository and image.
@@ -190,7 +189,7 @@ def foreground_command(options: ServerOptions, flags: Sequence[str]) -> list[str
         _write_foreground_files(files, options, flags)
     except OSError as exc:
         raise ModelServerError(
-            f"cannot write {exc.filename}: {exc.strerror}; the container's settings belong there"
+            f"cannot write {exc.filename}: {exc.strerror}; the container needs its settings there"
         ) from exc
     return [
         *_project(command, options),
@@ -217,7 +216,7 @@ def _write_foreground_files(
     files: _Foreground, options: ServerOptions, flags: Sequence[str]
 ) -> None:
     variables = _foreground_variables(options)
-    # YAML reads JSON. A server that fails shall end, not start again and again.
+    # JSON is valid YAML. A server that fails should end, not restart.
     serving: dict[str, object] = {"restart": "no", "command": list(flags)}
     config_folder = options.model_config_file.parent.resolve()
     if not config_folder.is_relative_to(options.repository.resolve()):
@@ -230,7 +229,7 @@ def _write_foreground_files(
 
 
 def remove_command(options: ServerOptions) -> list[str]:
-    """Command line that removes what `foreground_command` started.
+    """Return the command line that removes what `foreground_command` started.
 
     Raises:
         ModelServerError: Docker or its Compose is missing.
@@ -240,7 +239,7 @@ def remove_command(options: ServerOptions) -> list[str]:
 
 def _project(command: Sequence[str], options: ServerOptions) -> list[str]:
     files = _foreground_files(options)
-    # Compose prefers the caller's environment to --env-file; these are not the caller's to set.
+    # Compose prefers the environment to --env-file, so the caller's values are unset.
     unset = [word for name in sorted(_foreground_variables(options)) for word in ("-u", name)]
     return [
         "env",
@@ -254,7 +253,7 @@ def _project(command: Sequence[str], options: ServerOptions) -> list[str]:
 
 
 def project_name(options: ServerOptions) -> str:
-    """Name of the project that listens on these ports; one machine has each port once."""
+    """Return the project name, unique per machine because ports are."""
     return f"shortlist-{options.grpc_port}-{options.rest_port}"
 
 

@@ -1,4 +1,4 @@
-"""What every way of running a model server is told."""
+"""Options of a model server of any kind."""
 
 import socket
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["ServerOptions", "claim_port"]
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where a model server listens and what it serves.
+    """Addresses, configuration and log of a model server.
 
     Attributes:
         model_config_file: `ModelServerConfig` in text form; its base paths lie below
@@ -20,9 +20,9 @@ class ServerOptions:
         repository: Root of the model repository; a container mounts it at the same path.
         grpc_port: Port of the gRPC API on `contract.DEFAULT_HOST`.
         rest_port: Port of the REST API on the same host.
-        flags: More of TensorFlow Serving's flags, passed on as they are.
-        log_file: Where the server's output goes; None passes it through to stderr.
-        image: Container image, for the Docker runner.
+        flags: Further flags of TensorFlow Serving.
+        log_file: File for the server's output; `None` passes it through to stderr.
+        image: Container image, for Docker.
     """
 
     model_config_file: Path
@@ -49,10 +49,10 @@ class ServerOptions:
 
 
 def claim_port(port: int, *, option: str) -> int:
-    """A port that nobody listens on: `port` itself, or any free one for 0.
+    """Return a free port: `port` itself, or any for 0.
 
     Args:
-        port: Wanted port; 0 for any.
+        port: Port; 0 for any.
         option: Command-line option to name in the error.
 
     Raises:

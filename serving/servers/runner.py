@@ -1,4 +1,4 @@
-"""Runs a model server as a child process: start, wait until it serves, stop."""
+"""Run a model server as a child process: start, wait until it serves, stop."""
 
 import ctypes
 import logging
@@ -54,9 +54,7 @@ def command_line(kind: ServerKind, options: ServerOptions) -> list[str]:
 
 
 class ModelServer:
-    """A running model server: a container, a binary, or the embedded server.
-
-    Use it as a context manager; leaving it stops the server.
+    """Model server as a child process; a context manager that stops the server on exit.
 
     Attributes:
         kind: Kind of server.
@@ -66,7 +64,7 @@ class ModelServer:
     def __init__(
         self, kind: ServerKind, options: ServerOptions, *, temporary: bool = False
     ) -> None:
-        """Prepares a server; starts nothing.
+        """Prepare a server without starting it.
 
         Args:
             kind: Kind of server.
@@ -92,14 +90,14 @@ class ModelServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs: of the server itself, or of the docker client."""
+        """Process id of the running server, or of its Docker client."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> Self:
-        """Starts the process and returns at once; see `wait_until`.
+        """Start the process without waiting; see `wait_until`.
 
         Raises:
-            ModelServerError: It runs already, or its program is missing.
+            ModelServerError: The server runs already, or its program is missing.
         """
         if self._process is not None:
             raise ModelServerError("this model server was started already")
@@ -108,7 +106,7 @@ class ModelServer:
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
             self._log = self.options.log_file.open("wb")
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+        # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the server.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -127,12 +125,12 @@ class ModelServer:
         timeout: float,
         poll_interval: float = 0.1,
     ) -> None:
-        """Waits until `ready` returns None; otherwise it returns what is still missing.
+        """Wait until a condition is met.
 
         Args:
-            ready: Asks the server; called every `poll_interval` seconds.
-            timeout: Seconds in all.
-            poll_interval: Seconds between two questions.
+            ready: Condition; returns `None` if it is met, else what is missing.
+            timeout: Timeout in seconds.
+            poll_interval: Seconds between two checks.
 
         Raises:
             ModelServerError: The server ended, or was not ready in time; the message
@@ -152,13 +150,13 @@ class ModelServer:
             time.sleep(poll_interval)
 
     def wait(self) -> int:
-        """Waits until the server ends by itself; its exit status."""
+        """Wait until the server ends by itself, and return its exit status."""
         if self._process is None:
             raise ModelServerError("this model server was not started")
         return self._process.wait()
 
     def stop(self) -> None:
-        """Stops the server; does nothing if it has ended or was never started."""
+        """Stop the server; do nothing if it has ended or was never started."""
         process, self._process = self._process, None
         try:
             if process is not None and process.poll() is None:
@@ -177,7 +175,7 @@ class ModelServer:
                 self._log = None
 
     def __enter__(self) -> Self:
-        """Starts the server if that was not done yet."""
+        """Start the server if it was not started yet."""
         return self if self._process is not None else self.start()
 
     def __exit__(
@@ -186,7 +184,7 @@ class ModelServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stops the server."""
+        """Stop the server."""
         self.stop()
 
     def _raise_if_ended(self) -> None:
@@ -205,7 +203,7 @@ class ModelServer:
         return f"; the end of {self.options.log_file}:\n" + "\n".join(f"  {line}" for line in lines)
 
     def _remove_containers(self) -> None:
-        """Removes container and network even where Compose died before them."""
+        """Remove container and network even if Compose died first."""
         try:
             subprocess.run(
                 compose.remove_command(self.options),
@@ -261,10 +259,10 @@ def all_available(
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """What a child runs before its program, so that the kernel ends it with its parent."""
+    """Return what a child runs before its program, so that the kernel ends it with its parent."""
     if not sys.platform.startswith("linux"):
         return None
-    # Looked up before the fork: afterwards a lock may be held for ever.
+    # Looked up before the fork: afterwards a lock may be held indefinitely.
     prctl = ctypes.CDLL(None).prctl
     set_death_signal, signal_number = 1, int(signal.SIGTERM)
 
@@ -275,5 +273,5 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 
 def tail(path: Path, count: int) -> Sequence[str]:
-    """The last `count` lines of a text file."""
+    """Return the last `count` lines of a text file."""
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]

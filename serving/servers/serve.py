@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ServeRequest:
-    """What to serve and how.
+    """Servables and options for `running`.
 
     Attributes:
         repository: Root of the model repository.
         kind: Kind of server.
-        names: Only these models; None for all.
+        names: Model names; `None` for all.
         grpc_port: Port of the gRPC API; 0 for any free one.
         rest_port: Port of the REST API; 0 for any free one.
         timeout: Startup timeout in seconds, until all servables are AVAILABLE.
@@ -58,10 +58,10 @@ class ServeRequest:
 
 @contextmanager
 def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
-    """A server whose servables are all AVAILABLE; stopped when the context ends.
+    """Run a server whose servables are all AVAILABLE, until the context ends.
 
     Raises:
-        RepositoryError: There is nothing that this kind of server can serve.
+        RepositoryError: The repository holds nothing that this kind of server can serve.
         ModelServerError: The server did not start or was not ready in time.
     """
     repository = ModelRepository(request.repository)

@@ -1,4 +1,4 @@
-"""What is compared between stable and canary, and how much worse a canary may be."""
+"""Measures that compare a canary with stable, and how much worse it may be."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ _BETS = 12  # in parallel, each half as bold as the one before
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One version's part of a pair.
+    """One version's answer in a pair.
 
     Attributes:
-        error: What went wrong; None where there was an answer.
-        seconds: Until the answer or the error.
-        candidate_ids: The answer; None where it is not known, as for real traffic.
+        error: Error message; `None` for an answer.
+        seconds: Time until the answer or the error.
+        candidate_ids: The answer; `None` if unknown, as in real traffic.
     """
 
     error: str | None
@@ -27,7 +27,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One observation: stable and canary beside each other."""
+    """One observation: answers of stable and canary."""
 
     stable: Side
     canary: Side
@@ -38,13 +38,13 @@ class Limits:
     """How much worse the canary may be.
 
     Attributes:
-        errors: Share of requests by which it may fail more often.
-        empty: Share of answers by which it may be empty more often.
-        slow: Share of requests by which it may be the slower one more often. Slower means
-            `latency_ratio` times as long and `latency_slack_ms` longer.
-        latency_ratio: See `slow`.
-        latency_slack_ms: See `slow`.
-        min_overlap: Least mean share of stable's top k that the canary returns too.
+        errors: Excess share of failed requests.
+        empty: Excess share of empty answers.
+        slow: Excess share of slow requests. Slow means `latency_ratio` times as long plus
+            `latency_slack_ms`.
+        latency_ratio: Factor in the definition of `slow`.
+        latency_slack_ms: Offset in the definition of `slow`.
+        min_overlap: Minimum mean share of stable's top k that the canary also returns.
         alpha: Probability of rolling back a canary that is within all limits, and of
             promoting one that is not.
     """
@@ -60,7 +60,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("errors", "empty", "slow", "min_overlap", "alpha"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name):g}")
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name):g}")
         if self.latency_ratio < 1 or self.latency_slack_ms < 0:
             raise ValueError("latency_ratio must be at least 1 and latency_slack_ms at least 0")
 
@@ -89,7 +89,7 @@ class Bet:
             above: Whether to look for a mean above `value` rather than below.
         """
         if not low < value < high:
-            raise ValueError(f"value must lie between {low:g} and {high:g}, got {value:g}")
+            raise ValueError(f"value must be between {low:g} and {high:g}, got {value:g}")
         self.count = 0
         self._value, self._low, self._high, self._above = value, low, high, above
         # The boldest bet keeps a tenth of the stake at the worst observation.
@@ -105,7 +105,7 @@ class Bet:
         """
         if not self._low <= x <= self._high:
             raise ValueError(
-                f"an observation must lie between {self._low:g} and {self._high:g}, got {x:g}"
+                f"an observation must be between {self._low:g} and {self._high:g}, got {x:g}"
             )
         gain = x - self._value if self._above else self._value - x
         self._logs = [
@@ -125,11 +125,11 @@ class Bet:
 
 
 class Measure:
-    """One thing that is compared: how much worse the canary is, pair by pair.
+    """One measure: how much worse the canary is, pair by pair.
 
     Attributes:
-        name: What it is.
-        limit: How much worse it may be on average.
+        name: Name of the measure.
+        limit: How much worse the canary may be on average.
         worse: Evidence that it is worse than that.
         fine: Evidence that it is not.
     """
@@ -143,11 +143,11 @@ class Measure:
 
     @property
     def count(self) -> int:
-        """Pairs that told something about this."""
+        """Number of pairs that apply to this measure."""
         return self.fine.count
 
     def observe(self, stable: float, canary: float, difference: float) -> None:
-        """Takes one pair into account.
+        """Take one pair into account.
 
         Args:
             stable: Value of stable, for the record.
@@ -161,7 +161,7 @@ class Measure:
         self.fine.observe(difference)
 
     def as_json(self) -> Mapping[str, Any]:
-        """Means and evidence, for the record."""
+        """Return means and evidence, for the record."""
         count = max(1, self.count)
         return {
             "pairs": self.count,
@@ -174,7 +174,7 @@ class Measure:
         }
 
     def in_words(self) -> str:
-        """The means, for a sentence."""
+        """Return the means as part of a sentence."""
         count = max(1, self.count)
         return (
             f"{self.name}: stable {self._stable / count:.4g}, canary {self._canary / count:.4g} "
@@ -196,12 +196,12 @@ class Measures:
             self.all += [self.empty, self.overlap]
 
     def observe(self, pair: Pair) -> None:
-        """Takes one pair into account; measures that it tells nothing about stay."""
+        """Take one pair into account, for the measures that it applies to."""
         stable, canary = pair.stable, pair.canary
         failed = float(stable.error is not None), float(canary.error is not None)
         self.errors.observe(*failed, failed[1] - failed[0])
         if any(failed):
-            return  # how long a failure takes, and what it lacks, tells nothing more
+            return  # the latency and the answer of a failure mean nothing
         ratio, slack = self._limits.latency_ratio, self._limits.latency_slack_ms / 1000
         slow = (
             float(stable.seconds > canary.seconds * ratio + slack),
@@ -219,10 +219,10 @@ class Measures:
 
 
 def make_measures(limits: Limits, *, answers: bool) -> Measures:
-    """Fresh measures.
+    """Return new measures.
 
     Args:
         limits: How much worse the canary may be.
-        answers: Whether pairs hold answers; real traffic tells only errors and latencies.
+        answers: Whether pairs hold answers; real traffic holds only errors and latencies.
     """
     return Measures(limits, answers=answers)

@@ -1,4 +1,4 @@
-"""Where pairs come from: replayed queries, or the events that applications record."""
+"""Pairs of answers, from replayed queries or from events that applications record."""
 
 import json
 import random
@@ -18,10 +18,10 @@ __all__ = ["read_users", "recorded_pairs", "replayed_pairs"]
 
 
 def read_users(path: Path) -> list[str]:
-    """User ids of a file, one a line.
+    """Return the user ids in a file, one per line.
 
     Raises:
-        RepositoryError: The file cannot be read or holds none.
+        RepositoryError: The file cannot be read or is empty.
     """
     try:
         users = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -29,7 +29,7 @@ def read_users(path: Path) -> list[str]:
         raise RepositoryError(f"cannot read user ids from {path}: {exc}") from exc
     users = [user for user in users if user]
     if not users:
-        raise RepositoryError(f"{path} holds no user ids; write one a line")
+        raise RepositoryError(f"{path} holds no user ids; write one per line")
     return users
 
 
@@ -42,32 +42,32 @@ def replayed_pairs(
     timeout: float,
     security: Security = PLAIN,
 ) -> Iterator[Pair]:
-    """Asks both labels for the same users, for ever, on all servers in turn.
+    """Yield answers of both labels for the same users, indefinitely, on all servers in turn.
 
     Args:
         addresses: gRPC addresses.
         name: Model name.
-        users: User ids, asked for in random order.
+        users: User ids, taken in random order.
         rate: Pairs per second.
-        timeout: Seconds for one request.
+        timeout: Timeout of one request in seconds.
         security: TLS and headers, for servers behind a proxy.
     """
     chance = random.Random()
-    # No retries: what a user would have to wait for is to be seen.
+    # No retries: the measurement includes what a user would wait for.
     once = RetryPolicy(max_attempts=1)
     clients = [
         GrpcClient(
-            one,
+            address,
             model=name,
             timeout=timeout,
             retry=once,
             tls=security.tls,
             headers=security.headers,
         )
-        for one in addresses
+        for address in addresses
     ]
     try:
-        for client in clients:  # opening a connection is no version's fault
+        for client in clients:  # neither version should pay for opening the connection
             for label in (STABLE, CANARY):
                 _ask(client, users[0], label)
         due = time.monotonic()
@@ -75,7 +75,7 @@ def replayed_pairs(
         while True:
             client = clients[number % len(clients)]
             user = chance.choice(users)
-            # Who goes first changes, so that neither always meets a warm cache.
+            # The order changes, so that neither always gets a warm cache.
             labels = (STABLE, CANARY) if chance.random() < 0.5 else (CANARY, STABLE)
             sides = {label: _ask(client, user, label) for label in labels}
             yield Pair(stable=sides[STABLE], canary=sides[CANARY])
@@ -97,24 +97,24 @@ def _ask(client: GrpcClient, user: str, label: str) -> Side:
     rows = answer.outputs.get(contract.CANDIDATE_IDS)
     ids = None
     if rows is not None:
-        found = [one for one in rows[0] if one != contract.PADDING_CANDIDATE_ID]
-        ids = tuple(found[: contract.DEFAULT_K])
+        row = [item for item in rows[0] if item != contract.PADDING_CANDIDATE_ID]
+        ids = tuple(row[: contract.DEFAULT_K])
     return Side(error=None, seconds=seconds, candidate_ids=ids)
 
 
 def recorded_pairs(path: Path, name: str, *, poll_interval: float = 0.2) -> Iterator[Pair | None]:
-    """Pairs from the events of real traffic, as `clients.EventLog` writes them, as they come.
+    """Yield pairs from new events of real traffic in a log of `clients.EventLog`.
 
-    The n-th event of the one label goes with the n-th of the other. Nothing that was
-    written before is read.
+    The n-th event of one label is paired with the n-th of the other. Events written before
+    are ignored.
 
     Args:
-        path: The file; may not be there yet.
+        path: The log; may not exist yet.
         name: Model name.
-        poll_interval: Seconds between two looks for new events.
+        poll_interval: Interval between two reads in seconds.
 
     Yields:
-        Pairs; None where there is nothing new.
+        Pairs; `None` if there are no new events.
     """
     waiting: dict[str, deque[Side]] = {STABLE: deque(), CANARY: deque()}
     position = path.stat().st_size if path.exists() else 0

@@ -1,4 +1,4 @@
-"""Judges a canary: pairs come in, a verdict with its reasons comes out."""
+"""Judge a canary: from pairs to a verdict with reasons."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,15 +12,15 @@ __all__ = ["Judgement", "judge"]
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a judge decided.
+    """Decision about a canary.
 
     Attributes:
-        promote: Whether the canary is to become stable; otherwise it is to go.
-        why: One paragraph.
-        pairs: Pairs of answers that were compared.
-        seconds: What it took.
-        measures: Means, limits and evidence by name.
-        errors: Some of the canary's errors, each once.
+        promote: Whether the canary becomes stable; otherwise it is rolled back.
+        why: Reasons, in one paragraph.
+        pairs: Number of pairs.
+        seconds: Duration.
+        measures: Means, limits and evidence by name of the measure.
+        errors: Some distinct errors of the canary.
     """
 
     promote: bool
@@ -31,7 +31,7 @@ class Judgement:
     errors: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The record."""
+        """Return the record for the log."""
         return {
             "verdict": "promote" if self.promote else "roll back",
             "why": self.why,
@@ -50,25 +50,24 @@ def judge(
     answers: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Judgement:
-    """Compares until the time is over, or until the canary is surely worse.
+    """Compare until time is up, or until the canary is certainly worse.
 
-    A canary that is worse than a limit is rolled back as soon as that is sure. One that
-    is within all limits is promoted when the time is over. One of which neither is sure
-    then is rolled back too: nothing is promoted that was not shown to be good.
+    A canary that is worse than a limit is rolled back as soon as that is certain. One that is
+    within all limits is promoted when time is up. If neither is certain then, it is rolled
+    back: only what was shown to be good is promoted.
 
     Args:
-        pairs: Stable and canary beside each other, or None where there is nothing new; may
-            end early.
-        limits: How much worse the canary may be, and how sure to be.
-        duration: Seconds.
+        pairs: Pairs, or `None` if there is nothing new; may end early.
+        limits: How much worse the canary may be, and with what certainty.
+        duration: Time in seconds.
         answers: Whether pairs hold answers.
-        clock: Monotonic seconds.
+        clock: Monotonic clock in seconds.
     """
     measures = make_measures(limits, answers=answers)
     started = clock()
     count = 0
     errors: dict[str, None] = {}
-    # Any one of several alarms may go off by chance: they share alpha.
+    # Each of several alarms may go off by chance, so they share alpha.
     alarm = limits.alpha / len(measures.all)
     worse: list[Measure] = []
     for pair in pairs:
@@ -80,17 +79,17 @@ def judge(
         measures.observe(pair)
         if pair.canary.error is not None and len(errors) < 5:
             errors.setdefault(pair.canary.error)
-        worse = [one for one in measures.all if one.worse.decided(alarm)]
+        worse = [measure for measure in measures.all if measure.worse.decided(alarm)]
         if worse or clock() - started >= duration:
             break
     seconds = clock() - started
-    unsure = [one for one in measures.all if not one.fine.decided(limits.alpha)]
+    unsure = [measure for measure in measures.all if not measure.fine.decided(limits.alpha)]
     return Judgement(
         promote=not worse and not unsure,
         why=_why(measures.all, worse, unsure, count, seconds, limits, tuple(errors)),
         pairs=count,
         seconds=seconds,
-        measures={one.name: one.as_json() for one in measures.all},
+        measures={measure.name: measure.as_json() for measure in measures.all},
         errors=tuple(errors),
     )
 
@@ -107,14 +106,14 @@ def _why(
     seen = f"In {seconds:.0f} s {count} pairs of requests were compared. "
     sure = f"with an error probability of at most {limits.alpha:g}"
     if worse:
-        reasons = "; ".join(one.in_words() for one in worse)
+        reasons = "; ".join(measure.in_words() for measure in worse)
         example = f" One error: {errors[0]}." if errors else ""
         return f"{seen}The canary is worse than allowed, {sure}: {reasons}.{example} Rolled back."
     if unsure:
-        reasons = "; ".join(one.in_words() for one in unsure)
+        reasons = "; ".join(measure.in_words() for measure in unsure)
         return (
             f"{seen}That was not enough to be sure that the canary is as good as allowed: "
             f"{reasons}. Rolled back; give it more time or more requests."
         )
-    reasons = "; ".join(one.in_words() for one in measures)
+    reasons = "; ".join(measure.in_words() for measure in measures)
     return f"{seen}The canary is within all limits, {sure}: {reasons}. Promoted."

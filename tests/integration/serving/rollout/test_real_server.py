@@ -205,8 +205,8 @@ def test_no_broken_version_gets_a_label(
             ("no variables", "has lost its variables"),
             ("truncated", "did not load"),
             ("failing warm-up", "did not load"),
-            ("other answers", "does not answer as it should"),
-            ("wrong signature", "does not answer as it should"),
+            ("other answers", "failed its check"),
+            ("wrong signature", "failed its check"),
         ):
             version = publish(root, damaged(servables / "good", tmp_path / damage, damage))
             assert main(["canary", str(version), *where]) == 1, damage

@@ -196,7 +196,7 @@ def test_missing_version_lists_those_that_exist(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b"])
 def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RepositoryError, match="is no model name"):
+    with pytest.raises(RepositoryError, match="is not a valid model name"):
         ModelRepository(tmp_path).base_path(name)
 
 

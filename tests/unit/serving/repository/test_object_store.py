@@ -105,7 +105,7 @@ def test_a_folder_without_graph_is_refused(store: ObjectStore, servable: Path) -
 
 
 def test_what_is_not_there_lists_what_is(store: ObjectStore, tmp_path: Path) -> None:
-    with pytest.raises(RepositoryError, match=r"no whole version 3 .*: none"):
+    with pytest.raises(RepositoryError, match=r"no complete version 3 .*: none"):
         store.download(NAME, 3, tmp_path)
 
 

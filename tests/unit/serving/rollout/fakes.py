@@ -202,7 +202,7 @@ def publish(root: Path, *versions: int) -> None:
 
 
 def write_config(root: Path, body: str = "") -> Path:
-    """A configuration with the servable and with a model and settings of somebody else's."""
+    """A configuration with the servable and with a model and settings of another team."""
     (root / "other" / "7" / "variables").mkdir(parents=True, exist_ok=True)
     (root / "other" / "7" / "saved_model.pb").write_text("graph")
     (root / "other" / "7" / "variables" / "variables.index").write_text("index")

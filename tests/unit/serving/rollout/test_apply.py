@@ -226,7 +226,7 @@ def test_no_label_moves_while_one_replica_lags_and_the_command_can_be_given_agai
     fleet, servers, _ = setup(tmp_path, replicas=3)
     servers[2].stuck = {2}
     impatient = ApplyOptions(step=StepOptions(timeout=0.1, poll_interval=0.001, settle=0.01))
-    with pytest.raises(RolloutError, match=r"1 of 3 servers had not done .*replica-2:8500"):
+    with pytest.raises(RolloutError, match=r"1 of 3 servers had not applied .*replica-2:8500"):
         apply(fleet, NAME, "canary", 2, options=impatient)
     assert all(server.labels == labels(1, 1, 1) for server in servers)
     servers[2].stuck = set()
@@ -264,14 +264,14 @@ def test_a_version_that_answers_wrongly_gets_no_label_and_goes(
     """Without variables a version becomes AVAILABLE all the same; only requests fail."""
     fleet, servers, _ = setup(tmp_path, replicas=3, polled=polled)
     servers[1].wrong = {2}
-    with pytest.raises(RolloutError, match=r"does not answer as it should on replica-1:8500"):
+    with pytest.raises(RolloutError, match=r"failed its check on replica-1:8500"):
         run(fleet, "canary", 2)
     for server in servers:
         server.observe(NAME, [])
     assert_all_are_at(fleet, servers, {1}, labels(1, 1, 1))
 
 
-def test_a_label_that_somebody_else_moves_meanwhile_stops_the_rollout(tmp_path: Path) -> None:
+def test_a_label_that_another_process_moves_stops_the_rollout(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path, versions=(1, 2, 3))
     real = servers[0].reload
 
@@ -283,11 +283,11 @@ def test_a_label_that_somebody_else_moves_meanwhile_stops_the_rollout(tmp_path: 
             servers[0].labels = labels(3, 2, 1)
 
     servers[0].reload = reload  # type: ignore[method-assign]
-    with pytest.raises(RolloutError, match=r"somebody else moved label 'stable' .* to version 3"):
+    with pytest.raises(RolloutError, match=r"another process moved label 'stable' .* to version 3"):
         run(fleet, "canary", 2)
 
 
-def test_a_file_that_somebody_else_changes_meanwhile_stops_the_rollout(tmp_path: Path) -> None:
+def test_a_file_that_another_process_changes_stops_the_rollout(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path)
     real = servers[0].reload
 
@@ -297,7 +297,7 @@ def test_a_file_that_somebody_else_changes_meanwhile_stops_the_rollout(tmp_path:
         fleet.config_file.path.write_text(text.replace("value: 1", "value: 2", 1))
 
     servers[0].reload = reload  # type: ignore[method-assign]
-    with pytest.raises(RolloutError, match=r"somebody else changed 'retrieval_ivf' in .*config"):
+    with pytest.raises(RolloutError, match=r"another process changed 'retrieval_ivf' in .*config"):
         run(fleet, "canary", 2)
 
 

@@ -70,7 +70,7 @@ def test_labels_and_versions_that_break_are_found(
 def test_what_servers_refuse_is_found(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     one = model(tmp_path)
-    assert findings(one, one)[0].startswith("error: retrieval_ivf: it is listed 2 times")
+    assert findings(one, one)[0].startswith("error: retrieval_ivf: listed 2 times")
     assert "the base path 'models/x' is relative" in findings(model(tmp_path, path="models/x"))[0]
     no_platform = f'config {{ name: "m" base_path: "{tmp_path / NAME}" }}'
     assert "model_platform is missing" in findings(no_platform)[0]
@@ -78,7 +78,7 @@ def test_what_servers_refuse_is_found(tmp_path: Path) -> None:
 
 
 def test_what_a_server_would_wait_for_is_found(tmp_path: Path) -> None:
-    assert "waits for ever" in findings(model(tmp_path))[0]
+    assert "waits indefinitely" in findings(model(tmp_path))[0]
     assert findings(model(tmp_path, path="gs://bucket/m")) == []  # cannot be looked at from here
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_would_be_unloaded_by_being_left_out_is_found(tmp_path: Pat
     publish(tmp_path, 1)
     both = model(tmp_path) + model(tmp_path, name="other")
     (finding,) = findings(model(tmp_path), current=both)
-    assert finding.startswith("warning: other: it is served now and not listed")
+    assert finding.startswith("warning: other: served now but not listed")
 
 
 def test_lint_is_a_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_shares_are_kept_for_each_model(tmp_path: Path) -> None:
         "a": {"stable": 1.0},
         "b": {"stable": 0.875, "canary": 0.125},
     }
-    with pytest.raises(ValueError, match="percent must lie between 0 and 100, got 101"):
+    with pytest.raises(ValueError, match="percent must be between 0 and 100, got 101"):
         write_split(config, "a", 101)
     (tmp_path / "split.json").write_text("[1]")
     with pytest.raises(RolloutError, match=r"split\.json cannot be read .*; delete it"):
@@ -143,5 +143,5 @@ def test_base_paths_in_a_container_are_looked_up_in_the_repository(tmp_path: Pat
     publish(tmp_path, 1)
     repository = ModelRepository(tmp_path)
     config = parse(f"model_config_list {{ {model(tmp_path, SPECIFIC_1, path='/m/' + NAME)} }}")
-    assert "waits for ever" in str(lint(config)[0])
+    assert "waits indefinitely" in str(lint(config)[0])
     assert lint(config, repository=repository) == []

@@ -116,9 +116,9 @@ def test_verdicts_are_as_seldom_wrong_as_stated() -> None:
 
 
 def test_bets_want_bounds_and_observations_within_them() -> None:
-    with pytest.raises(ValueError, match="value must lie between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match="value must be between 0 and 1, got 1"):
         Bet(value=1, low=0, high=1, above=True)
-    with pytest.raises(ValueError, match=r"must lie between 0 and 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"must be between 0 and 1, got 1\.5"):
         Bet(value=0.5, low=0, high=1, above=True).observe(1.5)
     with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 0"):
         Limits(alpha=0)

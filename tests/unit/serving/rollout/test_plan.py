@@ -196,7 +196,7 @@ ROLLOUTS = [
         ],
     ),
     (
-        "somebody else's label is kept with its version",
+        "a foreign label is kept with its version",
         state(
             server({1, 2}, {**labels(1, 1, 1), "nightly": 2}),
             recorded=ModelEntry(versions=(1, 2), labels={**labels(1, 1, 1), "nightly": 2}),
@@ -227,7 +227,7 @@ def test_plan(
 
 
 IMPOSSIBLE = [
-    (settled({1}, labels(1, 1, 1)), "canary", 1, "version 1 of 'm' is stable already"),
+    (settled({1}, labels(1, 1, 1)), "canary", 1, "version 1 of 'm' is already stable"),
     (settled({1, 2}, labels(1, 2, 1)), "canary", 3, "version 2 of 'm' is the canary"),
     (settled({1}, labels(1, 1, 1)), "canary", 9, "version 9 of 'm' is not in the repository"),
     (settled({1}, labels(1, 1, 1)), "promote", 2, "version 2 of 'm' is not the canary"),

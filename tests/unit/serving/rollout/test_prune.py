@@ -178,7 +178,7 @@ def test_the_verbs_show_and_prune_a_repository(
     report.unlink()
     assert main(["prune", *options, "--servable", NAME, "--keep", "1", "--grace", "0"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{NAME} 1: deleted: nobody serves it and no label points at it",
+        f"{NAME} 1: deleted: no server holds it and no label points at it",
         f"{NAME} 2: kept: label 'stable' in the configuration file",
         f"{NAME} 3: kept: one of the newest 1",
     ]
@@ -197,6 +197,6 @@ def test_versions_of_others_are_compared_by_what_they_have(
     assert main(["diff", "1", "2", "--repository", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "settings: the same" in out
-    assert "answers: not compared: neither version lists users to ask for" in out
+    assert "answers: not compared: neither version has sample users to compare answers for" in out
     assert main(["diff", "1", "9", "--repository", str(tmp_path)]) == 1
     assert "has both versions 1 and 9" in capsys.readouterr().err

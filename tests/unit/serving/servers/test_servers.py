@@ -88,7 +88,7 @@ def test_without_any_compose_the_error_names_it(
 ) -> None:
     install(tmp_path, "docker", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ModelServerError, match="docker has no compose here; install"):
+    with pytest.raises(ModelServerError, match="docker has no compose plugin; install"):
         command_line(ServerKind.DOCKER, options)
 
 
