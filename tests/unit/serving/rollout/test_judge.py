@@ -120,7 +120,7 @@ def test_bets_want_bounds_and_observations_within_them() -> None:
         Bet(value=1, low=0, high=1, above=True)
     with pytest.raises(ValueError, match=r"must be between 0 and 1, got 1\.5"):
         Bet(value=0.5, low=0, high=1, above=True).observe(1.5)
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 0"):
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1, got 0"):
         Limits(alpha=0)
 
 
