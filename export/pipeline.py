@@ -30,7 +30,7 @@ from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkp
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.version import GateResult
+from shortlist.serving.repository.version import GateResult, size_bytes
 
 __all__ = ["ExportResult", "Trained", "help_train", "publish_trained", "run_export"]
 
@@ -175,7 +175,7 @@ def publish_trained(
                 path = publisher.stage(name)
                 _write_picture(path, name, index, recall)
                 writer.write(path, publisher.version, index, recall)
-                measures.append(f"{_size_bytes(path) / 1e6:.1f} MB")
+                measures.append(f"{size_bytes(path) / 1e6:.1f} MB")
             index.release()
             del index
             gc.collect()  # traced functions and their variables refer to each other
@@ -280,7 +280,3 @@ def _store_report(
         config=config,
     )
     return store_report(staged, report)
-
-
-def _size_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -16,6 +16,7 @@ from shortlist.export.bench.export_served import serve_and_measure
 from shortlist.export.bench.machine import machine
 from shortlist.export.bench.synthetic import sizes_of
 from shortlist.export.report.charts import SLOTS, Axis, Series, line_chart, log_ticks, picture
+from shortlist.serving.repository.version import size_bytes
 
 __all__ = ["ExportCost", "ServableCost", "cost_picture", "run"]
 
@@ -118,7 +119,7 @@ def _cost(args: argparse.Namespace, size: int) -> ExportCost:
                     index_seconds=seconds[f"index {index}"],
                     save_seconds=seconds[f"save {index}"],
                     peak_bytes=max(peaks[f"index {index}"], peaks[f"save {index}"]),
-                    disk_bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
+                    disk_bytes=size_bytes(path),
                     graph_bytes=(path / "saved_model.pb").stat().st_size,
                     **asdict(served),
                 )

@@ -31,6 +31,7 @@ from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.export.towers.ids import TableTower
+from shortlist.serving.repository.version import size_bytes
 
 __all__ = ["compare", "main", "query_tower", "search_signature"]
 
@@ -245,13 +246,12 @@ def _load(order: dict[str, Any]) -> dict[str, Any]:
     serve(user_id=tf.constant(["0"]))
     first = time.perf_counter() - start
     serve(user_id=tf.constant(["1"]))
-    size = sum(f.stat().st_size for f in Path(order["path"]).rglob("*") if f.is_file())
     return {
         "load_seconds": load_seconds,
         "peak_bytes": peak_bytes(),
         "first_query_seconds": first,
         "resident_bytes": resident_bytes(os.getpid()) - before,
-        "size_bytes": size,
+        "size_bytes": size_bytes(Path(order["path"])),
     }
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "subject_queries",
 ]
 
-UNKNOWN_USER = "\x00nobody has this id"
+UNKNOWN_USER = "\x00no user has this id"
 _USERS_PER_REQUEST = 100
 
 # Inputs and outputs of every signature of the contract; more outputs are fine.

@@ -16,6 +16,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.gates.checks import UNKNOWN_USER
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
@@ -26,12 +27,11 @@ from shortlist.serving.repository.version import (
     Manifest,
     checksum,
     read_manifest,
+    size_bytes,
     write_manifest,
 )
 
 __all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
-
-_UNKNOWN_USER = "\x00no user has this id"
 
 
 def export_report(
@@ -116,7 +116,7 @@ def _of_training(
 
 def _unknown_user_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
     """Scores of all candidates for an unknown user."""
-    query = np.asarray(model.query_tower(tf.constant([_UNKNOWN_USER])))[0]
+    query = np.asarray(model.query_tower(tf.constant([UNKNOWN_USER])))[0]
     scores: npt.NDArray[np.float32] = model.candidate_embeddings @ query
     return scores
 
@@ -139,7 +139,7 @@ def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:
         parameters={
             name: value for name, value in index.items() if name not in ("kind", "exact", "recall")
         },
-        size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        size_bytes=size_bytes(path),
     )
 
 

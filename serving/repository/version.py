@@ -21,6 +21,7 @@ __all__ = [
     "checksums",
     "find_custom_ops",
     "read_manifest",
+    "size_bytes",
     "write_manifest",
 ]
 
@@ -217,6 +218,11 @@ def checksums(version_path: Path) -> dict[str, str]:
         if path.is_file()
         and (relative := path.relative_to(version_path).as_posix()) != contract.MANIFEST_FILE
     }
+
+
+def size_bytes(version_path: Path) -> int:
+    """Return the size of all files of a version."""
+    return sum(path.stat().st_size for path in version_path.rglob("*") if path.is_file())
 
 
 def checksum(path: Path) -> str:

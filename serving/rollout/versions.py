@@ -10,7 +10,7 @@ from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import ModelEntry, entry_of, read_config
-from shortlist.serving.repository.version import Manifest
+from shortlist.serving.repository.version import Manifest, size_bytes
 from shortlist.serving.rollout.fleet import Server, UnreachableError
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServerState
 
@@ -120,7 +120,7 @@ def _row(
         name=name,
         version=version,
         created=created,
-        size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        size_bytes=size_bytes(path),
         labels=tuple(sorted(labels)),
         states={server.address: state for server in servers if (state := _state(server, version))},
         metrics=manifest.metrics,
