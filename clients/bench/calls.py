@@ -1,11 +1,10 @@
-"""Times calls of our clients in turn with bare ones; a process of its own for `bench client`.
+"""Times calls of the clients in turn with bare calls, in a process of its own.
 
 `python -m shortlist.clients.bench.calls GRPC_ADDRESS REST_ADDRESS MODEL CALLS [stub]` prints JSON:
 seconds of the median call by case and caller.
 """
 
 import importlib
-import json
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ import grpc
 
 from shortlist.clients import GrpcClient, RestClient, contract
 from shortlist.clients.bench.server import ARRAY_SIZE, BATCHES, MODEL
+from shortlist.clients.cli.output import write_json
 
 __all__ = ["main"]
 
@@ -25,7 +25,7 @@ Call = Callable[[], object]
 
 
 def _median_in_turn(calls: Mapping[str, Call], repeats: int) -> dict[str, float]:
-    """Median seconds of each, one after another so that noise hits all alike."""
+    """Median seconds of each, called in turn so that other work affects all of them."""
     for call in calls.values():
         for _ in range(max(3, repeats // 20)):
             call()
@@ -35,11 +35,11 @@ def _median_in_turn(calls: Mapping[str, Call], repeats: int) -> dict[str, float]
             started = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 class _Stub:
-    """What one writes by hand with `tensorflow-serving-api`."""
+    """Calls as written by hand with `tensorflow-serving-api`."""
 
     def __init__(self, address: str, model: str) -> None:
         self._model = model
@@ -91,10 +91,10 @@ def _bare_rest(address: str, model: str) -> Callable[[list[str]], object]:
 
 
 def main(argv: list[str]) -> int:
-    """Prints the medians."""
+    """Print the medians."""
     grpc_address, rest_address, model, calls = argv[0], argv[1], argv[2], int(argv[3])
     stub = _Stub(grpc_address, model) if argv[4:] == ["stub"] else None
-    found = {}
+    medians = {}
     with (
         GrpcClient(grpc_address, model=model, timeout=30) as ours,
         RestClient(rest_address, model=model, timeout=30) as ours_rest,
@@ -107,19 +107,19 @@ def main(argv: list[str]) -> int:
             case: dict[str, Call] = {"GrpcClient": partial(ours.retrieve, users, k=10)}
             if stub is not None:
                 case["stub"] = partial(stub.retrieve, users, 10)
-            found[f"grpc, {name}"] = _median_in_turn(case, repeats)
+            medians[f"grpc, {name}"] = _median_in_turn(case, repeats)
             case = {"RestClient": partial(ours_rest.retrieve, users, k=10)}
             if bare_rest is not None:
                 case["requests"] = partial(bare_rest, users)
-            found[f"rest, {name}"] = _median_in_turn(case, repeats)
+            medians[f"rest, {name}"] = _median_in_turn(case, repeats)
         if model == MODEL:
             numpy: Any = importlib.import_module("numpy")
             x = numpy.ones(ARRAY_SIZE, numpy.float32)
             case = {"GrpcClient": partial(ours.predict, {"x": x}, signature="array")}
             if stub is not None:
                 case["stub"] = partial(stub.array, x)
-            found[f"grpc, {ARRAY_SIZE:,} float32 in and out"] = _median_in_turn(case, 20)
-    sys.stdout.write(json.dumps(found) + "\n")
+            medians[f"grpc, {ARRAY_SIZE:,} float32 in and out"] = _median_in_turn(case, 20)
+    write_json(medians, indent=None)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A server that only repeats prepared answers, so that a benchmark measures the client.
+"""A server that repeats prepared answers, so that a benchmark measures only the client.
 
 `python -m shortlist.clients.bench.server` prints its gRPC and REST ports and runs until its
 standard input closes.
@@ -32,7 +32,7 @@ def _ranking(batch: int) -> tuple[list[list[str]], list[list[float]]]:
 
 
 def _retrieval_message(batch: int) -> bytes:
-    """As the genuine server writes it: every value in its typed field."""
+    """Answer as TensorFlow Serving writes it: every value in its typed field."""
     names, scores = _ranking(batch)
     answer = messages.PredictResponse()
     answer.model_spec.name = MODEL
@@ -61,14 +61,14 @@ def _array_message() -> bytes:
 
 
 def _metadata_message() -> bytes:
-    found = messages.SignatureDefMap()
-    array = found.signature_def["array"]
+    signatures = messages.SignatureDefMap()
+    array = signatures.signature_def["array"]
     for side, name in ((array.inputs, "x"), (array.outputs, "y")):
         side[name].dtype = messages.DataType.DT_FLOAT
         side[name].tensor_shape.dim.add(size=-1)
     answer = messages.GetModelMetadataResponse()
     answer.model_spec.name = MODEL
-    answer.metadata["signature_def"].value = found.SerializeToString()
+    answer.metadata["signature_def"].value = signatures.SerializeToString()
     return answer.SerializeToString()
 
 
@@ -121,7 +121,7 @@ def _rest_handler() -> type[BaseHTTPRequestHandler]:
 
 
 def main() -> int:
-    """Serves until standard input closes."""
+    """Serve until standard input closes."""
     server = grpc.server(
         ThreadPoolExecutor(4),
         handlers=[_Answers()],

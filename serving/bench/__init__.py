@@ -1,1 +1,1 @@
-"""Measures model servers: the embedded one, a TensorFlow Serving binary, any address."""
+"""Measures model servers: the embedded server, a TensorFlow Serving binary or any address."""

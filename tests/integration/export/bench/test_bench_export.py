@@ -33,16 +33,16 @@ def test_an_export_is_published_served_and_measured(
     assert main(["bench", "export", *arguments]) == 0
     output = capsys.readouterr()
     (cost,) = json.loads(output.out)
-    for one in cost["servables"]:
-        version = repository / f"bench_{one['index']}" / "1"
+    for servable in cost["servables"]:
+        version = repository / f"bench_{servable['index']}" / "1"
         files = [file for file in version.rglob("*") if file.is_file()]
-        assert one["disk_bytes"] == sum(file.stat().st_size for file in files)
-        assert one["graph_bytes"] == (version / "saved_model.pb").stat().st_size
-        assert one["index_seconds"] + one["save_seconds"] > 0
+        assert servable["disk_bytes"] == sum(file.stat().st_size for file in files)
+        assert servable["graph_bytes"] == (version / "saved_model.pb").stat().st_size
+        assert servable["index_seconds"] + servable["save_seconds"] > 0
         # The gates run processes alongside it.
-        assert 100 * MIB < one["peak_bytes"] < cost["peak_bytes"]
-        assert one["served_bytes"] > 50 * MIB
-        assert 0 < one["p50_ms"] <= one["p99_ms"]
+        assert 100 * MIB < servable["peak_bytes"] < cost["peak_bytes"]
+        assert servable["served_bytes"] > 50 * MIB
+        assert 0 < servable["p50_ms"] <= servable["p99_ms"]
         manifest = json.loads((version / contract.MANIFEST_FILE).read_text())
         assert {gate["verdict"] for gate in manifest["gates"]} <= {"passed", "skipped"}
     assert "gates" in output.err

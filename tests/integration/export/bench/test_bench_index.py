@@ -71,15 +71,18 @@ def test_saved_indexes_are_compared_in_one_process(tmp_path: Path) -> None:
         save(index, path, signatures)
         servables[name] = (str(path), [*signatures])
     measured = compare(servables, queries, exact_positions(queries, candidates, 10))
-    recalls = {name: [one["recall"] for one in some.values()] for name, some in measured.items()}
+    recalls = {
+        name: [times["recall"] for times in of_index.values()]
+        for name, of_index in measured.items()
+    }
     assert recalls["brute_force"] == [1.0, 1.0]
     assert recalls["scann"][0] < recalls["scann"][1] == 1.0
     assert recalls["ivf"][0] < recalls["ivf"][1] < 1.0
-    for some in measured.values():
-        assert list(some) == ["of 2", "of 20"]
-        for one in some.values():
-            assert 0 < one["p50_ms"] <= one["p99_ms"]
-            assert min(one["cpu_ms"], one["batch_ms"], one["batch_cpu_ms"]) > 0
+    for of_index in measured.values():
+        assert list(of_index) == ["of 2", "of 20"]
+        for times in of_index.values():
+            assert 0 < times["p50_ms"] <= times["p99_ms"]
+            assert min(times["cpu_ms"], times["batch_ms"], times["batch_cpu_ms"]) > 0
 
 
 def test_process_that_was_killed_is_one_line_with_a_remedy(
@@ -118,9 +121,9 @@ def test_ratios_are_to_the_same_target_of_the_same_run() -> None:
             row("ivf", 0.95, p50=2.0, batch=0.5),
         ]
     )
-    assert [one.of_scann for one in rows] == [40.0, 1.0, 2.0, None]
-    assert [one.batch_of_scann for one in rows] == pytest.approx([40.0, 1.0, 3.0, None])
-    assert [one.brute_force_times for one in rows] == [1.0, 40.0, 20.0, None]
+    assert [row.of_scann for row in rows] == [40.0, 1.0, 2.0, None]
+    assert [row.batch_of_scann for row in rows] == pytest.approx([40.0, 1.0, 3.0, None])
+    assert [row.brute_force_times for row in rows] == [1.0, 40.0, 20.0, None]
     head = as_table(rows).splitlines()[0]
     assert head.count("× scann") == 2
     assert "build s" not in head

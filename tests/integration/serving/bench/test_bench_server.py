@@ -30,9 +30,13 @@ def test_table_has_a_line_for_each_row_and_a_column_for_each_server() -> None:
 
 
 def test_json_names_each_measurement() -> None:
-    [found] = cli._documents(ROWS, {"embedded": [ONE]})
-    assert found["server"] == "embedded"
-    assert (found["candidates"], found["transport"], found["p99_ms"]) == (1682, "rest", 12.25)
+    [document] = cli._documents(ROWS, {"embedded": [ONE]})
+    assert document["server"] == "embedded"
+    assert (document["candidates"], document["transport"], document["p99_ms"]) == (
+        1682,
+        "rest",
+        12.25,
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,6 @@ def test_server_that_answers_errors_fails_the_measurement() -> None:
 @pytest.mark.slow
 def test_quick_form_measures_the_embedded_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments("--quick", "--json")) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["transport"] for row in found] == ["rest", "grpc"]
-    assert all(row["requests"] > 10 for row in found)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["transport"] for row in rows] == ["rest", "grpc"]
+    assert all(row["requests"] > 10 for row in rows)

@@ -115,7 +115,7 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Repor
             seed=1,
         ),
         indexes=indexes,
-        gates={one.servable: gates for one in indexes},
+        gates={index.servable: gates for index in indexes},
         config=config,
         packages={"shortlist": "0.1.0", "tensorflow": "2.20.0"},
     )

@@ -39,12 +39,12 @@ Object.fromEntries([...document.querySelectorAll("%s")].map((e, i) => {
 BAD_LABELS = """
 [...document.querySelectorAll("svg.chart")].flatMap(chart => {
   const width = document.documentElement.clientWidth;
-  const found = [...chart.querySelectorAll("text")]
+  const labels = [...chart.querySelectorAll("text")]
     .map(t => [t.textContent, t.getBoundingClientRect()]);
-  const outside = found.filter(([, r]) => r.left < 0 || r.right > width).map(([t]) => t);
+  const outside = labels.filter(([, r]) => r.left < 0 || r.right > width).map(([t]) => t);
   const cross = (a, b) => a.left < b.right && b.left < a.right
     && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
-  const upon = found.flatMap(([t, a], i) => found.slice(i + 1)
+  const upon = labels.flatMap(([t, a], i) => labels.slice(i + 1)
     .filter(([, b]) => cross(a, b)).map(([other]) => t + " / " + other));
   return [...outside, ...upon];
 })

@@ -103,7 +103,9 @@ def test_strings_of_the_data_are_escaped(page: str) -> None:
     reader = read(page)
     names = {name for name, _ in reader.elements}
     assert not names & {"script", "img", "iframe", "object", "link", "i"}
-    assert not [name for _, given in reader.elements for name in given if name.startswith("on")]
+    assert not [
+        name for _, attributes in reader.elements for name in attributes if name.startswith("on")
+    ]
     text = " ".join(reader.text)
     assert SCRIPT in text
     assert IMAGE in text
@@ -114,13 +116,13 @@ def test_report_needs_nothing_from_elsewhere(page: str) -> None:
     reader = read(page)
     links = [
         value
-        for _, given in reader.elements
-        for name, value in given.items()
+        for _, attributes in reader.elements
+        for name, value in attributes.items()
         if name in ("src", "href", "data", "action", "poster") and value is not None
     ]
     assert links
     assert all(link.startswith("#") for link in links)
-    targets = {given.get("id") for _, given in reader.elements}
+    targets = {attributes.get("id") for _, attributes in reader.elements}
     assert {link[1:] for link in links} <= targets
     styles = re.findall(r"<style>(.*?)</style>", page, flags=re.S)
     assert len(styles) == 1
@@ -130,12 +132,16 @@ def test_report_needs_nothing_from_elsewhere(page: str) -> None:
 
 def test_tables_and_charts_can_be_read_aloud(page: str) -> None:
     reader = read(page)
-    tables = [given for name, given in reader.elements if name == "table"]
+    tables = [attributes for name, attributes in reader.elements if name == "table"]
     captions = [name for name, _ in reader.elements if name == "caption"]
     assert len(tables) == len(captions) > 8
-    assert all(given.get("scope") in ("row", "col") for n, given in reader.elements if n == "th")
-    charts = [given for name, given in reader.elements if name == "svg"]
-    assert all(given.get("aria-label") or given.get("aria-hidden") for given in charts)
+    assert all(
+        attributes.get("scope") in ("row", "col") for n, attributes in reader.elements if n == "th"
+    )
+    charts = [attributes for name, attributes in reader.elements if name == "svg"]
+    assert all(
+        attributes.get("aria-label") or attributes.get("aria-hidden") for attributes in charts
+    )
     assert reader.elements[0] == ("html", {"lang": "en"})
 
 
@@ -148,7 +154,7 @@ def test_report_of_an_evaluation_has_no_indexes_or_gates(full_report: Report) ->
         full_report, version=None, indexes=(), gates={}, records=(), judged=full_report.judged[:1]
     )
     page = render(bare)
-    ids = {given.get("id") for _, given in read(page).elements}
+    ids = {attributes.get("id") for _, attributes in read(page).elements}
     assert "quality" in ids
     assert not {"indexes", "gates"} & ids
     assert "The training was not recorded" in page
@@ -171,22 +177,22 @@ def test_sample_users_are_shown_what_they_do_not_have(
     activity = np.bincount(data.user_positions[split.fitted], minlength=len(data.user_ids))
     assert samples[0].num_interactions == activity.max()
     assert samples[2].num_interactions == activity.min()
-    assert len({one.user_id for one in samples}) == 4
-    for one in samples:
-        user = data.user_ids.index(str(one.user_id))
+    assert len({sample.user_id for sample in samples}) == 4
+    for sample in samples:
+        user = data.user_ids.index(str(sample.user_id))
 
         def titles(part: np.ndarray, user: int = user) -> set[str]:
             rows = part[data.user_positions[part] == user]
             return {data.titles[place] for place in data.candidate_positions[rows]}
 
         mine, held_out = titles(split.fitted), titles(split.held_out)
-        assert {shown.title for shown in one.history} <= mine
-        shown_titles = [shown.title for shown in one.recommendations]
+        assert {shown.title for shown in sample.history} <= mine
+        shown_titles = [shown.title for shown in sample.recommendations]
         assert len(set(shown_titles)) == 10
         assert not set(shown_titles) & mine
-        chosen = {shown.title for shown in one.recommendations if shown.chosen}
+        chosen = {shown.title for shown in sample.recommendations if shown.chosen}
         assert chosen == set(shown_titles) & held_out
-        ratings = [shown.rating or 0.0 for shown in one.history]
+        ratings = [shown.rating or 0.0 for shown in sample.history]
         assert ratings == sorted(ratings, reverse=True)
         best = scorer(np.array([user], np.int32))[0]
         unseen = [place for place in np.argsort(-best) if data.titles[place] not in mine]
