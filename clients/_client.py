@@ -8,12 +8,13 @@ from shortlist.clients._calls import lookups, management
 from shortlist.clients._calls import predict as _predict
 from shortlist.clients._calls.call import Call, Caller, Flow
 from shortlist.clients._calls.explanations import explained
-from shortlist.clients._calls.retrieval import Exclude, retrieve
+from shortlist.clients._calls.retrieval import retrieve
 from shortlist.clients._engines.blocking import Engine, Transport
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
     Classification,
     Embedding,
+    Exclude,
     Filter,
     Metadata,
     ModelStatus,

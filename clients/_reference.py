@@ -1,4 +1,4 @@
-"""Writes `clients/API.md` from the docstrings.
+"""Generates `clients/API.md` from the docstrings.
 
 Usage: `python -m shortlist.clients._reference [--check]`.
 """
@@ -16,7 +16,7 @@ __all__ = ["main", "render"]
 
 _FILE: Final = Path(__file__).with_name("API.md")
 
-# What users import, module by module, in the order of reading.
+# Public modules in reading order.
 _MODULES: Final = (
     ("shortlist.clients", "Clients"),
     ("shortlist.clients.types", "Results"),
@@ -52,7 +52,7 @@ def _signature(value: Any) -> str:
 
 
 def _prose(docstring: str) -> str:
-    """A docstring as Markdown: sections become lists."""
+    """Return a docstring as Markdown; sections become lists."""
     lines: list[str] = []
     inside = ""
     for line in inspect.cleandoc(docstring).splitlines():
@@ -116,10 +116,10 @@ def _entry(name: str, value: Any) -> Iterator[str]:
 
 
 def render() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [
         "# API of the clients\n",
-        "Made from the docstrings by `python -m shortlist.clients._reference`; do not edit.\n",
+        "Generated from the docstrings by `python -m shortlist.clients._reference`; do not edit.\n",
     ]
     for module_name, title in _MODULES:
         module = importlib.import_module(module_name)
@@ -135,11 +135,13 @@ def render() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the page, or compares it; exit status 1 where it is old."""
+    """Write or check the page; exit status 1 if it is outdated."""
     parser = argparse.ArgumentParser(
         prog="python -m shortlist.clients._reference", description=__doc__
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if it is old")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if it is outdated"
+    )
     args = parser.parse_args(argv)
     text = render()
     if not args.check:

@@ -10,7 +10,7 @@ from shortlist.clients._calls import lookups, management
 from shortlist.clients._calls import predict as _predict
 from shortlist.clients._calls.call import Call, Caller, Flow
 from shortlist.clients._calls.explanations import explained
-from shortlist.clients._calls.retrieval import Exclude, retrieve
+from shortlist.clients._calls.retrieval import retrieve
 from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._codecs.protobuf import message_of, reader_of
 from shortlist.clients._codecs.requests import Request
@@ -22,6 +22,7 @@ from shortlist.clients.split import Split
 from shortlist.clients.types import (
     Classification,
     Embedding,
+    Exclude,
     Filter,
     Metadata,
     ModelStatus,

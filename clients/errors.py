@@ -1,11 +1,10 @@
-"""The one tree of errors that the clients raise, over REST and gRPC alike.
+"""Errors of the clients, the same over REST and gRPC.
 
-The same failure is the same class on every transport, decided by one table of gRPC
-codes and one of HTTP statuses. Wrong arguments are `ValueError`, raised before any
-socket opens.
+One table of gRPC codes and one of HTTP statuses map each failure to its class. Wrong arguments
+raise `ValueError` before any socket opens.
 """
 
-# ruff: noqa: N818 - the names say what happened, as those of gRPC and HTTP do.
+# ruff: noqa: N818 - the names say what happened, like those of gRPC and HTTP.
 
 from typing import ClassVar, Final
 
@@ -40,11 +39,11 @@ class ShortlistError(Exception):
 
 
 class ServingError(ShortlistError):
-    """Base of every error that a client raises about a call.
+    """Base of every error of a call.
 
     Attributes:
-        received: What the other side sent, such as `HTTP 404: Servable not found …` or
-            `NOT_FOUND: …`; None where nothing came back.
+        received: Answer of the other side, such as `HTTP 404: Servable not found …` or
+            `NOT_FOUND: …`; `None` if there was none.
     """
 
     retryable: ClassVar[bool] = False
@@ -57,12 +56,12 @@ class ServingError(ShortlistError):
 class InvalidRequest(ServingError):
     """The server refused the request; HTTP 400.
 
-    INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE, which HTTP cannot tell apart.
+    INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE, which HTTP does not distinguish.
     """
 
 
 class LabelNotFound(InvalidRequest):
-    """No version of the model carries the label."""
+    """No version of the model has the label."""
 
 
 class SignatureNotFound(InvalidRequest):
@@ -86,11 +85,11 @@ class Unauthenticated(ServingError):
 
 
 class PermissionDenied(ServingError):
-    """Credentials do not suffice: PERMISSION_DENIED; HTTP 403."""
+    """Credentials are not sufficient: PERMISSION_DENIED; HTTP 403."""
 
 
 class Unsupported(ServingError):
-    """The server or the transport cannot do this at all: UNIMPLEMENTED; HTTP 501."""
+    """The server or the transport does not support the call: UNIMPLEMENTED; HTTP 501."""
 
 
 class Overloaded(ServingError):
@@ -100,7 +99,7 @@ class Overloaded(ServingError):
 
 
 class TooManyInFlight(Overloaded):
-    """The client's own `max_in_flight` is reached; nothing was sent."""
+    """The client reached its own `max_in_flight`; nothing was sent."""
 
     retryable = False
 
@@ -122,7 +121,7 @@ class ServerError(ServingError):
 
 
 class ProtocolError(ServingError):
-    """The answer is not what TensorFlow Serving sends: not JSON, truncated, of a wrong shape."""
+    """The answer is not TensorFlow Serving's: not JSON, truncated, or of a wrong shape."""
 
 
 _BY_CODE: Final[dict[str, type[ServingError]]] = {
@@ -158,15 +157,15 @@ _BY_HTTP_STATUS: Final[dict[int, type[ServingError]]] = {
 
 
 def error_class_for_code(code: str) -> type[ServingError]:
-    """Class for a gRPC status code's name; `ServerError` for a code yet to be invented."""
+    """Return the class for the name of a gRPC status code; `ServerError` if it is unknown."""
     return _BY_CODE.get(code, ServerError)
 
 
 def error_class_for_http_status(status: int) -> type[ServingError]:
-    """Class for an HTTP status other than 200.
+    """Return the class for an HTTP status other than 200.
 
-    Other 4xx are `InvalidRequest`, other 5xx `ServerError`; anything else, such as a
-    redirect, is not TensorFlow Serving's and so a `ProtocolError`.
+    Unlisted 4xx are `InvalidRequest`, unlisted 5xx `ServerError`. Anything else, such as a
+    redirect, does not come from TensorFlow Serving: `ProtocolError`.
     """
     if status in _BY_HTTP_STATUS:
         return _BY_HTTP_STATUS[status]

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from shortlist.clients import contract
-from shortlist.clients._calls.retrieval import Exclude
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
     Classification,
     Embedding,
+    Exclude,
     Filter,
     Metadata,
     ModelStatus,

@@ -1,4 +1,4 @@
-"""Sharing users out between version labels, so that a canary needs no proxy."""
+"""Shares of users by version label, so that a canary needs no proxy."""
 
 import hashlib
 import math
@@ -12,15 +12,14 @@ __all__ = ["Split"]
 class Split:
     """Shares of users by version label; pass it as `label` to `retrieve`.
 
-    A user id always falls to the same label, on every machine and in every process,
-    and raising one label's share moves no user between the others if the labels keep
-    their order. Users of a label that the server does not have (any more) get
-    `fallback`'s answers.
+    A user id always gets the same label, on every machine and in every process. Raising one
+    label's share moves no user between the other labels if their order stays the same. Users
+    of a label that the server does not have get the answers of `fallback`.
 
     Attributes:
-        shares: Label to share; positive, together 1.
-        fallback: Label for users of a label that is gone; one of `shares`.
-        salt: Another salt shares the users out afresh, for the next experiment.
+        shares: Share of users by label; the sum is 1.
+        fallback: Label for users whose label is not available; one of `shares`.
+        salt: Seed of the assignment; another salt assigns all users again.
     """
 
     shares: Mapping[str, float]
@@ -33,7 +32,7 @@ class Split:
             raise ValueError("a Split needs at least one label")
         for label, share in self.shares.items():
             if not isinstance(label, str) or not label:
-                raise ValueError(f"labels of a Split are non-empty strings, got {label!r}")
+                raise ValueError(f"labels of a Split must be non-empty strings, got {label!r}")
             if not 0 <= share <= 1:
                 raise ValueError(f"the share of {label!r} must be in [0, 1], got {share!r}")
         total = math.fsum(self.shares.values())
@@ -48,7 +47,7 @@ class Split:
         return hash((tuple(self.shares.items()), self.fallback, self.salt))
 
     def label_for(self, user_id: str) -> str:
-        """The label whose version answers for this user."""
+        """Return the label of a user."""
         digest = hashlib.blake2b(
             user_id.encode(), digest_size=8, key=hashlib.sha256(self.salt.encode()).digest()
         ).digest()

@@ -1,4 +1,4 @@
-"""What the clients take and return: frozen, typed, the same on every transport."""
+"""Arguments and results of the clients: frozen, typed, the same on every transport."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Any, overload
 __all__ = [
     "Classification",
     "Embedding",
+    "Exclude",
     "Filter",
     "Metadata",
     "ModelStatus",
@@ -22,16 +23,18 @@ __all__ = [
     "VersionStatus",
 ]
 
+# Candidate ids to leave out: for all users, or by user id.
+Exclude = Sequence[str] | Mapping[str, Sequence[str]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Candidates, best first; iterating gives `(candidate_id, score)` pairs.
+    """Candidates, best first; iterates over `(candidate_id, score)` pairs.
 
     Attributes:
         candidate_ids: At most `k` candidate ids, best first.
-        scores: The score of each, higher is better.
-        version: The servable version that answered; None where neither the transport
-            nor the servable tells.
+        scores: Score of each candidate; higher is better.
+        version: Servable version that answered; `None` if unknown.
     """
 
     candidate_ids: tuple[str, ...]
@@ -59,10 +62,10 @@ class Retrieval(Ranking):
     """Candidates for one user.
 
     Attributes:
-        user_id: Whom they are for.
-        known_user: Whether the model has met the user; a stranger gets the same answer
-            as every other stranger. None where the servable does not tell.
-        label: The version label that was asked, for instance the one a `Split` chose.
+        user_id: User id.
+        known_user: Whether training met the user id; all unknown users get the same answer.
+            `None` if the servable does not tell.
+        label: Version label of the request, for instance the one that a `Split` chose.
     """
 
     user_id: str
@@ -72,11 +75,11 @@ class Retrieval(Ranking):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similar(Ranking):
-    """Candidates like one candidate.
+    """The most similar candidates of one candidate.
 
     Attributes:
-        candidate_id: What they are like.
-        known_candidate: Whether the corpus holds it; None where the servable does not tell.
+        candidate_id: Candidate id of the query.
+        known_candidate: Whether the corpus contains it; `None` if the servable does not tell.
     """
 
     candidate_id: str
@@ -85,10 +88,10 @@ class Similar(Ranking):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """The query tower's answer for one user.
+    """Embedding of one user by the query tower.
 
     Attributes:
-        user_id: The user.
+        user_id: User id.
         values: `[d]` floats.
         known_user: As in `Retrieval`.
         version: As in `Ranking`.
@@ -105,9 +108,9 @@ class Rating:
     """Predicted rating of one candidate by one user.
 
     Attributes:
-        user_id: The user.
-        candidate_id: The candidate.
-        rating: On the scale of the ratings that the model was trained on.
+        user_id: User id.
+        candidate_id: Candidate id.
+        rating: Predicted rating, on the scale of the training data.
         version: As in `Ranking`.
     """
 
@@ -122,8 +125,8 @@ class Prediction(Mapping[str, Any]):
     """Outputs of one signature by name.
 
     Attributes:
-        outputs: By output name: nested lists of Python values, or NumPy arrays.
-            Strings are `str` where all are UTF-8 and the name does not end in `_bytes`,
+        outputs: Nested lists of Python values, or NumPy arrays, by output name.
+            Strings are `str` if all are UTF-8 and the name does not end in `_bytes`,
             otherwise `bytes`.
         model: Model name.
         version: As in `Ranking`.
@@ -145,11 +148,11 @@ class Prediction(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """Classes of one example; iterating gives `(label, score)` pairs in the model's order.
+    """Classes of one example; iterates over `(label, score)` pairs in the model's order.
 
     Attributes:
-        labels: Class labels; empty strings where the signature has no classes.
-        scores: The score of each; zeros where the signature has no scores.
+        labels: Class labels; empty strings if the signature has no classes.
+        scores: Score of each class; zeros if the signature has no scores.
     """
 
     labels: tuple[str, ...]
@@ -168,7 +171,7 @@ class TensorSpec:
 
     Attributes:
         dtype: TensorFlow's name, such as `DT_STRING`.
-        shape: Sizes, None for an unknown one; None as a whole for an unknown rank.
+        shape: Sizes of the dimensions, `None` for an unknown size; `None` if the rank is unknown.
         tensor_name: Name of the tensor in the graph.
     """
 
@@ -182,9 +185,9 @@ class Signature:
     """One signature of a servable.
 
     Attributes:
-        inputs: By input name.
-        outputs: By output name.
-        method_name: Such as `tensorflow/serving/predict`.
+        inputs: Specification of each input, by name.
+        outputs: Specification of each output, by name.
+        method_name: Kind of API, such as `tensorflow/serving/predict`.
     """
 
     inputs: Mapping[str, TensorSpec]
@@ -198,8 +201,8 @@ class Metadata:
 
     Attributes:
         model: Model name.
-        version: Which version answered.
-        signatures: By signature name.
+        version: Version that answered.
+        signatures: Signatures by name.
     """
 
     model: str
@@ -224,10 +227,10 @@ class VersionStatus:
 
     Attributes:
         version: Version number.
-        state: Its state. END without an error means unloaded on purpose, END with one
-            that the load failed.
-        error_code: Name of the status code, `OK` where there is no error.
-        error_message: What the server says went wrong; None where nothing did.
+        state: State. END with an error means that loading failed, END without one that the
+            version was unloaded on purpose.
+        error_code: Name of the status code; `OK` without an error.
+        error_message: The server's error message; `None` without an error.
     """
 
     version: int
@@ -242,7 +245,7 @@ class ModelStatus:
 
     Attributes:
         model: Model name.
-        versions: One entry for each version that the server knows of.
+        versions: Status of each version that the server knows.
     """
 
     model: str
@@ -250,23 +253,23 @@ class ModelStatus:
 
     @property
     def available(self) -> list[int]:
-        """Versions that answer requests, newest first."""
-        found = [entry.version for entry in self.versions if entry.state is State.AVAILABLE]
-        return sorted(found, reverse=True)
+        """Return the versions that answer requests, newest first."""
+        available = [entry.version for entry in self.versions if entry.state is State.AVAILABLE]
+        return sorted(available, reverse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which candidates may be retrieved, by their attributes; all four must hold.
+    """Conditions on the attributes of candidates; all four must hold.
 
-    `Filter(any={"genre": ["Comedy", "Drama"]}, min={"year": 1990})` wants comedies and
-    dramas from 1990 on.
+    `Filter(any={"genre": ["Comedy", "Drama"]}, min={"year": 1990})` allows comedies and
+    dramas since 1990.
 
     Attributes:
-        any: Attribute to values; at least one of all these pairs must hold.
-        all: Attribute to values; every one of these pairs must hold.
-        min: Attribute to its inclusive lower bound.
-        max: Attribute to its inclusive upper bound.
+        any: Values by attribute; at least one of these pairs must hold.
+        all: Values by attribute; every pair must hold.
+        min: Inclusive lower bound by attribute.
+        max: Inclusive upper bound by attribute.
     """
 
     any: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""What is asked and how answers are read, without any input or output."""
+"""Flows: requests, retries and answers of each call, without input or output."""

@@ -17,15 +17,13 @@ from shortlist.clients._calls.rankings import (
 )
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
 from shortlist.clients.split import Split
-from shortlist.clients.types import Filter, Retrieval
+from shortlist.clients.types import Exclude, Filter, Retrieval
 
-__all__ = ["Exclude", "retrieve"]
+__all__ = ["retrieve"]
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-Exclude = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 def retrieve(

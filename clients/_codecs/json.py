@@ -1,4 +1,4 @@
-"""Requests and answers as REST's JSON."""
+"""Requests and answers as JSON, for REST."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ __all__ = ["answer_of", "body_of", "path_of"]
 
 
 def path_of(request: Request) -> str:
-    """Path of the URL, percent-encoded.
+    """Return the path of the URL, percent-encoded.
 
     Raises:
         Unsupported: REST has no such call.
@@ -48,7 +48,7 @@ def path_of(request: Request) -> str:
     target = request.target
     if target is None:
         raise errors.Unsupported(
-            "TensorFlow Serving's REST API cannot reload the configuration; use clients.GrpcClient"
+            "TensorFlow Serving's REST API cannot reload the configuration; use GrpcClient"
         )
     path = f"/v1/models/{quote(target.model, safe='')}"
     if target.version is not None:
@@ -64,7 +64,7 @@ def path_of(request: Request) -> str:
 
 
 def body_of(request: Request) -> bytes | None:
-    """Body to POST; None where the call is a GET.
+    """Return the body to POST; `None` for a GET.
 
     Raises:
         ValueError: A value cannot be written as JSON.
@@ -73,7 +73,7 @@ def body_of(request: Request) -> bytes | None:
         inputs = {name: _plain(name, i.value, i.dtype) for name, i in request.inputs.items()}
         return _dump({"signature_name": request.signature, "inputs": inputs})
     if isinstance(request, ClassifyRequest | RegressRequest):
-        body: dict[str, Any] = {"examples": [_example(one) for one in request.examples]}
+        body: dict[str, Any] = {"examples": [_example(example) for example in request.examples]}
         if request.signature is not None:
             body["signature_name"] = request.signature
         if request.context is not None:
@@ -83,12 +83,12 @@ def body_of(request: Request) -> bytes | None:
 
 
 def _dump(body: object) -> bytes:
-    # NaN and Infinity go bare, which the server reads.
+    # The server reads bare NaN and Infinity.
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
-    """A value as JSON, checked against its type as the gRPC codec does it."""
+    """Return a value as JSON, checked against its type like the gRPC codec does."""
     dtype = by_name(dtype_name) if dtype_name is not None else None
     try:
         if is_array(value):
@@ -97,12 +97,11 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
             value = value.tolist()
         if type(value) is list and value and dtype_name == "DT_STRING" and _all_str(value):
             return value
-        shape, flat = flatten(value)
+        _, flat = flatten(value)
         if dtype is not None:
             check_kind(flat, dtype)
     except ValueError as exc:
         raise ValueError(f"input {name!r}: {exc}") from exc
-    del shape
     return _jsonable(name, value)
 
 
@@ -117,27 +116,25 @@ def _jsonable(name: str, value: Any) -> Any:
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, str | bool | int | float):
         return value
-    raise ValueError(
-        f"input {name!r}: REST cannot carry {type(value).__name__}; use clients.GrpcClient"
-    )
+    raise ValueError(f"input {name!r}: REST cannot send {type(value).__name__}; use GrpcClient")
 
 
 def _example(features: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, given in features.items():
-        values = feature_values(name, given)
-        found[name] = _jsonable(name, values[0] if len(values) == 1 else values)
-    return found
+    example = {}
+    for name, value in features.items():
+        values = feature_values(name, value)
+        example[name] = _jsonable(name, values[0] if len(values) == 1 else values)
+    return example
 
 
 # --- answers --------------------------------------------------------------------
 
 
 def answer_of(request: Request, content: bytes) -> Any:
-    """The answer that a body holds, in the form that `requests` states.
+    """Return the answer in a body, in the form that `requests` states.
 
     Raises:
-        ProtocolError: It is not JSON, or not what TensorFlow Serving sends.
+        ProtocolError: The body is not JSON, or not what TensorFlow Serving sends.
     """
     try:
         body = json.loads(content)
@@ -145,7 +142,7 @@ def answer_of(request: Request, content: bytes) -> Any:
         start = content[:80].decode("utf-8", "replace")
         raise errors.ProtocolError(
             f"{request.operation} was answered by {len(content)} bytes that are not JSON ({exc}): "
-            f"{start!r}; is it TensorFlow Serving that listens there?"
+            f"{start!r}; is the server TensorFlow Serving?"
         ) from exc
     try:
         if isinstance(request, PredictRequest):
@@ -160,21 +157,21 @@ def answer_of(request: Request, content: bytes) -> Any:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
         raise errors.ProtocolError(
             f"{request.operation} was answered by JSON of another form "
-            f"({type(exc).__name__}: {exc}); is it TensorFlow Serving that listens there?"
+            f"({type(exc).__name__}: {exc}); is the server TensorFlow Serving?"
         ) from exc
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
 def _outputs(request: PredictRequest, outputs: Any) -> Outputs:
-    # A lone output comes without its name.
+    # A single output comes without its name.
     if not isinstance(outputs, dict) or set(outputs) == {"b64"}:
         if request.only_output is None:
-            raise ValueError("a lone output without a name")
+            raise ValueError("a single output without a name")
         outputs = {request.only_output: outputs}
     tensors = {name: JsonTensor(_unb64(value)) for name, value in outputs.items()}
     version = tensors.get(contract.SERVABLE_VERSION)
@@ -194,7 +191,7 @@ def _unb64(value: Any) -> Any:
 
 
 def _classification(row: Any) -> Classification:
-    # [label, score] pairs; a bare label or a bare score where the signature has only one.
+    # [label, score] pairs; a bare label or a bare score if the signature has only one.
     labels, scores = [], []
     for item in row:
         label, score = item if isinstance(item, list) else (item, 0.0)
@@ -221,17 +218,17 @@ def _status(target: Target, body: Any) -> ModelStatus:
 
 def _metadata(target: Target, body: Any) -> Metadata:
     version = body.get("model_spec", {}).get("version") or None
-    found = body["metadata"]["signature_def"]["signature_def"]
+    signatures = body["metadata"]["signature_def"]["signature_def"]
     return Metadata(
         model=target.model,
         version=None if version is None else int(version),
         signatures={
             name: Signature(
-                inputs={key: _tensor_spec(one) for key, one in signature["inputs"].items()},
-                outputs={key: _tensor_spec(one) for key, one in signature["outputs"].items()},
+                inputs={key: _tensor_spec(info) for key, info in signature["inputs"].items()},
+                outputs={key: _tensor_spec(info) for key, info in signature["outputs"].items()},
                 method_name=signature.get("method_name", ""),
             )
-            for name, signature in found.items()
+            for name, signature in signatures.items()
         },
     )
 

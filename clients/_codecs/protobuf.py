@@ -1,4 +1,4 @@
-"""Requests and answers as gRPC messages."""
+"""Requests and answers as messages, for gRPC."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -49,15 +49,15 @@ _METHODS: Final = {
 
 
 def method_of(request: Request) -> methods.Method:
-    """The RPC that answers a request."""
+    """Return the RPC of a request."""
     return _METHODS[type(request)]
 
 
 def server_config(config: Any) -> messages.ModelServerConfig:
-    """A `ModelServerConfig` from a message or its text form.
+    """Return a `ModelServerConfig` from a message or its text form.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: `config` is neither.
     """
     if isinstance(config, messages.ModelServerConfig):
         return config
@@ -91,7 +91,7 @@ def _fill_spec(spec: messages.ModelSpec, target: Target, signature: str | None) 
 
 
 def message_of(request: Request) -> Any:
-    """The message to send.
+    """Return the message to send.
 
     Raises:
         ValueError: A value cannot be sent.
@@ -122,17 +122,17 @@ def _predict_message(request: PredictRequest) -> messages.PredictRequest:
     _fill_spec(message.model_spec, request.target, request.signature)
     if request.outputs:
         message.output_filter.extend(request.outputs)
-    for name, given in request.inputs.items():
-        value = given.value
+    for name, item in request.inputs.items():
+        value = item.value
         try:
-            if given.dtype == "DT_STRING" and type(value) is list and _all_str(value):
-                # Straight into the request: this is the way of every user id.
+            if item.dtype == "DT_STRING" and type(value) is list and _all_str(value):
+                # Straight into the request: the fast path of user ids.
                 tensor = message.inputs[name]
                 tensor.dtype = _STRING
                 tensor.tensor_shape.dim.add().size = len(value)
                 tensor.string_val.extend([text.encode() for text in value])
             else:
-                message.inputs[name].CopyFrom(to_tensor_proto(value, given.dtype))
+                message.inputs[name].CopyFrom(to_tensor_proto(value, item.dtype))
         except ValueError as exc:
             raise ValueError(f"input {name!r}: {exc}") from exc
     return message
@@ -145,25 +145,25 @@ def _all_str(values: list[Any]) -> bool:
 def _input(
     examples: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None
 ) -> messages.Input:
-    made = [example_of(example) for example in examples]
+    protos = [example_of(example) for example in examples]
     if context is None:
-        return messages.Input(example_list=messages.ExampleList(examples=made))
+        return messages.Input(example_list=messages.ExampleList(examples=protos))
     return messages.Input(
         example_list_with_context=messages.ExampleListWithContext(
-            examples=made, context=example_of(context)
+            examples=protos, context=example_of(context)
         )
     )
 
 
 def example_of(features: Mapping[str, Any]) -> messages.Example:
-    """A `tf.Example`: each feature is a number, string or bytes, or a flat list of such.
+    """Return a `tf.Example`; each feature is a number, string or bytes, or a flat list of them.
 
     Raises:
-        ValueError: A feature is of mixed or other types.
+        ValueError: A feature has mixed or other types.
     """
     example = messages.Example()
-    for name, given in features.items():
-        values = feature_values(name, given)
+    for name, value in features.items():
+        values = feature_values(name, value)
         feature = example.features.feature[name]
         if not values:
             feature.SetInParent()
@@ -181,11 +181,11 @@ def example_of(features: Mapping[str, Any]) -> messages.Example:
 
 
 def reader_of(request: Request, message: Any) -> Any:
-    """The answer that a message holds, in the form that `requests` states.
+    """Return the answer in a message, in the form that `requests` states.
 
     Raises:
-        ProtocolError: It contradicts itself.
-        ServingError: It holds a failure, as the answer to a reload may.
+        ProtocolError: The message contradicts itself.
+        ServingError: The message contains a failure, as the answer to a reload may.
     """
     if isinstance(request, PredictRequest):
         spec, outputs = message.model_spec, message.outputs
@@ -205,12 +205,12 @@ def reader_of(request: Request, message: Any) -> Any:
     if isinstance(request, ClassifyRequest):
         return [
             Classification(
-                labels=tuple(one.label for one in row.classes),
-                scores=tuple(one.score for one in row.classes),
+                labels=tuple(entry.label for entry in row.classes),
+                scores=tuple(entry.score for entry in row.classes),
             )
             for row in message.result.classifications
         ]
-    return [one.value for one in message.result.regressions]
+    return [entry.value for entry in message.result.regressions]
 
 
 def _status(model: str, message: Any) -> ModelStatus:
@@ -241,8 +241,8 @@ def _raise_reload_error(message: Any) -> None:
     name = _code_name(message.status.error_code)
     text = message.status.error_message
     raise errors.error_class_for_code(name)(
-        f"reload_config was refused: {name}: {text}; parts of it may have taken effect, "
-        "see `shortlist status`",
+        f"reload_config was refused: {name}: {text}; parts of it may have taken effect; "
+        "run `shortlist status`",
         received=f"{name}: {text}",
     )
 
@@ -252,18 +252,18 @@ def _metadata(model: str, message: Any) -> Metadata:
     if packed is None:
         raise errors.ProtocolError(f"the metadata of {model!r} has no signature_def")
     # The type URL names tensorflow.serving's message, so `Unpack` would refuse it.
-    found = messages.SignatureDefMap.FromString(packed.value)
+    signatures = messages.SignatureDefMap.FromString(packed.value)
     spec = message.model_spec
     return Metadata(
         model=model,
         version=spec.version.value if spec.HasField("version") else None,
         signatures={
             name: Signature(
-                inputs={key: _tensor_spec(info) for key, info in one.inputs.items()},
-                outputs={key: _tensor_spec(info) for key, info in one.outputs.items()},
-                method_name=one.method_name,
+                inputs={key: _tensor_spec(info) for key, info in signature.inputs.items()},
+                outputs={key: _tensor_spec(info) for key, info in signature.outputs.items()},
+                method_name=signature.method_name,
             )
-            for name, one in found.signature_def.items()
+            for name, signature in signatures.signature_def.items()
         },
     )
 

@@ -1,7 +1,4 @@
-"""Tensors as they arrived, decoded only as far as somebody asks.
-
-Both kinds have the same methods: `WireTensor` reads gRPC's messages, `JsonTensor` REST's JSON.
-"""
+"""Received tensors, decoded on demand: `WireTensor` for gRPC messages, `JsonTensor` for JSON."""
 
 import math
 import struct
@@ -23,7 +20,7 @@ _NOTHING: Final[dict[str, Any]] = {"b": False, "i": 0, "f": 0.0, "x": 0.0, "c": 
 
 @lru_cache(maxsize=256)
 def _shape(raw: bytes) -> tuple[tuple[int, ...], int]:
-    """Sizes of the dimensions and their product, from a `TensorShapeProto`."""
+    """Return the sizes of the dimensions and their product, from a `TensorShapeProto`."""
     try:
         shape = tuple(dim.size for dim in TensorShapeProto.FromString(raw).dim)
     except DecodeError as exc:
@@ -47,32 +44,32 @@ class Tensor(Protocol):
         ...
 
     def numbers(self, limit: int) -> list[tuple[float, ...]]:
-        """The first `limit` numbers of each row of a matrix.
+        """Return the first `limit` numbers of each row of a matrix.
 
         Raises:
-            ValueError: They are no numbers, or the rows differ.
+            ValueError: The values are not numbers, or the rows differ.
         """
         ...
 
     def texts(self, limit: int) -> list[tuple[str, ...]]:
-        """The first `limit` strings of each row of a matrix.
+        """Return the first `limit` strings of each row of a matrix.
 
         Raises:
-            ValueError: They are no UTF-8 strings, or the rows differ.
+            ValueError: The values are not UTF-8 strings, or the rows differ.
         """
         ...
 
     def value(self) -> Any:
-        """Nested lists, or a scalar; strings as `bytes` (wire) or `str` (JSON)."""
+        """Return nested lists or a scalar; strings as `bytes` (gRPC) or `str` (REST)."""
         ...
 
     def array(self, dtype: str | None = None) -> Any:
-        """A NumPy array, of `dtype` where the transport does not tell."""
+        """Return a NumPy array, of type `dtype` if the transport does not tell the type."""
         ...
 
 
 def nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
-    """Nested lists of `shape` from row-major elements; the element itself for a scalar."""
+    """Return row-major elements as nested lists of `shape`; a scalar as it is."""
     if not shape:
         return flat[0]
     if len(shape) == 1:
@@ -87,10 +84,10 @@ class WireTensor:
     __slots__ = ("_cached", "_proto", "dtype", "shape", "size")
 
     def __init__(self, proto: PackedTensorProto) -> None:
-        """Wraps a message.
+        """Wrap a message.
 
         Raises:
-            ValueError: Its dtype has no value outside a server, or its shape is not one.
+            ValueError: The dtype has no value outside a server, or the shape is not valid.
         """
         self._proto = proto
         dtype = by_number(proto.dtype)
@@ -103,7 +100,7 @@ class WireTensor:
         self._cached: bytes | None = None
 
     def numbers(self, limit: int) -> list[tuple[float, ...]]:
-        """See `Tensor`."""
+        """Return the first `limit` numbers of each row."""
         count, width = self.shape
         stop = min(limit, width)
         if self.dtype.name == "DT_FLOAT" and width:
@@ -112,13 +109,13 @@ class WireTensor:
                 read = _floats(stop).unpack_from
                 return [read(block, 4 * i) for i in range(0, self.size, width)]
         if self.dtype.kind not in "fix":
-            raise ValueError(f"{self.dtype.name} where numbers should be")
+            raise ValueError(f"expected numbers, got {self.dtype.name}")
         return [tuple(row[:stop]) for row in self.value()] if width else [()] * count
 
     def texts(self, limit: int) -> list[tuple[str, ...]]:
-        """See `Tensor`."""
+        """Return the first `limit` strings of each row."""
         if self.dtype.kind != "s":
-            raise ValueError(f"{self.dtype.name} where strings should be")
+            raise ValueError(f"expected strings, got {self.dtype.name}")
         count, width = self.shape
         if not width:
             return [()] * count
@@ -129,11 +126,11 @@ class WireTensor:
         return [tuple(map(bytes.decode, values[i : i + stop])) for i in range(0, self.size, width)]
 
     def value(self) -> Any:
-        """See `Tensor`."""
+        """Return nested lists or a scalar."""
         return nest(self._flat(), self.shape)
 
     def array(self, dtype: str | None = None) -> Any:
-        """See `Tensor`; `dtype` is ignored, as the message tells."""
+        """Return a NumPy array; `dtype` is ignored, as the message has it."""
         del dtype
         import numpy as np
 
@@ -141,26 +138,26 @@ class WireTensor:
             strings = np.empty(self.size, dtype=object)
             strings[:] = self._flat()
             return strings.reshape(self.shape)
-        wanted = numpy_dtype(self.dtype)
+        element = numpy_dtype(self.dtype)
         block = self._block()
         if block is not None:
-            found = np.frombuffer(block, wanted)
+            numbers = np.frombuffer(block, element)
         else:
-            numbers = _varints(b"".join(getattr(self._proto, self.dtype.field)))
+            varints = _varints(b"".join(getattr(self._proto, self.dtype.field)))
             if self.dtype.field == "half_val":
-                found = numbers.astype(np.uint16).view(wanted)
+                numbers = varints.astype(np.uint16).view(element)
             else:
-                found = numbers.astype(wanted)
-        if found.size > self.size:
-            raise ValueError(f"a tensor of shape {self.shape} holds {found.size} values")
-        if found.size < self.size:  # TensorFlow leaves out repetitions of the last value
-            last = found[-1] if found.size else wanted.type(0)
-            found = np.concatenate([found, np.full(self.size - found.size, last, wanted)])
-        return found.reshape(self.shape)
+                numbers = varints.astype(element)
+        if numbers.size > self.size:
+            raise ValueError(f"a tensor of shape {self.shape} holds {numbers.size} values")
+        if numbers.size < self.size:  # TensorFlow leaves out repetitions of the last value
+            last = numbers[-1] if numbers.size else element.type(0)
+            numbers = np.concatenate([numbers, np.full(self.size - numbers.size, last, element)])
+        return numbers.reshape(self.shape)
 
     def _block(self) -> bytes | None:
-        """The numbers as one little-endian block; None where they are varints."""
-        if self._cached is None:  # protobuf copies the bytes at each look
+        """Return the numbers as one little-endian block; `None` if they are varints."""
+        if self._cached is None:  # protobuf copies the bytes at each access
             content = self._proto.tensor_content
             if not content:
                 if self.dtype.layout == "varint":
@@ -172,7 +169,7 @@ class WireTensor:
 
     def _flat(self) -> list[Any]:
         if self.dtype.char is None and self.dtype.kind in "xi":
-            # Floats of eight bits and integers of less are NumPy's business.
+            # Only NumPy has floats of eight bits and smaller integers.
             numbers: list[Any] = self.array().ravel().tolist()
         elif self.dtype.kind == "s":
             numbers = list(self._proto.string_val)
@@ -196,21 +193,21 @@ class WireTensor:
         char = self.dtype.char or ""
         count, rest = divmod(len(block), struct.calcsize(char))
         if rest:
-            raise ValueError(f"a {self.dtype.name} tensor of {len(block)} bytes is torn")
+            raise ValueError(f"a {self.dtype.name} tensor of {len(block)} bytes is incomplete")
         parts = list(struct.unpack(f"<{count}{char}", block))
         if self.dtype.kind != "c":
             return parts
         return [complex(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
 
     def _parsed(self) -> list[Any]:
-        """Varints, unpacked by protobuf itself."""
+        """Return varints, unpacked by protobuf itself."""
         only = PackedTensorProto()
         getattr(only, self.dtype.field).extend(getattr(self._proto, self.dtype.field))
         return list(getattr(TensorProto.FromString(only.SerializeToString()), self.dtype.field))
 
 
 def _varints(raw: bytes) -> Any:
-    """Protobuf's varints as an int64 array (uint64 wraps round), without a loop in Python."""
+    """Return protobuf's varints as an int64 array (uint64 wraps around), without a Python loop."""
     import numpy as np
 
     octets = np.frombuffer(raw, np.uint8)
@@ -239,19 +236,19 @@ class JsonTensor:
         self.shape = tuple(sizes)
 
     def numbers(self, limit: int) -> list[tuple[float, ...]]:
-        """See `Tensor`."""
+        """Return the first `limit` numbers of each row."""
         try:
-            # JSON has the nine digits that tell every float32 apart: rounded to float32
-            # again, the numbers are exactly those that gRPC carries.
+            # JSON has nine digits, which identify every float32: rounded to float32 again, the
+            # numbers are exactly those of gRPC.
             return [tuple(array("f", row)) for row in self._rows(limit)]
         except TypeError as exc:
-            raise ValueError(f"something else where numbers should be: {exc}") from exc
+            raise ValueError(f"expected numbers: {exc}") from exc
 
     def texts(self, limit: int) -> list[tuple[str, ...]]:
-        """See `Tensor`."""
+        """Return the first `limit` strings of each row."""
         rows = [tuple(row) for row in self._rows(limit)]
         if any({*map(type, row)} - {str} for row in rows):
-            raise ValueError("something else where strings should be")
+            raise ValueError("expected strings")
         return rows
 
     def _rows(self, limit: int) -> list[Any]:
@@ -263,11 +260,11 @@ class JsonTensor:
         return [row[:limit] for row in self._value]
 
     def value(self) -> Any:
-        """See `Tensor`."""
+        """Return nested lists or a scalar."""
         return self._value
 
     def array(self, dtype: str | None = None) -> Any:
-        """See `Tensor`."""
+        """Return a NumPy array of type `dtype`."""
         import numpy as np
 
         known = by_name(dtype) if dtype is not None else None
@@ -282,11 +279,11 @@ class JsonTensor:
 
 
 def from_tensor_proto(tensor: TensorProto, *, arrays: bool = False) -> Any:
-    """The value of a tensor.
+    """Return the value of a tensor.
 
     Args:
-        tensor: Any dtype but resources and variants.
-        arrays: Give a NumPy array (read-only where it shares the message's memory;
+        tensor: Tensor of any dtype except resources and variants.
+        arrays: Return a NumPy array (read-only if it shares the message's memory;
             strings as an object array) instead of nested lists or a scalar.
 
     Returns:

@@ -19,68 +19,70 @@ _NIBBLES: Final = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": 
 
 
 def is_array(value: object) -> TypeGuard[Any]:
-    """Whether `value` is a NumPy array or scalar; does not import NumPy to find out."""
+    """Return whether `value` is a NumPy array or scalar, without importing NumPy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
 
 def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
-    """A tensor from a Python scalar, nested sequences of scalars, or a NumPy array.
+    """Return a tensor from a Python scalar, nested sequences of scalars, or a NumPy array.
 
     Args:
-        value: What to send. Sequences must be rectangular.
-        dtype: TensorFlow's name of the element type, such as `DT_INT64`. Without it an array
-            keeps its own type, and Python's `int` becomes int32 (int64 where it must),
+        value: Scalar, rectangular sequences or array.
+        dtype: TensorFlow's name of the element type, such as `DT_INT64`. Without it, an array
+            keeps its own type, and Python's `int` becomes int32 (int64 if necessary),
             `float` float32, `complex` complex128, as in `tf.make_tensor_proto`.
 
     Raises:
         ValueError: The value is ragged, of mixed or unknown types, or does not fit `dtype`.
     """
-    wanted = None
-    if dtype is not None and (wanted := by_name(dtype)) is None:
-        raise ValueError(f"tensors of type {dtype} cannot be sent; they live inside the server")
+    chosen = None
+    if dtype is not None and (chosen := by_name(dtype)) is None:
+        raise ValueError(
+            f"tensors of type {dtype} cannot be sent; they exist only inside the server"
+        )
     if is_array(value):
-        return _array_to_tensor_proto(value, wanted)
+        return _array_to_tensor_proto(value, chosen)
     shape, flat = flatten(value)
-    wanted = wanted or _infer(flat)
-    tensor = TensorProto(dtype=wanted.name)
-    tensor.tensor_shape.SetInParent()  # a scalar's is empty, but there
+    inferred = chosen or _infer(flat)
+    tensor = TensorProto(dtype=inferred.name)
+    tensor.tensor_shape.SetInParent()  # a scalar's is empty, but set
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
-    if wanted.kind == "s":
+    if inferred.kind == "s":
         tensor.string_val.extend([_to_bytes(item) for item in flat])
         return tensor
-    check_kind(flat, wanted)
-    if wanted.kind == "i" and wanted.char is None:
-        low, high = _NIBBLES[wanted.numpy]
+    check_kind(flat, inferred)
+    if inferred.kind == "i" and inferred.char is None:
+        low, high = _NIBBLES[inferred.numpy]
         if not all(low <= item <= high for item in flat):
-            raise ValueError(f"a value does not fit {wanted.name}: {low} to {high}")
-        return _array_to_tensor_proto(_with_numpy(flat, wanted).reshape(shape), wanted)
+            raise ValueError(f"a value does not fit {inferred.name}: {low} to {high}")
+        return _array_to_tensor_proto(_with_numpy(flat, inferred).reshape(shape), inferred)
     try:
-        content = _pack(flat, wanted)
+        content = _pack(flat, inferred)
     except (struct.error, OverflowError, TypeError) as exc:
-        raise ValueError(f"a value does not fit {wanted.name}: {exc}") from exc
-    _set_content(tensor, content, wanted, len(flat))
+        raise ValueError(f"a value does not fit {inferred.name}: {exc}") from exc
+    _set_content(tensor, content, inferred, len(flat))
     return tensor
 
 
 def feature_values(name: str, value: object) -> list[Any]:
-    """Values of one feature of an example, all strings (or bytes) or all numbers.
+    """Return the values of one feature of an example: all strings (or bytes) or all numbers.
 
     Raises:
-        ValueError: They are mixed, nested or of other types.
+        ValueError: The values are mixed, nested or of other types.
     """
     plain = value.tolist() if is_array(value) else value
     values = list(plain) if isinstance(plain, list | tuple) else [plain]
     if not all(isinstance(item, str | bytes) for item in values) and not all(
         isinstance(item, int | float) for item in values
     ):
-        raise ValueError(f"feature {name!r} must be numbers alone or strings alone, got {value!r}")
+        raise ValueError(f"feature {name!r} must be all numbers or all strings, got {value!r}")
     return values
 
 
 def flatten(value: object) -> tuple[list[int], list[Any]]:
-    """Shape and row-major elements of nested lists or tuples.
+    """Return shape and row-major elements of nested lists or tuples.
 
     Raises:
         ValueError: The nesting is ragged.
@@ -99,7 +101,7 @@ def flatten(value: object) -> tuple[list[int], list[Any]]:
         level = [element for item in level for element in item]
     for item in level:
         if isinstance(item, list | tuple):
-            raise ValueError(f"ragged value: {_short(item)} stands beside a scalar; pad it")
+            raise ValueError(f"ragged value: {_short(item)} is next to a scalar; pad it")
     return shape, level
 
 
@@ -118,12 +120,12 @@ def _infer(flat: list[Any]) -> Dtype:
         if all(isinstance(item, types) for item in flat):
             if name == "DT_INT32" and not all(item in _SMALL_INT for item in flat):
                 name = "DT_INT64"
-            found = by_name(name if flat else "DT_FLOAT")
-            if found is None:
+            dtype = by_name(name if flat else "DT_FLOAT")
+            if dtype is None:
                 raise AssertionError(name)
-            return found
+            return dtype
     kinds = ", ".join(sorted({type(item).__name__ for item in flat}))
-    raise ValueError(f"cannot make one tensor of: {kinds}; use numbers, or str and bytes, alone")
+    raise ValueError(f"cannot make one tensor of: {kinds}; use only numbers, or only str and bytes")
 
 
 _FITS: Final[dict[str, tuple[type, ...]]] = {
@@ -137,10 +139,10 @@ _FITS: Final[dict[str, tuple[type, ...]]] = {
 
 
 def check_kind(flat: Iterable[Any], dtype: Dtype) -> None:
-    """Refuses elements that Python would convert but the server would not, such as 1.5 for an int.
+    """Refuse elements that Python would convert but the server would not, such as 1.5 for an int.
 
     Raises:
-        ValueError: An element is of the wrong type.
+        ValueError: An element has the wrong type.
     """
     types = _FITS[dtype.kind]
     for item in flat:
@@ -175,7 +177,7 @@ def _bfloat16(item: float) -> bytes:
 
 
 def _set_content(tensor: TensorProto, content: bytes, dtype: Dtype, size: int) -> None:
-    """Puts packed numbers where `tf.make_tensor_proto` puts them: alone in the typed field."""
+    """Store packed numbers as `tf.make_tensor_proto` does: a single one in the typed field."""
     if size > 1:
         tensor.tensor_content = content
     elif size == 1 and dtype.layout == "bytes":
@@ -187,14 +189,14 @@ def _set_content(tensor: TensorProto, content: bytes, dtype: Dtype, size: int) -
         )
 
 
-def _array_to_tensor_proto(value: Any, wanted: Dtype | None) -> TensorProto:
+def _array_to_tensor_proto(value: Any, chosen: Dtype | None) -> TensorProto:
     import numpy as np
 
     array = np.asarray(value)
     own = by_name("DT_STRING") if array.dtype.kind in "OSU" else by_numpy_name(array.dtype.name)
     if own is None:
         raise ValueError(f"NumPy arrays of type {array.dtype} cannot be sent")
-    dtype = wanted or own
+    dtype = chosen or own
     tensor = TensorProto(dtype=dtype.name)
     tensor.tensor_shape.SetInParent()
     for size in array.shape:
@@ -215,29 +217,29 @@ def _array_to_tensor_proto(value: Any, wanted: Dtype | None) -> TensorProto:
 
 
 def cast_array(array: Any, dtype: Dtype) -> Any:
-    """An array of `dtype`'s own NumPy type, if the values survive that.
+    """Return an array of `dtype`'s own NumPy type.
 
-    Floats may be rounded (float64 to float32), integers must be in range; nothing turns
-    into an integer or a bool.
+    Floats may be rounded (float64 to float32), integers must be in range; nothing is converted
+    to an integer or a bool.
 
     Raises:
-        ValueError: The values do not survive.
+        ValueError: The values cannot be converted.
     """
     import numpy as np
 
-    wanted = numpy_dtype(dtype)
-    if array.dtype == wanted:
+    target = numpy_dtype(dtype)
+    if array.dtype == target:
         return array
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        limits = np.iinfo(wanted)
+    if array.dtype.kind in "iu" and target.kind in "iu":
+        limits = np.iinfo(target)
         if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
             raise ValueError(f"a value of the {array.dtype} array does not fit {dtype.name}")
-    elif not np.can_cast(array.dtype, wanted, "same_kind"):
+    elif not np.can_cast(array.dtype, target, "same_kind"):
         raise ValueError(
             f"an array of type {array.dtype} does not fit {dtype.name}; convert it with "
-            f".astype({wanted.name!r})"
+            f".astype({target.name!r})"
         )
-    return array.astype(wanted)
+    return array.astype(target)
 
 
 def _with_numpy(flat: list[Any], dtype: Dtype) -> Any:

@@ -1,4 +1,4 @@
-"""Notices forks without asking the kernel for the process's id at each call."""
+"""Detects forks without a system call per request."""
 
 import os
 
@@ -8,7 +8,7 @@ _generation = 0
 
 
 def generation() -> int:
-    """A number that is another one in a forked child than in its parent."""
+    """Return a number that differs between a forked child and its parent."""
     return _generation
 
 

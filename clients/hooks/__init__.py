@@ -1,4 +1,4 @@
-"""What a client tells about its calls to whoever wants to measure them."""
+"""Events about calls, for measurements."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,20 +13,20 @@ log = logging.getLogger(__name__)
 class CallEvent:
     """One request with all its tries. A large batch is several requests.
 
-    Holds no user ids, so that it may be logged and exported.
+    Contains no user ids, so that it may be logged and exported.
 
     Attributes:
         operation: `retrieve`, `similar`, `embed`, `rate`, `predict`, `classify`, `regress`,
             `status`, `metadata` or `reload_config`.
         transport: `rest` or `grpc`.
-        address: The server that was tried last.
-        model: Model name; None for `reload_config`.
-        version: Version that answered, or else that was asked for; None where nobody tells.
-        label: Version label that was asked for.
+        address: Address of the last try.
+        model: Model name; `None` for `reload_config`.
+        version: Version that answered, or of the request; `None` if unknown.
+        label: Version label of the request.
         status: `OK`, or the name of the error's class, such as `Overloaded`.
-        started: Seconds since the epoch.
-        seconds: From the first try to the last answer, pauses included.
-        attempts: Tries, at least 1.
+        started: Start in seconds since the epoch.
+        seconds: Duration from the first try to the last answer, pauses included.
+        attempts: Number of tries.
     """
 
     operation: str
@@ -45,7 +45,7 @@ Hook = Callable[[CallEvent], None]
 
 
 def notify(hooks: Sequence[Hook], event: CallEvent) -> None:
-    """Calls each hook; a hook that fails is logged and does not fail the call."""
+    """Call each hook; a hook that fails is logged and does not fail the call."""
     for hook in hooks:
         try:
             hook(event)

@@ -1,4 +1,4 @@
-"""A hook that writes one JSON line for each call, for whoever judges a canary."""
+"""A hook that writes one JSON line per call, as `shortlist canary --judge` reads it."""
 
 import json
 import threading
@@ -12,10 +12,10 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """Appends each `CallEvent` to a file; pass it in `hooks=[EventLog(path)]`.
+    """Hook that appends each `CallEvent` to a file: `hooks=[EventLog(path)]`.
 
-    Holds no user ids. May be shared by clients and threads; several processes may append
-    to one file on a local file system, since each line is written at once.
+    Contains no user ids. May be shared by clients and threads. Several processes may append
+    to one file on a local file system, as each line is written at once.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -23,12 +23,12 @@ class EventLog:
         self._stream: TextIO = Path(path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def __call__(self, event: CallEvent) -> None:
-        """Writes one line."""
+        """Write one line."""
         line = json.dumps(asdict(event)) + "\n"
         with self._lock:
             self._stream.write(line)
 
     def close(self) -> None:
-        """Closes the file; later events are an error, which the client logs."""
+        """Close the file. Later events raise an error, which the client logs."""
         with self._lock:
             self._stream.close()

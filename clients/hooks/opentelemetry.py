@@ -8,18 +8,18 @@ __all__ = ["OpenTelemetryHook", "trace_headers"]
 
 
 class OpenTelemetryHook:
-    """Pass it in a client's `hooks`: one client span for each request.
+    """Hook that writes one client span per request.
 
-    The span's parent is the one current in the calling thread or task. Together with
-    `headers=trace_headers` a proxy or server that traces sees the same trace.
+    Its parent is the current span of the calling thread or task. With
+    `headers=trace_headers`, proxies and servers continue the same trace.
     """
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
-        """Uses the given provider, or else the global one."""
+        """Use a provider; the global one if not set."""
         self._tracer = trace.get_tracer("shortlist.clients", tracer_provider=provider)
 
     def __call__(self, event: CallEvent) -> None:
-        """Writes one span."""
+        """Write one span."""
         started = int(event.started * 1e9)
         attributes: dict[str, str | int] = {
             "rpc.system": "grpc" if event.transport == "grpc" else "http",
@@ -47,7 +47,7 @@ class OpenTelemetryHook:
 
 
 def trace_headers() -> dict[str, str]:
-    """The current trace's headers; pass the function itself as a client's `headers`."""
-    found: dict[str, str] = {}
-    propagate.inject(found)
-    return found
+    """Return the headers of the current trace; pass the function as a client's `headers`."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers

@@ -15,18 +15,18 @@ _BUCKETS: Final = (
 
 
 class PrometheusHook:
-    """Pass it in a client's `hooks`.
+    """Hook that counts and times requests.
 
-    Makes `shortlist_client_call_seconds` (histogram) and `shortlist_client_retries_total`
+    Exports `shortlist_client_call_seconds` (histogram) and `shortlist_client_retries_total`
     (counter), by operation, transport, model, version label and version; the first also by
-    status. The server's own metrics cannot tell canary from stable, these can.
+    status. Unlike the server's own metrics, these distinguish canary from stable.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Registers the metrics.
+        """Register the metrics.
 
         Raises:
-            ValueError: The registry has them already; share one hook between clients.
+            ValueError: The registry already has them; share one hook between clients.
         """
         names = ["operation", "transport", "model", "label", "version"]
         self._seconds = Histogram(
@@ -44,7 +44,7 @@ class PrometheusHook:
         )
 
     def __call__(self, event: CallEvent) -> None:
-        """Counts one event."""
+        """Count one event."""
         version = "" if event.version is None else str(event.version)
         values = (event.operation, event.transport, event.model or "", event.label or "", version)
         self._seconds.labels(*values, event.status).observe(event.seconds)

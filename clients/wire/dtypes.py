@@ -1,4 +1,4 @@
-"""Element types of tensors: how each is laid out in a message and in NumPy."""
+"""Element types of tensors: their layout in messages and in NumPy."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -14,13 +14,13 @@ class Dtype:
 
     Attributes:
         name: TensorFlow's name, such as `DT_FLOAT`.
-        number: Its number in the `DataType` enum.
-        field: Field of `TensorProto` that holds its values where `tensor_content` does not.
-        layout: How that field is written: little-endian numbers, varints, bytes or strings.
-        char: Code of the element in `struct` and `memoryview`; of one part for complex
-            types; None where Python has none.
-        numpy: Name of NumPy's type; those of `ml_dtypes` where NumPy has none.
-        kind: What Python calls it: b(ool), i(nteger), f(loat), c(omplex), s(tring), x (other).
+        number: Number in the `DataType` enum.
+        field: Field of `TensorProto` for values that are not in `tensor_content`.
+        layout: Encoding of that field: little-endian numbers, varints, bytes or strings.
+        char: Code in `struct` and `memoryview` of the element, or of one part for complex
+            types; `None` if Python has none.
+        numpy: Name of the type in NumPy, or in `ml_dtypes` if NumPy has none.
+        kind: Kind in Python: b(ool), i(nteger), f(loat), c(omplex), s(tring), x (other).
     """
 
     name: str
@@ -86,25 +86,25 @@ _BY_NUMPY: Final = {dtype.numpy: dtype for dtype in reversed(DTYPES) if "_Q" not
 
 
 def by_name(name: str) -> Dtype | None:
-    """The type that TensorFlow calls `name`; None for resources, variants and the unknown."""
+    """Return the type with TensorFlow's `name`; `None` for resources, variants and unknown ones."""
     return _BY_NAME.get(name)
 
 
 def by_number(number: int) -> Dtype | None:
-    """The type of that number in the `DataType` enum; None as in `by_name`."""
+    """Return the type with a number of the `DataType` enum; `None` as in `by_name`."""
     return _BY_NUMBER.get(number)
 
 
 def by_numpy_name(name: str) -> Dtype | None:
-    """The type of NumPy's numbers called `name`; None where TensorFlow has none."""
+    """Return the type of numbers with NumPy's `name`; `None` if TensorFlow has none."""
     return _BY_NUMPY.get(name)
 
 
 def numpy_dtype(dtype: Dtype) -> Any:
-    """NumPy's type object, from `ml_dtypes` where NumPy has none.
+    """Return NumPy's type object, from `ml_dtypes` if NumPy has none.
 
     Raises:
-        ValueError: `ml_dtypes` is needed and not installed.
+        ValueError: `ml_dtypes` is necessary and not installed.
     """
     import numpy as np
 

@@ -1,10 +1,10 @@
-"""Makes the messages' Python code from the `*.proto` files beside this one.
+"""Generates the messages' Python code from the `*.proto` files of this folder.
 
 Usage, from the root of the project: `python -m shortlist.clients.wire.generate [--check]`.
 
-The compiler is pinned to protoc 26.1, in an isolated environment that uv makes: from 26
-on generated code fits protobuf 5 and later, and from 27 on it would refuse or warn at
-import when the runtime's major version differs.
+The compiler is protoc 26.1, in an isolated environment of uv: since 26, generated code works with
+protobuf 5 and later, and since 27, it refuses or warns at import if the runtime's major version
+differs.
 """
 
 import argparse
@@ -27,11 +27,11 @@ _GENERATED: Final = ("*_pb2.py", "*_pb2.pyi", "messages.py")
 
 
 def _uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
+    installed = Path(sys.executable).with_name("uv")
+    path = str(installed) if installed.exists() else shutil.which("uv")
+    if path is None:
         raise RuntimeError("uv is not installed; `pip install uv`, or run `make wire`")
-    return found
+    return path
 
 
 def _compile(out: Path) -> None:
@@ -52,12 +52,12 @@ def _compile(out: Path) -> None:
 
 
 def _top_level_names(pyi: str) -> list[str]:
-    """Messages and enums of a `_pb2.pyi`, without the enums' values."""
+    """Return the messages and enums of a `_pb2.pyi`, without the enums' values."""
     return sorted(re.findall(r"^class (\w+)\(", pyi, flags=re.MULTILINE))
 
 
 def _messages_module(out: Path) -> str:
-    """One module that has every message, so that callers need not know the files."""
+    """Return a module with every message, so that callers need not know the files."""
     lines = ['"""Every message and enum of this package; made by `generate`."""', ""]
     lines += ["# ruff: noqa: I001", ""]
     every: list[str] = []
@@ -72,26 +72,26 @@ def _messages_module(out: Path) -> str:
 
 
 def generate(out: Path) -> None:
-    """Writes all generated files into the folder `out`.
+    """Write all generated files into the folder `out`.
 
     Raises:
-        RuntimeError: The compiler could not be had or refused a file.
+        RuntimeError: The compiler is not available or refused a file.
     """
     with tempfile.TemporaryDirectory() as scratch:
         _compile(Path(scratch))
-        made = Path(scratch, _PACKAGE)
-        (made / "messages.py").write_text(_messages_module(made), encoding="utf-8")
-        for path in made.glob("*_pb2.pyi"):
+        package = Path(scratch, _PACKAGE)
+        (package / "messages.py").write_text(_messages_module(package), encoding="utf-8")
+        for path in package.glob("*_pb2.pyi"):
             # The compiler leaves a generic type bare, which mypy --strict refuses.
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace("_Mapping]", "_Mapping[str, object]]"), encoding="utf-8")
         for pattern in _GENERATED:
-            for path in made.glob(pattern):
+            for path in package.glob(pattern):
                 shutil.copyfile(path, out / path.name)
 
 
 def outdated() -> list[str]:
-    """Names of the checked-in files that differ from what `generate` would write."""
+    """Return the names of the checked-in files that differ from what `generate` writes."""
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)
@@ -108,11 +108,13 @@ def outdated() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; exit status 1 where `--check` finds old files."""
+    """Run the script; exit status 1 if `--check` finds outdated files."""
     parser = argparse.ArgumentParser(
         prog="python -m shortlist.clients.wire.generate", description=__doc__
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if files are old")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if files are outdated"
+    )
     args = parser.parse_args(argv)
     try:
         if not args.check:

@@ -1,6 +1,6 @@
-"""Paths and messages of the server's RPCs, for stubs and for servers alike.
+"""Paths and messages of the server's RPCs, for stubs and servers.
 
-Paths keep TensorFlow Serving's service names, whatever package the messages are in.
+The paths have TensorFlow Serving's service names.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One RPC; unary but for `HEALTH_WATCH`, whose response is a stream.
+    """One RPC; unary, except `HEALTH_WATCH`, whose response is a stream.
 
     Attributes:
         service: Full name of the service.
@@ -41,9 +41,9 @@ class Method:
     request: Any
     response: Any
 
-    @cached_property  # each call asks for it
+    @cached_property  # every call uses it
     def path(self) -> str:
-        """What goes into HTTP/2's `:path`."""
+        """Value of HTTP/2's `:path`."""
         return f"/{self.service}/{self.name}"
 
 

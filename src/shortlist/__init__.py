@@ -1,6 +1,6 @@
 """Two-tower retrieval models in production on TensorFlow Serving.
 
-`shortlist.clients` asks model servers, `shortlist.serving` runs and updates them, and
+`shortlist.clients` queries model servers, `shortlist.serving` runs and updates them, and
 `shortlist.export` trains and publishes what they serve. The clients' names are also here, each
 loaded when it is first used: `import shortlist` alone loads nothing else.
 """

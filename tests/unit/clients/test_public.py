@@ -38,9 +38,9 @@ PUBLIC = {
         *("Unavailable", "Unsupported", "error_class_for_code", "error_class_for_http_status"),
     ],
     "shortlist.clients.types": [
-        *("Classification", "Embedding", "Filter", "Metadata", "ModelStatus", "Prediction"),
-        *("Ranking", "Rating", "Retrieval", "Signature", "Similar", "State", "TensorSpec"),
-        "VersionStatus",
+        *("Classification", "Embedding", "Exclude", "Filter", "Metadata", "ModelStatus"),
+        *("Prediction", "Ranking", "Rating", "Retrieval", "Signature", "Similar", "State"),
+        *("TensorSpec", "VersionStatus"),
     ],
 }
 
