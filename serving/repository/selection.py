@@ -72,10 +72,10 @@ def find_servables(
         raise RepositoryError(
             f"no servable {missing[0]!r} in {repository.root}; available: {', '.join(models)}"
         )
-    return [_found(repository, name) for name in models if names is None or name in names]
+    return [_newest(repository, name) for name in models if names is None or name in names]
 
 
-def _found(repository: ModelRepository, name: str) -> ServableFound:
+def _newest(repository: ModelRepository, name: str) -> ServableFound:
     version = repository.versions(name)[-1]
     manifest = repository.manifest(name, version)
     if manifest is not None and manifest.ops is not None:

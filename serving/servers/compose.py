@@ -60,6 +60,15 @@ def compose_file() -> Path:
     )
 
 
+def _docker() -> str:
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ModelServerError(
+            "there is no docker on PATH; install Docker, or use --server embedded"
+        )
+    return docker
+
+
 @cache
 def compose_command() -> tuple[str, ...]:
     """Return the command that runs Docker Compose.
@@ -67,11 +76,7 @@ def compose_command() -> tuple[str, ...]:
     Raises:
         ModelServerError: Docker or its Compose is not installed.
     """
-    docker = shutil.which("docker")
-    if docker is None:
-        raise ModelServerError(
-            "there is no docker on PATH; install Docker, or use --server embedded"
-        )
+    docker = _docker()
     plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
     if plugin.returncode == 0:
         return (docker, "compose")
@@ -90,11 +95,7 @@ def check_engine() -> None:
     Raises:
         ModelServerError: Docker is not installed, or no engine answers.
     """
-    docker = shutil.which("docker")
-    if docker is None:
-        raise ModelServerError(
-            "there is no docker on PATH; install Docker, or use --server embedded"
-        )
+    docker = _docker()
     done = subprocess.run([docker, "version"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["docker version failed"]

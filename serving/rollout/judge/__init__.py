@@ -1,1 +1,1 @@
-"""Judges a canary beside stable, by tests that may be stopped at any time."""
+"""Judge a canary against stable, by tests that can be stopped at any time."""

@@ -1,4 +1,4 @@
-"""The verbs against the embedded server: what is good gets through, what is bad does not."""
+"""The verbs on the embedded server: good versions get through, bad ones do not."""
 
 import json
 import shutil
@@ -78,7 +78,7 @@ def entry(root: Path) -> ModelEntry | None:
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
-def test_a_rollout_and_its_way_back(servables: Path, tmp_path: Path, polled: bool) -> None:
+def test_a_rollout_and_its_rollback(servables: Path, tmp_path: Path, polled: bool) -> None:
     root = tmp_path / "models"
     publish(root, servables / "good")
     flags = ["--model_config_file_poll_wait_seconds=1"] if polled else []
@@ -132,15 +132,13 @@ def test_a_rollout_over_mutual_tls(
         assert main(["rollout", "status", *where]) != 0  # plain text does not reach it
 
 
-def test_a_server_that_is_started_again_has_the_same_labels(
-    servables: Path, tmp_path: Path
-) -> None:
+def test_a_restarted_server_has_the_same_labels(servables: Path, tmp_path: Path) -> None:
     root = tmp_path / "models"
     publish(root, servables / "good")
     with started(root) as (_, where):
         publish(root, servables / "good")
         assert main(["canary", "2", *where]) == 0
-    publish(root, servables / "good")  # nobody has tried version 3 yet
+    publish(root, servables / "good")  # version 3 is untested
     request = ServeRequest(repository=root, log_file=tmp_path / "again.log", timeout=120)
     with running(request) as (server, selection):
         assert selection.served[0].version == 1
@@ -151,7 +149,7 @@ def test_a_server_that_is_started_again_has_the_same_labels(
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_controller_that_is_killed_is_continued_by_another_process(
+def test_another_process_continues_for_a_killed_controller(
     servables: Path, tmp_path: Path, step: int
 ) -> None:
     root = tmp_path / "models"
@@ -246,7 +244,7 @@ def damaged(source: Path, target: Path, damage: str) -> Path:
         ("failing", False, "errors"),
     ],
 )
-def test_the_judge_promotes_what_is_good_and_nothing_else(
+def test_the_judge_promotes_only_good_versions(
     servables: Path, tmp_path: Path, kind: str, promoted: bool, reason: str
 ) -> None:
     root = tmp_path / "models"

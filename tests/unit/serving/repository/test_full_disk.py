@@ -1,4 +1,4 @@
-"""A full disk stops what must be written, harms nothing, and keeps nobody from going back."""
+"""A full disk stops writes, harms nothing, and does not prevent a rollback."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def fill(folder: Path) -> Path:
     return file
 
 
-def test_a_publication_that_finds_no_room_is_not_visible(small_disk: Path) -> None:
+def test_a_publication_on_a_full_disk_is_not_visible(small_disk: Path) -> None:
     repository = ModelRepository(small_disk)
     publish(small_disk, 1)
 

@@ -1,4 +1,4 @@
-"""Publishing: what the server's poller can see is whole, whatever happened to the publisher."""
+"""Publishing: versions that the poller can see are complete, whatever happened."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_a_number_is_never_reused_after_its_version_was_deleted(tmp_path: Path) 
     assert publish(repository) == 2
 
 
-def test_numbers_go_on_above_zero_padded_and_foreign_versions(tmp_path: Path) -> None:
+def test_numbers_continue_above_zero_padded_and_foreign_versions(tmp_path: Path) -> None:
     (tmp_path / "retrieval_ivf" / "00041").mkdir(parents=True)
     assert publish(ModelRepository(tmp_path)) == 42
 
@@ -108,11 +108,11 @@ def test_numbers_go_on_above_zero_padded_and_foreign_versions(tmp_path: Path) ->
     ("name", "version"),
     [("7", 7), ("007", 7), ("latest", None), ("-1", None), ("1.5", None), ("", None), ("²", None)],
 )
-def test_version_is_read_as_the_poller_reads_it(name: str, version: int | None) -> None:
+def test_version_is_parsed_like_the_poller_does(name: str, version: int | None) -> None:
     assert parse_version(name) == version
 
 
-def test_leaving_without_publishing_leaves_nothing_and_uses_the_number_up(tmp_path: Path) -> None:
+def test_leaving_without_publishing_removes_files_and_uses_up_the_number(tmp_path: Path) -> None:
     repository = ModelRepository(tmp_path)
     with repository.publisher(NAMES) as publisher:
         write_servable(publisher.stage(NAMES[0]), publisher.version)
@@ -163,7 +163,7 @@ def test_a_second_publisher_waits_then_says_who_holds_the_lock(tmp_path: Path) -
         pass
 
 
-def test_publishers_side_by_side_get_different_numbers(tmp_path: Path) -> None:
+def test_concurrent_publishers_get_different_numbers(tmp_path: Path) -> None:
     repository = ModelRepository(tmp_path)
     threads = [threading.Thread(target=publish, args=(repository,)) for _ in range(8)]
     for thread in threads:
@@ -195,7 +195,7 @@ def test_missing_version_lists_those_that_exist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b"])
-def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
+def test_invalid_model_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RepositoryError, match="is not a valid model name"):
         ModelRepository(tmp_path).base_path(name)
 
@@ -211,7 +211,7 @@ def run_publisher(root: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_publisher_killed_at_any_step_leaves_only_whole_versions(tmp_path: Path) -> None:
+def test_a_publisher_killed_at_any_step_leaves_only_complete_versions(tmp_path: Path) -> None:
     """Kills a publisher with SIGKILL at each of its file-system calls in turn."""
     repository = ModelRepository(tmp_path)
     finished = 0

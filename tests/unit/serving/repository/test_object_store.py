@@ -31,7 +31,7 @@ def servable(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_version_is_copied_whole(store: ObjectStore, servable: Path, tmp_path: Path) -> None:
+def test_a_version_is_copied_completely(store: ObjectStore, servable: Path, tmp_path: Path) -> None:
     version = store.claim(NAME)
     assert store.publish(NAME, version, servable) == f"{store.url}/{NAME}/1"
     assert store.versions(NAME) == [1]
@@ -41,7 +41,7 @@ def test_a_version_is_copied_whole(store: ObjectStore, servable: Path, tmp_path:
 
 
 @pytest.mark.parametrize("killed_at", range(1, 5))
-def test_the_graph_comes_last_so_that_half_a_version_never_loads(
+def test_the_graph_comes_last_so_that_an_incomplete_version_never_loads(
     store: ObjectStore, servable: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = fsspec.filesystem("memory")
@@ -104,12 +104,12 @@ def test_a_folder_without_graph_is_refused(store: ObjectStore, servable: Path) -
         store.publish(NAME, 1, servable)
 
 
-def test_what_is_not_there_lists_what_is(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_missing_version_lists_the_existing_ones(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"no complete version 3 .*: none"):
         store.download(NAME, 3, tmp_path)
 
 
-def test_a_scheme_that_nobody_knows_is_named(tmp_path: Path) -> None:
+def test_an_unknown_scheme_is_named(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"nosuch://bucket cannot be opened: .*nosuch"):
         ObjectStore("nosuch://bucket").versions(NAME)
     assert is_url("gs://bucket/models")

@@ -69,6 +69,6 @@ def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
         find_servables(ModelRepository(tmp_path / "absent"))
 
 
-def test_an_unknown_name_lists_those_that_are_there(repository: ModelRepository) -> None:
+def test_an_unknown_name_lists_the_known_ones(repository: ModelRepository) -> None:
     with pytest.raises(RepositoryError, match=r"'other'.*retrieval_ivf, retrieval_scann"):
         find_servables(repository, ["other"])

@@ -1,4 +1,4 @@
-"""The configuration that servers are given."""
+"""The configuration of servers."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_an_entry_is_changed_and_nothing_else(tmp_path: Path) -> None:
     assert entry_of(added, NAME) == ModelEntry(versions=(1,))
 
 
-def test_base_paths_within_a_container_may_be_others_than_here(tmp_path: Path) -> None:
+def test_base_paths_in_a_container_may_differ(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     repository = ModelRepository(tmp_path)
     config = parse(f"model_config_list {{ config {{ name: '{NAME}' base_path: '/m/{NAME}' }} }}")

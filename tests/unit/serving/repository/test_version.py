@@ -1,4 +1,4 @@
-"""Manifests of every form that was ever published can be read, and come back as they were."""
+"""Manifests of every published form are read and written without loss."""
 
 import json
 from pathlib import Path

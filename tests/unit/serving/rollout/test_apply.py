@@ -1,4 +1,4 @@
-"""Rollouts on a model of the server's rules: killed at every act, disturbed, gone on with."""
+"""Rollouts on a model of the server's rules: killed at every act, disturbed, continued."""
 
 import json
 import time
@@ -127,7 +127,7 @@ def make_fleet_at(
 @pytest.mark.parametrize("replicas", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
 @pytest.mark.parametrize("verb", ["canary", "promote"])
-def test_a_killed_controller_is_continued_or_turned_back_by_another(
+def test_another_controller_continues_or_reverts_for_a_killed_one(
     tmp_path: Path, verb: str, polled: bool, replicas: int, after: str
 ) -> None:
     """At every act of the controller: each call to a server, each write of the file."""
@@ -170,7 +170,7 @@ def test_a_killed_controller_is_continued_or_turned_back_by_another(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["canary", "promote"])
-def test_a_server_that_restarts_after_any_act_comes_back_and_is_brought_along(
+def test_a_server_that_restarts_after_any_act_comes_back_and_catches_up(
     tmp_path: Path, verb: str
 ) -> None:
     before: list[tuple[str, int | None]] = [("canary", 2)] if verb == "promote" else []
@@ -200,7 +200,7 @@ def test_nothing_is_rolled_forward_past_a_server_that_is_down(tmp_path: Path) ->
     assert not any(server.reloads for server in servers)
 
 
-def test_on_request_a_server_that_is_down_is_left_out_and_comes_back_right(tmp_path: Path) -> None:
+def test_on_request_a_server_that_is_down_is_skipped_and_catches_up(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path, replicas=3)
     servers[1].down = True
     options = ApplyOptions(step=OPTIONS.step, skip_unreachable=True)
@@ -210,7 +210,7 @@ def test_on_request_a_server_that_is_down_is_left_out_and_comes_back_right(tmp_p
     assert_all_are_at(fleet, servers, {1, 2}, labels(1, 2, 1))
 
 
-def test_a_server_that_is_down_does_not_keep_anybody_from_going_back(tmp_path: Path) -> None:
+def test_a_server_that_is_down_does_not_prevent_a_rollback(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path, replicas=3)
     run(fleet, "canary", 2)
     run(fleet, "promote")
@@ -220,7 +220,7 @@ def test_a_server_that_is_down_does_not_keep_anybody_from_going_back(tmp_path: P
     assert_all_are_at(fleet, servers, {1}, labels(1, 1, 1))
 
 
-def test_no_label_moves_while_one_replica_lags_and_the_command_can_be_given_again(
+def test_no_label_moves_while_one_replica_lags_and_the_command_can_be_repeated(
     tmp_path: Path,
 ) -> None:
     fleet, servers, _ = setup(tmp_path, replicas=3)
@@ -235,7 +235,7 @@ def test_no_label_moves_while_one_replica_lags_and_the_command_can_be_given_agai
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
-def test_a_version_that_does_not_load_is_taken_out_everywhere(tmp_path: Path, polled: bool) -> None:
+def test_a_version_that_does_not_load_is_removed_everywhere(tmp_path: Path, polled: bool) -> None:
     fleet, servers, _ = setup(tmp_path, replicas=3, polled=polled)
     servers[2].broken = {2}
     with pytest.raises(RolloutError, match=r"version 2 .* did not load on replica-2:8500: Op type"):
@@ -247,7 +247,7 @@ def test_a_version_that_does_not_load_is_taken_out_everywhere(tmp_path: Path, po
     servers[2].start(fleet.config_file.path)  # a restart does not meet it either
 
 
-def test_a_version_that_failed_once_for_want_of_memory_may_be_tried_again(tmp_path: Path) -> None:
+def test_a_version_that_once_ran_out_of_memory_can_be_tried_again(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path)
     servers[0].broken = {2}
     with pytest.raises(RolloutError, match="did not load"):
@@ -258,7 +258,7 @@ def test_a_version_that_failed_once_for_want_of_memory_may_be_tried_again(tmp_pa
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
-def test_a_version_that_answers_wrongly_gets_no_label_and_goes(
+def test_a_version_with_wrong_answers_gets_no_label_and_is_removed(
     tmp_path: Path, polled: bool
 ) -> None:
     """Without variables a version becomes AVAILABLE all the same; only requests fail."""
@@ -301,7 +301,7 @@ def test_a_file_that_another_process_changes_stops_the_rollout(tmp_path: Path) -
         run(fleet, "canary", 2)
 
 
-def test_models_that_others_add_to_the_file_meanwhile_are_kept(tmp_path: Path) -> None:
+def test_models_that_others_add_to_the_file_are_kept(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path)
     run(fleet, "canary", 2)
     config = fleet.config_file.read()
@@ -324,7 +324,7 @@ def test_a_half_written_file_stops_before_anything_is_sent(tmp_path: Path, conte
     assert not servers[0].reloads
 
 
-def test_two_rollouts_at_once_are_kept_apart(tmp_path: Path) -> None:
+def test_concurrent_rollouts_exclude_each_other(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path)
     real = servers[0].reload
     messages = []
@@ -341,7 +341,7 @@ def test_two_rollouts_at_once_are_kept_apart(tmp_path: Path) -> None:
     assert all("is locked by another rollout (pid" in message for message in messages)
 
 
-def test_the_log_tells_who_when_what_from_where_and_why(tmp_path: Path) -> None:
+def test_the_log_tells_who_when_what_and_why(tmp_path: Path) -> None:
     fleet, _, _ = setup(tmp_path)
     run(fleet, "canary", 2)
     with pytest.raises(RolloutError):
@@ -375,7 +375,7 @@ def test_a_torn_line_of_the_log_does_no_harm(tmp_path: Path) -> None:
     assert json.loads(history.path.read_text().splitlines()[-1]) == {"event": "three"}
 
 
-def test_a_log_that_cannot_be_written_stops_a_rollout_but_no_way_back(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_stops_a_rollout_but_not_a_rollback(tmp_path: Path) -> None:
     fleet, servers, _ = setup(tmp_path)
     run(fleet, "canary", 2)
     (tmp_path / HISTORY_FILE).unlink()

@@ -1,4 +1,4 @@
-"""Configurations: what is found in them, what a rollout changes, what a new server takes over."""
+"""Lint findings, the configuration file, and canary shares."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_what_servers_refuse_is_found(tmp_path: Path) -> None:
     assert findings()[0].startswith("error: no model is listed")
 
 
-def test_what_a_server_would_wait_for_is_found(tmp_path: Path) -> None:
+def test_models_without_versions_are_found(tmp_path: Path) -> None:
     assert "waits indefinitely" in findings(model(tmp_path))[0]
     assert findings(model(tmp_path, path="gs://bucket/m")) == []  # cannot be looked at from here
 
@@ -95,7 +95,7 @@ def test_versions_that_do_not_serve_are_found(tmp_path: Path) -> None:
     assert "0002 and 2 are both version 2" in findings(model(tmp_path))[0]
 
 
-def test_a_model_that_would_be_unloaded_by_being_left_out_is_found(tmp_path: Path) -> None:
+def test_a_model_that_a_reload_would_unload_is_found(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     both = model(tmp_path) + model(tmp_path, name="other")
     (finding,) = findings(model(tmp_path), current=both)
@@ -115,7 +115,7 @@ def test_lint_is_a_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "name the file that the servers were started with" in capsys.readouterr().err
 
 
-def test_a_configuration_that_a_reload_cannot_carry_is_refused(tmp_path: Path) -> None:
+def test_a_configuration_that_a_reload_cannot_send_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text('custom_model_config { type_url: "x" }')
     with pytest.raises(RolloutError, match="use a model_config_list"):

@@ -1,4 +1,4 @@
-"""Verdicts on made-up pairs: how often they are wrong, and how soon they are right."""
+"""Verdicts on synthetic pairs: how often they are wrong, and how soon they are right."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def judged(seed: int, *, duration: float = 120, **canary: float | tuple[str, ...
     )
 
 
-def test_an_equal_canary_is_promoted_when_the_time_is_over() -> None:
+def test_an_equal_canary_is_promoted_when_time_is_up() -> None:
     found = judged(1)
     assert found.promote
     assert found.pairs > 2000
@@ -81,7 +81,7 @@ def test_an_equal_canary_is_promoted_when_the_time_is_over() -> None:
         ({"ids": tuple("0123456789")}, "answers unlike stable's", 200),
     ],
 )
-def test_a_bad_canary_is_rolled_back_long_before_the_time_is_over(
+def test_a_bad_canary_is_rolled_back_long_before_time_is_up(
     canary: dict[str, float], reason: str, most_pairs: int
 ) -> None:
     found = judged(2, **canary)
@@ -98,7 +98,7 @@ def test_too_little_traffic_promotes_nothing() -> None:
     assert "give it more time or more requests" in found.why
 
 
-def test_verdicts_are_as_seldom_wrong_as_stated() -> None:
+def test_verdicts_are_wrong_no_more_often_than_stated() -> None:
     """An equal canary with a base rate of errors is looked at 1000 times, in each of 200 runs."""
     wrong = 0
     for seed in range(200):
@@ -115,7 +115,7 @@ def test_verdicts_are_as_seldom_wrong_as_stated() -> None:
     assert wrong <= 0.05 * 200 + 2 * (200 * 0.05 * 0.95) ** 0.5
 
 
-def test_bets_want_bounds_and_observations_within_them() -> None:
+def test_values_out_of_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="value must be between 0 and 1, got 1"):
         Bet(value=1, low=0, high=1, above=True)
     with pytest.raises(ValueError, match=r"must be between 0 and 1, got 1\.5"):
@@ -187,7 +187,7 @@ def test_a_bad_canary_in_real_traffic_is_found(tmp_path: Path) -> None:
     assert found.errors == ("ServerError",)
 
 
-def test_users_are_read_one_a_line(tmp_path: Path) -> None:
+def test_users_are_read_one_per_line(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_text("1\n\n 2 \n")
     assert read_users(path) == ["1", "2"]

@@ -183,7 +183,7 @@ ROLLOUTS = [
         ],
     ),
     (
-        "a replica that came back from an older file gets everything anew",
+        "a replica that came back from an older file gets everything again",
         state(
             server({1, 2}, labels(2, 2, 1)),
             server({1}, labels(1, 1, 1), address="b:8500"),
@@ -250,7 +250,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("before", "action", "version", "message"), IMPOSSIBLE)
-def test_what_makes_no_sense_is_refused(
+def test_actions_that_do_not_fit_the_state_are_refused(
     before: ServableState, action: str, version: int | None, message: str
 ) -> None:
     with pytest.raises(RolloutError, match=message):
@@ -287,7 +287,7 @@ def test_no_step_ever_leaves_a_label_without_its_version(action: str) -> None:
         assert not plan(current, goals_for(action, before)[-1])
 
 
-def test_steps_say_in_words_what_they_do() -> None:
+def test_steps_describe_themselves() -> None:
     before = settled({1, 2}, labels(2, 2, 1))
     assert [str(step) for step in plan_all(before, goals_for("canary", before, 3))] == [
         "m: label: set canary=2, previous=2, stable=2",

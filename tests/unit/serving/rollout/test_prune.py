@@ -1,4 +1,4 @@
-"""Pruning never deletes what anybody might still need."""
+"""Pruning deletes only versions that nothing needs."""
 
 import os
 import signal
@@ -58,7 +58,9 @@ def gone(of: ServableState, *, keep: int = 1, ages: dict[int, float] | None = No
         (state(published=()), []),
     ],
 )
-def test_what_is_served_labelled_or_asked_for_stays(of: ServableState, expected: list[int]) -> None:
+def test_served_labelled_and_configured_versions_stay(
+    of: ServableState, expected: list[int]
+) -> None:
     assert gone(of) == expected
 
 
@@ -190,7 +192,7 @@ def test_the_verbs_show_and_prune_a_repository(
     assert "no model 'nobody'" in capsys.readouterr().err
 
 
-def test_versions_of_others_are_compared_by_what_they_have(
+def test_foreign_versions_are_compared_by_what_they_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(tmp_path, 1, 2)

@@ -126,7 +126,7 @@ def test_a_server_that_is_late_shows_the_last_state_seen(
         server.wait_until(lambda: "version 7 LOADING", timeout=0.3)
 
 
-def test_stop_lets_the_server_end_in_order_and_may_be_called_again(
+def test_stop_lets_the_server_shut_down_and_can_be_repeated(
     programs: Path, options: ServerOptions
 ) -> None:
     """SIGTERM first, so that calls in flight can end."""

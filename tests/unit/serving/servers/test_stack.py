@@ -74,7 +74,7 @@ def test_new_models_become_stable_in_the_configuration_of_the_server_that_can_ru
         assert dict(model.version_labels) == {"stable": 3}
 
 
-def test_what_a_configuration_says_already_is_left_to_rollouts(
+def test_existing_entries_are_left_to_rollouts(
     repository: ModelRepository,
 ) -> None:
     path = repository.root / compose.CONFIG_FOLDER / compose.STOCK_CONFIG
