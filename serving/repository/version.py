@@ -229,8 +229,3 @@ def checksum(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def size_bytes(version_path: Path) -> int:
-    """Return the size of a version's files."""
-    return sum(file.stat().st_size for file in version_path.rglob("*") if file.is_file())
