@@ -1,4 +1,4 @@
-"""Two processes train one model over loopback and end where one does."""
+"""Two processes train one model over loopback and end with the model of a single process."""
 
 import json
 import os
@@ -38,14 +38,14 @@ from tests.integration.export.training.test_workers import MODEL, RECIPES
 data = load(DataConfig(source="sample", sample_users=60, sample_candidates=150,
                        sample_interactions=1500))
 split = random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
-found = {}
+results = {}
 for name, config in RECIPES.items():
     model = train(data, split, MODEL, config, workers=workers)
-    found[name] = model.candidate_embeddings
-    found[name + " loss"] = [record.loss for record in model.records]
+    results[name] = model.candidate_embeddings
+    results[name + " loss"] = [record.loss for record in model.records]
 folder = sys.argv[1]
-np.savez(folder + "/found.npz", **found)
-# A process can join a cluster only once, so the command gets the one that is there.
+np.savez(folder + "/results.npz", **results)
+# A process can join a cluster only once, so the command reuses these workers.
 import shortlist.export.training.workers
 shortlist.export.training.workers.join_workers = lambda environ: workers
 sys.exit(main(["export", "--data", "sample", "--sample-users", "60", "--sample-candidates", "150",
@@ -55,15 +55,15 @@ sys.exit(main(["export", "--data", "sample", "--sample-users", "60", "--sample-c
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; TF_CONFIG cannot say 0."""
+    """Free ports, because TF_CONFIG does not allow port 0."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for sock in sockets:
+            sock.close()
 
 
 def run_workers(commands: list[list[str]], *, timeout: float = 240.0) -> list[str]:
@@ -98,7 +98,7 @@ def run_workers(commands: list[list[str]], *, timeout: float = 240.0) -> list[st
 
 
 @pytest.mark.slow
-def test_two_workers_end_where_one_does_and_the_first_one_publishes(
+def test_two_workers_end_with_the_model_of_one_and_the_first_one_publishes(
     small_dataset: Dataset, tmp_path: Path
 ) -> None:
     """Batches are the same, so only the order of additions differs."""
@@ -106,14 +106,14 @@ def test_two_workers_end_where_one_does_and_the_first_one_publishes(
     for folder in folders:
         folder.mkdir()
     texts = run_workers([["-c", SCRIPT, str(folder)] for folder in folders])
-    first, second = (np.load(folder / "found.npz") for folder in folders)
+    first, second = (np.load(folder / "results.npz") for folder in folders)
     split = random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
     for name, config in RECIPES.items():
-        one = train(small_dataset, split, MODEL, config)
+        single = train(small_dataset, split, MODEL, config)
         np.testing.assert_array_equal(first[name], second[name])
-        losses = [record.loss for record in one.records]
+        losses = [record.loss for record in single.records]
         np.testing.assert_allclose(first[f"{name} loss"], losses, rtol=1e-4)
-        np.testing.assert_allclose(first[name], one.candidate_embeddings, atol=2e-2)
+        np.testing.assert_allclose(first[name], single.candidate_embeddings, atol=2e-2)
     assert "published version 1" in texts[0]
     assert (folders[0] / "models/retrieval_brute_force/1/saved_model.pb").is_file()
     assert "worker 1 of 2 is done" in texts[1]
@@ -157,7 +157,7 @@ CLUSTER = {"worker": ["h:1", "h:2"]}
         ),
     ],
 )
-def test_broken_tf_config_is_told_in_one_line(config: object, message: str) -> None:
+def test_broken_tf_config_is_reported_in_one_line(config: object, message: str) -> None:
     text = config if isinstance(config, str) else json.dumps(config)
     with pytest.raises(ValueError, match=message) as error:
         join_workers({"TF_CONFIG": text})

@@ -1,4 +1,4 @@
-"""Tiny MovieLens releases in each layout, and the real one where it is at hand."""
+"""Tiny MovieLens releases in each layout, and the real one, if available."""
 
 import os
 import zipfile

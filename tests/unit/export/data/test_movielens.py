@@ -22,7 +22,9 @@ def pairs(dataset: Dataset) -> list[tuple[str, str]]:
     ]
 
 
-def test_release_is_read_alike_in_every_layout(write_release: WriteRelease, tmp_path: Path) -> None:
+def test_release_is_read_identically_in_every_layout(
+    write_release: WriteRelease, tmp_path: Path
+) -> None:
     dataset = load(DataConfig(source=str(write_release(tmp_path))))
     assert dataset.user_ids == ("2", "10")
     assert dataset.candidate_ids == (

@@ -1,4 +1,4 @@
-"""The made-up data set: reproducible, shaped like MovieLens, and worth learning."""
+"""Synthetic data: reproducible, shaped like MovieLens, and worth learning."""
 
 import dataclasses
 import re

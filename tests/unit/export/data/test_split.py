@@ -24,7 +24,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
     # Three times each user, so that leave_last_out has what it needs twice.
     rows = sorted([*rows, *((user, 0, 5) for user in range(6) for _ in range(3))])
     return Dataset(
-        name="made",
+        name="synthetic",
         user_ids=tuple("012345"),
         candidate_ids=tuple("0123456789"),
         titles=tuple("0123456789"),
@@ -82,15 +82,15 @@ def test_global_time_trains_on_the_past(dataset: Dataset) -> None:
 
 
 def test_held_out_part_does_not_depend_on_the_validation_part(small_dataset: Dataset) -> None:
-    one = random_split(small_dataset, held_out_fraction=0.25, seed=4)
+    split = random_split(small_dataset, held_out_fraction=0.25, seed=4)
     other = random_split(small_dataset, held_out_fraction=0.25, seed=4, validation_fraction=0.1)
-    np.testing.assert_array_equal(one.held_out, other.held_out)
-    assert len(one.held_out) == round(small_dataset.num_interactions * 0.25)
+    np.testing.assert_array_equal(split.held_out, other.held_out)
+    assert len(split.held_out) == round(small_dataset.num_interactions * 0.25)
 
 
 def test_user_with_one_interaction_keeps_it_for_training() -> None:
     dataset = Dataset(
-        name="made",
+        name="synthetic",
         user_ids=("a", "b"),
         candidate_ids=("x", "y"),
         titles=("x", "y"),

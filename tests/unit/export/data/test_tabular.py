@@ -1,4 +1,4 @@
-"""Interactions of one's own in CSV and Parquet, with and without a catalogue."""
+"""Interactions in CSV and Parquet, with and without a catalogue."""
 
 import datetime
 import gzip
@@ -51,7 +51,7 @@ def pairs(dataset: Dataset) -> list[tuple[str, str]]:
     ]
 
 
-def test_both_formats_are_read_alike(write_rows: Write, tmp_path: Path) -> None:
+def test_both_formats_are_read_identically(write_rows: Write, tmp_path: Path) -> None:
     dataset = load(DataConfig(source=str(write_rows(tmp_path, ROWS))))
     assert pairs(dataset) == [("007", "x,1"), ("b", "x,1"), ("b", "y")]
     assert dataset.ratings is not None
@@ -309,10 +309,10 @@ def test_what_was_written_is_read_in_both_formats(
         dataset = load(DataConfig(source=str(path)))
         assert dataset.ratings is not None
         assert dataset.timestamps is not None
-        got = [
+        values = [
             (*pair, int(rating), int(time))
             for pair, rating, time in zip(
                 pairs(dataset), dataset.ratings, dataset.timestamps, strict=True
             )
         ]
-        assert sorted(got) == sorted(rows)
+        assert sorted(values) == sorted(rows)

@@ -111,17 +111,17 @@ def test_unknown_name_is_refused() -> None:
         availability("movielens/2m")
 
 
-def assert_same(one: Dataset, other: Dataset) -> None:
-    assert one.user_ids == other.user_ids
-    assert one.candidate_ids == other.candidate_ids
-    assert one.titles == other.titles
+def assert_same(dataset: Dataset, other: Dataset) -> None:
+    assert dataset.user_ids == other.user_ids
+    assert dataset.candidate_ids == other.candidate_ids
+    assert dataset.titles == other.titles
     for name in ("user_positions", "candidate_positions", "ratings", "timestamps"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    genres, other_genres = one.attributes["genres"], other.attributes["genres"]
+        np.testing.assert_array_equal(getattr(dataset, name), getattr(other, name))
+    genres, other_genres = dataset.attributes["genres"], other.attributes["genres"]
     assert genres.values is not None
     assert other_genres.values is not None
     assert genres.values == other_genres.values
-    years, other_years = one.attributes["year"], other.attributes["year"]
+    years, other_years = dataset.attributes["year"], other.attributes["year"]
     assert years.numbers is not None
     assert other_years.numbers is not None
     np.testing.assert_array_equal(years.numbers, other_years.numbers)

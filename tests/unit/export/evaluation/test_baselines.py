@@ -24,7 +24,7 @@ def dense(data: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]
 def test_ease_equals_its_closed_form_whichever_side_is_larger(
     data: Dataset, split: Split, num_candidates: int
 ) -> None:
-    """The two ways to the scores, by users and by candidates, are one formula."""
+    """Both ways to compute the scores, by users and by candidates, agree."""
     rows = split.training[data.candidate_positions[split.training] < num_candidates]
     narrow = Dataset(
         name="narrow",
@@ -54,10 +54,10 @@ def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: st
     if name == "ials":
         pytest.importorskip("implicit", reason="iALS needs shortlist[baselines]")
     rates = {
-        one: evaluate(fit_baseline(one, data, split).scorer, data, split, ks=[10]).metrics
-        for one in ("popularity", name)
+        baseline: evaluate(fit_baseline(baseline, data, split).scorer, data, split, ks=[10]).metrics
+        for baseline in ("popularity", name)
     }
-    popular, learned = (rates[one]["seen_excluded"]["hit_rate@10"] for one in rates)
+    popular, learned = (metrics["seen_excluded"]["hit_rate@10"] for metrics in rates.values())
     assert learned > 1.2 * popular
 
 

@@ -31,16 +31,16 @@ def test_hit_rate_with_seen_kept_equals_tfrs(
 ) -> None:
     queries, candidates = embeddings
     users = small_dataset.user_positions[split.held_out]
-    wanted = small_dataset.candidate_positions[split.held_out]
+    targets = small_dataset.candidate_positions[split.held_out]
     metric = tfrs.metrics.FactorizedTopK(
         tfrs.layers.factorized_top_k.BruteForce(k=100).index(tf.constant(candidates))
     )
     metric.update_state(
-        tf.constant(queries[users]), tf.constant(candidates[wanted]), tf.constant(wanted)
+        tf.constant(queries[users]), tf.constant(candidates[targets]), tf.constant(targets)
     )
     expected = [float(value) for value in metric.result()]
-    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split)
-    rates = [got.metrics["seen_kept"][f"hit_rate@{k}"] for k in KS]
+    evaluation = evaluate(inner_product_scorer(queries, candidates), small_dataset, split)
+    rates = [evaluation.metrics["seen_kept"][f"hit_rate@{k}"] for k in KS]
     assert rates == pytest.approx(expected, abs=1e-6)
 
 
@@ -48,24 +48,24 @@ def test_hit_rate_with_seen_excluded_equals_a_loop(
     small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
 ) -> None:
     queries, candidates = embeddings
-    users, wanted = small_dataset.user_positions, small_dataset.candidate_positions
+    users, targets = small_dataset.user_positions, small_dataset.candidate_positions
     hits = []
     for held_out in split.held_out:
-        user, own = users[held_out], wanted[held_out]
-        seen = set(wanted[split.training][users[split.training] == user])
+        user, own = users[held_out], targets[held_out]
+        seen = set(targets[split.training][users[split.training] == user])
         order = np.argsort(-(candidates @ queries[user]), kind="stable")
         hits.append(own in [c for c in order if c not in seen][:10])
-    got = evaluate(inner_product_scorer(queries, candidates), small_dataset, split, ks=[10])
-    assert got.metrics["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
+    evaluation = evaluate(inner_product_scorer(queries, candidates), small_dataset, split, ks=[10])
+    assert evaluation.metrics["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
 
 
 def test_evaluation_is_plain_json_with_intervals_and_activity(
     small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    got = evaluate(
+    evaluation = evaluate(
         inner_product_scorer(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
     )
-    values = json.loads(json.dumps(got.as_json(), allow_nan=False))
+    values = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
     assert values["held_out"]["interactions"] == len(split.held_out)
     low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high

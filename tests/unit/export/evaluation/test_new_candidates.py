@@ -1,4 +1,4 @@
-"""Candidates that nobody has met yet: their features say whom they suit."""
+"""New candidates without interactions: their features say which users they suit."""
 
 import numpy as np
 import pytest
@@ -30,10 +30,10 @@ def two_tastes(*, features: bool = True, new_genre: str | None = None) -> Datase
     return Dataset(
         name="two tastes",
         user_ids=tuple(f"u{user}" for user in range(NUM_USERS)),
-        candidate_ids=tuple(f"c{one}" for one in range(NUM_CANDIDATES)),
+        candidate_ids=tuple(f"c{number}" for number in range(NUM_CANDIDATES)),
         user_positions=np.array(users, np.int32),
         candidate_positions=np.array(candidates, np.int32),
-        titles=tuple(f"c{one}" for one in range(NUM_CANDIDATES)),
+        titles=tuple(f"c{number}" for number in range(NUM_CANDIDATES)),
         attributes={"genre": Attribute(values=genres)} if features else {},
     )
 

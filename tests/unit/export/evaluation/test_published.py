@@ -22,13 +22,13 @@ def test_exact_index_gives_the_metrics_of_the_manifest(
     """The ivf of this export searches all its leaves."""
     version = PublishedVersion(small_export.servables[f"retrieval_{index}"])
     split = split_of(version, small_dataset)
-    found = evaluate_version(version, small_dataset, split).as_json()
+    answers = evaluate_version(version, small_dataset, split).as_json()
     for name in ("seen_kept", "seen_excluded", "held_out", "activity"):
         expected = json.loads(json.dumps(version.manifest.metrics[name]))
-        assert json.loads(json.dumps(found[name])) == expected
+        assert json.loads(json.dumps(answers[name])) == expected
 
 
-def test_version_that_keeps_no_seen_candidates_is_told_them(
+def test_version_without_seen_candidates_gets_them_in_requests(
     small_export: ExportResult, small_dataset: Dataset
 ) -> None:
     version = PublishedVersion(small_export.servables["retrieval_brute_force"])
@@ -48,9 +48,9 @@ def test_index_that_misses_is_judged_by_what_it_returns(
     whole = evaluate_version(version, small_dataset, split, ks=[10])
 
     def nothing(self: Any, users: Any, k: int, *, exclude_seen: bool) -> Any:
-        found = original(self, users, k, exclude_seen=exclude_seen)
-        found[:, 5:] = -1
-        return found
+        answers = original(self, users, k, exclude_seen=exclude_seen)
+        answers[:, 5:] = -1
+        return answers
 
     from shortlist.export.evaluation.published import _Retrieve
 
@@ -80,13 +80,13 @@ def test_other_data_and_other_folders_are_refused(
 def test_command_shows_versions_side_by_side(
     small_export: ExportResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = [small_export.servables[f"retrieval_{one}"] for one in ("scann", "ivf")]
+    paths = [small_export.servables[f"retrieval_{index}"] for index in ("scann", "ivf")]
     options = [text for path in paths for text in ("--version-dir", str(path))]
     arguments = ["evaluate", "--data", "sample", *SMALL, *options, "--resamples", "20", "--json"]
     assert main(arguments) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["retrieval_scann/1", "retrieval_ivf/1"]
-    assert found["retrieval_ivf/1"]["intervals"]["seen_kept"]
+    answers = json.loads(capsys.readouterr().out)
+    assert list(answers) == ["retrieval_scann/1", "retrieval_ivf/1"]
+    assert answers["retrieval_ivf/1"]["intervals"]["seen_kept"]
     wrong = ["evaluate", "--data", "sample", *SMALL[:-1], "1600", *options]
     assert main(wrong) == 1
     assert "was trained on other data" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from shortlist.export.evaluation.ranking import (
 
 def make_dataset(users: list[int], candidates: list[int], num_candidates: int) -> Dataset:
     return Dataset(
-        name="made",
+        name="synthetic",
         user_ids=tuple(str(user) for user in range(max(users) + 1)),
         candidate_ids=tuple(str(candidate) for candidate in range(num_candidates)),
         titles=tuple(str(candidate) for candidate in range(num_candidates)),
@@ -95,8 +95,8 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
             assert ranking.ranks[protocol][row] == expected
             judged = int(ranking.owners[row])
             assert ranking.users[judged] == user
-            got = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
-            assert got == answer
+            shown = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
+            assert shown == answer
 
 
 @settings(deadline=None, max_examples=300)
@@ -108,12 +108,12 @@ def test_one_order_for_all_ranks_as_scoring_does(
     same = np.repeat(scores[:1], len(scores), axis=0)
     expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
     order = np.argsort(-same[0], kind="stable")
-    got = rank_in_one_order(order, dataset, split, top_k=top_k, cells_per_batch=cells_per_batch)
-    np.testing.assert_array_equal(got.users, expected.users)
-    np.testing.assert_array_equal(got.owners, expected.owners)
+    ranking = rank_in_one_order(order, dataset, split, top_k=top_k, cells_per_batch=cells_per_batch)
+    np.testing.assert_array_equal(ranking.users, expected.users)
+    np.testing.assert_array_equal(ranking.owners, expected.owners)
     for protocol in ("seen_kept", "seen_excluded"):
-        np.testing.assert_array_equal(got.ranks[protocol], expected.ranks[protocol])
-        np.testing.assert_array_equal(got.top[protocol], expected.top[protocol])
+        np.testing.assert_array_equal(ranking.ranks[protocol], expected.ranks[protocol])
+        np.testing.assert_array_equal(ranking.top[protocol], expected.top[protocol])
 
 
 def test_popularity_bands_are_shares_of_what_is_recommended() -> None:
@@ -223,9 +223,9 @@ def test_popular_answers_cover_little_and_are_lifted() -> None:
     popularity = np.bincount(dataset.candidate_positions[:6], minlength=6)
     scores = np.repeat(popularity[None].astype(np.float32), 3, axis=0)
     ranking = rank_held_out(table_scorer(scores), dataset, split, top_k=1)
-    kept = breadth(ranking, "seen_kept", popularity, [1])
-    # Both users get candidate 0; nobody had candidates 4 and 5 before.
-    assert kept == {"coverage@1": 1 / 6}
+    values = breadth(ranking, "seen_kept", popularity, [1])
+    # Both users get candidate 0; no user had candidates 4 and 5 before.
+    assert values == {"coverage@1": 1 / 6}
     excluded = breadth(ranking, "seen_excluded", popularity, [1])
     assert excluded == {"coverage@1": 2 / 6}
 
@@ -233,5 +233,5 @@ def test_popular_answers_cover_little_and_are_lifted() -> None:
 def test_nothing_held_out_is_an_error() -> None:
     dataset = make_dataset([0, 0], [0, 1], 2)
     split = Split(training=np.arange(2), held_out=np.empty(0, np.int64))
-    with pytest.raises(ValueError, match="made has no held-out interactions"):
+    with pytest.raises(ValueError, match="synthetic has no held-out interactions"):
         rank_held_out(table_scorer(np.zeros((1, 2), np.float32)), dataset, split, top_k=1)

@@ -111,7 +111,7 @@ def test_other_training_is_refused_and_the_difference_named(
         train(small_dataset, fewer, MODEL, config, checkpoints=resumed)
 
 
-def test_file_that_is_no_checkpoint_is_told(tmp_path: Path) -> None:
+def test_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     config = CheckpointConfig(folder=tmp_path, interval=0, resume=True)
     (tmp_path / "training.checkpoint").write_bytes(b"half of")
     with pytest.raises(CheckpointError, match=r"cannot be read \(.*\); delete it, or start again"):
@@ -127,7 +127,7 @@ def test_resume_without_checkpoint_starts_at_the_beginning(
     assert "no checkpoint in" in caplog.text
 
 
-def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     checkpoint = Checkpoint(CheckpointConfig(folder=tmp_path / "file"), {})
     with pytest.raises(CheckpointError, match=r"cannot write .* another folder with --checkpoin"):

@@ -22,13 +22,13 @@ def dataset(rows: list[tuple[int, int]], *, times: bool = True, candidates: int 
     users, chosen = np.array(rows, np.int32).T
     order = np.argsort(users, kind="stable")
     return Dataset(
-        name="made",
+        name="synthetic",
         user_ids=tuple(f"u{user}" for user in range(users.max() + 1)),
-        candidate_ids=tuple(f"c{one}" for one in range(candidates)),
+        candidate_ids=tuple(f"c{number}" for number in range(candidates)),
         user_positions=users[order],
         candidate_positions=chosen[order],
         timestamps=np.arange(len(users))[order] if times else None,
-        titles=tuple(f"c{one}" for one in range(candidates)),
+        titles=tuple(f"c{number}" for number in range(candidates)),
     )
 
 
@@ -39,7 +39,7 @@ def couples(num_users: int = 300) -> Dataset:
     for user in range(num_users):
         for couple in random.choice(NUM_CANDIDATES // 2, 5, replace=False):
             pair = [2 * couple, 2 * couple + 1]
-            rows += [(user, int(one)) for one in random.permutation(pair)]
+            rows += [(user, int(candidate)) for candidate in random.permutation(pair)]
     return dataset(rows, candidates=NUM_CANDIDATES)
 
 
@@ -52,8 +52,8 @@ def cells(pairs: CoInteractions) -> tuple[list[int], list[int]]:
 def test_pairs_are_neighbours_in_time_of_one_user() -> None:
     data = dataset([(0, 4), (0, 1), (1, 1), (0, 2), (1, 4), (0, 2), (1, 5)])
     pairs = co_interactions(data, np.arange(7), seed=0, window=1)
-    found = list(zip(*cells(pairs), pairs.counts, strict=True))
-    assert found == [(1, 2, 1), (1, 4, 2), (2, 1, 1), (4, 1, 2), (4, 5, 1), (5, 4, 1)]
+    cells_with_counts = list(zip(*cells(pairs), pairs.counts, strict=True))
+    assert cells_with_counts == [(1, 2, 1), (1, 4, 2), (2, 1, 1), (4, 1, 2), (4, 5, 1), (5, 4, 1)]
 
 
 def test_pairs_leave_out_what_is_held_out() -> None:
@@ -119,9 +119,9 @@ def test_quality_equals_a_plain_count() -> None:
     hits = asked = 0
     for place in split.held_out:
         before = [
-            one
-            for one in split.fitted
-            if one < place and data.user_positions[one] == data.user_positions[place]
+            row
+            for row in split.fitted
+            if row < place and data.user_positions[row] == data.user_positions[place]
         ]
         if not before:
             continue

@@ -23,14 +23,14 @@ def test_loss_and_gradients_equal_those_of_tfrs(small_dataset: Dataset, batch: i
         table.assign(tf.random.normal(table.shape))
     with tf.GradientTape() as tape:
         ours = model.compute_loss({"user": users, "candidate": candidates}, training=True)
-    our_gradients = [tf.convert_to_tensor(one) for one in tape.gradient(ours, tables)]
+    our_gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(ours, tables)]
     with tf.GradientTape() as tape:
         theirs = model.task(
             model.query_tower.embed_positions(users),
             model.candidate_tower.embed_positions(candidates),
             compute_metrics=False,
         )
-    their_gradients = [tf.convert_to_tensor(one) for one in tape.gradient(theirs, tables)]
+    their_gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(theirs, tables)]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     for mine, other in zip(our_gradients, their_gradients, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-4)

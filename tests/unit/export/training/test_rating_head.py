@@ -1,4 +1,4 @@
-"""Rating heads: better than the means, harmless to retrieval, sane for whom nobody knows."""
+"""Rating heads: better than the means, harmless to retrieval, sane for unknown ids."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def multitask(data: Dataset, split: Split) -> TrainedModel:
 def rated(
     head: RatingHead, model: TrainedModel, users: list[int], candidates: list[int]
 ) -> np.ndarray:
-    """Ratings of positions; those that are not known have embeddings of something else."""
+    """Ratings of positions; unknown ones have any embedding."""
     queries = model.query_embeddings[np.maximum(users, 0)]
     known = np.minimum(candidates, len(model.candidate_embeddings) - 1)
     return head(
@@ -66,7 +66,7 @@ def test_ridge_regression_equals_its_normal_equations(
     users, candidates = data.user_positions[part], data.candidate_positions[part]
     targets = np.random.default_rng(3).normal(size=len(part))
     embeddings = model.candidate_embeddings.astype(np.float64)
-    got = rating_head._ridge(users, candidates, targets, embeddings, 5.0, len(data.user_ids))
+    tastes = rating_head._ridge(users, candidates, targets, embeddings, 5.0, len(data.user_ids))
     counts = np.bincount(users)
     few, many = int(np.argmin(counts)), int(np.argmax(counts))
     assert counts[few] < 16 < counts[many]
@@ -74,7 +74,7 @@ def test_ridge_regression_equals_its_normal_equations(
         features = embeddings[candidates[users == user]]
         normal = features.T @ features + 5.0 * np.eye(16)
         expected = np.linalg.solve(normal, features.T @ targets[users == user])
-        np.testing.assert_allclose(got[user], expected, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(tastes[user], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_means_are_those_of_a_plain_loop() -> None:
@@ -113,14 +113,16 @@ def test_strengths_are_those_that_predict_the_validation_part_best(
 
 
 @pytest.mark.parametrize("preset", ["default", pytest.param("multitask", marks=pytest.mark.slow)])
-def test_whom_nobody_knows_gets_the_means(preset: str, request: pytest.FixtureRequest) -> None:
+def test_unknown_users_and_candidates_get_the_means(
+    preset: str, request: pytest.FixtureRequest
+) -> None:
     model = request.getfixturevalue({"default": "model", "multitask": "multitask"}[preset])
     head = model.rating_head
     assert head is not None
     means = head.means
-    stranger, unknown, both = rated(head, model, [-1, 7, -1], [3, 500, 500])
-    assert stranger == pytest.approx(means.mean + means.candidate_bias[3], abs=1e-5)
-    assert unknown == pytest.approx(means.mean + means.user_bias[7], abs=1e-5)
+    user, candidate, both = rated(head, model, [-1, 7, -1], [3, 500, 500])
+    assert user == pytest.approx(means.mean + means.candidate_bias[3], abs=1e-5)
+    assert candidate == pytest.approx(means.mean + means.user_bias[7], abs=1e-5)
     assert both == pytest.approx(means.mean, abs=1e-5)
 
 
@@ -162,7 +164,7 @@ def test_multitask_weights_trade_ratings_for_retrieval(
     assert data.ratings is not None
     assert for_ratings.rating.rmse < data.ratings.std() < even.rating.rmse < 1.2
     hit_rates = [
-        one.metrics["seen_kept"]["hit_rate@100"] for one in (even, for_ratings, for_retrieval)
+        judged.metrics["seen_kept"]["hit_rate@100"] for judged in (even, for_ratings, for_retrieval)
     ]
     assert hit_rates[0] > 0.95 * hit_rates[2] > hit_rates[1]
 

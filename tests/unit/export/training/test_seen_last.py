@@ -26,7 +26,7 @@ def dataset() -> Dataset:
         np.concatenate([np.arange(USERS) * CANDIDATES, random.integers(0, USERS * CANDIDATES, 40)])
     )
     return Dataset(
-        name="made",
+        name="synthetic",
         user_ids=tuple(str(user) for user in range(USERS)),
         candidate_ids=tuple(str(candidate) for candidate in range(CANDIDATES)),
         titles=tuple(str(candidate) for candidate in range(CANDIDATES)),

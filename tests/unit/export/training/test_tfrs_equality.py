@@ -1,4 +1,4 @@
-"""Our in-batch recipes beside the models of TFRS's tutorials, as a reader of them writes them."""
+"""Our in-batch recipes compared with the models of the TFRS tutorials."""
 
 import dataclasses
 from typing import Any
@@ -102,7 +102,7 @@ def strings(data: Dataset, part: np.ndarray) -> dict[str, tf.Tensor]:
     users, candidates = data.user_positions[part], data.candidate_positions[part]
     return {
         "user_id": tf.constant([data.user_ids[user] for user in users]),
-        "movie_title": tf.constant([data.candidate_ids[one] for one in candidates]),
+        "movie_title": tf.constant([data.candidate_ids[candidate] for candidate in candidates]),
         "user_rating": tf.constant(data.ratings[part]),
     }
 
@@ -121,20 +121,20 @@ def test_loss_and_gradients_are_those_of_the_tutorial(small_dataset: Dataset, pr
         "candidate": tf.constant(small_dataset.candidate_positions[part]),
         "rating": tf.constant(small_dataset.ratings[part]),
     }
-    found = []
+    results = []
     for model, batch in ((ours, positions), (theirs, strings(small_dataset, part))):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch, training=True)
-        found.append((loss, tape.gradient(loss, model.trainable_variables)))
-    (loss, gradients), (expected, theirs_gradients) = found
+        results.append((loss, tape.gradient(loss, model.trainable_variables)))
+    (loss, gradients), (expected, theirs_gradients) = results
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert len(gradients) == len(theirs_gradients) == (8 if preset == "multitask" else 2)
-    by_shape = sorted(theirs_gradients, key=lambda one: tuple(one.shape))
-    for one, other in zip(
-        sorted(gradients, key=lambda one: tuple(one.shape)), by_shape, strict=True
+    by_shape = sorted(theirs_gradients, key=lambda gradient: tuple(gradient.shape))
+    for own, other in zip(
+        sorted(gradients, key=lambda gradient: tuple(gradient.shape)), by_shape, strict=True
     ):
-        np.testing.assert_allclose(dense(one), dense(other), rtol=1e-5, atol=1e-6)
-        assert np.abs(dense(one)).max() > 1e-3
+        np.testing.assert_allclose(dense(own), dense(other), rtol=1e-5, atol=1e-6)
+        assert np.abs(dense(own)).max() > 1e-3
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "multitask"])

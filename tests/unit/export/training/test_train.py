@@ -1,4 +1,4 @@
-"""Training: it learns, stops by the validation part, repeats itself and serves strangers."""
+"""Training: it learns, stops by the validation part, repeats itself and serves unknown users."""
 
 import dataclasses
 import logging
@@ -49,7 +49,7 @@ def test_same_seed_gives_the_same_model(data: Dataset, split: Split, model: Trai
 
 
 def test_epochs_are_those_of_the_best_look_at_the_validation_part(model: TrainedModel) -> None:
-    looks = {one.epoch: one.validation for one in model.records if one.validation is not None}
+    looks = {r.epoch: r.validation for r in model.records if r.validation is not None}
     assert model.epochs == max(looks, key=lambda epoch: looks[epoch])
     assert model.records[-1].loss < model.records[0].loss
 
@@ -66,10 +66,12 @@ def test_without_validation_part_all_epochs_are_trained(data: Dataset) -> None:
     whole = random_split(data, held_out_fraction=0.2, seed=1)
     model = train(data, whole, MODEL, dataclasses.replace(TRAIN, epochs=2))
     assert model.epochs == 2
-    assert [one.validation for one in model.records] == [None, None]
+    assert [record.validation for record in model.records] == [None, None]
 
 
-def test_stranger_gets_what_is_popular(data: Dataset, split: Split, model: TrainedModel) -> None:
+def test_unknown_user_gets_popular_candidates(
+    data: Dataset, split: Split, model: TrainedModel
+) -> None:
     embedding = model.query_tower(tf.constant(["nobody"])).numpy()[0]
     best = np.argsort(-(model.candidate_embeddings @ embedding))[:10]
     counts = np.bincount(data.candidate_positions[split.fitted], minlength=500)
@@ -77,7 +79,7 @@ def test_stranger_gets_what_is_popular(data: Dataset, split: Split, model: Train
     assert model.query_tower.positions(tf.constant(["nobody", "1"])).numpy().tolist() == [-1, 0]
 
 
-def test_user_whom_training_never_saw_is_a_stranger(data: Dataset, split: Split) -> None:
+def test_user_whom_training_never_saw_is_unknown(data: Dataset, split: Split) -> None:
     without = Split(
         training=split.fitted[data.user_positions[split.fitted] != 5], held_out=split.held_out
     )
@@ -112,13 +114,13 @@ def test_presets_of_the_tutorials_train(data: Dataset, preset: str) -> None:
     assert model.candidate_embeddings.shape == (500, model_config.embedding_dim)
     assert model.records[-1].loss < model.records[0].loss
     counts = np.bincount(data.candidate_positions[whole.training], minlength=500)
-    stranger = model.query_tower(tf.constant(["nobody"])).numpy()[0]
-    best = np.argsort(-(model.candidate_embeddings @ stranger))[:10]
+    unknown = model.query_tower(tf.constant(["nobody"])).numpy()[0]
+    best = np.argsort(-(model.candidate_embeddings @ unknown))[:10]
     assert counts[best].mean() > 2 * counts.mean()
 
 
 @pytest.mark.parametrize("loss", ["user_softmax", "in_batch_softmax"])
-def test_divergence_is_told(data: Dataset, split: Split, loss: str) -> None:
+def test_divergence_is_reported(data: Dataset, split: Split, loss: str) -> None:
     config = dataclasses.replace(
         TRAIN,
         loss=loss,  # type: ignore[arg-type]

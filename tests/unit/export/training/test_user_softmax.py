@@ -23,7 +23,7 @@ def dataset() -> Dataset:
     random = np.random.default_rng(2)
     keys = np.unique(random.integers(0, 8 * 30, 70))
     return Dataset(
-        name="made",
+        name="synthetic",
         user_ids=tuple(str(user) for user in range(9)),
         candidate_ids=tuple(str(candidate) for candidate in range(30)),
         titles=tuple(str(candidate) for candidate in range(30)),
@@ -116,9 +116,9 @@ def test_pairs_learn_apart_and_every_table_learns(dataset: Dataset) -> None:
     def gradients(model: UserSoftmaxModel) -> dict[str, npt.NDArray[np.float32]]:
         with tf.GradientTape() as tape:
             loss = model.loss(users)
-        found = tape.gradient(loss, model.trainable_variables)
+        gradients = tape.gradient(loss, model.trainable_variables)
         names = [variable.name for variable in model.trainable_variables]
-        return {n: tf.convert_to_tensor(g).numpy() for n, g in zip(names, found, strict=True)}
+        return {n: tf.convert_to_tensor(g).numpy() for n, g in zip(names, gradients, strict=True)}
 
     both = make(dataset)
     assert len(gradients(both)) == 6
@@ -159,7 +159,7 @@ def test_sampled_loss_and_gradient_come_near_the_exact_ones(dataset: Dataset) ->
 
 
 @pytest.mark.parametrize(
-    ("num_candidates", "batch_size", "wanted", "expected"),
+    ("num_candidates", "batch_size", "configured", "expected"),
     [
         (60_000, 128, None, None),
         (1_000_000, 128, None, 125_000),
@@ -169,9 +169,9 @@ def test_sampled_loss_and_gradient_come_near_the_exact_ones(dataset: Dataset) ->
     ],
 )
 def test_corpus_is_sampled_only_where_it_does_not_fit(
-    num_candidates: int, batch_size: int, wanted: int | None, expected: int | None
+    num_candidates: int, batch_size: int, configured: int | None, expected: int | None
 ) -> None:
-    assert sample_size(num_candidates, batch_size, wanted) == expected
+    assert sample_size(num_candidates, batch_size, configured) == expected
 
 
 def test_features_of_a_candidate_have_unit_length_and_split_numbers(dataset: Dataset) -> None:
@@ -190,9 +190,9 @@ def test_features_of_a_candidate_have_unit_length_and_split_numbers(dataset: Dat
     )
 
 
-def test_attribute_that_nobody_has_adds_nothing() -> None:
+def test_attribute_without_values_adds_nothing() -> None:
     dataset = Dataset(
-        name="made",
+        name="synthetic",
         user_ids=("0",),
         candidate_ids=("0", "1"),
         titles=("0", "1"),
@@ -208,7 +208,7 @@ def test_attribute_that_nobody_has_adds_nothing() -> None:
     assert features.project(tf.ones([1, 2])).numpy().tolist() == [[0, 0], [1, 1]]
 
 
-def test_table_tower_gives_strangers_and_inactive_users_one_embedding() -> None:
+def test_table_tower_gives_unknown_and_inactive_users_one_embedding() -> None:
     table = np.arange(6, dtype=np.float32).reshape(3, 2)
     unknown = np.array([-1, -2], np.float32)
     tower = TableTower(
