@@ -117,7 +117,7 @@ time.sleep(0.2)
     [(SWALLOWED, "went on\ninterrupted\n"), (CLEANED_UP, "stopped\nended in order\n")],
     ids=["swallowed", "cleaned up"],
 )
-def test_an_interrupt_comes_again_unless_somebody_deals_with_it(
+def test_an_interrupt_comes_again_unless_it_is_handled(
     number: signal.Signals, program: str, expected: str
 ) -> None:
     assert interrupted(program, number, after="ready") == expected

@@ -58,7 +58,7 @@ def test_history_is_the_users_own_best_rated_first_then_newest() -> None:
     ("ratings", "timestamps", "first"),
     [(None, None, "Alien"), (None, [1, 3, 2, 9], "Brazil"), ([1, 2, 4, 5], None, "Casablanca")],
 )
-def test_history_does_without_ratings_or_times(
+def test_history_works_without_ratings_or_times(
     ratings: list[float] | None, timestamps: list[int] | None, first: str
 ) -> None:
     assert history(dataset(ratings=ratings, timestamps=timestamps), "7")[0] == first
@@ -84,7 +84,7 @@ def test_every_servable_is_named_however_narrow_the_terminal() -> None:
     assert all(name in text for name in names)
 
 
-def test_the_same_for_machines() -> None:
+def test_json_holds_version_answers_and_seconds() -> None:
     values = _as_json(report(dataset(ratings=None, timestamps=None)))
     assert values["version"] == 3
     assert values["answers"][0]["candidate_ids"] == ["d", "c"]

@@ -45,7 +45,7 @@ def test_every_option_reaches_the_configuration() -> None:
     )
 
 
-def test_options_win_over_the_callers_defaults() -> None:
+def test_options_override_the_callers_defaults() -> None:
     parser = argparse.ArgumentParser()
     add_data_arguments(parser)
     args = parser.parse_args(["--sample-users", "5"])

@@ -65,7 +65,7 @@ def test_option_overrides_file_and_file_overrides_preset(tmp_path: Path) -> None
     assert other.export.train.epochs == 7
 
 
-def test_without_file_and_options_all_is_default() -> None:
+def test_without_file_and_options_everything_is_default() -> None:
     assert run_config(parse()) == RunConfig()
 
 
@@ -108,7 +108,7 @@ CONFIGS = st.builds(
 
 @given(config=CONFIGS)
 @settings(max_examples=60, deadline=None)
-def test_what_is_printed_reads_back_to_the_same(
+def test_printed_configuration_reads_back_identically(
     config: RunConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = write(tmp_path_factory.getbasetemp(), as_toml(config))
@@ -159,7 +159,7 @@ def test_printed_configuration_names_and_explains_every_key(
         ("model = ", "is not TOML: Invalid value"),
     ],
 )
-def test_mistake_in_the_file_is_told_in_one_line(
+def test_mistake_in_the_file_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     file = write(tmp_path, text)
@@ -170,7 +170,7 @@ def test_mistake_in_the_file_is_told_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*missing.toml: No such file"):
         from_file(tmp_path / "missing.toml")
     binary = tmp_path / "binary.toml"
