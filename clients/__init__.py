@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shortlist.clients._calls.retry import RetryPolicy
+    from shortlist.clients._client import RetrievalClient
     from shortlist.clients.aio import AsyncGrpcClient
     from shortlist.clients.connection import Limits, Tls
     from shortlist.clients.errors import ServingError
     from shortlist.clients.grpc import GrpcClient
     from shortlist.clients.hooks import CallEvent
-    from shortlist.clients.protocol import RetrievalClient
     from shortlist.clients.rest import RestClient
     from shortlist.clients.split import Split
     from shortlist.clients.types import Filter, Retrieval
@@ -41,7 +41,7 @@ _HOMES = {
     "Limits": "shortlist.clients.connection",
     "RestClient": "shortlist.clients.rest",
     "Retrieval": "shortlist.clients.types",
-    "RetrievalClient": "shortlist.clients.protocol",
+    "RetrievalClient": "shortlist.clients._client",
     "RetryPolicy": "shortlist.clients._calls.retry",
     "ServingError": "shortlist.clients.errors",
     "Split": "shortlist.clients.split",

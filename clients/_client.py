@@ -1,4 +1,4 @@
-"""The public methods of the blocking clients."""
+"""The methods that `RestClient` and `GrpcClient` share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -24,14 +24,14 @@ from shortlist.clients.types import (
     Similar,
 )
 
-__all__ = ["BlockingClient"]
+__all__ = ["RetrievalClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BlockingClient:
-    """One interface over every transport; see `RestClient` and `GrpcClient`.
+class RetrievalClient:
+    """Base of `RestClient` and `GrpcClient`, for code that takes either.
 
     All methods may be called from several threads at once. `timeout` is seconds for the whole
     call with its retries: `None` for the client's default, `float("inf")` for no limit.

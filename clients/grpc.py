@@ -8,7 +8,7 @@ import grpc
 from shortlist.clients import contract
 from shortlist.clients._calls.call import Caller
 from shortlist.clients._calls.retry import RetryPolicy
-from shortlist.clients._client import BlockingClient
+from shortlist.clients._client import RetrievalClient
 from shortlist.clients._codecs.protobuf import message_of, reader_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.channels import Channels
@@ -40,7 +40,7 @@ class _GrpcTransport(Channels):
             channel.close()
 
 
-class GrpcClient(BlockingClient):
+class GrpcClient(RetrievalClient):
     """Client for the gRPC API.
 
     Connects at the first call and keeps the connection. May be shared between threads.

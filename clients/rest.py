@@ -17,7 +17,7 @@ from shortlist.clients import contract, errors
 from shortlist.clients._calls.call import Caller
 from shortlist.clients._calls.failures import failure, too_late, unreachable
 from shortlist.clients._calls.retry import RetryPolicy
-from shortlist.clients._client import BlockingClient
+from shortlist.clients._client import RetrievalClient
 from shortlist.clients._codecs.json import answer_of, body_of, path_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
@@ -165,7 +165,7 @@ def _netrc_headers(url: str) -> dict[str, str]:
     return dict(urllib3.make_headers(basic_auth=f"{entry[0]}:{entry[2]}"))
 
 
-class RestClient(BlockingClient):
+class RestClient(RetrievalClient):
     """Client for the REST API.
 
     Connects at the first call and keeps connections. May be shared between threads.

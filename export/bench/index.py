@@ -21,7 +21,7 @@ from shortlist.export.index.turns import time_in_turns
 from shortlist.export.report.figures import recall_picture
 
 if TYPE_CHECKING:
-    from shortlist.clients.protocol import RetrievalClient
+    from shortlist.clients import RetrievalClient
     from shortlist.clients.types import Retrieval
 
 __all__ = ["run"]
