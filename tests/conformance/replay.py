@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (args.rest or args.grpc) and (suite == "scenarios" or not getattr(args, suite)):
             continue
         started, cases = time.monotonic(), []
-        for case, found in replay.results(suite, replay.cases(suite)):
-            differences = [entry for entry in found if entry.kind not in ignored]
+        for case, result in replay.results(suite, replay.cases(suite)):
+            differences = [entry for entry in result if entry.kind not in ignored]
             cases.append({"name": case["name"], "differences": differences})
             if differences and not args.quiet:
                 lines = [f"    [{entry.kind}] {entry.text}" for entry in differences]
@@ -131,8 +131,8 @@ class _Replay:
                 yield from self._requests(suite, setup, members)
             return
         with ThreadPoolExecutor(self._args.jobs) as pool:
-            found = pool.map(lambda case: scenario_differences(case, self._workshop), cases)
-            yield from zip(cases, found, strict=True)
+            result = pool.map(lambda case: scenario_differences(case, self._workshop), cases)
+            yield from zip(cases, result, strict=True)
 
     def _requests(self, suite: str, setup: str, cases: list[Json]) -> Iterator[Result]:
         """Ask one server, started as the setup says or already running, all its cases."""
@@ -151,13 +151,13 @@ class _Replay:
                 request, expected, compare = case["request"], case["response"], case.get("compare")
                 if suite == "rest":
                     got = server.http(request, compare=compare)
-                    found = http_differences(
+                    result = http_differences(
                         expected, got, mask, compare=compare, strict=args.strict
                     )
                 else:
                     got = server.grpc(request)
-                    found = grpc_differences(request["method"], expected, got, mask)
-                yield case, found
+                    result = grpc_differences(request["method"], expected, got, mask)
+                yield case, result
         finally:
             server.close()
 

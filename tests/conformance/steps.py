@@ -31,9 +31,9 @@ def scenario_differences(scenario: Json, workshop: Workshop) -> list[Difference]
     try:
         for number, step in enumerate(scenario["steps"]):
             label = " ".join([step["do"], *([step["note"]] if "note" in step else [])])
-            found = steps.run_and_compare(step, workshop.mask)
+            result = steps.run_and_compare(step, workshop.mask)
             differences += [
-                Difference(kind, f"step {number} ({label}): {text}") for kind, text in found
+                Difference(kind, f"step {number} ({label}): {text}") for kind, text in result
             ]
             if step["do"] == "start" and any(kind == "status" for kind, _ in differences):
                 break

@@ -54,7 +54,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_LONGEST_TEXT = 100_000  # bytes of a response that are also kept as text
+_LONGEST_TEXT = 100_000  # bytes of a response that are also received as text
 
 
 def _health_messages() -> tuple[Any, Any]:
@@ -157,8 +157,10 @@ def call_http(address: str, request: Json, *, fill: Replace, timeout: float = 60
             data = response.read()
     except (http.client.HTTPException, OSError, ValueError) as exc:
         return {"error": type(exc).__name__}
-    kept = {name: response.headers[name] for name in _HEADERS if response.headers[name] is not None}
-    answer: Json = {"status": response.status, "headers": kept}
+    received = {
+        name: response.headers[name] for name in _HEADERS if response.headers[name] is not None
+    }
+    answer: Json = {"status": response.status, "headers": received}
     try:
         answer["body"] = data.decode()
     except UnicodeDecodeError:

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # A Docker engine for the container tests.
 #
-#   engine.sh start DIR   uses the engine that runs here, or starts one of its own with all its
-#                         data under DIR; installs Debian's where there is none and we are root.
-#                         Prints `export DOCKER_HOST=...` for the shell.
-#   engine.sh stop DIR    stops what start started and removes its traces; nothing otherwise.
+#   engine.sh start DIR   use a running engine, or start one with all its data under DIR; as root on
+#                         Debian, install it if it is missing. Prints `export DOCKER_HOST=...`.
+#   engine.sh stop DIR    stop an engine that `start` started, and remove its traces.
 #
 # Exit status 3: no engine can run here; the reason is on stderr.
 set -euo pipefail
@@ -23,10 +22,10 @@ install_missing() {
     docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
         || missing+=(docker-compose)
     [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || cannot "missing ${missing[*]}, and this is no Debian to install them on"
+    command -v apt-get >/dev/null || cannot "missing ${missing[*]}, and without apt-get they cannot be installed"
     say "installing ${missing[*]}"
     local log="$dir/apt.log"
-    # Packages start services by default; ours is started below, with its own folders.
+    # Packages start services by default; our engine is started below, with its own folders.
     if ! (export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
           apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}") \
           >"$log" 2>&1; then
@@ -38,7 +37,7 @@ install_missing() {
 remember_network() {
     iptables-save >"$dir/iptables.before" 2>/dev/null || cannot "iptables does not work in this kernel"
     local table
-    for table in filter nat; do  # a table nobody used yet is not listed: empty it at the end
+    for table in filter nat; do  # an unused table is not listed: empty it at the end
         grep -qx "\*$table" "$dir/iptables.before" || printf '*%s\nCOMMIT\n' "$table" >>"$dir/iptables.before"
     done
     cat /proc/sys/net/ipv4/ip_forward >"$dir/ip_forward.before"
@@ -62,9 +61,9 @@ restore_network() {
 start() {
     mkdir -p "$dir"
     if docker info >/dev/null 2>&1 && { docker compose version || docker-compose version; } >/dev/null 2>&1; then
-        say "using the engine that runs here: $(docker info --format '{{.ServerVersion}}' 2>/dev/null)"
+        say "using the running engine: $(docker info --format '{{.ServerVersion}}' 2>/dev/null)"
         if [ "${SHORTLIST_CONTAINERS_IMAGES:-}" != registry ]; then
-            [ "$(id -u)" = 0 ] || cannot "only root can make stand-ins for a registry's images; with a registry: SHORTLIST_CONTAINERS_IMAGES=registry make test-containers"
+            [ "$(id -u)" = 0 ] || cannot "only root can build stand-ins for a registry's images; with a registry: SHORTLIST_CONTAINERS_IMAGES=registry make test-containers"
             install_missing
         fi
         [ -z "${DOCKER_HOST:-}" ] || echo "export DOCKER_HOST=$DOCKER_HOST"
@@ -75,11 +74,11 @@ start() {
         || cannot "no Docker engine answers, and this kernel has no overlay file system to start one on"
     install_missing
     remember_network
-    # Short: the path of a Unix socket has at most 107 characters.
+    # A short path: that of a Unix socket has at most 107 characters.
     local run
     run=$(mktemp -d "${TMPDIR:-/tmp}/engine.XXXXXX")
     echo "$run" >"$dir/run"
-    # No default bridge: compose makes its own networks, so nothing clashes with another engine's.
+    # No default bridge: compose creates its own networks, so engines do not clash.
     setsid dockerd --data-root "$dir/data" --exec-root "$run/exec" -H "unix://$run/d.sock" \
         -p "$run/d.pid" --bridge none >"$dir/dockerd.log" 2>&1 </dev/null &
     echo $! >"$dir/dockerd.pid"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The images of the container tests: our own, and stand-ins for a registry's, made on the spot.
-# All have names of their own, so that no image of an engine that runs here anyway is replaced.
+# Build the images of the container tests: our own, and stand-ins for a registry's. All have names
+# of their own, so that no other image of a running engine is replaced.
 #
 #   images.sh base CACHE_DIR    Debian with Python, in place of python:3.11-slim-bookworm
-#   images.sh ours              the project's own: server and export
+#   images.sh ours              our own: server and export
 #   images.sh standins          in place of TensorFlow Serving's, nginx's and Prometheus's
-#   images.sh remove            all of them again
+#   images.sh remove            remove all of them
 #
-# With SHORTLIST_CONTAINERS_IMAGES=registry only `ours` are made; all else is pulled.
+# With SHORTLIST_CONTAINERS_IMAGES=registry only `ours` are built; the others are pulled.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-MIRROR=${DEBIAN_MIRROR:-}  # debootstrap's own default
+MIRROR=${DEBIAN_MIRROR:-}  # default: debootstrap's own
 CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
 
 BASE=shortlist-standin/python:latest
@@ -26,8 +26,8 @@ base() {
     local archive="$1/base.tar" scratch
     mkdir -p "$1"
     if [ ! -f "$archive" ]; then
-        say "making a Debian with Python (about a minute)"
-        # In memory or beside the engine's data, never in the worktree: device files, own modes.
+        say "building a Debian with Python (about a minute)"
+        # In a temporary folder, never in the worktree, because of device files and file modes.
         scratch=$(mktemp -d)
         if ! debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
             bookworm "$scratch/root" ${MIRROR:+"$MIRROR"} >"$scratch/log" 2>&1; then
@@ -37,7 +37,7 @@ base() {
         fi
         rm -rf "$scratch"/root/var/cache/apt/archives/*.deb "$scratch"/root/var/lib/apt/lists/* \
             "$scratch"/root/usr/share/{doc,man,locale}/*
-        # The machine's certificates: builds reach what the machine reaches.
+        # The machine's certificates, so that builds can reach its registries.
         cp "$CA_BUNDLE" "$scratch/root$CA_BUNDLE"
         tar -C "$scratch/root" -c . >"$archive.part" && mv "$archive.part" "$archive"
         rm -rf "$scratch"
@@ -52,7 +52,7 @@ build() {  # build TAG [docker's options]
     shift
     log=$(mktemp)
     say "building $tag"
-    # The machine's network: builds reach the package registries as the machine does.
+    # The machine's network, so that builds can reach its registries.
     if ! docker build --network host -t "$tag" "$@" >"$log" 2>&1; then
         tail -40 "$log" >&2
         rm -f "$log"

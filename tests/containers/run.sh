@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# make test-containers: an engine if none runs, stand-ins for the registry's images, our own
-# images, and the tests against the running stack; everything is removed again.
+# make test-containers: start an engine if none runs, build stand-ins for the registry's images and
+# our own images, test the running stack, and remove everything.
 #
-# SHORTLIST_CONTAINERS_IMAGES=registry takes the genuine images where a registry is reached.
+# SHORTLIST_CONTAINERS_IMAGES=registry pulls the real images instead; this needs a registry.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-LIMIT=${SHORTLIST_CONTAINERS_LIMIT:-1080}  # seconds until everything is taken down again
+LIMIT=${SHORTLIST_CONTAINERS_LIMIT:-1080}  # seconds until everything is removed
 cache=.cache/containers
 here=tests/containers
 
@@ -38,18 +38,18 @@ if [ "${1:-}" = tests ]; then
     exit 0
 fi
 
-# One at a time on a machine: engines share its firewall.
+# One run at a time per machine: engines share its firewall.
 exec 9>"${TMPDIR:-/tmp}/shortlist-containers.lock"
 flock --timeout "$LIMIT" 9 || { echo "test-containers: another run holds the machine" >&2; exit 1; }
 state=$(mktemp -d "${TMPDIR:-/tmp}/shortlist-containers.XXXXXX")
 
-# Beyond the limit's reach, so that it is never cut off itself.
+# Not under the time limit, so that it always completes.
 cleanup() {
     local status=$?
     trap - EXIT TERM INT
     if [ -n "${tests_pid:-}" ] && kill "$tests_pid" 2>/dev/null; then wait "$tests_pid" || true; fi
     if [ -n "${DOCKER_ANSWERED:-}" ] && [ ! -f "$state/dockerd.pid" ]; then
-        # An engine that was here before us goes on: take back what we put into it.
+        # The engine was running before: remove only what we put into it.
         docker ps --all --quiet --filter label=com.docker.compose.project=shortlist-test \
             | xargs --no-run-if-empty docker rm --force >/dev/null
         docker network rm shortlist-test_default >/dev/null 2>&1 || true
@@ -64,12 +64,12 @@ trap cleanup EXIT
 trap 'exit 143' TERM INT
 
 if ! environment=$($here/engine.sh start "$state" 9>&-); then
-    echo "test-containers: SKIPPED, no Docker engine can run here (the reason stands above)"
+    echo "test-containers: SKIPPED, no Docker engine can run here (for the reason above)"
     exit 0
 fi
 eval "$environment"
 DOCKER_ANSWERED=1
-# In the background, because a trap waits for what runs in front.
+# In the background, since a trap waits for a foreground command.
 timeout --signal=TERM --kill-after=30 "$LIMIT" "$0" tests 9>&- &
 tests_pid=$!
 wait "$tests_pid" || {

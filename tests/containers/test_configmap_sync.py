@@ -59,8 +59,8 @@ def config_map(sync: ModuleType, api: FakeApi, tmp_path: Path) -> Iterator[Any]:
             length = int(self.headers.get("Content-Length") or 0)
             api.tokens.add(self.headers["Authorization"])
             assert self.path == "/api/v1/namespaces/shop/configmaps/shortlist-models"
-            status, found = api.answer(self.command, json.loads(self.rfile.read(length) or b"{}"))
-            body = json.dumps(found).encode()
+            status, answer = api.answer(self.command, json.loads(self.rfile.read(length) or b"{}"))
+            body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -69,7 +69,7 @@ def config_map(sync: ModuleType, api: FakeApi, tmp_path: Path) -> Iterator[Any]:
         do_PATCH = do_GET  # noqa: N815 - the name that http.server looks for
 
         def log_message(self, *message: object) -> None:
-            """Says nothing."""
+            """Do not log."""
 
     account = tmp_path / "account"
     account.mkdir()
@@ -117,7 +117,7 @@ def test_follow_writes_each_change_and_the_last_one_after_the_signal(
     assert api.data == {"models.config": "second", "split.json": "{}"}
 
 
-def test_a_change_by_somebody_else_is_not_overwritten(
+def test_a_change_by_another_process_is_not_overwritten(
     sync: ModuleType, config_map: Any, api: FakeApi
 ) -> None:
     config_map.read()

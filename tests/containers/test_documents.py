@@ -1,4 +1,4 @@
-"""Lock files, documentation and compose file agree with one another."""
+"""Lock files, documentation and compose file agree."""
 
 import re
 import tomllib
@@ -24,7 +24,7 @@ def compose_file() -> str:
 
 
 def test_the_images_locks_hold_what_the_projects_lock_holds() -> None:
-    """`make lock` writes all of them; a version that differs would be one that no test has run."""
+    """`make lock` writes all of them; another version would be untested."""
     everything = pins(ROOT / "requirements.lock")
     for name in ("server", "export"):
         of_image = pins(DOCKER / f"requirements/{name}.lock")
@@ -77,5 +77,5 @@ def test_images_are_pinned_by_tag() -> None:
     for name, service in services.items():
         tag = re.search(r":-[^}]+:([^}:]+)\}", service["image"])
         assert tag is not None, name
-        # Our own images are built here; those of a registry have a version.
+        # Our own images are built here; those from a registry have a version.
         assert tag[1] != "latest" or ":-shortlist/" in service["image"], name

@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` makes of docker/kubernetes: valid for the API, and locked down."""
+"""The output of `kubectl kustomize` for docker/kubernetes: valid for the API, and locked down."""
 
 import json
 import shutil
@@ -22,8 +22,8 @@ FOLDERS = (
     "monitoring",
     "rollout",
 )
-API_VERSIONS = ("1.29", "1.33")  # native sidecars are older than neither
-CUSTOM = {"InferenceService", "PrometheusRule", "ServiceMonitor"}  # schemas live elsewhere
+API_VERSIONS = ("1.29", "1.33")  # the oldest has native sidecars
+CUSTOM = {"InferenceService", "PrometheusRule", "ServiceMonitor"}  # not part of the Kubernetes API
 POD_TEMPLATES = {
     "Deployment": ("spec", "template"),
     "Job": ("spec", "template"),
@@ -39,9 +39,9 @@ def reason_not_to_render() -> str | None:
     done = subprocess.run(
         [kubectl, "version", "--client", "--output=json"], capture_output=True, check=False
     )
-    found = json.loads(done.stdout or "{}").get("kustomizeVersion", "v0")
-    if int(found.lstrip("v").partition(".")[0]) < 4:
-        return f"this kubectl's kustomize ({found}) is older than 4"
+    version = json.loads(done.stdout or "{}").get("kustomizeVersion", "v0")
+    if int(version.lstrip("v").partition(".")[0]) < 4:
+        return f"this kubectl's kustomize ({version}) is older than 4"
     return None
 
 
@@ -88,7 +88,7 @@ def test_resources_are_valid_for_the_api(folder: str, version: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_pods_meet_the_restricted_security_standard(folder: str) -> None:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, and a little more."""
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, and more."""
     for name, pod in pods(folder):
         security = pod["securityContext"]
         assert security["runAsNonRoot"] is True, name
@@ -111,12 +111,12 @@ def test_pods_meet_the_restricted_security_standard(folder: str) -> None:
 def test_probes_ask_for_models_and_not_for_open_ports(folder: str) -> None:
     [deployment] = of_kind(folder, "Deployment")
     [serving] = [
-        each for each in deployment["spec"]["template"]["spec"]["containers"]
-        if each["name"] == "serving"
+        entry for entry in deployment["spec"]["template"]["spec"]["containers"]
+        if entry["name"] == "serving"
     ]  # fmt: skip
     for probe in ("startupProbe", "readinessProbe"):
         assert "/etc/shortlist/server/ready" in serving[probe]["exec"]["command"]
-    # Restarting a server whose model is missing would help nobody.
+    # Restarting a server does not help if its model is missing.
     assert serving["livenessProbe"]["grpc"] == {"port": 8500}
     grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace > int(serving["lifecycle"]["preStop"]["exec"]["command"][1])
@@ -127,27 +127,27 @@ def test_selectors_find_the_servers_and_nothing_dangles(folder: str) -> None:
     [deployment] = of_kind(folder, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
-    selectors = [each["spec"]["selector"] for each in of_kind(folder, "Service")]
+    selectors = [entry["spec"]["selector"] for entry in of_kind(folder, "Service")]
     for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
-        selectors += [each["spec"][key]["matchLabels"] for each in of_kind(folder, kind)]
+        selectors += [entry["spec"][key]["matchLabels"] for entry in of_kind(folder, kind)]
     assert len(selectors) == 4
     assert all(selector.items() <= labels for selector in selectors)
     [scaler] = of_kind(folder, "HorizontalPodAutoscaler")
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    made = {each["metadata"]["name"] for each in of_kind(folder, "ConfigMap")}
-    # Made by hand and written by rollouts, so in no variant.
-    made |= {"shortlist-models", "shortlist-models-scann"}
+    names = {entry["metadata"]["name"] for entry in of_kind(folder, "ConfigMap")}
+    # Created by hand and written by rollouts, so not part of a variant.
+    names |= {"shortlist-models", "shortlist-models-scann"}
     used = {
         volume["configMap"]["name"]
         for _, pod in pods(folder)
         for volume in pod["volumes"]
         if "configMap" in volume
     }
-    assert used <= made
+    assert used <= names
 
 
 def test_grpc_has_a_headless_service_and_rest_a_cluster_address() -> None:
-    services = {each["metadata"]["name"]: each for each in of_kind("variants/pvc", "Service")}
+    services = {entry["metadata"]["name"]: entry for entry in of_kind("variants/pvc", "Service")}
     assert services["shortlist-serving-grpc"]["spec"]["clusterIP"] == "None"
     assert services["shortlist-serving"]["spec"]["type"] == "ClusterIP"
 

@@ -1,4 +1,4 @@
-"""Alerts and dashboard: every metric that they ask for is one that somebody exports."""
+"""Alerts and dashboard: every metric in them is exported by something."""
 
 import json
 import re
@@ -39,13 +39,13 @@ def rules() -> list[dict[str, Any]]:
 def expressions() -> list[str]:
     shown = [target["expr"] for panel in panels() for target in panel["targets"]]
     listed = dashboard()["templating"]["list"]
-    asked = [each["query"]["query"] for each in listed if each["type"] == "query"]
-    marked = [each["expr"] for each in dashboard()["annotations"]["list"]]
+    asked = [entry["query"]["query"] for entry in listed if entry["type"] == "query"]
+    marked = [entry["expr"] for entry in dashboard()["annotations"]["list"]]
     return [*shown, *asked, *marked, *(rule["expr"] for rule in rules())]
 
 
 def exported() -> set[str]:
-    """Metrics of the server, of the status exporter, of the rules and of Prometheus itself."""
+    """Return the metrics of server, status exporter, rules and Prometheus itself."""
     metrics = Metrics()
     metrics.request("m", Code.OK)
     server = re.findall(r"^# TYPE (\S+)", metrics.page().decode(), re.MULTILINE)
@@ -58,7 +58,7 @@ def exported() -> set[str]:
     return {"up", *server, *of_exporter, *recorded}
 
 
-def test_every_metric_that_is_asked_for_is_exported() -> None:
+def test_every_queried_metric_is_exported() -> None:
     known = exported()
     assert len(known) > 15
     asked = {name for expression in expressions() for name in METRIC.findall(expression)}
@@ -68,7 +68,7 @@ def test_every_metric_that_is_asked_for_is_exported() -> None:
 
 @pytest.mark.conformance
 def test_the_servers_metrics_are_those_of_tensorflow_serving(conformance_metrics: set[str]) -> None:
-    """The alerts hold for the stock image too, and not only for the embedded server."""
+    """So the alerts also work with the stock image."""
     asked = {name for expression in expressions() for name in METRIC.findall(expression)}
     of_server = {SUFFIXES.sub("", name) for name in asked if name.startswith(":tensorflow:")}
     # `request_count` ends like a histogram's part and is a counter.

@@ -1,4 +1,4 @@
-"""The script that copies a repository out of an object store, with a folder as the store."""
+"""The script that copies a repository from an object store, here a folder."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 
 SCRIPT = ROOT / "docker/kubernetes/variants/object-store/sync.sh"
 RCLONE = """#!/bin/sh
-# Of rclone what the script uses; a remote `models:x` is the folder $STORE/x.
+# The part of rclone that the script uses; the remote `models:x` is the folder $STORE/x.
 place() { echo "$STORE/${1#models:}"; }
 case "$1 $2" in
     "lsf --dirs-only") cd "$(place "$3")" 2>/dev/null || exit 3
@@ -89,7 +89,7 @@ def test_a_copy_that_fails_leaves_nothing_a_server_would_take(store: Path) -> No
 
 
 def test_an_empty_listing_removes_nothing(store: Path) -> None:
-    """More likely the store's fault than the end of a model that serves."""
+    """It more likely means a faulty store than the end of a model."""
     publish(store, "1")
     assert sync(store).returncode == 0
     (store / "m/1").rename(store / "aside")

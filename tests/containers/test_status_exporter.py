@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 SCRIPT = ROOT / "docker/monitoring/status_exporter.py"
 CONFIG = """
-# made by hand
+# written by hand
 model_config_list {
   config { name: "m" base_path: "/models/m" model_platform: "tensorflow"
     model_version_policy { specific { versions: 1 versions: 2 } }
@@ -42,15 +42,15 @@ def exporter() -> ModuleType:
 
 class RestApi(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        found = self.path == "/v1/models/m"
-        body = (STATUS if found else '{"error": "not found"}').encode()
-        self.send_response(200 if found else 404)
+        known = self.path == "/v1/models/m"
+        body = (STATUS if known else '{"error": "not known"}').encode()
+        self.send_response(200 if known else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *message: object) -> None:
-        """Says nothing."""
+        """Do not log."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def page(exporter: ModuleType, server: str, config: Path) -> list[str]:
     return text.splitlines()
 
 
-def test_states_failures_and_labels_are_told(
+def test_states_failures_and_labels_are_exported(
     exporter: ModuleType, rest_api: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "models.config"
@@ -105,7 +105,7 @@ def test_a_configuration_that_cannot_be_read_is_a_metric(
 
 
 def test_what_serving_writes_is_understood(exporter: ModuleType, tmp_path: Path) -> None:
-    """The exporter has a parser of its own, because it runs where no package of ours does."""
+    """The exporter has its own parser, because it runs without our packages."""
     from shortlist.serving.repository.server_config import ModelEntry, write_config
 
     config = tmp_path / "models.config"
@@ -117,7 +117,7 @@ def test_what_serving_writes_is_understood(exporter: ModuleType, tmp_path: Path)
 
 
 def test_the_process_is_found_behind_a_first_process(exporter: ModuleType, tmp_path: Path) -> None:
-    """Process 1 hands on signals; its command line names the server too."""
+    """Process 1 forwards signals; its command line also names the server."""
     for pid, command, kib in (
         ("1", ["/sbin/docker-init", "--", "/usr/bin/tensorflow_model_server"], 10),
         (

@@ -1,4 +1,4 @@
-"""Export, serve and query, as README tells a newcomer to."""
+"""Export, serve and query, as in the README."""
 
 import asyncio
 import json
@@ -70,11 +70,9 @@ def test_rest_and_grpc_give_the_same_ids_and_scores(server: dict[str, Any], serv
         query(server, transport, servable, "1")[0]["candidates"] for transport in ("rest", "grpc")
     )
     assert len(over_rest) == 5
-    assert [found["candidate_id"] for found in over_rest] == [
-        found["candidate_id"] for found in over_grpc
-    ]
-    assert [found["score"] for found in over_rest] == pytest.approx(
-        [found["score"] for found in over_grpc], rel=1e-5
+    assert [row["candidate_id"] for row in over_rest] == [row["candidate_id"] for row in over_grpc]
+    assert [row["score"] for row in over_rest] == pytest.approx(
+        [row["score"] for row in over_grpc], rel=1e-5
     )
 
 
@@ -82,7 +80,7 @@ def test_rest_and_grpc_give_the_same_ids_and_scores(server: dict[str, Any], serv
 def test_ratings_are_the_same_over_rest_grpc_and_asyncio(
     server: dict[str, Any], repository: Path, servable: str
 ) -> None:
-    """And those that the export knew before it saved, strangers' among them."""
+    """They equal those that the export computed before saving, also for unknown users."""
     (golden,) = (
         query
         for query in read_golden(repository / servable / "1")
@@ -100,18 +98,18 @@ def test_ratings_are_the_same_over_rest_grpc_and_asyncio(
         answers = [rest.rate(pairs, model=servable), grpc.rate(pairs, model=servable)]
     answers.append(asyncio.run(ask_later()))
     for answer in answers:
-        assert [(one.user_id, one.candidate_id) for one in answer] == pairs
-        assert [one.version for one in answer] == [1, 1]
+        assert [(rating.user_id, rating.candidate_id) for rating in answer] == pairs
+        assert [rating.version for rating in answer] == [1, 1]
         expected = golden.outputs[contract.RATING]
-        assert [one.rating for one in answer] == pytest.approx(expected, abs=1e-5)
+        assert [rating.rating for rating in answer] == pytest.approx(expected, abs=1e-5)
 
 
 def test_predict_runs_the_rating_signature(server: dict[str, Any]) -> None:
-    found = run_json(
+    answer = run_json(
         *("predict", "--signature", "rate", "--transport", "grpc", "--address", server["grpc"]),
-        *("--input", 'user_id=["1", "nobody"]', "--input", 'candidate_id=["no such", "no such"]'),
+        *("--input", 'user_id=["1", "unknown"]', "--input", 'candidate_id=["no such", "no such"]'),
     )
-    outputs = found.get("outputs", found)
+    outputs = answer.get("outputs", answer)
     assert outputs["known_user"] == [True, False]
     assert outputs["known_candidate"] == [False, False]
     assert 0.5 <= outputs["rating"][0] <= 5
@@ -156,7 +154,7 @@ def test_serve_ends_in_order_and_leaves_no_process(
 def test_a_demo_stopped_by_ctrl_c_leaves_no_process_and_no_half_version(
     tmp_path: Path, moment: str
 ) -> None:
-    """The moments are lines of its progress: it is stopped in the step after each."""
+    """It is interrupted in the step after each of these lines of progress."""
     models, log = tmp_path / "models", tmp_path / "log"
     arguments = ("demo", *SMALL_SAMPLE, "--repository", str(models))
     with started(*arguments, log=log) as process:

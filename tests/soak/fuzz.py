@@ -1,9 +1,8 @@
-"""Throws mutated requests at the embedded server and looks whether it minds.
+"""Send mutated requests to the embedded server and check that they do no harm.
 
-Usage: `python -m tests.soak.fuzz [--count 100000] [--seed N]`. Half of the
-requests are REST, half gRPC. Afterwards the server must be alive, have no more threads,
-have grown no further, and answer a good request; and none of its answers may have been an
-internal error.
+Usage: `python -m tests.soak.fuzz [--count 100000] [--seed N]`. Half of the requests are REST, half
+gRPC. No answer may be an internal error. Afterwards the server must be alive, answer a good
+request, and have no more threads and no more memory than before.
 """
 
 import argparse
@@ -43,8 +42,8 @@ SAMPLE_SERVABLES = "shortlist.serving.embedded.runtime.sample_servables"
 
 
 @dataclass
-class Found:
-    """Answers by kind, and those that should not have been."""
+class Tally:
+    """Counts of answers by kind, and the wrong answers."""
 
     kinds: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[str] = field(default_factory=list)
@@ -61,14 +60,14 @@ class Found:
 
 
 class RestThrower:
-    """One connection, opened again whenever the server has closed it."""
+    """A connection that is opened again after the server closes it."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.sock: socket.socket | None = None
 
     def __call__(self, path: str, body: bytes) -> tuple[str, str]:
-        """The kind of the answer, and what is wrong with it if anything is."""
+        """Return the kind of the answer, and what is wrong with it, if anything."""
         if self.sock is None:
             self.sock = socket.create_connection(("127.0.0.1", self.port), REPLY_SECONDS)
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -98,7 +97,7 @@ class RestThrower:
 
 
 class GrpcThrower:
-    """One channel, used with bytes in place of messages."""
+    """A channel that sends bytes instead of messages."""
 
     def __init__(self, port: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -106,7 +105,7 @@ class GrpcThrower:
         self.calls: dict[str, Any] = {}
 
     def __call__(self, path: str, data: bytes) -> tuple[str, str]:
-        """The kind of the answer, and what is wrong with it if anything is."""
+        """Return the kind of the answer, and what is wrong with it, if anything."""
         call = self.calls.setdefault(path, self.channel.unary_unary(path))
         try:
             call(data, timeout=REPLY_SECONDS)
@@ -126,15 +125,18 @@ Thrower = Callable[[str, bytes], tuple[str, str]]
 
 
 def throw(
-    thrower: Thrower, seeds: Sequence[tuple[str, bytes]], count: int, rng: random.Random,
-    found: Found,
-) -> None:  # fmt: skip
-    """Sends `count` mutations of the seeds."""
+    thrower: Thrower,
+    seeds: Sequence[tuple[str, bytes]],
+    count: int,
+    rng: random.Random,
+    tally: Tally,
+) -> None:
+    """Send `count` mutations of the seeds."""
     bodies = [body for _, body in seeds]
     for _ in range(count):
         path, body = rng.choice(seeds)
         if path == methods.PREDICT.path and rng.randrange(2):
-            # Some of what was recorded does not parse to begin with.
+            # Some recorded requests do not parse.
             with suppress(DecodeError):
                 body = mutated_predict(body, rng)
         else:
@@ -142,9 +144,9 @@ def throw(
         if any(skipped.encode() in body for skipped in SKIPPED):
             continue
         try:
-            found.add(*thrower(path, body))
+            tally.add(*thrower(path, body))
         except OSError as exc:
-            found.add("lost", f"{exc!r} for {path} {body!r}")
+            tally.add("lost", f"{exc!r} for {path} {body!r}")
             getattr(thrower, "close")()  # noqa: B009
 
 
@@ -171,7 +173,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[tuple[int, int, int]]:
-    """An embedded server: its pid, REST port and gRPC port."""
+    """Start an embedded server; yield its pid, REST port and gRPC port."""
     subprocess.run(
         [sys.executable, "-m", SAMPLE_SERVABLES, folder, str(CANDIDATES)],
         check=True, cwd=ROOT, stderr=subprocess.DEVNULL,
@@ -213,22 +215,22 @@ def running_server(folder: Path) -> Iterator[tuple[int, int, int]]:
 
 
 def memory_and_threads(pid: int) -> tuple[float, int]:
-    """Resident megabytes and number of threads of a process."""
+    """Return resident megabytes and number of threads of a process."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
     return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
 
 
-def round_of(count: int, rest: int, rpc: int, seed: int, found: Found) -> None:
-    """Throws `count` requests from several threads."""
+def round_of(count: int, rest: int, rpc: int, seed: int, tally: Tally) -> None:
+    """Send `count` requests from several threads."""
     throwers: list[Any] = [RestThrower(rest) for _ in range(WORKERS)]
     throwers += [GrpcThrower(rpc) for _ in range(WORKERS)]
     seeds = [rest_seeds()] * WORKERS + [grpc_seeds()] * WORKERS
     threads = [
         threading.Thread(
             target=throw,
-            args=(thrower, own, -(-count // len(throwers)), random.Random(seed + index), found),
+            args=(thrower, own, -(-count // len(throwers)), random.Random(seed + index), tally),
         )
         for index, (thrower, own) in enumerate(zip(throwers, seeds, strict=True))
     ]
@@ -241,15 +243,15 @@ def round_of(count: int, rest: int, rpc: int, seed: int, found: Found) -> None:
 
 
 def fuzz(count: int, seed: int) -> list[str]:
-    """Runs it all; returns what is wrong, in sentences."""
-    found = Found()
+    """Run everything and return the problems as sentences."""
+    tally = Tally()
     with tempfile.TemporaryDirectory() as name, running_server(Path(name)) as (pid, rest, rpc):
-        # The first part brings thread pools and caches to their size.
+        # The first part fills thread pools and caches.
         warm_up = max(count // 5, 200)
-        round_of(warm_up, rest, rpc, seed, found)
+        round_of(warm_up, rest, rpc, seed, tally)
         before = memory_and_threads(pid)
         started = time.monotonic()
-        round_of(count, rest, rpc, seed + 1000, found)
+        round_of(count, rest, rpc, seed + 1000, tally)
         spent = time.monotonic() - started
         time.sleep(1.5)
         after = memory_and_threads(pid)
@@ -257,7 +259,7 @@ def fuzz(count: int, seed: int) -> list[str]:
         path, body = rest_seeds()[0]
         kind, _ = good(path, body)
         good.close()
-    problems = found.wrong[:20]
+    problems = tally.wrong[:20]
     if kind != "HTTP 200":
         problems.append(f"a good request got {kind}")
     if after[1] > before[1] + 2:
@@ -265,7 +267,7 @@ def fuzz(count: int, seed: int) -> list[str]:
     if after[0] > before[0] * 1.15 + 40:
         problems.append(f"{before[0]:.0f} MB before, {after[0]:.0f} MB after")
     sys.stdout.write(
-        f"{count + warm_up} requests, {count / spent:.0f}/s; {dict(found.kinds.most_common())}; "
+        f"{count + warm_up} requests, {count / spent:.0f}/s; {dict(tally.kinds.most_common())}; "
         f"memory {before[0]:.0f} -> {after[0]:.0f} MB, threads {before[1]} -> {after[1]}\n"
     )
     return problems

@@ -1,4 +1,4 @@
-"""What the fuzzer throws: requests that the server understands, and mutations of them."""
+"""Requests of the fuzzer: valid ones, and mutations of them."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from shortlist.serving.embedded.runtime.sample_servables import sample_name
 from tests.support.recorded import MODELS
 
 CANDIDATES = 300
-# The model's own loop runs as long as it is told to; not what is tested here.
+# A model with a loop of any length: not under test here.
 SKIPPED = ("slow",)
 TOKENS = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud83c", b"null", b"true"),
@@ -30,7 +30,7 @@ METHODS = (
 
 
 def mutated(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """`data` with a few random changes."""
+    """Return `data` with a few random changes."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randrange(len(out) + 1)
@@ -55,7 +55,7 @@ def mutated(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
 
 
 def mutated_predict(data: bytes, rng: random.Random) -> bytes:
-    """A Predict request that still parses, with something else in one of its fields."""
+    """Return a Predict request that still parses, with a change in one of its fields."""
     request = messages.PredictRequest.FromString(data)
     sizes = (0, 1, 2, 3, 300, -1, 2**31, 2**40, 2**62)
     for tensor in list(request.inputs.values()):
@@ -83,7 +83,7 @@ def mutated_predict(data: bytes, rng: random.Random) -> bytes:
 
 
 def rest_seeds() -> list[tuple[str, bytes]]:
-    """Paths and bodies that the server understands."""
+    """Return paths and bodies that the server understands."""
     name = sample_name(CANDIDATES)
     seeds = [
         (f"/v1/models/{name}:predict", b'{"instances": ["1", "22", "333"]}'),
@@ -105,7 +105,7 @@ def rest_seeds() -> list[tuple[str, bytes]]:
 
 
 def grpc_seeds() -> list[tuple[str, bytes]]:
-    """Methods and messages that the server understands."""
+    """Return methods and messages that the server understands."""
     predict = messages.PredictRequest()
     predict.model_spec.name = sample_name(CANDIDATES)
     tensor = predict.inputs["user_id"]
@@ -134,6 +134,6 @@ def grpc_seeds() -> list[tuple[str, bytes]]:
 
 def recorded_lines(suite: str) -> Iterator[dict[str, Any]]:
     for file in sorted((MODELS.parent / suite).glob("*.jsonl")):
-        # Lines end at line feeds alone: recorded strings hold Unicode's other separators.
+        # Lines end at line feeds only: recorded strings contain other Unicode separators.
         with file.open(encoding="utf-8", newline="\n") as lines:
             yield from map(json.loads, lines)

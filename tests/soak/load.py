@@ -1,4 +1,4 @@
-"""Mixed load over REST and gRPC, as fast as the server goes or at a given rate."""
+"""Mixed load over REST and gRPC, at a given rate or as fast as the server answers."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the load goes: ports, and models that have a label `stable`."""
+    """Target of the load: ports, and models that have a label `stable`."""
 
     grpc_port: int
     rest_port: int
@@ -29,24 +29,24 @@ class Target:
 
 @dataclass
 class Outcome:
-    """What became of the requests."""
+    """Latencies and failures of the requests."""
 
     latencies: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
-        """All of them, failed ones included."""
+        """Number of requests, including failed ones."""
         return len(self.latencies) + len(self.failures)
 
     def percentile(self, share: float) -> float:
-        """Latency in seconds below which this share of the requests was answered."""
+        """Return the latency in seconds within which this share of the requests was answered."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 class _Worker:
-    """One client with one connection of each kind; every request counts, none is repeated."""
+    """A client with one connection per transport; it never retries."""
 
     def __init__(self, target: Target, seed: int) -> None:
         self._random = random.Random(seed)
@@ -65,8 +65,8 @@ class _Worker:
         self._http.close()
         self._channel.close()
 
-    def one(self) -> str | None:
-        """Sends a request; what is wrong with the answer, or None."""
+    def send(self) -> str | None:
+        """Send a request; return what is wrong with the answer, if anything."""
         model = self._random.choice(self._models)
         label = self._random.random() < 0.5
         users = [
@@ -76,7 +76,7 @@ class _Worker:
         try:
             return ask(model, label, users)
         except Exception as exc:
-            self._http.close()  # the next request opens it anew
+            self._http.close()  # the next request opens it again
             return f"{model}: {type(exc).__name__}: {exc}"
 
     def _rest(self, model: str, label: bool, users: Sequence[str]) -> str | None:
@@ -111,9 +111,9 @@ class Load:
     """Load from several clients in the background.
 
     Args:
-        target: Where it goes.
+        target: Ports and models.
         workers: Number of clients.
-        rate: Requests per second of all clients; None for as many as are answered.
+        rate: Requests per second of all clients; None for as many as the server answers.
     """
 
     def __init__(self, target: Target, *, workers: int, rate: float | None = None) -> None:
@@ -140,21 +140,21 @@ class Load:
         due = time.monotonic()
         while not self._stop.is_set():
             started = time.monotonic()
-            complaint = worker.one()
+            complaint = worker.send()
             took = time.monotonic() - started
             with self._lock:
                 if complaint is None:
                     self.outcome.latencies.append(took)
                 else:
                     self.outcome.failures.append(complaint)
-            # At most one interval is made up for: a pause of the server is no reason for a burst.
+            # Catch up on at most one interval: a pause of the server must not cause a burst.
             due = max(due + self._interval, time.monotonic() - self._interval)
             self._stop.wait(max(due - time.monotonic(), 0.0))
         worker.close()
 
 
 def capacity(make: Callable[[], Load], seconds: float) -> float:
-    """Requests per second that the server answers when clients do not wait between them."""
+    """Return the requests per second that the server answers when clients do not pause."""
     with make() as load:
         started = time.monotonic()
         time.sleep(seconds)

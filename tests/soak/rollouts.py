@@ -1,8 +1,8 @@
-"""Rolls out one version after another while REST and gRPC clients are at work throughout.
+"""Roll out one version after another while REST and gRPC clients send requests.
 
-`python -m tests.soak.rollouts --rollouts 100` (`make soak`) prints one line a
-rollout and a summary; exit status 1 where a request failed, an answer came from a version
-that was not meant to answer, or memory grew. The slow tests run a few rollouts.
+`python -m tests.soak.rollouts --rollouts 100` (`make soak`) prints a line per rollout and a
+summary. The exit status is 1 if a request failed, a wrong version answered, or memory grew. The
+slow tests run a few rollouts.
 """
 
 import argparse
@@ -36,28 +36,28 @@ from tests.soak.soak import MEMORY_SLACK_MIB, SOURCES, make_sources
 __all__ = ["Report", "main", "run_rollouts"]
 
 NAME = "retrieval_brute_force"
-SOURCE = "brute_force"  # its folder among what `tests.soak.servables` makes
+SOURCE = "brute_force"  # its folder among those of `tests.soak.servables`
 LABELS = (STABLE, CANARY)
 REPLICAS = 2
-PAUSE = 0.004  # seconds between a client's requests: load, not a race for the processor
+PAUSE = 0.004  # seconds between a client's requests: load, but not overload
 ROLLBACK_EVERY = 5
 
 
 def _source(version: int) -> int:
-    """Which of the sources a version is a copy of; it answers with this number."""
+    """Return the source that a version is a copy of; its answers contain this number."""
     return version % SOURCES + 1
 
 
 @dataclass
 class Truth:
-    """Which versions are meant to answer for a label; both while it moves."""
+    """The versions that may answer for a label: two while it moves."""
 
     _meant: dict[str, frozenset[int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def moving(self, **targets: int) -> Iterator[None]:
-        """Labels move to these versions while the context is open."""
+        """Move labels to these versions during the context."""
         with self._lock:
             for label, version in targets.items():
                 self._meant[label] = self._meant.get(label, frozenset()) | {version}
@@ -73,7 +73,7 @@ class Truth:
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """Answers and failures that the clients saw."""
 
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Seen:
 
 
 class _Worker(threading.Thread):
-    """One client that asks on and on, and never twice for the same."""
+    """A client that sends requests until the end and never retries."""
 
     def __init__(
         self, client: GrpcClient | RestClient, truth: Truth, seen: Seen, stop: threading.Event
@@ -107,7 +107,7 @@ class _Worker(threading.Thread):
             meant = before | self._truth.meant(label)
             said = answer.outputs[contract.SERVABLE_VERSION][0]
             if said not in {_source(version) for version in meant} or (
-                # Over REST only the copy's own number tells.
+                # Over REST, only the number of the copy identifies the version.
                 self._transport == "gRPC" and answer.version not in meant
             ):
                 self._seen.failures.append(
@@ -119,14 +119,14 @@ class _Worker(threading.Thread):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of the rollouts.
+    """Result of the rollouts.
 
     Attributes:
-        rollouts: How many there were.
-        rollbacks: How many of them were taken back once.
-        seen: What the clients saw.
+        rollouts: Number of rollouts.
+        rollbacks: Number of rollouts that were rolled back once.
+        seen: Answers and failures that the clients saw.
         rss_mib: Resident memory of the first replica after each rollout.
-        seconds: How long it took.
+        seconds: Duration.
     """
 
     rollouts: int
@@ -136,20 +136,20 @@ class Report:
     seconds: float
 
     def problems(self) -> list[str]:
-        """What was not as it should be."""
-        found = (
+        """Return the problems as sentences."""
+        problems = (
             [f"{len(self.seen.failures)} requests failed, such as {self.seen.failures[0]}"]
-            if (self.seen.failures)
+            if self.seen.failures
             else []
         )
         silent = {(kind, label) for kind in ("gRPC", "REST") for label in LABELS}
         silent -= set(self.seen.answers)
         if silent:
-            found.append(f"nobody asked {sorted(silent)}")
+            problems.append(f"no requests for {sorted(silent)}")
         early, late = self.rss_mib[2:7], self.rss_mib[-5:]
         if len(self.rss_mib) >= 20 and _median(late) - _median(early) > MEMORY_SLACK_MIB:
-            found.append(f"memory grew from {_median(early):.0f} to {_median(late):.0f} MiB")
-        return found
+            problems.append(f"memory grew from {_median(early):.0f} to {_median(late):.0f} MiB")
+        return problems
 
 
 def _median(values: Sequence[float]) -> float:
@@ -157,7 +157,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 class _Controller:
-    """Publishes, rolls out, rolls back and prunes, as the verbs do."""
+    """Publish, roll out, roll back and prune, as the verbs do."""
 
     def __init__(self, fleet: Fleet, sources: Path, truth: Truth) -> None:
         self._fleet, self._sources, self._truth = fleet, sources, truth
@@ -203,16 +203,16 @@ def run_rollouts(
     seconds: float = float("inf"),
     kind: ServerKind = ServerKind.EMBEDDED,
 ) -> Report:
-    """Rolls out under load, on replicas that share one repository.
+    """Roll out under load, on replicas that share one repository.
 
     Args:
         work: Folder to work in.
-        say: Told of each rollout.
-        rollouts: How many at most.
-        seconds: Until when another one is begun.
+        say: Callback for progress, called with a line per rollout.
+        rollouts: Maximum number of rollouts.
+        seconds: Time after which no other rollout starts.
         kind: Kind of server.
     """
-    say("making the servables")
+    say("writing the servables")
     make_sources(work / "sources")
     root = work / "models"
     truth, seen, stop = Truth(), Seen(), threading.Event()
@@ -237,12 +237,12 @@ def run_rollouts(
         rss: list[float] = []
         try:
             while len(rss) < rollouts and time.monotonic() - started < seconds:
-                begun = time.monotonic()
+                rollout_started = time.monotonic()
                 version = controller.publish()
                 controller.roll_out(version, with_rollback=len(rss) % ROLLBACK_EVERY == 3)
                 rss.append(_rss_mib(servers[0].pid))
                 say(
-                    f"version {version} stable after {time.monotonic() - begun:.1f} s: "
+                    f"version {version} stable after {time.monotonic() - rollout_started:.1f} s: "
                     f"{sum(seen.answers.values())} answers, {len(seen.failures)} failed, "
                     f"{rss[-1]:.0f} MiB"
                 )
@@ -279,7 +279,7 @@ def _workers(
     seen: Seen,
     stop: threading.Event,
 ) -> list[_Worker]:
-    """One client of each kind for each replica; none tries anything twice."""
+    """Start a client per transport and replica, without retries."""
     once = RetryPolicy(max_attempts=1)
     workers = []
     for server in servers:
@@ -301,18 +301,20 @@ def _rss_mib(pid: int | None) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak.rollouts",
         description=__doc__,
         epilog="Example: python -m tests.soak.rollouts --rollouts 5",
     )
-    parser.add_argument("--rollouts", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--rollouts", type=int, default=100, help="number of rollouts (default: %(default)s)"
+    )
     parser.add_argument(
         "--server",
         choices=("embedded", "binary"),
         default="embedded",
-        help="what serves: binary is a tensorflow_model_server on PATH (default: %(default)s)",
+        help="server; binary is the tensorflow_model_server on PATH (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="shortlist-rollouts-") as work:

@@ -1,8 +1,8 @@
-"""Makes the SavedModels that the soak serves: brute force and ScaNN, several versions each.
+"""SavedModels for the soak: brute force and ScaNN, several versions each.
 
-Run as `python -m tests.soak.servables FOLDER VERSIONS`, in a process of its own, since it
-needs the whole of TensorFlow. Every version has its own embeddings, and answers with its
-number beside the candidates, so that a client can tell which one it talks to.
+`python -m tests.soak.servables FOLDER VERSIONS` writes them, in a separate process, since it needs
+all of TensorFlow. Each version has its own embeddings and adds its number to its answers, so that
+a client knows which version answered.
 """
 
 import os
@@ -25,7 +25,7 @@ TOP_K = 10
 
 
 def save(folder: Path, kind: str, version: int) -> None:
-    """Writes one version of `retrieval_<kind>` to `folder/<kind>/<version>`."""
+    """Write one version of `retrieval_<kind>` to `folder/<kind>/<version>`."""
     random = np.random.default_rng(version)
     users = tf.keras.layers.StringLookup(vocabulary=[f"user-{n}" for n in range(USERS)])
     embedding = tf.constant(random.normal(size=(USERS + 1, DIMENSION)), tf.float32)
@@ -47,10 +47,10 @@ def save(folder: Path, kind: str, version: int) -> None:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=contract.USER_ID)])
         def retrieve(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-            scores, found = self.index(tf.gather(self.embedding, self.users(user_id)))
+            scores, ids = self.index(tf.gather(self.embedding, self.users(user_id)))
             return {
                 contract.SCORES: scores,
-                contract.CANDIDATE_IDS: found,
+                contract.CANDIDATE_IDS: ids,
                 contract.SERVABLE_VERSION: tf.fill(tf.shape(user_id), tf.constant(version)),
             }
 
@@ -65,7 +65,7 @@ def save(folder: Path, kind: str, version: int) -> None:
 
 
 def main(folder: Path, versions: int) -> None:
-    """Writes all of them."""
+    """Write all versions."""
     for kind in ("brute_force", "scann"):
         for version in range(1, versions + 1):
             save(folder, kind, version)

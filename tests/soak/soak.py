@@ -1,7 +1,7 @@
-"""Serves under load while versions are published, rolled back, reloaded and removed.
+"""Publish, roll back, reload and remove versions under load.
 
-`python -m tests.soak.soak --minutes 10` (`make soak`) prints one line a cycle and a summary;
-exit status 1 where a request failed or memory grew. The slow tests run it for a minute.
+`python -m tests.soak.soak --minutes 10` (`make soak`) prints a line per cycle and a summary. The
+exit status is 1 if a request failed or memory grew. The slow tests run it for a minute.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from tests.soak.load import Load, Outcome, Target, capacity
 __all__ = ["Report", "main", "run_soak"]
 
 MODELS = ("brute_force", "scann")
-SOURCES = 3  # versions that are made once and published again and again under new numbers
+SOURCES = 3  # versions that are written once and published repeatedly under new numbers
 WORKERS = 4
 SHARE_OF_CAPACITY = 0.8
-# The allocator keeps freed memory in its arenas, and where it does is chance.
+# The allocator keeps freed memory in its arenas, more or less by chance.
 MEMORY_SLACK_MIB = 48
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the soak saw.
+    """Result of the soak.
 
     Attributes:
-        outcome: All requests.
-        capacity: Requests per second that the server answers at most.
-        rate: Requests per second that it was asked for.
-        cycles: Versions published, rolled back, and removed, for every model.
-        rss_mib: The server's resident memory after each cycle, with one version loaded.
+        outcome: Latencies and failures of all requests.
+        capacity: Maximum requests per second.
+        rate: Requests per second during the soak.
+        cycles: Number of versions published, rolled back and removed, per model.
+        rss_mib: Resident memory of the server after each cycle, with one version loaded.
     """
 
     outcome: Outcome
@@ -54,25 +54,25 @@ class Report:
 
     @property
     def growth_mib(self) -> float:
-        """From the median of the early cycles to that of the last ones."""
+        """Growth from the median of the early cycles to that of the last ones."""
         early, late = sorted(self.rss_mib[1:4]), sorted(self.rss_mib[-3:])
         return late[len(late) // 2] - early[len(early) // 2]
 
     def problems(self) -> list[str]:
-        """What was not as it should be."""
-        found = []
+        """Return the problems as sentences."""
+        problems = []
         if self.outcome.failures:
             shown = "\n  ".join(self.outcome.failures[:10])
-            found.append(f"{len(self.outcome.failures)} requests failed, such as\n  {shown}")
+            problems.append(f"{len(self.outcome.failures)} requests failed, such as\n  {shown}")
         if len(self.rss_mib) < 4:
-            found.append(f"only {len(self.rss_mib)} cycles; memory cannot be judged")
+            problems.append(f"only {len(self.rss_mib)} cycles; memory cannot be judged")
         elif self.growth_mib > MEMORY_SLACK_MIB:
-            found.append(f"memory grew by {self.growth_mib:.0f} MiB: {self.rss_mib}")
-        return found
+            problems.append(f"memory grew by {self.growth_mib:.0f} MiB: {self.rss_mib}")
+        return problems
 
 
 class _Repository:
-    """Folders of the models, and the configuration that goes with them."""
+    """Folders of the models, and their configuration."""
 
     def __init__(self, root: Path, sources: Path) -> None:
         self.root = root
@@ -98,7 +98,7 @@ Call = Callable[..., bytes]
 
 
 class _Director:
-    """Takes the server from version to version."""
+    """Move the server from version to version."""
 
     def __init__(self, repository: _Repository, channel: grpc.Channel) -> None:
         self._repository = repository
@@ -130,7 +130,7 @@ class _Director:
             time.sleep(0.1)
 
     def cycle(self, old: int) -> int:
-        """One rollout with a rollback in between; the new version."""
+        """Roll out with a rollback in between, and return the new version."""
         new = old + 1
         self._repository.publish(new)
         self.configure([old, new], old)
@@ -147,7 +147,7 @@ class _Director:
 
 
 def make_sources(folder: Path) -> None:
-    """Makes the SavedModels, in a process of its own."""
+    """Write the SavedModels in a separate process."""
     subprocess.run(
         [sys.executable, "-m", "tests.soak.servables", str(folder), str(SOURCES)],
         check=True,
@@ -157,9 +157,9 @@ def make_sources(folder: Path) -> None:
 
 
 def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Report:
-    """Runs it in the folder `work`, with load for so many seconds after the capacity is known."""
+    """Measure the capacity, then run the cycles for `seconds` under load."""
     sources, root = work / "sources", work / "repository"
-    say("making the servables")
+    say("writing the servables")
     make_sources(sources)
     repository = _Repository(root, sources)
     repository.publish(1)
@@ -193,7 +193,7 @@ def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Repor
 
 @contextmanager
 def _server(target: Target, config_file: Path, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that accepts connections."""
+    """Start a server and wait until it accepts connections."""
     command = [
         *(sys.executable, "-m", "shortlist.serving.embedded", f"--model_config_file={config_file}"),
         *(f"--port={target.grpc_port}", f"--rest_api_port={target.rest_port}"),
@@ -233,7 +233,7 @@ def _rss_mib(pid: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak.soak",
         description=__doc__,

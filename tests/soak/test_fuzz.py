@@ -1,4 +1,4 @@
-"""The short form of `make fuzz`."""
+"""A short form of `make fuzz`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Half a minute of rollouts under load on two replicas: nobody notices."""
+"""Half a minute of rollouts under load on two replicas."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A minute of the soak: versions come and go under load, and no request notices."""
+"""A minute of the soak."""
 
 import sys
 from pathlib import Path

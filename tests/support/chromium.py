@@ -1,4 +1,4 @@
-"""Drives a headless Chromium by its DevTools protocol, over a pipe: no ports, no driver."""
+"""A headless Chromium, driven by the DevTools protocol over a pipe: no ports, no driver."""
 
 import base64
 import json
@@ -30,13 +30,13 @@ _FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # nothing may be asked for, so nothing is found
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # pages must not request anything
     "--remote-debugging-pipe",
 )
 
 
 class Browser:
-    """A running Chromium; commands go to its one page."""
+    """A running Chromium with one page."""
 
     def __init__(self, program: str, profile: Path) -> None:
         to_browser, self._to = os.pipe()
@@ -44,13 +44,13 @@ class Browser:
         self._log = (profile / "stderr").open("w+")
 
         def wire() -> None:
-            # The browser reads commands from descriptor 3 and answers on 4. Both ends are
-            # first moved out of the way of those two numbers.
-            one, other = os.dup(to_browser), os.dup(from_browser)
-            while one in (3, 4) or other in (3, 4):
-                one, other = os.dup(one), os.dup(other)
-            os.dup2(one, 3)
-            os.dup2(other, 4)
+            # The browser reads commands from descriptor 3 and answers on 4, so first move both
+            # ends off those two numbers.
+            commands, answers = os.dup(to_browser), os.dup(from_browser)
+            while commands in (3, 4) or answers in (3, 4):
+                commands, answers = os.dup(commands), os.dup(answers)
+            os.dup2(commands, 3)
+            os.dup2(answers, 4)
 
         self._process = subprocess.Popen(
             [program, *_FLAGS, f"--user-data-dir={profile / 'data'}", "about:blank"],
@@ -68,7 +68,7 @@ class Browser:
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
         targets = self.call("Target.getTargets", timeout=_START_TIMEOUT)["targetInfos"]
-        target = next(one["targetId"] for one in targets if one["type"] == "page")
+        target = next(entry["targetId"] for entry in targets if entry["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
@@ -77,7 +77,7 @@ class Browser:
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, *, timeout: float = _CALL_TIMEOUT, **params: Any) -> dict[str, Any]:
-        """The result of a command of the protocol; events on the way are kept."""
+        """Return the result of a DevTools command; events that arrive meanwhile are stored."""
         self._last += 1
         number = self._last
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
@@ -94,12 +94,12 @@ class Browser:
             self.events.append(answer)
 
     def _wait_until_loaded(self, loader: str, address: str) -> None:
-        """Waits for the load of this navigation, not of one before it."""
+        """Wait until this navigation has loaded, not an earlier one."""
         deadline = time.monotonic() + _CALL_TIMEOUT
-        wanted = ("Page.lifecycleEvent", loader, "load")
+        loaded = ("Page.lifecycleEvent", loader, "load")
         while not any(
             (event.get("method"), event["params"].get("loaderId"), event["params"].get("name"))
-            == wanted
+            == loaded
             for event in self.events
         ):
             self.events.append(self._receive(deadline, f"to load {address}"))
@@ -114,15 +114,15 @@ class Browser:
                 pytest.fail(f"Chromium {what} ({waiting_for}); it wrote:\n{self._written()}")
             self._buffer += chunk
         message, self._buffer = self._buffer.split(b"\0", 1)
-        found: dict[str, Any] = json.loads(message)
-        return found
+        answer: dict[str, Any] = json.loads(message)
+        return answer
 
     def _written(self) -> str:
         self._log.seek(0)
         return self._log.read()[-4000:]
 
     def open(self, file: Path, *, width: int, height: int = 900, scheme: str = "light") -> "Page":
-        """Loads a file into a window of this many CSS pixels."""
+        """Load a file into a window of this size in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -141,7 +141,7 @@ class Browser:
         return Page(self)
 
     def close(self) -> None:
-        """Ends the browser with all its processes."""
+        """End the browser and all its processes."""
         for stream in (self._to, self._from):
             os.close(stream)
         try:
@@ -159,19 +159,19 @@ class Browser:
 
 
 class Page:
-    """A page that was loaded, and what happened while it was."""
+    """A loaded page, and the events of its loading."""
 
     def __init__(self, owner: Browser) -> None:
         self._owner = owner
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page, from outside of it."""
+        """Return the value of a JavaScript expression in the page."""
         answer = self._owner.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def screenshot(self) -> bytes:
-        """All of the page as PNG, beyond the window's height too."""
+        """Return the whole page as PNG, also beyond the height of the window."""
         got = self._owner.call(
             "Page.captureScreenshot",
             format="png",
@@ -181,16 +181,16 @@ class Page:
         return base64.b64decode(got["data"])
 
     def as_printed(self) -> None:
-        """Shows the page with the styles of paper, as wide as the window is."""
+        """Show the page with its print styles, at the width of the window."""
         self._owner.call("Emulation.setEmulatedMedia", media="print")
 
     def pdf(self) -> bytes:
-        """The page as it prints."""
+        """Return the printed page."""
         got = self._owner.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)
         return base64.b64decode(got["data"])
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for, the page's own among them."""
+        """Return all requested addresses, including the page's own."""
         return [
             event["params"]["request"]["url"]
             for event in self._owner.events
@@ -198,7 +198,7 @@ class Page:
         ]
 
     def complaints(self) -> list[str]:
-        """Errors and warnings of the console."""
+        """Return the errors and warnings of the console."""
         kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [
             json.dumps(event["params"])
@@ -209,9 +209,9 @@ class Page:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """A headless Chromium with a new profile below `folder`; skips the test where there is none."""
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    """Start a headless Chromium with a new profile below `folder`; skip the test without one."""
+    program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
-        pytest.skip("no Chromium here; run tests/browser/install.sh as root")
+        pytest.skip("no Chromium; run tests/support/install_chromium.sh as root")
     with Browser(program, folder) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Runs the `shortlist` command of this checkout in processes of its own."""
+"""The `shortlist` command of this checkout, run in separate processes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
 
 
 def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Runs one command to its end; its output is returned, its failure is not raised."""
+    """Run a command to its end and return its output, also if it fails."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -37,7 +37,7 @@ def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[st
 
 
 def run_json(*arguments: str, timeout: float = 240) -> Any:
-    """Result of a command that has to succeed."""
+    """Return the `--json` output of a command that must succeed."""
     done = run(*arguments, "--json", timeout=timeout)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -45,7 +45,7 @@ def run_json(*arguments: str, timeout: float = 240) -> Any:
 
 @contextmanager
 def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command under way, its output on a pipe and its stderr in `log`; killed in the end."""
+    """Start a command with stdout on a pipe and stderr in `log`; stop it at the end."""
     with (
         log.open("w") as stderr,
         subprocess.Popen(
@@ -70,22 +70,22 @@ def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def processes_that_name(text: str) -> list[str]:
-    """Command lines of running processes, but for this one, that contain `text`."""
-    found = []
+    """Return the command lines of other running processes that contain `text`."""
+    commands = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         if text in command:
-            found.append(command)
-    return found
+            commands.append(command)
+    return commands
 
 
 def wait_for_text(path: Path, text: str, process: subprocess.Popen[str], timeout: float) -> None:
-    """Waits until `text` appears in a file that `process` writes."""
+    """Wait until `text` appears in a file that `process` writes."""
     deadline = time.monotonic() + timeout
     while text not in path.read_text():
         assert process.poll() is None, path.read_text()

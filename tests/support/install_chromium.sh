@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Debian's Chromium for the tests that look at pages, where it is missing and we may.
-# Never fails: those tests skip without it, and say so.
+# Install Debian's Chromium for the tests that look at pages, if it is missing and we are root.
+# Never fails: without it, those tests are skipped.
 set -uo pipefail
 
 say() { printf 'browser: %s\n' "$*" >&2; }
@@ -9,11 +9,11 @@ for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null 2>&1; then exit 0; fi
 done
 if ! command -v apt-get >/dev/null 2>&1; then
-    say "no Chromium and no apt-get; tests that look at pages will skip"
+    say "no Chromium and no apt-get; tests that look at pages will be skipped"
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    say "no Chromium; run as root: apt-get install chromium. Tests that look at pages will skip"
+    say "no Chromium; run as root: apt-get install chromium. Tests that look at pages will be skipped"
     exit 0
 fi
 log=$(mktemp)
@@ -22,11 +22,11 @@ install() {
     DEBIAN_FRONTEND=noninteractive timeout 300 \
         apt-get -o DPkg::Lock::Timeout=60 install -y -qq --no-install-recommends chromium >>"$log" 2>&1 </dev/null
 }
-# The lists may be there, fresh or stale, or not at all.
+# The package lists may be fresh, stale or missing.
 if install || { timeout 120 apt-get update -qq >>"$log" 2>&1 </dev/null && install; }; then
     say "installed $(chromium --version 2>/dev/null || echo Chromium)"
 else
-    say "Chromium cannot be installed; tests that look at pages will skip:"
+    say "Chromium cannot be installed; tests that look at pages will be skipped:"
     tail -n 3 "$log" >&2
 fi
 exit 0

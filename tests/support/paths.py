@@ -1,4 +1,4 @@
-"""The root of the project, wherever the tests were started from."""
+"""The root of the project, independent of the working directory."""
 
 from pathlib import Path
 

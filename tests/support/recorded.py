@@ -1,4 +1,4 @@
-"""Where the answers recorded from TensorFlow Serving are, and the models they came from."""
+"""Folders of the answers recorded from TensorFlow Serving, and of the models that gave them."""
 
 from tests.support.paths import ROOT
 

@@ -1,7 +1,7 @@
-"""Writes a small SavedModel by hand, without the seconds that importing TensorFlow takes.
+"""A small SavedModel, written without the seconds that importing TensorFlow takes.
 
 Signature `serving_default` answers `x / 2 + addend`; `slow` multiplies `n x n` matrices, so
-that a request lasts as long as a test wants it to.
+that a request takes as long as a test needs.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ def _nodes(addend: float) -> str:
 
 
 def write_saved_model(folder: Path, *, addend: float) -> None:
-    """Writes the SavedModel into `folder`, complete when the folder appears."""
+    """Write the SavedModel into `folder`, complete when the folder appears."""
     from shortlist.serving.embedded.runtime import _tf
 
     message = _tf.saved_model_pb2.SavedModel()

@@ -1,7 +1,7 @@
-"""Makes tiny SavedModels for rollouts: good ones, a slow one, and one that fails for many users.
+"""Tiny SavedModels for rollouts: a good one, a slow one, and one that fails for many users.
 
-Run as `python -m tests.support.servables FOLDER`, in a process of its own, since it
-needs the whole of TensorFlow.
+`python -m tests.support.servables FOLDER` writes them, in a separate process, since it needs all
+of TensorFlow.
 """
 
 import os
@@ -22,7 +22,7 @@ IDS = [f"candidate-{number}" for number in range(10)]
 
 
 class Servable(tf.Module):
-    """Answers everybody with the same ten candidates."""
+    """Answer all users with the same ten candidates."""
 
     def __init__(self, *, slow: bool, failing: bool) -> None:
         super().__init__()
@@ -49,13 +49,16 @@ class Servable(tf.Module):
 
 
 def save(folder: Path, *, slow: bool = False, failing: bool = False) -> None:
-    """Writes one servable with a known answer and users to ask for."""
+    """Write one servable with a known answer and probe users."""
     servable = Servable(slow=slow, failing=failing)
     signatures = {contract.SERVING_DEFAULT: servable.retrieve}
     tf.saved_model.save(servable, str(folder), signatures=signatures)
     answer = {
         key: [
-            [one.decode() if isinstance(one, bytes) else one for one in value.numpy()[0].tolist()]
+            [
+                item.decode() if isinstance(item, bytes) else item
+                for item in value.numpy()[0].tolist()
+            ]
         ]
         for key, value in servable.retrieve(tf.constant(["user-1"])).items()
     }
@@ -75,7 +78,7 @@ def save(folder: Path, *, slow: bool = False, failing: bool = False) -> None:
 
 
 def main(folder: Path) -> None:
-    """Writes all of them."""
+    """Write all servables."""
     save(folder / "good")
     save(folder / "slow", slow=True)
     save(folder / "failing", failing=True)

@@ -1,4 +1,4 @@
-"""A server process of the tests, with a model of its own."""
+"""An embedded server in a separate process."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ __all__ = ["ServerProcess", "serving"]
 
 @dataclass(frozen=True, kw_only=True)
 class ServerProcess:
-    """A server that was started, and whose output goes to `log_file`."""
+    """A started server that writes its output to `log_file`."""
 
     process: subprocess.Popen[bytes]
     grpc_port: int
@@ -32,11 +32,11 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """The output so far."""
         return self.log_file.read_text(errors="replace")
 
     def wait_open(self, *ports: int, timeout: float = 60.0) -> None:
-        """Waits until connections are accepted."""
+        """Wait until the ports accept connections."""
         deadline = time.monotonic() + timeout
         while not all(map(_accepts, ports or (self.grpc_port, self.rest_port))):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -44,7 +44,7 @@ class ServerProcess:
             time.sleep(0.05)
 
     def predict(self, value: float, *, model: str = "m") -> float:
-        """One number through REST."""
+        """Return the answer to one number over REST."""
         connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
         connection.request(
             "POST", f"/v1/models/{model}:predict", json.dumps({"instances": [value]})
@@ -57,7 +57,7 @@ class ServerProcess:
         return result
 
     def predict_slowly(self, n: int, channel: grpc.Channel) -> Any:
-        """Starts a call that lasts; its future."""
+        """Start a slow call and return its future."""
         request = messages.PredictRequest()
         request.model_spec.name = "m"
         request.model_spec.signature_name = "slow"
@@ -68,7 +68,7 @@ class ServerProcess:
         return call.future(request.SerializeToString(), timeout=60)
 
     def terminate(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30.0) -> int:
-        """Sends a signal; the exit status."""
+        """Send a signal and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout)
 
@@ -83,11 +83,11 @@ def _accepts(port: int) -> bool:
 
 @contextmanager
 def serving(work: Path, *flags: str, ports: Sequence[int] = ()) -> Iterator[ServerProcess]:
-    """Starts a server in the folder `work`; it is gone when the context ends.
+    """Start a server and kill it at the end of the context.
 
     Args:
-        work: Where its log goes.
-        flags: Beside the two ports.
+        work: Folder of the log.
+        flags: Flags in addition to the ports.
         ports: gRPC and REST port, free ones by default.
     """
     grpc_port, rest_port = ports or (claim_port(0, option=""), claim_port(0, option=""))

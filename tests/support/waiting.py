@@ -1,4 +1,4 @@
-"""Waits of tests: by polling, to a deadline."""
+"""Waiting by polling until a deadline."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The whole stack in containers, once for all tests here; `make test-containers` runs them."""
+"""The whole stack in containers, started once; `make test-containers` runs these tests."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ import pytest
 from shortlist.clients import GrpcClient, RestClient, Tls
 from shortlist.serving.servers.stack import Stack
 
-# Without the images of tests/containers/images.sh there is nothing to test.
+# The tests need the images of tests/containers/images.sh.
 collect_ignore_glob = [] if os.environ.get("SHORTLIST_CONTAINERS") else ["test_*.py"]
 
 PROJECT = "shortlist-test"
@@ -39,7 +39,7 @@ READY_SECONDS = 240.0
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """The stack of these tests and where it listens."""
+    """The running stack and its ports."""
 
     stack: Stack
     ports: dict[str, int]
@@ -63,16 +63,16 @@ class Running:
         return GrpcClient(self.address(f"{prefix}GRPC_PORT"), model=model, timeout=20)
 
     def container(self, service: str) -> str:
-        """Id of a service's container."""
-        found = docker(
+        """Return the id of a service's container."""
+        containers = docker(
             "ps",
             "--all",
             "--quiet",
             f"--filter=label=com.docker.compose.project={PROJECT}",
             f"--filter=label=com.docker.compose.service={service}",
         ).split()
-        assert len(found) == 1, f"{service}: {found}"
-        return found[0]
+        assert len(containers) == 1, f"{service}: {containers}"
+        return containers[0]
 
     def tls(self) -> Tls:
         return Tls(ca=self.credentials / "cert.pem")
@@ -90,12 +90,12 @@ def docker(*arguments: str) -> str:
 def free_ports(names: tuple[str, ...]) -> dict[str, int]:
     sockets = {name: socket.socket() for name in names}
     try:
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in sockets.items()}
+        for probe in sockets.values():
+            probe.bind(("127.0.0.1", 0))
+        return {name: probe.getsockname()[1] for name, probe in sockets.items()}
     finally:
-        for each in sockets.values():
-            each.close()
+        for probe in sockets.values():
+            probe.close()
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         profiles=("scann", "monitoring", "tls"),
         project=PROJECT,
         environment=environment,
-        # No Grafana outside a registry: what it is given is checked, what it draws is not.
+        # Grafana needs a registry: without one, its files are checked, but not its pictures.
         overrides=() if FROM_REGISTRY else (STANDINS / "without_grafana.yaml",),
     )
     try:

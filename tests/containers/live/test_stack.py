@@ -1,4 +1,4 @@
-"""What the compose file promises, asked of the running containers."""
+"""Promises of the compose file, checked on the running containers."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.support.paths import ROOT
 
 USERS = ["1", "2", "3"]
 SERVICES = ("serving", "scann", "status", "prometheus", "proxy")
-# Names that run.sh gives; see there.
+# Set by tests/containers/run.sh.
 SERVING_IMAGE = os.environ.get("SHORTLIST_SERVING_IMAGE", "tensorflow/serving:2.20.0")
 SERVER_IMAGE = os.environ["SHORTLIST_SERVER_IMAGE"]
 EXPORT_IMAGE = os.environ["SHORTLIST_EXPORT_IMAGE"]
@@ -49,7 +49,7 @@ def healthy(running: Running, service: str) -> bool:
 
 
 def shortlist(*arguments: str) -> str:
-    """Runs the command as a user would; its standard output."""
+    """Run the command as a user would and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "shortlist", *arguments], capture_output=True, text=True, check=False
     )
@@ -62,9 +62,11 @@ def test_both_clients_get_the_same_answers(running: Running, model: str) -> None
     with running.client("rest", model) as rest, running.client("grpc", model) as grpc:
         over_rest = rest.retrieve(USERS, k=5)
         over_grpc = grpc.retrieve(USERS, k=5)
-    assert [each.candidate_ids for each in over_rest] == [each.candidate_ids for each in over_grpc]
-    assert all(len(each.candidate_ids) == 5 for each in over_grpc)
-    assert all(each.version == 1 for each in over_rest + over_grpc)
+    assert [entry.candidate_ids for entry in over_rest] == [
+        entry.candidate_ids for entry in over_grpc
+    ]
+    assert all(len(entry.candidate_ids) == 5 for entry in over_grpc)
+    assert all(entry.version == 1 for entry in over_rest + over_grpc)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -79,14 +81,16 @@ def test_a_container_has_no_right_that_it_does_not_need(running: Running, servic
     assert host["Memory"] > 0
     assert details["Config"]["User"].split(":")[0] not in ("", "0", "root")
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
-    bindings = [each for ports in (host["PortBindings"] or {}).values() for each in ports]
-    assert all(each["HostIp"] == "127.0.0.1" for each in bindings)
-    models = [each for each in details["Mounts"] if each["Destination"] == str(running.repository)]
-    assert all(not each["RW"] for each in models)
+    bindings = [entry for ports in (host["PortBindings"] or {}).values() for entry in ports]
+    assert all(entry["HostIp"] == "127.0.0.1" for entry in bindings)
+    models = [
+        entry for entry in details["Mounts"] if entry["Destination"] == str(running.repository)
+    ]
+    assert all(not entry["RW"] for entry in models)
 
 
 def test_ready_means_that_every_model_is_available(running: Running, tmp_path: Path) -> None:
-    """An open port is not enough: a model that is configured and not there is not ready."""
+    """An open port is not enough: a configured model is missing."""
     serving = running.container("serving")
     assert healthy(running, "serving")
     more = running.repository / ".serving/other.config"
@@ -111,7 +115,7 @@ def test_a_killed_server_comes_back_with_its_labels(running: Running) -> None:
         "&& ! grep -qa bash $folder/cmdline; then kill -9 ${folder#/proc/}; fi; "
         "done"
     )
-    # The shell may be gone with the container before it can say that it did its work.
+    # The shell may end with the container before it can report success.
     subprocess.run(["docker", "exec", serving, "bash", "-c", kill], check=False)
     wait_until(lambda: inspect(serving)["RestartCount"] >= 1, "the container started again")
     wait_until(lambda: healthy(running, "serving"), "healthy again", READY_SECONDS)
@@ -120,8 +124,8 @@ def test_a_killed_server_comes_back_with_its_labels(running: Running) -> None:
 
 
 def test_a_version_rolls_out_and_back_through_the_polled_file(running: Running) -> None:
-    # A longer training on the same split is better and passes the gates; how fast a version
-    # answers on a machine that does other things beside is no matter here.
+    # A longer training on the same split is better and passes the gates. Latency does not matter
+    # here, on a machine that is busy with other work.
     running.stack.publish("sample", [*SMALL, "--epochs=2", "--index=ivf", "--allow=latency"])
     where = [
         f"--repository={running.repository}",
@@ -141,14 +145,14 @@ def test_a_version_rolls_out_and_back_through_the_polled_file(running: Running) 
         assert client.retrieve(USERS, label="stable")[0].version == 2
         shortlist("rollback", *where)
         after = client.retrieve(USERS, label="stable")
-    assert [each.candidate_ids for each in after] == [each.candidate_ids for each in before]
+    assert [entry.candidate_ids for entry in after] == [entry.candidate_ids for entry in before]
     assert after[0].version == 1
     labels = read_config(running.config).model_config_list.config[1].version_labels
     assert labels["stable"] == 1
 
 
 def test_up_again_leaves_labels_and_versions_as_they_are(running: Running) -> None:
-    """What rollouts decided is not undone by whoever starts the stack again."""
+    """Starting the stack again does not undo rollouts."""
     before = running.config.read_text()
     running.stack.up(timeout=READY_SECONDS)
     assert running.config.read_text() == before
@@ -183,7 +187,7 @@ def test_stopping_lets_calls_in_flight_end(running: Running) -> None:
     state = inspect(scann)["State"]
     docker("start", scann)
     assert answers, failures
-    # 137 would mean that it did not end by itself and was killed.
+    # 137 would mean that it was killed.
     assert state["ExitCode"] in (0, 143), state
     wait_until(lambda: healthy(running, "scann"), "healthy again", READY_SECONDS)
 
@@ -216,7 +220,7 @@ def test_prometheus_scrapes_all_and_every_panel_has_data(running: Running) -> No
 
 
 def panel_queries() -> list[str]:
-    """Queries of the dashboard, with its variables at their widest; rates over a minute."""
+    """Return the queries of the dashboard for all jobs and models, with rates over a minute."""
     dashboards = ROOT / "docker/monitoring/grafana/dashboards"
     dashboard = json.loads((dashboards / "shortlist.json").read_text())
     expressions = [
@@ -228,7 +232,7 @@ def panel_queries() -> list[str]:
     ]
 
 
-def test_the_proxy_wants_a_token_and_offers_no_reload(running: Running) -> None:
+def test_the_proxy_needs_a_token_and_refuses_reloads(running: Running) -> None:
     rest, grpc = running.address("TLS_REST_PORT"), running.address("TLS_GRPC_PORT")
     allowed = {"authorization": running.token()}
     for headers in (None, {"authorization": "Bearer wrong"}):
@@ -243,13 +247,13 @@ def test_the_proxy_wants_a_token_and_offers_no_reload(running: Running) -> None:
         GrpcClient(grpc, tls=running.tls(), headers=allowed) as over_grpc,
     ):
         first, second = over_rest.retrieve(USERS), over_grpc.retrieve(USERS)
-        assert [each.candidate_ids for each in first] == [each.candidate_ids for each in second]
+        assert [entry.candidate_ids for entry in first] == [entry.candidate_ids for entry in second]
         status = over_grpc.status(model="retrieval_ivf")
         assert isinstance(status, ModelStatus)
 
 
-def test_the_server_image_stands_where_the_stock_image_stands(running: Running) -> None:
-    """MODEL_NAME and MODEL_BASE_PATH, the image's own health check, its own entry point."""
+def test_the_server_image_can_replace_the_stock_image(running: Running) -> None:
+    """MODEL_NAME and MODEL_BASE_PATH, with the health check and entry point of the image."""
     name = docker(
         "run",
         "--detach",

@@ -1,8 +1,8 @@
-"""A real server with exported servables: the embedded one, or another by the environment.
+"""A real server with exported servables: the embedded one, unless the environment names another.
 
-SHORTLIST_SERVER_COMMAND  starts another, such as 'tensorflow_model_server {flags}'
-SHORTLIST_SERVER          'REST,GRPC' addresses of one that runs already; then only the tests
-                          that need nothing but SHORTLIST_SERVER_MODEL (retrieval_brute_force)
+SHORTLIST_SERVER_COMMAND  command line of another server, such as 'tensorflow_model_server {flags}'
+SHORTLIST_SERVER          'REST,GRPC' addresses of a running server; only tests that need nothing
+                          but SHORTLIST_SERVER_MODEL (retrieval_brute_force) then run
 """
 
 import os
@@ -151,7 +151,7 @@ def started(repository: Path, work: Path, *more: str) -> Iterator[Live]:
 
 @pytest.fixture
 def own(live: Live) -> Live:
-    """The server, where the tests started it."""
+    """The server, if the tests started it."""
     if not live.own:
         pytest.skip("needs labels and servables of the tests' own; unset SHORTLIST_SERVER")
     return live
@@ -160,15 +160,15 @@ def own(live: Live) -> Live:
 @pytest.fixture
 def real(live: Live, transport: str) -> Iterator[Any]:
     """A client of each kind for the server."""
-    with make_client(transport, live.address(transport), model=live.model, timeout=60) as found:
-        yield found
+    with make_client(transport, live.address(transport), model=live.model, timeout=60) as client:
+        yield client
 
 
 @pytest.fixture
 def oracle(live: Live) -> Iterator[GrpcClient]:
     """A client to compare the others with."""
-    with GrpcClient(live.grpc, model=live.model, timeout=60) as found:
-        yield found
+    with GrpcClient(live.grpc, model=live.model, timeout=60) as client:
+        yield client
 
 
 @pytest.fixture(params=KINDS)
