@@ -1,4 +1,4 @@
-"""How to reach servers: addresses, TLS, headers and limits, the same for every client."""
+"""Addresses, TLS, headers and limits, the same for every client."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -59,14 +59,14 @@ class GrpcClient(RetrievalClient):
         limits: Limits | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        """Prepare the client; opens no connection.
+        """Prepare the client, without connecting.
 
         Args:
             address: `host:port`, any gRPC target such as `dns:///models.example:8500`, or
-                several of them, used in turns.
+                several of them, used in turn.
             model: Default model name of the calls.
             timeout: Default timeout of the calls in seconds, retries included.
-            retry: When failed calls are tried again.
+            retry: Retry policy; `None` for the default one.
             tls: `True` for TLS with the usual certificates, or a `Tls`.
             headers: Metadata to send, such as `{"authorization": "Bearer …"}`, or a function
                 that returns it for each request.

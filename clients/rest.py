@@ -184,15 +184,15 @@ class RestClient(RetrievalClient):
         limits: Limits | None = None,
         trust_env: bool = False,
     ) -> None:
-        """Prepare the client; opens no connection.
+        """Prepare the client, without connecting.
 
         Args:
             address: `host:port`, `http://…` or `https://…` with any path before `/v1`, or
-                several of them, used in turns.
+                several of them, used in turn.
             model: Default model name of the calls.
             timeout: Default timeout of the calls in seconds, retries included. It does not
                 cover a slow name server.
-            retry: When failed calls are tried again.
+            retry: Retry policy; `None` for the default one.
             tls: `True` for TLS with the usual certificates, or a `Tls`. TensorFlow Serving's REST
                 port has no TLS, but a proxy in front of it may.
             headers: Headers to send, such as `{"authorization": "Bearer …"}`, or a function

@@ -63,8 +63,8 @@ class Retrieval(Ranking):
 
     Attributes:
         user_id: User id.
-        known_user: Whether training met the user id; all unknown users get the same answer.
-            `None` if the servable does not tell.
+        known_user: True if training met the user id; all unknown users get the same answer.
+            `None` if the servable does not say.
         label: Version label of the request, for instance the one that a `Split` chose.
     """
 
@@ -79,7 +79,7 @@ class Similar(Ranking):
 
     Attributes:
         candidate_id: Candidate id of the query.
-        known_candidate: Whether the corpus contains it; `None` if the servable does not tell.
+        known_candidate: True if the corpus contains it; `None` if the servable does not say.
     """
 
     candidate_id: str

@@ -1,7 +1,7 @@
 """One call: its requests with retries, deadline, hooks and limits, without input or output.
 
 A flow is a generator: it yields steps and gets their answers sent back, or their errors thrown in.
-The engines, blocking or not, only carry the steps out, so that all clients behave identically.
+The engines only carry out the steps, so that all clients behave identically.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
-from shortlist.clients._calls.failures import expired
+from shortlist.clients._calls.failures import too_late
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
@@ -25,7 +25,7 @@ __all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Step"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_QUIET_TIMEOUT: Final = 5.0  # seconds, for one question on the side
+_QUIET_TIMEOUT: Final = 5.0  # seconds, for a request of `Call.ask`
 _MAX_REMEMBERED: Final = 256  # servables, so that a client that walks through versions stays small
 
 
@@ -64,7 +64,7 @@ Flow = Generator[Step, Any, T]
 
 
 class Caller:
-    """What the calls of one client share; safe to use from several threads."""
+    """State that the calls of one client share; safe to use from several threads."""
 
     def __init__(
         self,
@@ -166,7 +166,8 @@ class Call:
             try:
                 remaining = self.deadline.remaining()
                 if remaining <= 0:
-                    raise expired(request, caller.addresses[index], self.deadline.timeout)
+                    address, timeout = caller.addresses[index], self.deadline.timeout
+                    raise too_late(request=request, address=address, timeout=timeout)
                 reply = yield Send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
@@ -197,7 +198,7 @@ class Call:
         return replies
 
     def ask(self, request: Request) -> Flow[Any]:
-        """Return the answer or the error; tried once and not recorded by hooks."""
+        """Send a request once, without hooks, and return the answer or the error."""
         timeout = min(max(self.deadline.remaining(), 1e-3), _QUIET_TIMEOUT)
         try:
             return (yield Send(request, self.caller.next_address(), timeout))

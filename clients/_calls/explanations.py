@@ -1,4 +1,4 @@
-"""Errors about names, explained by the names that the server has."""
+"""Errors about unknown names, extended by the names that the server has."""
 
 from typing import Final, TypeVar
 
@@ -35,7 +35,7 @@ def explained(call: Call, flow: Flow[T]) -> Flow[T]:
 
 
 def _explanation(call: Call, error: ServingError) -> Flow[ServingError | None]:
-    """Return the error with more to say; None if there is nothing to add."""
+    """Return a more detailed error; None if there is nothing to add."""
     kind, text = type(error), str(error)
     if isinstance(error, SignatureNotFound):
         metadata = yield from call.ask(MetadataRequest(target=call.target))
@@ -76,5 +76,5 @@ def _siblings(call: Call) -> Flow[list[str]]:
             if isinstance(status, ModelStatus):
                 served.append(name)
             elif not isinstance(status, ServableNotFound):
-                break  # the server is gone; more questions would only take time
+                break  # the server is down; more requests would only take time
     return served

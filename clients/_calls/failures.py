@@ -1,4 +1,4 @@
-"""Errors for what a transport received, each with what to do about it."""
+"""Errors for failures that a transport received, each with a remedy."""
 
 import re
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from shortlist.clients import errors
 from shortlist.clients._codecs.requests import Request, Target
 
-__all__ = ["expired", "failure", "too_late", "unreachable"]
+__all__ = ["failure", "too_late", "unreachable"]
 
 _LABEL: Final = re.compile(r"Unrecognized servable version label")
 _SIGNATURE: Final = re.compile(
@@ -14,6 +14,10 @@ _SIGNATURE: Final = re.compile(
 )
 _OP: Final = re.compile(r"Op type not registered '([^']+)'")
 _MAX_RECEIVED: Final = 500  # characters of the other side's text that an error repeats
+
+
+def _asked(request: Request) -> str:
+    return f"{request.operation} of {request.target}" if request.target else request.operation
 
 
 def _shortened(text: str) -> str:
@@ -75,18 +79,16 @@ def failure(
         elif _SIGNATURE.search(text):
             kind = errors.SignatureNotFound
     received = f"{status}: {_shortened(text)}" if text else status
-    asked = f"{request.operation} of {request.target}" if request.target else request.operation
-    if kind is errors.LabelNotFound and request.target is not None:
+    not_found = (errors.LabelNotFound, errors.ServableNotFound)
+    if kind in not_found and request.target is not None:
         what = f"no {request.target} at {address}"
     elif kind is errors.SignatureNotFound and request.target is not None:
         name = getattr(request, "signature", None)
         what = f"{request.target} at {address} has no signature {name!r}"
-    elif kind is errors.ServableNotFound and request.target is not None:
-        what = f"no {request.target} at {address}"
     elif op is not None:
         what = f"{request.target} at {address} needs the op {op!r}"
     else:
-        what = f"{asked} at {address} failed"
+        what = f"{_asked(request)} at {address} failed"
     return kind(f"{what}: {received}; {_advice(kind, request.target, op, text)}", received=received)
 
 
@@ -94,10 +96,9 @@ def unreachable(
     *, request: Request, address: str, reason: str, received: str | None = None
 ) -> errors.Unavailable:
     """Return the error for a server that did not answer."""
-    asked = f"{request.operation} of {request.target}" if request.target else request.operation
     return errors.Unavailable(
-        f"no answer from {address} to {asked}: {_shortened(reason)}; check that the server runs "
-        "there (it opens its ports only when every model is AVAILABLE), or start one: "
+        f"no answer from {address} to {_asked(request)}: {_shortened(reason)}; check that the "
+        "server runs there (it opens its ports only when every model is AVAILABLE), or start one: "
         "shortlist serve --repository DIR",
         received=received,
     )
@@ -111,18 +112,10 @@ def too_late(
     reason: str = "",
     received: str | None = None,
 ) -> errors.DeadlineExceeded:
-    """Return the error for a try that ran out of time."""
+    """Return the error for a try that timed out, or for a call before its next try."""
     within = "in time" if timeout is None else f"within {timeout:.3g} s"
     return errors.DeadlineExceeded(
-        f"{request.operation} of {request.target} at {address} did not end {within}"
+        f"{_asked(request)} at {address} did not end {within}"
         f"{reason and ': '}{reason}; raise timeout, or find out why the server is slow",
         received=received,
-    )
-
-
-def expired(request: Request, address: str, timeout: float) -> errors.DeadlineExceeded:
-    """Return the error for a call that ran out of time before a try."""
-    return errors.DeadlineExceeded(
-        f"{request.operation} at {address} did not end within {timeout:g} s; "
-        "raise timeout, or find out why the server is slow"
     )

@@ -1,4 +1,4 @@
-"""Rows of ids and scores: checks of what is asked, and reading of the answers."""
+"""Checks of ids and `k`, and readers of rows in answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def checked_ids(name: str, values: Sequence[str]) -> list[str]:
     """Return the ids as a list.
 
     Raises:
-        ValueError: `values` is a single string, empty, or contains something else than strings.
+        ValueError: `values` is a single string, empty, or contains a value that is not a string.
     """
     if isinstance(values, str):
         raise ValueError(f"{name} takes a list of ids, got the string {values!r}; use [{values!r}]")
@@ -37,7 +37,7 @@ def matrix(reply: Outputs, name: str, target: Target) -> Tensor:
     """Return an output with one row per query.
 
     Raises:
-        ProtocolError: There is no matrix of that name.
+        ProtocolError: The answer lacks it, or it is not a matrix.
     """
     tensor = reply.tensors.get(name)
     if tensor is None or len(tensor.shape) != 2:

@@ -1,4 +1,4 @@
-"""The flow of `retrieve`: which signature it asks and how it reads the rows."""
+"""The flow of `retrieve`: choice of the signature, requests and results."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,7 @@ _LEAST_TIMEOUT = 1e-3  # seconds; less is not worth a try
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """When and how fast a failed call is tried again.
+    """Number and pauses of the tries of a call.
 
     Retried are UNAVAILABLE, RESOURCE_EXHAUSTED / HTTP 429, HTTP 502, 503 and 504, and
     connections that are refused or reset; never `reload_config`, and never past the

@@ -19,6 +19,7 @@ from shortlist.clients._codecs.requests import (
 )
 from shortlist.clients._codecs.tensors import JsonTensor
 from shortlist.clients._codecs.values import (
+    all_str,
     cast_array,
     check_kind,
     feature_values,
@@ -95,7 +96,7 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
             if dtype is not None and dtype.kind != "s" and value.dtype.kind not in "OSU":
                 value = cast_array(value, dtype)
             value = value.tolist()
-        if type(value) is list and value and dtype_name == "DT_STRING" and _all_str(value):
+        if type(value) is list and value and dtype_name == "DT_STRING" and all_str(value):
             return value
         _, flat = flatten(value)
         if dtype is not None:
@@ -103,10 +104,6 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
     except ValueError as exc:
         raise ValueError(f"input {name!r}: {exc}") from exc
     return _jsonable(name, value)
-
-
-def _all_str(values: list[Any]) -> bool:
-    return {*map(type, values)} == {str}
 
 
 def _jsonable(name: str, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Requests and answers as messages, for gRPC."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from google.protobuf import text_format
@@ -18,7 +19,7 @@ from shortlist.clients._codecs.requests import (
     Target,
 )
 from shortlist.clients._codecs.tensors import WireTensor
-from shortlist.clients._codecs.values import feature_values, to_tensor_proto
+from shortlist.clients._codecs.values import all_str, feature_values, to_tensor_proto
 from shortlist.clients.types import (
     Classification,
     Metadata,
@@ -34,12 +35,7 @@ __all__ = ["message_of", "method_of", "reader_of", "server_config"]
 
 _STRING: Final = messages.DataType.DT_STRING
 _METHODS: Final = {
-    PredictRequest: methods.Method(
-        service=methods.PREDICT.service,
-        name=methods.PREDICT.name,
-        request=messages.PredictRequest,
-        response=messages.PackedPredictResponse,
-    ),
+    PredictRequest: replace(methods.PREDICT, response=messages.PackedPredictResponse),
     ClassifyRequest: methods.CLASSIFY,
     RegressRequest: methods.REGRESS,
     StatusRequest: methods.GET_MODEL_STATUS,
@@ -125,7 +121,7 @@ def _predict_message(request: PredictRequest) -> messages.PredictRequest:
     for name, item in request.inputs.items():
         value = item.value
         try:
-            if item.dtype == "DT_STRING" and type(value) is list and _all_str(value):
+            if item.dtype == "DT_STRING" and type(value) is list and all_str(value):
                 # Straight into the request: the fast path of user ids.
                 tensor = message.inputs[name]
                 tensor.dtype = _STRING
@@ -136,10 +132,6 @@ def _predict_message(request: PredictRequest) -> messages.PredictRequest:
         except ValueError as exc:
             raise ValueError(f"input {name!r}: {exc}") from exc
     return message
-
-
-def _all_str(values: list[Any]) -> bool:
-    return {*map(type, values)} == {str}
 
 
 def _input(

@@ -1,7 +1,6 @@
-"""Requests and answers in terms that REST and gRPC share.
+"""Requests and answers, independent of the transport.
 
-Those that every call creates are not frozen, as freezing costs a microsecond each, but nothing
-changes them.
+Treat all as frozen; those that every call creates are not, which saves a microsecond each.
 """
 
 from collections.abc import Mapping, Sequence

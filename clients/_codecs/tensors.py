@@ -64,7 +64,7 @@ class Tensor(Protocol):
         ...
 
     def array(self, dtype: str | None = None) -> Any:
-        """Return a NumPy array, of type `dtype` if the transport does not tell the type."""
+        """Return a NumPy array, of type `dtype` if the transport does not send the type."""
         ...
 
 
@@ -130,7 +130,7 @@ class WireTensor:
         return nest(self._flat(), self.shape)
 
     def array(self, dtype: str | None = None) -> Any:
-        """Return a NumPy array; `dtype` is ignored, as the message has it."""
+        """Return a NumPy array; `dtype` is ignored, as the message contains it."""
         del dtype
         import numpy as np
 

@@ -12,7 +12,15 @@ from typing import Any, Final, TypeGuard
 from shortlist.clients.wire.dtypes import Dtype, by_name, by_numpy_name, numpy_dtype
 from shortlist.clients.wire.tensor_pb2 import TensorProto
 
-__all__ = ["cast_array", "check_kind", "feature_values", "flatten", "is_array", "to_tensor_proto"]
+__all__ = [
+    "all_str",
+    "cast_array",
+    "check_kind",
+    "feature_values",
+    "flatten",
+    "is_array",
+    "to_tensor_proto",
+]
 
 _SMALL_INT: Final = range(-(2**31), 2**31)
 _NIBBLES: Final = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
@@ -22,6 +30,11 @@ def is_array(value: object) -> TypeGuard[Any]:
     """Return whether `value` is a NumPy array or scalar, without importing NumPy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+
+
+def all_str(values: list[Any]) -> bool:
+    """Return whether the values are strings; `False` for none."""
+    return {*map(type, values)} == {str}
 
 
 def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:

@@ -19,8 +19,8 @@ from shortlist.clients.wire.methods import Method
 __all__ = ["Channels", "Line"]
 
 
-_MAX_LATE: Final = 2  # calls in a row that may run out of time; one may be a slow model
-_MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get connection after connection
+_MAX_LATE: Final = 2  # calls in a row that time out; a single one may be a slow model
+_MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get one connection after the other
 
 
 def _options(limits: Limits, extra: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -65,10 +65,10 @@ def _credentials(tls: Tls | bool) -> grpc.ChannelCredentials | None:
 
 
 class Line:
-    """A channel with its callables, and how many calls in a row ran out of time.
+    """A channel with its callables, and the number of calls in a row that timed out.
 
-    A connection whose other end is gone without a word (a pod moved, a firewall forgot it)
-    lets every call run into its deadline until TCP gives up, which takes minutes.
+    If the other end vanishes silently (a pod moved, a firewall forgot the connection), every call
+    times out until TCP gives up, which takes minutes.
     """
 
     __slots__ = ("_born", "_calls", "channel", "late")
@@ -91,7 +91,7 @@ class Line:
         return call
 
     def hangs(self) -> bool:
-        """Record a call that ran out of time; return whether to replace the channel."""
+        """Record a call that timed out; return whether to replace the channel."""
         self.late += 1
         return self.late >= _MAX_LATE and time.monotonic() - self._born >= _MIN_AGE
 

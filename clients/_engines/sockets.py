@@ -89,7 +89,7 @@ class _Pool(HTTPConnectionPool):
 
 
 def pool_manager(tls: Tls, *, max_connections: int, proxy: str | None) -> PoolManager:
-    """Return connection pools that heed `until`."""
+    """Return connection pools that respect `until`."""
     context = ssl.create_default_context(cafile=tls.ca)
     if tls.certificate is not None:
         context.load_cert_chain(tls.certificate, tls.private_key)

@@ -25,7 +25,7 @@ Call = Callable[[], object]
 
 
 def _median_in_turn(calls: Mapping[str, Call], repeats: int) -> dict[str, float]:
-    """Median seconds of each, called in turn so that other work affects all of them."""
+    """Return median seconds by name; calls take turns, so that other work affects all of them."""
     for call in calls.values():
         for _ in range(max(3, repeats // 20)):
             call()

@@ -32,7 +32,7 @@ def _ranking(batch: int) -> tuple[list[list[str]], list[list[float]]]:
 
 
 def _retrieval_message(batch: int) -> bytes:
-    """Answer as TensorFlow Serving writes it: every value in its typed field."""
+    """Return an answer in TensorFlow Serving's form: every value in its typed field."""
     names, scores = _ranking(batch)
     answer = messages.PredictResponse()
     answer.model_spec.name = MODEL

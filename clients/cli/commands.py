@@ -1,11 +1,8 @@
 """Parsers of the verbs that `clients` adds to the `shortlist` command."""
 
-from importlib import import_module
-from importlib.metadata import entry_points
-
 from shortlist.clients import contract
 from shortlist.clients.cli.connection import add_client_arguments, add_servable_arguments
-from shortlist.clients.cli.parser import Parsers, add_parser
+from shortlist.clients.cli.parser import Parsers, add_parser, command_modules
 
 __all__ = ["add_benches", "add_commands"]
 
@@ -120,10 +117,9 @@ def _add_bench(verbs: Parsers) -> None:
         example="shortlist bench client",
     )
     benches = parser.add_subparsers(title="benchmarks", metavar="WHAT", dest="bench", required=True)
-    for entry in sorted(entry_points(group="shortlist.commands"), key=lambda entry: entry.name):
-        add = getattr(import_module(entry.module), "add_benches", None)
-        if add is not None:
-            add(benches)
+    for module in command_modules():
+        if hasattr(module, "add_benches"):
+            module.add_benches(benches)
 
 
 def add_benches(benches: Parsers) -> None:

@@ -8,7 +8,6 @@ from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.connection import Security, Tls
 
 __all__ = [
-    "DEFAULT_GRPC_ADDRESS",
     "add_client_arguments",
     "add_connection_arguments",
     "add_servable_arguments",
@@ -16,8 +15,6 @@ __all__ = [
     "open_client",
     "security",
 ]
-
-DEFAULT_GRPC_ADDRESS = f"{contract.DEFAULT_HOST}:{contract.DEFAULT_GRPC_PORT}"
 
 
 def add_connection_arguments(

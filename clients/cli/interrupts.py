@@ -21,8 +21,8 @@ _FINALISERS: Final = ("weakref", "_weakrefset")  # modules whose functions are c
 def interruptible() -> Iterator[None]:
     """Raise `KeyboardInterrupt` for both signals within the context; main thread only.
 
-    SIGTERM included, so that servers are stopped and stagings removed when the parent process
-    ends us. A SIGINT that the parent ignored (a background job) stays ignored.
+    SIGTERM is included, so that servers stop and staging folders are removed when the parent
+    process ends this one. A SIGINT that the parent ignored (a background job) stays ignored.
     """
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -38,7 +38,7 @@ def interruptible() -> Iterator[None]:
 
 
 class _Interrupts:
-    """Raises for a signal, and sends it again if the exception got lost.
+    """Raises for a signal, and sends it again if the exception was lost.
 
     Python drops what a finaliser raises, and TensorFlow has many of them; some libraries have
     a bare `except:`.
@@ -48,7 +48,7 @@ class _Interrupts:
         self._lock = threading.Lock()
         self._open = True
         self._ours = False  # we sent the next signal
-        self._due = False  # a signal may have got lost
+        self._due = False  # a signal may have been lost
         self._raised: KeyboardInterrupt | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:

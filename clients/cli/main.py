@@ -5,20 +5,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 
 from shortlist.clients.cli.interrupts import interruptible
 from shortlist.clients.cli.output import notice
-from shortlist.clients.cli.parser import Parsers
+from shortlist.clients.cli.parser import command_modules
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["build_parser", "main"]
 
 log = logging.getLogger(__name__)
-
-COMMANDS_GROUP = "shortlist.commands"
-
-AddCommands = Callable[[Parsers], None]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,9 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"shortlist {version('shortlist')}")
     parser.add_argument("--debug", action="store_true", help="log everything and show tracebacks")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
-    for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
-        add_commands: AddCommands = entry.load()
-        add_commands(verbs)
+    for module in command_modules():
+        module.add_commands(verbs)
     return parser
 
 

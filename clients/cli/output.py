@@ -1,4 +1,4 @@
-"""What verbs print: results on stdout, progress on stderr, tables, JSON and numbers."""
+"""Output of all verbs: results on stdout, progress on stderr; tables, JSON and numbers."""
 
 import dataclasses
 import json
@@ -64,8 +64,8 @@ def table(
 
     Args:
         rows: The headings, then the cells.
-        text: Columns that are flush left; all others are numbers, flush right.
-        markdown: Whether to return a Markdown table.
+        text: Left-aligned columns; the others are numbers, right-aligned.
+        markdown: Return a Markdown table.
     """
     least = 3 if markdown else 0  # a rule's dashes
     widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]

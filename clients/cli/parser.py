@@ -1,4 +1,4 @@
-"""Parsers of verbs: what they have in common."""
+"""Helpers for the parsers of all verbs."""
 
 import argparse
 import shutil
@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TypeAlias
 
 from shortlist.clients.errors import ShortlistError
 
-__all__ = ["Parsers", "Verb", "add_parser", "name_value_pairs"]
+__all__ = ["Parsers", "Verb", "add_parser", "command_modules", "name_value_pairs"]
 
 # `argparse` does not export the class.
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -32,12 +34,12 @@ def add_parser(
     Args:
         parsers: Verbs of the command, or parts of a verb.
         name: What the user types.
-        summary: One sentence, which also stands in the list of verbs.
+        summary: One sentence, also shown in the list of verbs.
         example: Command that works when pasted.
         details: More sentences for the verb's own help.
-        run: `package.module:function` that runs the verb, imported only then; `None` for a verb
-            that has parts.
-        json: Whether the verb takes `--json`.
+        run: `package.module:function` that runs the verb, imported when it runs; `None` for a
+            verb with parts.
+        json: Add `--json`.
     """
     width = min(shutil.get_terminal_size().columns - 2, 100)
     parser = parsers.add_parser(
@@ -70,6 +72,12 @@ class Verb:
         module, _, name = self.function.partition(":")
         run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
         return run(args)
+
+
+def command_modules() -> list[ModuleType]:
+    """Return the modules with the packages' `add_commands`, by the names of their entry points."""
+    entries = sorted(entry_points(group="shortlist.commands"), key=lambda entry: entry.name)
+    return [import_module(entry.module) for entry in entries]
 
 
 def name_value_pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:

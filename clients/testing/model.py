@@ -26,7 +26,7 @@ _CANDIDATES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 class Refusal(Exception):  # noqa: N818 - the server answers with it
-    """A failure that the server answers with."""
+    """A failure to answer with."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -118,7 +118,7 @@ class FakeModel:
         """Return the version that answers.
 
         Raises:
-            Refusal: There is none.
+            Refusal: No version is available.
         """
         available = [v for v, state in self.versions.items() if state is State.AVAILABLE]
         if label is not None:
@@ -138,7 +138,7 @@ class FakeModel:
         """Return the outputs of a signature.
 
         Raises:
-            Refusal: There is no such signature (`missing`), or its inputs are others.
+            Refusal: The signature does not exist (`missing`), or the inputs do not fit it.
         """
         signature = self.signatures.get(name)
         if signature is None:

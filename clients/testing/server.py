@@ -1,4 +1,4 @@
-"""The fake server: its models, what it was asked, and the failures to come."""
+"""The fake server: its models, received calls and scripted failures."""
 
 import ssl
 import threading
@@ -55,7 +55,7 @@ class _HttpServer(ThreadingHTTPServer):
         return sock, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients that hang up are part of many tests
+        pass  # many tests have clients that hang up
 
 
 class FakeServer:
@@ -163,7 +163,7 @@ class FakeServer:
         signature: str = "",
         batch_size: int = 0,
     ) -> Iterator[None]:
-        """Record a request and fail it if that is scripted."""
+        """Record a request, and raise the next scripted failure if there is one."""
         call = ReceivedCall(
             operation=operation,
             model=model,

@@ -8,7 +8,7 @@ __all__ = ["DTYPES", "Dtype", "by_name", "by_number", "by_numpy_name", "numpy_dt
 Layout = Literal["fixed", "varint", "bytes", "string"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Dtype:
     """One element type.
 
@@ -33,46 +33,36 @@ class Dtype:
 
 
 def _int(name: str, number: int, char: str | None, numpy: str) -> Dtype:
-    return Dtype(
-        name=name, number=number, field="int_val", layout="varint", char=char, numpy=numpy, kind="i"
-    )
-
-
-def _row(
-    name: str, number: int, field: str, layout: Layout, char: str | None, numpy: str, kind: str
-) -> Dtype:
-    return Dtype(
-        name=name, number=number, field=field, layout=layout, char=char, numpy=numpy, kind=kind
-    )
+    return Dtype(name, number, "int_val", "varint", char, numpy, "i")
 
 
 DTYPES: Final = (
-    _row("DT_FLOAT", 1, "float_val", "fixed", "f", "float32", "f"),
-    _row("DT_DOUBLE", 2, "double_val", "fixed", "d", "float64", "f"),
+    Dtype("DT_FLOAT", 1, "float_val", "fixed", "f", "float32", "f"),
+    Dtype("DT_DOUBLE", 2, "double_val", "fixed", "d", "float64", "f"),
     _int("DT_INT32", 3, "i", "int32"),
     _int("DT_UINT8", 4, "B", "uint8"),
     _int("DT_INT16", 5, "h", "int16"),
     _int("DT_INT8", 6, "b", "int8"),
-    _row("DT_STRING", 7, "string_val", "string", None, "object", "s"),
-    _row("DT_COMPLEX64", 8, "scomplex_val", "fixed", "f", "complex64", "c"),
-    _row("DT_INT64", 9, "int64_val", "varint", "q", "int64", "i"),
-    _row("DT_BOOL", 10, "bool_val", "varint", "?", "bool", "b"),
+    Dtype("DT_STRING", 7, "string_val", "string", None, "object", "s"),
+    Dtype("DT_COMPLEX64", 8, "scomplex_val", "fixed", "f", "complex64", "c"),
+    Dtype("DT_INT64", 9, "int64_val", "varint", "q", "int64", "i"),
+    Dtype("DT_BOOL", 10, "bool_val", "varint", "?", "bool", "b"),
     _int("DT_QINT8", 11, "b", "int8"),
     _int("DT_QUINT8", 12, "B", "uint8"),
     _int("DT_QINT32", 13, "i", "int32"),
-    _row("DT_BFLOAT16", 14, "half_val", "varint", None, "bfloat16", "f"),
+    Dtype("DT_BFLOAT16", 14, "half_val", "varint", None, "bfloat16", "f"),
     _int("DT_QINT16", 15, "h", "int16"),
     _int("DT_QUINT16", 16, "H", "uint16"),
     _int("DT_UINT16", 17, "H", "uint16"),
-    _row("DT_COMPLEX128", 18, "dcomplex_val", "fixed", "d", "complex128", "c"),
-    _row("DT_HALF", 19, "half_val", "varint", "e", "float16", "f"),
-    _row("DT_UINT32", 22, "uint32_val", "varint", "I", "uint32", "i"),
-    _row("DT_UINT64", 23, "uint64_val", "varint", "Q", "uint64", "i"),
-    _row("DT_FLOAT8_E5M2", 24, "float8_val", "bytes", None, "float8_e5m2", "x"),
-    _row("DT_FLOAT8_E4M3FN", 25, "float8_val", "bytes", None, "float8_e4m3fn", "x"),
-    _row("DT_FLOAT8_E4M3FNUZ", 26, "float8_val", "bytes", None, "float8_e4m3fnuz", "x"),
-    _row("DT_FLOAT8_E4M3B11FNUZ", 27, "float8_val", "bytes", None, "float8_e4m3b11fnuz", "x"),
-    _row("DT_FLOAT8_E5M2FNUZ", 28, "float8_val", "bytes", None, "float8_e5m2fnuz", "x"),
+    Dtype("DT_COMPLEX128", 18, "dcomplex_val", "fixed", "d", "complex128", "c"),
+    Dtype("DT_HALF", 19, "half_val", "varint", "e", "float16", "f"),
+    Dtype("DT_UINT32", 22, "uint32_val", "varint", "I", "uint32", "i"),
+    Dtype("DT_UINT64", 23, "uint64_val", "varint", "Q", "uint64", "i"),
+    Dtype("DT_FLOAT8_E5M2", 24, "float8_val", "bytes", None, "float8_e5m2", "x"),
+    Dtype("DT_FLOAT8_E4M3FN", 25, "float8_val", "bytes", None, "float8_e4m3fn", "x"),
+    Dtype("DT_FLOAT8_E4M3FNUZ", 26, "float8_val", "bytes", None, "float8_e4m3fnuz", "x"),
+    Dtype("DT_FLOAT8_E4M3B11FNUZ", 27, "float8_val", "bytes", None, "float8_e4m3b11fnuz", "x"),
+    Dtype("DT_FLOAT8_E5M2FNUZ", 28, "float8_val", "bytes", None, "float8_e5m2fnuz", "x"),
     _int("DT_INT4", 29, None, "int4"),
     _int("DT_UINT4", 30, None, "uint4"),
     _int("DT_INT2", 31, None, "int2"),

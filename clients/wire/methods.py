@@ -16,7 +16,6 @@ __all__ = [
     "HANDLE_RELOAD_CONFIG_REQUEST",
     "HEALTH_CHECK",
     "HEALTH_WATCH",
-    "METHODS",
     "MULTI_INFERENCE",
     "PREDICT",
     "REGRESS",
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Method:
     """One RPC; unary, except `HEALTH_WATCH`, whose response is a stream.
 
@@ -52,76 +51,34 @@ _MODEL: Final = "tensorflow.serving.ModelService"
 _SESSION: Final = "tensorflow.serving.SessionService"
 _HEALTH: Final = "grpc.health.v1.Health"
 
-PREDICT: Final = Method(
-    service=_PREDICTION,
-    name="Predict",
-    request=messages.PredictRequest,
-    response=messages.PredictResponse,
-)
+PREDICT: Final = Method(_PREDICTION, "Predict", messages.PredictRequest, messages.PredictResponse)
 CLASSIFY: Final = Method(
-    service=_PREDICTION,
-    name="Classify",
-    request=messages.ClassificationRequest,
-    response=messages.ClassificationResponse,
+    _PREDICTION, "Classify", messages.ClassificationRequest, messages.ClassificationResponse
 )
 REGRESS: Final = Method(
-    service=_PREDICTION,
-    name="Regress",
-    request=messages.RegressionRequest,
-    response=messages.RegressionResponse,
+    _PREDICTION, "Regress", messages.RegressionRequest, messages.RegressionResponse
 )
 MULTI_INFERENCE: Final = Method(
-    service=_PREDICTION,
-    name="MultiInference",
-    request=messages.MultiInferenceRequest,
-    response=messages.MultiInferenceResponse,
+    _PREDICTION, "MultiInference", messages.MultiInferenceRequest, messages.MultiInferenceResponse
 )
 GET_MODEL_METADATA: Final = Method(
-    service=_PREDICTION,
-    name="GetModelMetadata",
-    request=messages.GetModelMetadataRequest,
-    response=messages.GetModelMetadataResponse,
+    _PREDICTION,
+    "GetModelMetadata",
+    messages.GetModelMetadataRequest,
+    messages.GetModelMetadataResponse,
 )
 GET_MODEL_STATUS: Final = Method(
-    service=_MODEL,
-    name="GetModelStatus",
-    request=messages.GetModelStatusRequest,
-    response=messages.GetModelStatusResponse,
+    _MODEL, "GetModelStatus", messages.GetModelStatusRequest, messages.GetModelStatusResponse
 )
 HANDLE_RELOAD_CONFIG_REQUEST: Final = Method(
-    service=_MODEL,
-    name="HandleReloadConfigRequest",
-    request=messages.ReloadConfigRequest,
-    response=messages.ReloadConfigResponse,
+    _MODEL, "HandleReloadConfigRequest", messages.ReloadConfigRequest, messages.ReloadConfigResponse
 )
 SESSION_RUN: Final = Method(
-    service=_SESSION,
-    name="SessionRun",
-    request=messages.SessionRunRequest,
-    response=messages.SessionRunResponse,
+    _SESSION, "SessionRun", messages.SessionRunRequest, messages.SessionRunResponse
 )
 HEALTH_CHECK: Final = Method(
-    service=_HEALTH,
-    name="Check",
-    request=messages.HealthCheckRequest,
-    response=messages.HealthCheckResponse,
+    _HEALTH, "Check", messages.HealthCheckRequest, messages.HealthCheckResponse
 )
 HEALTH_WATCH: Final = Method(
-    service=_HEALTH,
-    name="Watch",
-    request=messages.HealthCheckRequest,
-    response=messages.HealthCheckResponse,
-)
-
-METHODS: Final = (
-    PREDICT,
-    CLASSIFY,
-    REGRESS,
-    MULTI_INFERENCE,
-    GET_MODEL_METADATA,
-    GET_MODEL_STATUS,
-    HANDLE_RELOAD_CONFIG_REQUEST,
-    SESSION_RUN,
-    HEALTH_CHECK,
-    HEALTH_WATCH,
+    _HEALTH, "Watch", messages.HealthCheckRequest, messages.HealthCheckResponse
 )

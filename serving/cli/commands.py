@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from shortlist.clients import contract
-from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, add_connection_arguments
+from shortlist.clients.cli.connection import add_connection_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -470,7 +470,8 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
         help="interval between status requests to a server (default: %(default)g)",
     )
     add_connection_arguments(
-        parser, f"gRPC address of a server; give every replica (default: {DEFAULT_GRPC_ADDRESS})"
+        parser,
+        f"gRPC address of a server; give every replica (default: {contract.DEFAULT_GRPC_ADDRESS})",
     )
 
 

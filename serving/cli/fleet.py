@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from shortlist.clients.cli.connection import DEFAULT_GRPC_ADDRESS, security
+from shortlist.clients import contract
+from shortlist.clients.cli.connection import security
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import CONFIG_FILE
@@ -27,7 +28,7 @@ def config_path(args: argparse.Namespace) -> Path:
 @contextmanager
 def opened_fleet(args: argparse.Namespace) -> Iterator[Fleet]:
     """Connect to the servers that the options name, for the duration of the context."""
-    addresses = args.address or [DEFAULT_GRPC_ADDRESS]
+    addresses = args.address or [contract.DEFAULT_GRPC_ADDRESS]
     repeated = {address for address in addresses if addresses.count(address) > 1}
     if repeated:
         raise ValueError(f"--address {min(repeated)} appears twice")

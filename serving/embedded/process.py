@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from shortlist.clients.wire.messages import MonitoringConfig
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import StatusError, invalid
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import Flags, parse_flags, usage
 from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
@@ -143,7 +143,7 @@ class _Server:
             self._transports.append(backend.start_grpc(core))
         except OSError as exc:
             log.error("%s", exc)
-            raise StatusError(Code.INVALID_ARGUMENT, "Failed to BuildAndStart gRPC server") from exc
+            raise invalid("Failed to BuildAndStart gRPC server") from exc
         if flags.port:
             log.info("Running gRPC ModelServer at %s:%d ...", flags.bind_address, flags.port)
         if flags.grpc_socket_path:
@@ -242,8 +242,8 @@ class _Formatter(logging.Formatter):
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
         letter = _LETTERS.get(record.levelno, "I")
-        where = f"{record.name.replace('.', '/')}.py:{record.lineno}"
-        text = f"{clock}.{microseconds:06d}: {letter} {where}] {record.getMessage()}"
+        source = f"{record.name.replace('.', '/')}.py:{record.lineno}"
+        text = f"{clock}.{microseconds:06d}: {letter} {source}] {record.getMessage()}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text

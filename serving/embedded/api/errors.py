@@ -1,4 +1,4 @@
-"""The one kind of failure: a canonical status code and a message."""
+"""Failures: a canonical status code and a message."""
 
 from enum import IntEnum
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 
 __all__ = ["read_text_message"]
 
@@ -62,5 +62,5 @@ def read_text_message(path: Path, message: AnyMessage) -> AnyMessage:
         log.error(
             "Error parsing text-format tensorflow.serving.%s: %s", message.DESCRIPTOR.name, exc
         )
-        raise StatusError(Code.INVALID_ARGUMENT, f"Invalid protobuf file: '{path}'") from exc
+        raise invalid(f"Invalid protobuf file: '{path}'") from exc
     return message

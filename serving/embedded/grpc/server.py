@@ -39,7 +39,7 @@ class GrpcOptions:
 
     Attributes:
         max_threads: `--grpc_max_threads`. At most `max_threads - 1` calls run at a time, as in
-            the real server, where one thread waits for calls. Others are refused.
+            the real server, in which one thread waits for calls. More are refused.
         channel_arguments: Arguments of gRPC itself (`--grpc_channel_arguments`).
         ssl: Key, certificate and client verification for TLS.
         health_service: `--enable_grpc_healthcheck_service`.

@@ -1,1 +1,1 @@
-"""Which versions are served: watching, loading, unloading, labels."""
+"""Versions to serve: watching, loading, unloading, labels."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from shortlist.clients.wire.messages import ModelServerConfig
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.interfaces import Servable, ServableState
 from shortlist.serving.embedded.lifecycle.loading import LoadRetries, LoadServable
 from shortlist.serving.embedded.lifecycle.manager import Manager
@@ -203,5 +203,5 @@ def _assign_labels(
 def _version_of_label(labels: LabelMap, name: str, label: str) -> int:
     version = labels.get(name, {}).get(label)
     if version is None:
-        raise StatusError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+        raise invalid(f"Unrecognized servable version label: {label}")
     return version

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig, ModelType
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import invalid
 from shortlist.serving.embedded.lifecycle.version_policy import (
     AllVersions,
     LatestVersions,
@@ -59,20 +59,17 @@ def _platform(model: ModelConfig) -> str:
             "Prefer ModelServerConfig::model_platform."
         )
         if platform:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 "Illegal setting both ModelServerConfig::model_type (deprecated) and "
                 f"ModelServerConfig::model_platform, model name is {model.name}",
             )
         if model.model_type != ModelType.TENSORFLOW:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"ModelServerConfig::model_type choice {model.model_type} not supported.",
             )
         platform = _TENSORFLOW
     if not platform:
-        raise StatusError(
-            Code.INVALID_ARGUMENT,
+        raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {model.name}",
         )
@@ -99,15 +96,13 @@ def check_list(config: ModelServerConfig) -> None:
     names: set[str] = set()
     for model in config.model_config_list.config:
         if model.name in names:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Illegal to list model {model.name} multiple times in config list",
             )
         names.add(model.name)
     for model in config.model_config_list.config:
         if not (model.base_path.startswith("/") or _SCHEME.match(model.base_path)):
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Expected model {model.name} to have an absolute path or URI; "
                 f"got base_path()={model.base_path}",
             )
@@ -125,8 +120,7 @@ def check_platforms(old: ModelServerConfig, new: ModelServerConfig) -> None:
             continue
         platform = _platform(model)
         if platform != before[model.name]:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Illegal to change a model's platform. For model {model.name} platform was "
                 f"{before[model.name]} and new platform requested is {platform}",
             )
@@ -142,8 +136,7 @@ def models_of(config: ModelServerConfig) -> list[ModelSettings]:
     for model in config.model_config_list.config:
         platform = _platform(model)
         if platform != _TENSORFLOW:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Model {model.name} requests unsupported platform {platform}",
             )
         models.append(

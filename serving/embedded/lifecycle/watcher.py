@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.lifecycle.model_config import ModelSettings
 from shortlist.serving.embedded.lifecycle.version_policy import SpecificVersions, choose_versions
 
@@ -33,8 +33,7 @@ def find_versions(model: ModelSettings) -> dict[int, str]:
     """
     base_path = _local_path(model.base_path)
     if not os.path.exists(base_path):
-        raise StatusError(
-            Code.INVALID_ARGUMENT,
+        raise invalid(
             f"Could not find base path {model.base_path} for servable {model.name} "
             f"with error NOT_FOUND: {model.base_path} not found",
         )

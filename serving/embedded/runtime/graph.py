@@ -1,4 +1,4 @@
-"""What the signatures of a graph reach: ops that the runtime lacks, and loops.
+"""Ops that the runtime lacks and loops, by the signatures that reach them.
 
 TensorFlow Serving instantiates a function when it is first called. A ScaNN servable therefore
 loads on a server without the ScaNN ops, and only requests that need them fail. Importing the

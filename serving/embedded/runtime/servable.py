@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import numpy_name
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import StatusError, invalid
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.graph import looping_signatures
 from shortlist.serving.embedded.runtime.saved_model import initialize, open_session, read_meta_graph
@@ -188,8 +188,7 @@ class SavedModelServable:
         for index, (name, value) in enumerate(feeds.items()):
             tensor = self._tensors.get(name) or self._lookup(name)
             if value.dtype != self._dtypes[name]:
-                raise StatusError(
-                    Code.INVALID_ARGUMENT,
+                raise invalid(
                     f"Expects arg[{index}] to be {numpy_name(self._dtypes[name])} but "
                     f"{numpy_name(value.dtype)} is provided",
                 )
@@ -207,8 +206,7 @@ class SavedModelServable:
     def _lookup(self, name: str) -> Any:
         tensor = self._session.tensor(name)
         if tensor is None:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Tensor {name}, specified in either feed_devices or fetch_devices was not "
                 "found in the Graph",
             )

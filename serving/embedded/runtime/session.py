@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.runtime import _tf
 
 __all__ = ["RunOptions", "Session"]
@@ -109,7 +109,7 @@ class Session:
             # An op quoted an input that is not UTF-8, so the binding could not raise its error
             # and the code is lost. Ops quote invalid inputs.
             text = bytes(exc.object).decode("utf-8", "replace")
-            raise StatusError(Code.INVALID_ARGUMENT, text) from None
+            raise invalid(text) from None
         return results
 
     def run_operation(self, name: str, feeds: Mapping[str, Any]) -> None:

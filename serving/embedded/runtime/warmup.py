@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from shortlist.clients.contract import WARMUP_FILE
 from shortlist.clients.wire.messages import PredictionLog
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 
 __all__ = ["MAX_RECORDS", "ReadRecords", "replay"]
 
@@ -58,15 +58,12 @@ def replay(
             entry.ParseFromString(record)
         except DecodeError as exc:
             shown = record.decode("utf-8", "replace")
-            raise StatusError(
-                Code.INVALID_ARGUMENT, f"Failed to parse warmup record: {shown} from {file}"
-            ) from exc
+            raise invalid(f"Failed to parse warmup record: {shown} from {file}") from exc
         for _ in range(iterations):
             execute(entry)
         count += 1
         if count > MAX_RECORDS:
-            raise StatusError(
-                Code.INVALID_ARGUMENT,
+            raise invalid(
                 f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}",
             )
     log.info("replayed %d warm-up records of %s in %.2f s", count, path, time.monotonic() - started)

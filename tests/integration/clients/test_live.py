@@ -1,6 +1,7 @@
-"""What holds with the fake server holds with a real one, on each transport."""
+"""The clients on a real server, with each transport."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,25 +28,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 USERS = ["1", "2", "3", "nobody at all", "七人"]
 
 
-def same(one: Any, other: Any) -> None:
-    assert one.candidate_ids == other.candidate_ids
-    assert one.scores == pytest.approx(other.scores, rel=1e-5)
+def same(actual: Any, expected: Any) -> None:
+    assert actual.candidate_ids == expected.candidate_ids
+    assert actual.scores == pytest.approx(expected.scores, rel=1e-5)
 
 
 def test_answers_are_the_same_on_every_transport(real: Any, oracle: GrpcClient) -> None:
-    for found, expected in zip(real.retrieve(USERS, k=5), oracle.retrieve(USERS, k=5), strict=True):
-        same(found, expected)
-        assert len(found) == 5
-        assert list(found.scores) == sorted(found.scores, reverse=True)
-        assert found.known_user == expected.known_user
+    for actual, expected in zip(
+        real.retrieve(USERS, k=5), oracle.retrieve(USERS, k=5), strict=True
+    ):
+        same(actual, expected)
+        assert len(actual) == 5
+        assert list(actual.scores) == sorted(actual.scores, reverse=True)
+        assert actual.known_user == expected.known_user
 
 
 def test_predict_gives_what_retrieve_gives(real: Any) -> None:
-    found = real.predict({"user_id": np.array(USERS, dtype=object)})
-    assert found["scores"].dtype == np.float32
-    for row, one in enumerate(real.retrieve(USERS, k=5)):
-        assert tuple(found["candidate_ids"][row, :5]) == one.candidate_ids
-        assert tuple(found["scores"][row, :5].tolist()) == pytest.approx(one.scores)
+    prediction = real.predict({"user_id": np.array(USERS, dtype=object)})
+    assert prediction["scores"].dtype == np.float32
+    for row, retrieval in enumerate(real.retrieve(USERS, k=5)):
+        assert tuple(prediction["candidate_ids"][row, :5]) == retrieval.candidate_ids
+        assert tuple(prediction["scores"][row, :5].tolist()) == pytest.approx(retrieval.scores)
 
 
 def test_a_split_batch_is_the_whole_batch(live: Live, transport: str, oracle: GrpcClient) -> None:
@@ -54,10 +57,10 @@ def test_a_split_batch_is_the_whole_batch(live: Live, transport: str, oracle: Gr
     with make_client(
         transport, address, model=live.model, limits=Limits(batch_size=16), timeout=60
     ) as client:
-        for found, expected in zip(
+        for actual, expected in zip(
             client.retrieve(users, k=3), oracle.retrieve(users, k=3), strict=True
         ):
-            same(found, expected)
+            same(actual, expected)
 
 
 def test_metadata_and_status_agree(real: Any) -> None:
@@ -69,7 +72,7 @@ def test_metadata_and_status_agree(real: Any) -> None:
     assert real.wait_until_available(timeout=10).available == status.available
 
 
-def test_unknown_names_are_told_with_the_known_ones(real: Any, live: Live) -> None:
+def test_errors_about_unknown_names_list_the_known_ones(real: Any, live: Live) -> None:
     with pytest.raises(ServableNotFound, match=f"no servable 'nope'.*it serves: .*{live.model}"):
         real.retrieve(["1"], model="nope")
     with pytest.raises(ServableNotFound, match=r"version 99.*its versions: \d+ AVAILABLE"):
@@ -87,9 +90,9 @@ def test_unknown_names_are_told_with_the_known_ones(real: Any, live: Live) -> No
 
 def test_k_reaches_beyond_the_fixed_columns(real: Any, own: Live, oracle: GrpcClient) -> None:
     assert own.top_k is not None
-    (found,) = real.retrieve(["1"], k=own.top_k + 7)
-    assert len(found) == own.top_k + 7
-    same(found, oracle.retrieve(["1"], k=own.top_k + 7)[0])
+    (retrieval,) = real.retrieve(["1"], k=own.top_k + 7)
+    assert len(retrieval) == own.top_k + 7
+    same(retrieval, oracle.retrieve(["1"], k=own.top_k + 7)[0])
     (whole,) = real.retrieve(["1"], k=10_000)
     assert len(whole) == len(set(whole.candidate_ids)) == own.corpus
 
@@ -97,17 +100,17 @@ def test_k_reaches_beyond_the_fixed_columns(real: Any, own: Live, oracle: GrpcCl
 def test_exclusions_hold(real: Any, own: Live) -> None:
     best, other = real.retrieve(["1", "2"], k=6)
     gone = list(best.candidate_ids[:2])
-    found, untouched = real.retrieve(["1", "2"], k=4, exclude={"1": gone})
-    assert found.candidate_ids == best.candidate_ids[2:]
+    filtered, untouched = real.retrieve(["1", "2"], k=4, exclude={"1": gone})
+    assert filtered.candidate_ids == best.candidate_ids[2:]
     assert untouched.candidate_ids == other.candidate_ids[:4]
     (everything,) = real.retrieve(["1"], k=own.corpus)
     (unseen,) = real.retrieve(["1"], k=own.corpus, exclude_seen=True)
     assert 0 < len(unseen) < len(everything)
 
 
-def test_strangers_and_similar_candidates(real: Any, own: Live) -> None:
-    known, stranger = real.retrieve(["1", "nobody at all"], k=1)
-    assert (known.known_user, stranger.known_user) == (True, False)
+def test_unknown_users_and_similar_candidates(real: Any, own: Live) -> None:
+    known, other = real.retrieve(["1", "nobody at all"], k=1)
+    assert (known.known_user, other.known_user) == (True, False)
     near, unknown = real.similar([known.candidate_ids[0], "no such film"], k=3)
     assert near.known_candidate
     assert len(near) == 3
@@ -121,9 +124,9 @@ def test_labels_and_splits_choose_versions(real: Any, own: Live) -> None:
     assert real.metadata(label="stable").version == 1
     assert real.metadata(label="canary").version == 2
     users = [str(number) for number in range(60)]
-    found = real.retrieve(users, k=1, label=Split({"stable": 0.5, "canary": 0.5}))
-    assert [one.user_id for one in found] == users
-    assert {one.label for one in found} == {"stable", "canary"}
+    retrievals = real.retrieve(users, k=1, label=Split({"stable": 0.5, "canary": 0.5}))
+    assert [retrieval.user_id for retrieval in retrievals] == users
+    assert {retrieval.label for retrieval in retrievals} == {"stable", "canary"}
 
 
 class TestRecordedServables:
@@ -161,17 +164,17 @@ class TestRecordedServables:
             with pytest.raises(Unsupported, match=r"use GrpcClient"):
                 real.predict({"x": values}, signature=signature, model="dtypes")
             return
-        found = real.predict({"x": values}, signature=signature, model="dtypes")
-        assert found["y"] == values
+        prediction = real.predict({"x": values}, signature=signature, model="dtypes")
+        assert prediction["y"] == values
         kinds = {"half": "float16", "string": "object"}
         array = np.array(values, dtype=kinds.get(signature, signature))
-        found = real.predict({"x": array}, signature=signature, model="dtypes")
-        assert found["y"].dtype == array.dtype
-        assert found["y"].tolist() == array.tolist()
+        prediction = real.predict({"x": array}, signature=signature, model="dtypes")
+        assert prediction["y"].dtype == array.dtype
+        assert prediction["y"].tolist() == array.tolist()
 
     def test_bytes_and_scalars(self, real: Any, own: Live) -> None:
-        found = real.predict({"data": [b"\xff\x00"]}, signature="bytes_one", model="dtypes")
-        assert found["data_bytes"] == [b"\xff\x00"]
+        prediction = real.predict({"data": [b"\xff\x00"]}, signature="bytes_one", model="dtypes")
+        assert prediction["data_bytes"] == [b"\xff\x00"]
         assert real.predict({"x": 2.5}, signature="scalar_float", model="dtypes")["y"] == 2.5
         assert real.predict({"x": [1.0, 2.0]}, signature="scalar_out", model="dtypes")["y"] == 3.0
 
@@ -188,8 +191,6 @@ def without_ops(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     # Without its warm-up file the servable loads, and only requests fail.
     scann = bare / "retrieval_scann"
     (scann / "1").unlink()
-    import shutil
-
     shutil.copytree(repository / "retrieval_scann" / "1", scann / "1")
     (scann / "1" / "assets.extra" / "tf_serving_warmup_requests").unlink()
     yield from started(bare, tmp_path_factory.mktemp("log"), "--enable_scann_ops=false")
@@ -206,16 +207,16 @@ def test_a_server_without_scanns_ops_is_explained(without_ops: Live, transport: 
 @pytest.mark.parametrize("kind", ["grpc", "aio"])
 def test_a_reload_moves_a_label(own: Live, kind: str, repository: Path) -> None:
     def config(version: int) -> messages.ModelServerConfig:
-        found = messages.ModelServerConfig()
+        message = messages.ModelServerConfig()
         for folder in sorted(repository.glob("[a-z]*")):
-            entry = found.model_config_list.config.add(
+            entry = message.model_config_list.config.add(
                 name=folder.name, base_path=str(folder), model_platform="tensorflow"
             )
             entry.model_version_policy.all.SetInParent()
             if (folder / "2").exists():
                 entry.version_labels["stable"] = version
                 entry.version_labels["canary"] = 2
-        return found
+        return message
 
     with make_client(kind, own.grpc, timeout=60) as client:
         client.reload_config(config(2))

@@ -17,7 +17,7 @@ UNAVAILABLE = (
 
 @dataclass
 class Chaos:
-    """Chances of what happens to each piece of an answer; the rest passes.
+    """Probabilities of what happens to each piece of an answer; the rest passes.
 
     Attributes:
         reset: The connection is reset.
@@ -26,7 +26,7 @@ class Chaos:
         delay: It waits for up to `longest_delay` seconds.
         hole: Nothing passes on this connection any more, but it stays open.
         drip: The piece passes one byte at a time, 30 a second.
-        seed: Of the dice.
+        seed: Random seed.
     """
 
     reset: float = 0.0
@@ -56,7 +56,7 @@ class Chaos:
 
 
 class _Connection:
-    """One client's connection and ours to the server behind."""
+    """A client's connection, and the proxy's own to the server."""
 
     def __init__(self, client: socket.socket, port: int, chaos: Chaos, stop: threading.Event):
         self._client = client
@@ -86,7 +86,7 @@ class _Connection:
             self._server.close()
 
     def _answer(self, piece: bytes) -> bool:
-        """Passes a piece on, or not; False ends the connection."""
+        """Pass a piece on, or not; return False to end the connection."""
         if self._hole:
             return True
         what = self._chaos.roll()
@@ -117,7 +117,7 @@ class _Connection:
 
 @contextmanager
 def proxy(port: int, chaos: Chaos) -> Iterator[int]:
-    """Listens on a free port in front of `port`; gives that port."""
+    """Listen on a free port in front of `port`, and yield it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     listener.settimeout(0.05)
     stop = threading.Event()

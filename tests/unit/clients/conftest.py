@@ -1,4 +1,4 @@
-"""A fake server and a client of each kind for every test that wants them."""
+"""Fixtures: a fake server and a client of each kind."""
 
 import asyncio
 import inspect
@@ -30,12 +30,12 @@ class Awaited:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
+        attribute = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
 
         def call(*arguments: Any, **options: Any) -> Any:
-            coroutine = found(*arguments, **options)
+            coroutine = attribute(*arguments, **options)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
         return call
@@ -55,8 +55,8 @@ def make_client(transport: str, address: Any, **options: Any) -> Any:
 
 @pytest.fixture
 def server() -> Iterator[ToyServer]:
-    with ToyServer() as found:
-        yield found
+    with ToyServer() as fake:
+        yield fake
 
 
 @pytest.fixture(params=KINDS)
@@ -66,5 +66,5 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client(transport: str, server: ToyServer) -> Iterator[Any]:
-    with make_client(transport, server.address(transport)) as found:
-        yield found
+    with make_client(transport, server.address(transport)) as opened:
+        yield opened

@@ -1,7 +1,4 @@
-"""What a user's own module may look like; mypy --strict checks it with the project.
-
-Nothing here is run but by `test_public.py`.
-"""
+"""A user's module, checked by `mypy --strict` and run by `test_public.py`."""
 
 import asyncio
 
@@ -22,7 +19,7 @@ from shortlist.clients.errors import Overloaded, ServableNotFound, ServingError
 
 
 def recommend(client: RetrievalClient, user_id: str) -> list[str]:
-    """Takes either transport."""
+    """Return candidates, over either transport."""
     try:
         (retrieval,) = client.retrieve([user_id], k=5, exclude_seen=True)
     except ServableNotFound:
@@ -47,13 +44,13 @@ def both(grpc_address: str, rest_address: str) -> tuple[list[str], list[str]]:
 
 def canary(client: RetrievalClient, users: list[str]) -> dict[str, int | None]:
     split = Split({"stable": 0.95, "canary": 0.05})
-    found: list[Retrieval] = client.retrieve(users, label=split)
-    return {one.user_id: one.version for one in found}
+    retrievals: list[Retrieval] = client.retrieve(users, label=split)
+    return {retrieval.user_id: retrieval.version for retrieval in retrievals}
 
 
 def comedies(client: RetrievalClient) -> float:
-    wanted = Filter(any={"genre": ["even"]}, min={"year": 1995})
-    best: tuple[str, float] = client.retrieve(["42"], filter=wanted)[0][0]
+    conditions = Filter(any={"genre": ["even"]}, min={"year": 1995})
+    best: tuple[str, float] = client.retrieve(["42"], filter=conditions)[0][0]
     return best[1]
 
 

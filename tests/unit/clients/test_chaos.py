@@ -1,4 +1,4 @@
-"""Whatever happens on the way, a call ends in time, with the right answer or a clear error."""
+"""On a bad network, calls end in time, with the right answer or a clear error."""
 
 import time
 from typing import Any
@@ -17,15 +17,15 @@ QUICK = RetryPolicy(initial_backoff=0.002, max_backoff=0.02, budget=1000, budget
 
 
 def storm(transport: str, port: int, calls: int, timeout: float = TIMEOUT) -> dict[str, int]:
-    """Makes calls, checks each, and counts how they ended."""
+    """Make calls, check each, and return the number of each outcome."""
     ends: dict[str, int] = {}
     with make_client(transport, f"127.0.0.1:{port}", retry=QUICK, timeout=timeout) as client:
         for number in range(calls):
             user = f"user-{number}"
             started = time.monotonic()
             try:
-                (found,) = client.retrieve([user], k=3)
-                assert list(found) == ranking(user)[:3]
+                (retrieval,) = client.retrieve([user], k=3)
+                assert list(retrieval) == ranking(user)[:3]
                 end = "right"
             except ServingError as error:
                 end = type(error).__name__
@@ -68,7 +68,7 @@ def test_busy_answers_of_a_proxy_are_tried_again(server: ToyServer) -> None:
 
 
 def test_an_answer_that_drips_ends_at_the_deadline(transport: str, server: ToyServer) -> None:
-    """Each byte comes soon, the last one never: only a deadline for the whole ends this."""
+    """Bytes keep coming, so only a deadline for the whole answer ends the call."""
     with (
         proxy(server.port(transport), Chaos(drip=1.0)) as port,
         make_client(transport, f"127.0.0.1:{port}", timeout=0.5) as client,

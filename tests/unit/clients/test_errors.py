@@ -126,8 +126,8 @@ def test_the_cause_is_chained(transport: str) -> None:
 
 
 def test_every_error_is_in_the_tree() -> None:
-    found = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
-    named = [kind for kind in found if issubclass(kind, Exception)]
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    named = [kind for kind in classes if issubclass(kind, Exception)]
     assert len(named) >= 15
     assert all(issubclass(kind, errors.ShortlistError) for kind in named)
     assert all(

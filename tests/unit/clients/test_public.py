@@ -1,4 +1,4 @@
-"""What users may rely on: names, types, the reference, and how little is imported."""
+"""The public interface: names, types, the reference, and few imports."""
 
 import asyncio
 import importlib
@@ -47,9 +47,9 @@ PUBLIC = {
 
 @pytest.mark.parametrize("module", sorted(PUBLIC))
 def test_the_public_names_are_these(module: str) -> None:
-    found = importlib.import_module(module)
-    assert found.__all__ == PUBLIC[module]
-    assert all(getattr(found, name) is not None for name in PUBLIC[module])
+    loaded = importlib.import_module(module)
+    assert loaded.__all__ == PUBLIC[module]
+    assert all(getattr(loaded, name) is not None for name in PUBLIC[module])
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -70,8 +70,8 @@ def test_the_clients_have_the_same_methods_arguments_and_defaults() -> None:
     def interface(kind: Any) -> dict[str, Any]:
         return {
             name: [
-                (one.name, one.kind, one.default)
-                for one in inspect.signature(member).parameters.values()
+                (parameter.name, parameter.kind, parameter.default)
+                for parameter in inspect.signature(member).parameters.values()
             ]
             for name, member in inspect.getmembers(kind, inspect.isfunction)
             if not name.startswith("_")
@@ -103,8 +103,8 @@ def test_the_example_works(server: ToyServer) -> None:
         assert set(example.canary(client, users).values()) == {1, 2}
         assert 0 < example.comedies(client) < 1
         assert example.half(client, [2.0]) == [3.0]
-    found = asyncio.run(example.concurrently(grpc_address, users))
-    assert found == [tuple(name for name, _ in ranking(user)[:3]) for user in users]
+    answers = asyncio.run(example.concurrently(grpc_address, users))
+    assert answers == [tuple(name for name, _ in ranking(user)[:3]) for user in users]
 
 
 # --- thinness ---------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.unit.clients.toys import ToyServer, ranking
 def test_threads_share_a_client(client: Any) -> None:
     def ask(number: int) -> bool:
         users = [f"user-{number}", f"other-{number}"]
-        return [list(one) for one in client.retrieve(users, k=3)] == [
+        return [list(retrieval) for retrieval in client.retrieve(users, k=3)] == [
             ranking(user)[:3] for user in users
         ]
 
@@ -75,7 +75,7 @@ def test_closing_gives_back_sockets_and_threads(transport: str, server: ToyServe
         ) as client:
             client.retrieve([f"u{i}" for i in range(8)])
 
-    once()  # what libraries keep for good
+    once()  # libraries keep some for good
     settled = _settle(0, 0)
     for _ in range(20):
         once()
@@ -92,19 +92,19 @@ def _counts() -> tuple[int, int]:
             sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
         except FileNotFoundError:
             continue
-    # The fake server lives here too, and its pool keeps the threads it once made.
+    # The fake server lives here too, and its pool keeps its threads.
     names = [thread.name for thread in threading.enumerate()]
     return sockets, sum(not name.startswith("ThreadPoolExecutor") for name in names)
 
 
 def _settle(sockets: int, threads: int) -> tuple[int, int]:
-    """Counts once they are down to what is expected, or after two seconds."""
+    """Return the counts once they are as low as expected, or after two seconds."""
     deadline = time.monotonic() + 2
-    found = _counts()
-    while (found[0] > sockets or found[1] > threads) and time.monotonic() < deadline:
+    counts = _counts()
+    while (counts[0] > sockets or counts[1] > threads) and time.monotonic() < deadline:
         time.sleep(0.05)
-        found = _counts()
-    return found
+        counts = _counts()
+    return counts
 
 
 @pytest.mark.slow

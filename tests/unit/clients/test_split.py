@@ -60,13 +60,13 @@ def test_wrong_shares_are_refused(arguments: dict[str, Any], text: str) -> None:
 
 def test_each_user_is_answered_by_the_version_of_the_label(client: Any) -> None:
     users = USERS[:100]
-    found = client.retrieve(users, k=2, label=SPLIT)
-    assert [one.user_id for one in found] == users
-    for one in found:
-        assert list(one) == ranking(one.user_id)[:2]
-        assert one.label == SPLIT.label_for(one.user_id)
-        assert one.version == {"stable": 1, "canary": 2}[one.label]
-    assert {one.label for one in found} == {"stable", "canary"}
+    retrievals = client.retrieve(users, k=2, label=SPLIT)
+    assert [retrieval.user_id for retrieval in retrievals] == users
+    for retrieval in retrievals:
+        assert list(retrieval) == ranking(retrieval.user_id)[:2]
+        assert retrieval.label == SPLIT.label_for(retrieval.user_id)
+        assert retrieval.version == {"stable": 1, "canary": 2}[retrieval.label]
+    assert {retrieval.label for retrieval in retrievals} == {"stable", "canary"}
 
 
 def test_the_hook_tells_the_labels_apart(transport: str, server: ToyServer) -> None:
@@ -78,17 +78,17 @@ def test_the_hook_tells_the_labels_apart(transport: str, server: ToyServer) -> N
 
 def test_users_of_a_label_that_is_gone_get_the_fallback(client: Any, server: ToyServer) -> None:
     del server.models["retrieval_brute_force"].labels["canary"]
-    found = client.retrieve(USERS[:50], k=1, label=SPLIT)
-    assert {one.label for one in found} == {"stable"}
-    assert {one.version for one in found} == {1}
+    retrievals = client.retrieve(USERS[:50], k=1, label=SPLIT)
+    assert {retrieval.label for retrieval in retrievals} == {"stable"}
+    assert {retrieval.version for retrieval in retrievals} == {1}
 
 
 def test_users_of_a_label_on_an_unloaded_version_get_the_fallback(
     client: Any, server: ToyServer
 ) -> None:
     server.models["retrieval_brute_force"].versions[2] = State.END
-    found = client.retrieve(USERS[:50], k=1, label=SPLIT)
-    assert {one.version for one in found} == {1}
+    retrievals = client.retrieve(USERS[:50], k=1, label=SPLIT)
+    assert {retrieval.version for retrieval in retrievals} == {1}
 
 
 def test_a_missing_fallback_is_an_error(client: Any, server: ToyServer) -> None:

@@ -1,4 +1,4 @@
-"""The fake server as the tests use it: two models, with signatures that echo their inputs."""
+"""The fake server of the tests: two models, also with signatures that echo their inputs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -239,7 +239,7 @@ def _type_error(value: Any, name: str) -> StatusError:
 
 
 def row_tensors(instances: list[Any], inputs: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
-    """Return the tensors of the row form: one row of each tensor for every element.
+    """Return the tensors of the row form: one row of each tensor per element.
 
     Args:
         instances: The elements, at least one.

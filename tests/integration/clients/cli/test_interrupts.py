@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command wherever it comes."""
+"""Ctrl-C ends a command at any point."""
 
 import signal
 import subprocess
@@ -26,11 +26,11 @@ def callback(_):
 try:
     with interruptible():
         if {callback}:
-            made = weakref.WeakSet()
-            kept = Plain()
-            made.add(kept)
-            gone = weakref.finalize(kept, callback, None)
-            del kept
+            objects = weakref.WeakSet()
+            plain = Plain()
+            objects.add(plain)
+            gone = weakref.finalize(plain, callback, None)
+            del plain
         else:
             Slow()
         time.sleep(30)
@@ -40,7 +40,7 @@ except KeyboardInterrupt:
 
 
 def interrupted(program: str, number: signal.Signals, *, after: str) -> str:
-    """What a program prints after a signal, which it gets when it has printed a first line."""
+    """Return the output of a program after a signal, sent once it has printed its first line."""
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,

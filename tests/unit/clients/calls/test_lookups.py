@@ -8,7 +8,9 @@ from tests.unit.clients.conftest import make_client
 from tests.unit.clients.toys import ToyServer, ranking, score
 
 
-@pytest.mark.parametrize("index", ["brute_force", "ivf"])  # one takes k, the other has it fixed
+@pytest.mark.parametrize(
+    "index", ["brute_force", "ivf"]
+)  # one takes k, the export fixed it for the other
 def test_similar_candidates_come_best_first(client: Any, index: str) -> None:
     first, second = client.similar(["c03", "nope"], k=4, model=f"retrieval_{index}")
     assert list(first) == [pair for pair in ranking("c03") if pair[0] != "c03"][:4]
@@ -21,19 +23,19 @@ def test_embeddings_come_in_order(client: Any) -> None:
     assert first.user_id == "42"
     assert first.values == pytest.approx([score("42", str(i)) for i in range(3)])
     assert second.values == pytest.approx([score("7", str(i)) for i in range(3)])
-    assert first.known_user is None  # this servable does not tell
+    assert first.known_user is None  # this servable does not say
 
 
 def test_ratings_come_in_order_over_split_batches(transport: str, server: ToyServer) -> None:
     pairs = [("42", f"c{i:02d}") for i in range(25)]
     with make_client(transport, server.address(transport), limits=Limits(batch_size=10)) as client:
-        found = client.rate(pairs)
-    assert [(one.user_id, one.candidate_id) for one in found] == pairs
-    assert [one.rating for one in found] == pytest.approx([score(*pair) for pair in pairs])
+        ratings = client.rate(pairs)
+    assert [(rating.user_id, rating.candidate_id) for rating in ratings] == pairs
+    assert [rating.rating for rating in ratings] == pytest.approx([score(*pair) for pair in pairs])
 
 
 @pytest.mark.parametrize("call", ["similar", "embed", "rate"])
-def test_an_unsupported_signature_is_named_with_those_there_are(
+def test_the_error_for_a_missing_signature_lists_the_others(
     client: Any, server: ToyServer, call: str
 ) -> None:
     servable = server.models["retrieval_brute_force"]

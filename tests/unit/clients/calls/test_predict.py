@@ -14,9 +14,9 @@ VALUES = {
 
 
 def test_python_values_get_the_types_of_the_signature(client: Any) -> None:
-    found = client.predict(VALUES, signature="echo")
-    assert dict(found) == VALUES
-    assert found.model == "retrieval_brute_force"
+    prediction = client.predict(VALUES, signature="echo")
+    assert dict(prediction) == VALUES
+    assert prediction.model == "retrieval_brute_force"
 
 
 def test_whole_numbers_do_for_floats(client: Any) -> None:
@@ -24,8 +24,8 @@ def test_whole_numbers_do_for_floats(client: Any) -> None:
 
 
 def test_strings_come_as_text(client: Any) -> None:
-    found = client.predict({"user_id": ["42"]})
-    assert isinstance(found["candidate_ids"][0][0], str)
+    prediction = client.predict({"user_id": ["42"]})
+    assert isinstance(prediction["candidate_ids"][0][0], str)
 
 
 def test_outputs_can_be_chosen(client: Any) -> None:

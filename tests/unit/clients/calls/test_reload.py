@@ -12,8 +12,8 @@ CONFIG = 'model_config_list { config { name: "m" base_path: "/models/m" } }'
 
 @pytest.fixture(params=["grpc", "aio"])
 def grpc_client(request: pytest.FixtureRequest, server: ToyServer) -> Any:
-    with make_client(request.param, server.address("grpc")) as found:
-        yield found
+    with make_client(request.param, server.address("grpc")) as client:
+        yield client
 
 
 def test_the_whole_configuration_is_sent(grpc_client: Any, server: ToyServer) -> None:

@@ -24,8 +24,8 @@ QUICK = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
 
 @pytest.fixture
 def quick(transport: str, server: ToyServer) -> Any:
-    with make_client(transport, server.address(transport), retry=QUICK) as found:
-        yield found
+    with make_client(transport, server.address(transport), retry=QUICK) as client:
+        yield client
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
@@ -120,7 +120,7 @@ def test_calls_beyond_the_limit_fail_at_once(transport: str, server: ToyServer) 
             client.retrieve(["42"])
         assert not any(call.done() for call in running)
         server.resume()
-        assert all(len(one.result()[0]) for one in running)
+        assert all(len(call.result()[0]) for call in running)
         client.retrieve(["42"])  # the places are free again
 
 

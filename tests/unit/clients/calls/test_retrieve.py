@@ -21,16 +21,16 @@ def test_candidates_come_best_first_and_cut_to_k(client: Any) -> None:
 
 
 def test_a_retrieval_is_iterated_measured_and_indexed(client: Any) -> None:
-    (found,) = client.retrieve(["42"], k=4)
-    assert len(found) == 4
-    assert found[0] == ranking("42")[0]
-    assert found[1:3] == ranking("42")[1:3]
-    assert [name for name, _ in found] == list(found.candidate_ids)
+    (retrieval,) = client.retrieve(["42"], k=4)
+    assert len(retrieval) == 4
+    assert retrieval[0] == ranking("42")[0]
+    assert retrieval[1:3] == ranking("42")[1:3]
+    assert [name for name, _ in retrieval] == list(retrieval.candidate_ids)
     with pytest.raises(AttributeError):
-        found.scores = ()
+        retrieval.scores = ()
 
 
-def test_a_stranger_is_marked(client: Any) -> None:
+def test_an_unknown_user_is_marked(client: Any) -> None:
     assert client.retrieve([UNKNOWN], k=1)[0].known_user is False
 
 
@@ -60,37 +60,37 @@ def test_more_than_the_corpus_gives_the_whole_corpus(client: Any) -> None:
 
 def test_exclusions_hold_for_all_users_or_for_each(client: Any) -> None:
     best = [name for name, _ in ranking("42")[:2]]
-    (found,) = client.retrieve(["42"], k=3, exclude=best)
-    assert list(found) == ranking("42")[2:5]
-    one, other = client.retrieve(["42", "7"], k=3, exclude={"42": best})
-    assert list(one) == ranking("42")[2:5]
-    assert list(other) == ranking("7")[:3]
+    (retrieval,) = client.retrieve(["42"], k=3, exclude=best)
+    assert list(retrieval) == ranking("42")[2:5]
+    first, second = client.retrieve(["42", "7"], k=3, exclude={"42": best})
+    assert list(first) == ranking("42")[2:5]
+    assert list(second) == ranking("7")[:3]
 
 
 def test_seen_candidates_are_excluded_on_demand(client: Any) -> None:
-    (found,) = client.retrieve(["42"], k=len(CANDIDATES), exclude_seen=True)
-    assert not {"c00", "c01"} & set(found.candidate_ids)
-    assert len(found) == len(CANDIDATES) - 2  # the padding is gone
+    (retrieval,) = client.retrieve(["42"], k=len(CANDIDATES), exclude_seen=True)
+    assert not {"c00", "c01"} & set(retrieval.candidate_ids)
+    assert len(retrieval) == len(CANDIDATES) - 2  # the padding is gone
 
 
 def test_a_filter_leaves_only_what_passes(client: Any) -> None:
-    wanted = Filter(any={"genre": ["even"]}, min={"year": 1995}, max={"year": 2000})
-    (found,) = client.retrieve(["42"], k=10, filter=wanted)
+    conditions = Filter(any={"genre": ["even"]}, min={"year": 1995}, max={"year": 2000})
+    (retrieval,) = client.retrieve(["42"], k=10, filter=conditions)
     allowed = [CANDIDATES[i] for i in (6, 8, 10)]
-    assert list(found) == ranking("42", allowed)
+    assert list(retrieval) == ranking("42", allowed)
 
 
 def test_nothing_left_is_an_empty_retrieval(client: Any) -> None:
-    (found,) = client.retrieve(["42"], filter=Filter(all={"genre": ["even", "odd"]}))
-    assert list(found) == []
+    (retrieval,) = client.retrieve(["42"], filter=Filter(all={"genre": ["even", "odd"]}))
+    assert list(retrieval) == []
 
 
 def test_a_large_batch_is_split_and_comes_back_in_order(transport: str, server: ToyServer) -> None:
     users = [f"user-{i}" for i in range(1050)]
     with make_client(transport, server.address(transport), limits=Limits(batch_size=100)) as client:
-        found = client.retrieve(users, k=2)
-    assert [one.user_id for one in found] == users
-    assert all(list(one) == ranking(one.user_id)[:2] for one in found[::97])
+        retrievals = client.retrieve(users, k=2)
+    assert [retrieval.user_id for retrieval in retrievals] == users
+    assert all(list(retrieval) == ranking(retrieval.user_id)[:2] for retrieval in retrievals[::97])
     batches = [call.batch_size for call in server.calls if call.operation == "predict"]
     assert sorted(batches) == [50] + [100] * 10
     assert server.most_active <= 4

@@ -37,10 +37,12 @@ def test_query_prints_a_table(run: Any) -> None:
 
 def test_query_prints_json(run: Any) -> None:
     status, out, _ = run("query", "42", "-k", "3", "--json", "--label", "stable")
-    (found,) = json.loads(out)
+    (retrieval,) = json.loads(out)
     assert status == 0
-    assert (found["user_id"], found["version"], found["known_user"]) == ("42", 1, True)
-    assert [(one["candidate_id"], one["score"]) for one in found["candidates"]] == ranking("42")[:3]
+    assert (retrieval["user_id"], retrieval["version"], retrieval["known_user"]) == ("42", 1, True)
+    assert [(pair["candidate_id"], pair["score"]) for pair in retrieval["candidates"]] == ranking(
+        "42"
+    )[:3]
 
 
 def test_query_excludes_and_filters(run: Any) -> None:
@@ -48,7 +50,7 @@ def test_query_excludes_and_filters(run: Any) -> None:
     options = ["--filter-any", "genre=even", "--filter-min", "year=1995"]
     options += ["--filter-max", "year=2000", "--exclude", best, "--exclude-seen", "--json"]
     _, out, _ = run("query", "42", *options)
-    left = {one["candidate_id"] for one in json.loads(out)[0]["candidates"]}
+    left = {pair["candidate_id"] for pair in json.loads(out)[0]["candidates"]}
     assert left == {CANDIDATES[i] for i in (6, 8, 10)} - {best}
 
 
@@ -154,9 +156,9 @@ def test_predict_says_what_is_wrong(run: Any, arguments: list[str], text: str) -
 
 def test_bench_measures_imports_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "client", "--without-stub", "--calls", "20", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["imports"]["GrpcClient and one call"]["megabytes"] < 60
-    assert set(found["calls"]["rest, 1 user, k=10"]) == {"RestClient", "requests"}
+    report = json.loads(capsys.readouterr().out)
+    assert report["imports"]["GrpcClient and one call"]["megabytes"] < 60
+    assert set(report["calls"]["rest, 1 user, k=10"]) == {"RestClient", "requests"}
     assert main(["bench", "client", "--calls", "1"]) == 1
     assert "--calls must be at least 20" in capsys.readouterr().err
 
@@ -165,11 +167,11 @@ def test_bench_measures_imports_and_calls(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.timeout(240)
 def test_bench_compares_the_client_with_the_stub(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "client", "--calls", "20", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
     ours, stub = (
-        found["imports"][name]["megabytes"]
+        report["imports"][name]["megabytes"]
         for name in ("GrpcClient and one call", "import tensorflow-serving-api's stub")
     )
     assert ours < 60 < stub
     for row in ("grpc, 1 user, k=10", "grpc, 1,000,000 float32 in and out"):
-        assert set(found["calls"][row]) == {"GrpcClient", "stub"}
+        assert set(report["calls"][row]) == {"GrpcClient", "stub"}

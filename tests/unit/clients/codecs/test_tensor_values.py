@@ -75,8 +75,8 @@ def test_values_in_the_typed_field_are_read(dtype: str, arrays: bool) -> None:
     tensor = TensorProto(dtype=dtype)
     tensor.tensor_shape.dim.add(size=len(VALUES[dtype]))
     getattr(tensor, FIELDS[dtype]).extend(VALUES[dtype])
-    found = from_tensor_proto(tensor, arrays=arrays)
-    assert (found.tolist() if arrays else found) == VALUES[dtype]
+    value = from_tensor_proto(tensor, arrays=arrays)
+    assert (value.tolist() if arrays else value) == VALUES[dtype]
 
 
 def test_half_floats_in_the_typed_field_are_bits() -> None:
@@ -93,8 +93,8 @@ def test_the_last_value_stands_for_the_rest(arrays: bool) -> None:
         tensor = TensorProto(dtype="DT_FLOAT", float_val=values)
         tensor.tensor_shape.dim.add(size=2)
         tensor.tensor_shape.dim.add(size=2)
-        found = from_tensor_proto(tensor, arrays=arrays)
-        flat = np.ravel(found).tolist()
+        value = from_tensor_proto(tensor, arrays=arrays)
+        flat = np.ravel(value).tolist()
         assert flat == expected
 
 
@@ -102,8 +102,8 @@ def test_the_last_value_stands_for_the_rest(arrays: bool) -> None:
 @pytest.mark.parametrize("arrays", [False, True])
 def test_empty_tensors_keep_their_shape(shape: tuple[int, ...], arrays: bool) -> None:
     array = np.zeros(shape, np.float32)
-    found = from_tensor_proto(to_tensor_proto(array), arrays=arrays)
-    assert np.shape(found) == (shape if arrays or 0 not in shape[:1] else (0,))
+    value = from_tensor_proto(to_tensor_proto(array), arrays=arrays)
+    assert np.shape(value) == (shape if arrays or 0 not in shape[:1] else (0,))
     assert from_tensor_proto(to_tensor_proto([])) == []
 
 
@@ -215,7 +215,7 @@ def test_large_arrays_travel_as_one_block() -> None:
     assert len(tensor.tensor_content) == 4_000_000
     assert not tensor.float_val
     assert struct.unpack("<f", tensor.tensor_content[-4:]) == (999_999.0,)
-    found = from_tensor_proto(tensor, arrays=True)
-    assert np.array_equal(found, array)
+    received = from_tensor_proto(tensor, arrays=True)
+    assert np.array_equal(received, array)
     with pytest.raises(ValueError, match="read-only"):
-        found[0] = 1.0
+        received[0] = 1.0

@@ -6,6 +6,8 @@ from google.protobuf import text_format
 
 from shortlist.clients.wire import messages, methods
 
+METHODS = [value for value in vars(methods).values() if isinstance(value, methods.Method)]
+
 
 def test_paths_are_those_of_tensorflow_serving() -> None:
     assert methods.PREDICT.path == "/tensorflow.serving.PredictionService/Predict"
@@ -13,7 +15,7 @@ def test_paths_are_those_of_tensorflow_serving() -> None:
         methods.HANDLE_RELOAD_CONFIG_REQUEST.path
         == "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
     )
-    assert len({method.path for method in methods.METHODS}) == len(methods.METHODS)
+    assert len({method.path for method in METHODS}) == len(METHODS)
 
 
 def test_a_model_config_file_is_read_and_written() -> None:
@@ -44,7 +46,7 @@ def test_fields_of_a_newer_server_survive() -> None:
 
 def test_every_message_is_exported() -> None:
     assert messages.__all__ == sorted(messages.__all__)
-    for method in methods.METHODS:
+    for method in METHODS:
         assert method.request.DESCRIPTOR.name in messages.__all__
         assert method.response.DESCRIPTOR.name in messages.__all__
 

@@ -1,6 +1,6 @@
-"""Our messages beside those of `tensorflow-serving-api`, in one process.
+"""Our messages compared with those of `tensorflow-serving-api`, in one process.
 
-Slow, because their import is that of the whole of TensorFlow.
+Slow, because importing theirs imports TensorFlow.
 """
 
 import importlib
@@ -47,26 +47,26 @@ LEFT_OUT = {
 
 
 def _descriptors() -> dict[str, Any]:
-    """Their descriptors by our full names."""
-    found: dict[str, Any] = {}
+    """Return their descriptors by our full names."""
+    descriptors: dict[str, Any] = {}
 
     def add(descriptor: Any, name: str) -> None:
-        found[name] = descriptor
+        descriptors[name] = descriptor
         for nested in descriptor.nested_types:
             add(nested, f"{name}.{nested.name}")
         for enum in descriptor.enum_types:
-            found[f"{name}.{enum.name}"] = enum
+            descriptors[f"{name}.{enum.name}"] = enum
 
     for module_name in THEIR_MODULES:
         module: Any = importlib.import_module(module_name)
         for name, descriptor in module.DESCRIPTOR.message_types_by_name.items():
             add(descriptor, name)
-        found.update(module.DESCRIPTOR.enum_types_by_name)
+        descriptors.update(module.DESCRIPTOR.enum_types_by_name)
     # tensorflow.error.Code lives in a file of its own package.
     from google.protobuf import descriptor_pool
 
-    found["Code"] = descriptor_pool.Default().FindEnumTypeByName("tensorflow.error.Code")
-    return found
+    descriptors["Code"] = descriptor_pool.Default().FindEnumTypeByName("tensorflow.error.Code")
+    return descriptors
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +259,6 @@ def test_paths_and_messages_are_those_of_their_stub() -> None:
 
     channel = Channel()
     prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    ours = {method.path for method in methods.METHODS}
+    ours = {method.path for method in vars(methods).values() if isinstance(method, methods.Method)}
     assert set(channel.paths) <= ours
     assert len(channel.paths) == 5
