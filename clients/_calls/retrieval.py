@@ -72,7 +72,7 @@ def _parts(rows: list[R], size: int) -> list[list[R]]:
 def _split_retrieve(
     call: Call, split: Split, users: list[str], options: Mapping[str, Any]
 ) -> Flow[list[Retrieval]]:
-    """Return candidates for each user by the label that the split gives."""
+    """Return candidates for each user, by the label from the split."""
     positions: dict[str, list[int]] = {}
     for position, user in enumerate(users):
         positions.setdefault(split.label_for(user), []).append(position)
@@ -121,7 +121,7 @@ def _plain(users: list[str], target: Target) -> PredictRequest:
 
 
 def _options(k: int, exclude_seen: bool, filter_: Filter | None) -> dict[str, Input | None]:
-    """Return the inputs of RETRIEVE that all batches share; `None` for those not asked for."""
+    """Return the inputs of RETRIEVE that all batches share; `None` for unused ones."""
     chosen = filter_ or Filter()
 
     def pairs(values: Mapping[str, Sequence[str]]) -> Input | None:

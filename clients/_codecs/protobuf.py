@@ -137,17 +137,17 @@ def _predict_message(request: PredictRequest) -> messages.PredictRequest:
 def _input(
     examples: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None
 ) -> messages.Input:
-    protos = [example_of(example) for example in examples]
+    protos = [_example(example) for example in examples]
     if context is None:
         return messages.Input(example_list=messages.ExampleList(examples=protos))
     return messages.Input(
         example_list_with_context=messages.ExampleListWithContext(
-            examples=protos, context=example_of(context)
+            examples=protos, context=_example(context)
         )
     )
 
 
-def example_of(features: Mapping[str, Any]) -> messages.Example:
+def _example(features: Mapping[str, Any]) -> messages.Example:
     """Return a `tf.Example`; each feature is a number, string or bytes, or a flat list of them.
 
     Raises:

@@ -65,14 +65,8 @@ class _DeadlineSocket(socket.socket):
         super().sendall(*args, **kwargs)
 
 
-class _DeadlineSSLSocket(ssl.SSLSocket):
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        _limit(self)
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        _limit(self)
-        super().sendall(*args, **kwargs)
+class _DeadlineSSLSocket(_DeadlineSocket, ssl.SSLSocket):
+    pass
 
 
 class _Connection(HTTPConnection):

@@ -1,4 +1,4 @@
-"""Times calls of the clients in turn with bare calls, in a process of its own.
+"""Times the clients' calls, in turn with bare calls, in a separate process.
 
 `python -m shortlist.clients.bench.calls GRPC_ADDRESS REST_ADDRESS MODEL CALLS [stub]` prints JSON:
 seconds of the median call by case and caller.

@@ -1,4 +1,4 @@
-"""Measurements in Python processes of their own, so that memory and threads are theirs alone."""
+"""Measurements in separate Python processes, which share no memory and threads."""
 
 import json
 import signal

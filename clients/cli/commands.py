@@ -151,7 +151,7 @@ def add_benches(benches: Parsers) -> None:
     parser.add_argument("--rest-address", metavar="HOST:PORT", help="REST port of that server")
     parser.add_argument(
         "--servable",
-        default=contract.servable_name(contract.DEFAULT_MODEL, contract.DEFAULT_INDEX),
+        default=contract.DEFAULT_SERVABLE,
         metavar="NAME",
         help="servable of that server (default: %(default)s)",
     )

@@ -1,11 +1,14 @@
 """Options of all verbs that talk to a server: its address, TLS, headers and the servable."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shortlist.clients import contract
 from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.connection import Security, Tls
+
+if TYPE_CHECKING:
+    from shortlist.clients._client import RetrievalClient
 
 __all__ = [
     "add_client_arguments",
@@ -67,7 +70,7 @@ def add_client_arguments(parser: argparse.ArgumentParser, transport: str) -> Non
     group = add_connection_arguments(
         parser,
         "server address; repeatable (default: "
-        f"{contract.DEFAULT_HOST}:{contract.DEFAULT_REST_PORT} for rest, "
+        f"{contract.DEFAULT_REST_ADDRESS} for rest, "
         f":{contract.DEFAULT_GRPC_PORT} for grpc)",
     )
     group.add_argument(
@@ -85,7 +88,7 @@ def add_client_arguments(parser: argparse.ArgumentParser, transport: str) -> Non
     )
 
 
-def open_client(args: argparse.Namespace) -> Any:
+def open_client(args: argparse.Namespace) -> "RetrievalClient":
     """Return the client that the options describe."""
     options: dict[str, Any] = {"timeout": args.timeout, **security(args)._asdict()}
     if args.address:

@@ -15,7 +15,7 @@ __all__ = ["query"]
 def query(args: argparse.Namespace) -> int:
     """Print the candidates of some users."""
     with open_client(args) as client:
-        retrievals: list[Retrieval] = client.retrieve(
+        retrievals = client.retrieve(
             args.users,
             k=args.k,
             exclude=args.exclude,

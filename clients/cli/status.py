@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from shortlist.clients import contract
+from shortlist.clients import RetrievalClient, contract
 from shortlist.clients.cli.connection import named_servable, open_client
 from shortlist.clients.cli.output import table, write, write_json
 from shortlist.clients.errors import ServableNotFound, ShortlistError
@@ -37,16 +37,17 @@ def status(args: argparse.Namespace) -> int:
     return 0
 
 
-def _wait(client: Any, names: list[str], args: argparse.Namespace) -> ModelStatus:
+def _wait(client: RetrievalClient, names: list[str], args: argparse.Namespace) -> ModelStatus:
     if len(names) != 1:
         raise ShortlistError("--wait needs one servable; name it with --index or --servable")
-    available: ModelStatus = client.wait_until_available(
+    return client.wait_until_available(
         model=names[0], version=args.version, label=args.label, timeout=args.wait
     )
-    return available
 
 
-def _statuses(client: Any, names: list[str], args: argparse.Namespace) -> list[ModelStatus]:
+def _statuses(
+    client: RetrievalClient, names: list[str], args: argparse.Namespace
+) -> list[ModelStatus]:
     """Return the statuses of the servables that exist.
 
     Raises:

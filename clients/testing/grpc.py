@@ -52,12 +52,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
             key: value if key.endswith("_bytes") else _decoded(value)
             for key, value in inputs.items()
         }
-        batch_size = max(
-            [len(value) for value in inputs.values() if isinstance(value, list)] or [1]
-        )
-        with self._server.receive(
-            "predict", name, headers, signature=signature, batch_size=batch_size
-        ):
+        with self._server.receive("predict", name, headers, signature=signature, inputs=inputs):
             model, version = self._server.find(name, version, label)
             missing = Refusal(
                 "FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.'

@@ -103,12 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> Any:
         signature = body.get("signature_name", "serving_default")
         inputs = {key: _without_b64(value) for key, value in body["inputs"].items()}
-        batch_size = max(
-            [len(value) for value in inputs.values() if isinstance(value, list)] or [1]
-        )
-        with self.fake.receive(
-            "predict", name, headers, signature=signature, batch_size=batch_size
-        ):
+        with self.fake.receive("predict", name, headers, signature=signature, inputs=inputs):
             model, version = self.fake.find(name, version, label)
             text = f'Serving signature name: "{signature}" not found in signature def'
             missing = Refusal("INVALID_ARGUMENT", text)

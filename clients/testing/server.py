@@ -161,14 +161,15 @@ class FakeServer:
         headers: Mapping[str, str],
         *,
         signature: str = "",
-        batch_size: int = 0,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Iterator[None]:
         """Record a request, and raise the next scripted failure if there is one."""
+        sizes = [len(value) for value in (inputs or {}).values() if isinstance(value, list)]
         call = ReceivedCall(
             operation=operation,
             model=model,
             signature=signature,
-            batch_size=batch_size,
+            batch_size=0 if inputs is None else max(sizes, default=1),
             headers=headers,
         )
         with self._lock:

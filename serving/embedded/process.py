@@ -6,19 +6,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from shortlist.clients.wire.messages import MonitoringConfig
+from shortlist.clients.wire.messages import ModelServerConfig, MonitoringConfig
 from shortlist.serving.embedded.api.errors import StatusError, invalid
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import Flags, parse_flags, usage
 from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
 from shortlist.serving.embedded.lifecycle.loading import LoadRetries
-from shortlist.serving.embedded.settings import Settings, read_model_config, read_settings
+from shortlist.serving.embedded.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from shortlist.serving.embedded.backend import Backend
@@ -192,7 +192,7 @@ class _Server:
         path = self._flags.model_config_file
         seen = _fingerprint(path)
         try:
-            config = read_model_config(path)
+            config = read_text_message(Path(path), ModelServerConfig())
             # Give up waiting for a base path once the file has changed again.
             core.reload(
                 config, keep_waiting=lambda: not self._stop.is_set() and _fingerprint(path) == seen
@@ -214,7 +214,14 @@ class _Server:
     def _drain(self, core: ServerCore) -> None:
         grace = float(max(self._flags.drain_seconds, 0))
         log.info("stopping: waiting up to %g s for calls in flight", grace)
-        _run_in_parallel([lambda t=t: t.stop(grace) for t in self._transports])  # type: ignore[misc]
+        threads = [
+            threading.Thread(target=transport.stop, args=(grace,), daemon=True)
+            for transport in self._transports
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         core.stop()
 
 
@@ -225,14 +232,6 @@ def _fingerprint(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _run_in_parallel(tasks: Sequence[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=task, daemon=True) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 class _Formatter(logging.Formatter):

@@ -13,7 +13,7 @@ from shortlist.serving.embedded.lifecycle.model_config import (
     single_model,
 )
 
-__all__ = ["Settings", "read_model_config", "read_settings"]
+__all__ = ["Settings", "read_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,6 @@ class Settings:
     models: ModelServerConfig
     intra_op_threads: int
     inter_op_threads: int
-
-
-def read_model_config(path: str) -> ModelServerConfig:
-    """Return the configuration in `--model_config_file`.
-
-    Raises:
-        StatusError: The file cannot be read or does not parse.
-    """
-    return read_text_message(Path(path), ModelServerConfig())
 
 
 def read_settings(flags: Flags) -> Settings:
@@ -68,7 +59,7 @@ def read_settings(flags: Flags) -> Settings:
             "Both server_options.model_base_path and server_options.model_config_file are empty!"
         )
     if flags.model_config_file:
-        models = read_model_config(flags.model_config_file)
+        models = read_text_message(Path(flags.model_config_file), ModelServerConfig())
     else:
         models = single_model(flags.model_name, flags.model_base_path)
     if flags.batching_parameters_file and not flags.enable_batching:
@@ -80,12 +71,7 @@ def read_settings(flags: Flags) -> Settings:
     # The core checks this again, for every configuration; here TensorFlow is not loaded yet.
     check_list(models)
     models_of(models)
-    return Settings(
-        flags=flags,
-        models=models,
-        intra_op_threads=intra,
-        inter_op_threads=inter,
-    )
+    return Settings(flags=flags, models=models, intra_op_threads=intra, inter_op_threads=inter)
 
 
 def _threads(flags: Flags) -> tuple[int, int]:

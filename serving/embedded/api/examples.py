@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import text_format
+from google.protobuf.text_format import MessageToString
 
 from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
@@ -44,7 +44,7 @@ def classify(
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _named_signature(servable, signature_name)
-    _check_classification(definition, call)
+    _check_signature(definition, call, CLASSIFY_METHOD)
     examples = _serialized_examples(request.input)
     outputs = timed_run(
         servable, signature_name, {_INPUTS: examples}, list(definition.outputs), call, "Classify"
@@ -66,7 +66,7 @@ def regress(
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _named_signature(servable, signature_name)
-    _check_regression(definition, call)
+    _check_signature(definition, call, REGRESS_METHOD)
     examples = _serialized_examples(request.input)
     outputs = timed_run(servable, signature_name, {_INPUTS: examples}, [_OUTPUTS], call, "Regress")
     return messages.RegressionResponse(
@@ -98,45 +98,28 @@ def _named_signature(servable: Servable, name: str) -> messages.SignatureDef:
     return definition
 
 
-def _debug_string(definition: messages.SignatureDef) -> str:
-    return text_format.MessageToString(definition)
-
-
-def _check_classification(definition: messages.SignatureDef, call: Call) -> None:
-    if call.options.check_method_names and definition.method_name != CLASSIFY_METHOD:
+def _check_signature(definition: messages.SignatureDef, call: Call, method: str) -> None:
+    classifies = method == CLASSIFY_METHOD
+    kind = "classification" if classifies else "regression"
+    if call.options.check_method_names and definition.method_name != method:
         raise invalid(
-            f"Expected classification signature method_name to be {CLASSIFY_METHOD}. "
-            f"Was: {definition.method_name}"
+            f"Expected {kind} signature method_name to be {method}. Was: {definition.method_name}"
         )
     if len(definition.inputs) != 1:
         raise invalid("Expected one input Tensor.")
-    if len(definition.outputs) not in (1, 2):
+    if classifies and len(definition.outputs) not in (1, 2):
         raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
-    if _INPUTS not in definition.inputs:
-        raise invalid(
-            f"No classification inputs found in SignatureDef: {_debug_string(definition)}"
-        )
-    if _CLASSES not in definition.outputs and _SCORES not in definition.outputs:
-        raise invalid(
-            "Expected classification signature outputs to contain at least one of "
-            f'"{_CLASSES}" or "{_SCORES}". Signature was: {_debug_string(definition)}'
-        )
-
-
-def _check_regression(definition: messages.SignatureDef, call: Call) -> None:
-    if call.options.check_method_names and definition.method_name != REGRESS_METHOD:
-        raise invalid(
-            f"Expected regression signature method_name to be {REGRESS_METHOD}. "
-            f"Was: {definition.method_name}"
-        )
-    if len(definition.inputs) != 1:
-        raise invalid("Expected one input Tensor.")
-    if len(definition.outputs) != 1:
+    if not classifies and len(definition.outputs) != 1:
         raise invalid("Expected one output Tensor.")
     if _INPUTS not in definition.inputs:
-        raise invalid(f"No regression inputs found in SignatureDef: {_debug_string(definition)}")
-    if _OUTPUTS not in definition.outputs:
-        raise invalid(f"No regression outputs found in SignatureDef: {_debug_string(definition)}")
+        raise invalid(f"No {kind} inputs found in SignatureDef: {MessageToString(definition)}")
+    if classifies and _CLASSES not in definition.outputs and _SCORES not in definition.outputs:
+        raise invalid(
+            "Expected classification signature outputs to contain at least one of "
+            f'"{_CLASSES}" or "{_SCORES}". Signature was: {MessageToString(definition)}'
+        )
+    if not classifies and _OUTPUTS not in definition.outputs:
+        raise invalid(f"No regression outputs found in SignatureDef: {MessageToString(definition)}")
 
 
 def _serialized_examples(request_input: messages.Input) -> npt.NDArray[Any]:
@@ -265,13 +248,10 @@ def _task_signatures(
         definition = servable.signatures.get(name)
         if definition is None:
             raise invalid(f"Requested signature not found in model graph: {name}")
-        if task.method_name == CLASSIFY_METHOD:
-            _check_classification(definition, call)
-        elif task.method_name == REGRESS_METHOD:
-            _check_regression(definition, call)
-        else:
+        if task.method_name not in (CLASSIFY_METHOD, REGRESS_METHOD):
             raise StatusError(
                 Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
             )
+        _check_signature(definition, call, task.method_name)
         definitions.append(definition)
     return definitions

@@ -140,10 +140,6 @@ def models_of(config: ModelServerConfig) -> list[ModelSettings]:
                 f"Model {model.name} requests unsupported platform {platform}",
             )
         models.append(
-            ModelSettings(
-                name=model.name,
-                base_path=model.base_path,
-                policy=_policy(model),
-            )
+            ModelSettings(name=model.name, base_path=model.base_path, policy=_policy(model))
         )
     return models

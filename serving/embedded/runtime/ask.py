@@ -110,7 +110,7 @@ def _array(value: Any, info: messages.TensorInfo) -> npt.NDArray[Any]:
     dtype = DTYPES[info.dtype].numpy
     if dtype.kind == "O":
         array = np.array(_encoded(value), dtype=object)
-        # An empty list does not tell its number of dimensions.
+        # An empty list has lost its number of dimensions.
         rank = len(info.tensor_shape.dim)
         return array.reshape((0,) * rank) if array.size == 0 and array.ndim != rank else array
     return np.array(value, dtype=dtype)
