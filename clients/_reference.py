@@ -77,12 +77,9 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
         documented = inspect.isfunction(member) or isinstance(member, property)
         if name.startswith("_") or not documented or not inspect.getdoc(member):
             continue
-        if any(name in vars(base) for base in (value, *_own_bases(value))):
+        own = (kind for kind in value.__mro__ if kind.__module__.startswith("shortlist.clients"))
+        if any(name in vars(kind) for kind in own):
             yield name, member
-
-
-def _own_bases(value: Any) -> list[Any]:
-    return [base for base in value.__mro__[1:] if base.__module__.startswith("shortlist.clients")]
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:

@@ -117,7 +117,7 @@ class DeadlineExceeded(ServingError):
 
 
 class ServerError(ServingError):
-    """The server failed: INTERNAL, UNKNOWN, DATA_LOSS, ABORTED and the like; HTTP 500."""
+    """The server failed: INTERNAL, UNKNOWN, DATA_LOSS, ABORTED or similar; HTTP 500."""
 
 
 class ProtocolError(ServingError):

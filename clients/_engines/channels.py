@@ -149,7 +149,7 @@ class Channels:
     def failed(
         self, error: Any, line: Line, request: Request, address: int, timeout: float | None
     ) -> tuple[ServingError, Any]:
-        """Return what to raise for an `RpcError`, and a channel to close, if any."""
+        """Return the error for an `RpcError`, and a channel to close, if any."""
         current = self._lines.get(address) is line
         late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         stale = self._retire(address, line) if late and line.hangs() and current else None

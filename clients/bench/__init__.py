@@ -1,1 +1,1 @@
-"""Measures what the clients cost."""
+"""Benchmarks of the clients."""

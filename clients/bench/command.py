@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 _TIMEOUT: Final = 600.0  # seconds, for one measuring process
 
-# Each runs in an interpreter of its own and prints seconds and peak megabytes.
+# Runs in a separate interpreter and prints seconds and peak megabytes.
 _MEASURED: Final = """
 import sys, time
 started = time.perf_counter()

@@ -21,7 +21,7 @@ def _add_query(verbs: Parsers) -> None:
     parser = add_parser(
         verbs,
         "query",
-        "Ask a running server for the candidates of some users.",
+        "Retrieve candidates for users from a running server.",
         example="shortlist query 42 -k 5 --transport grpc",
         run=f"{_CLI}.query:query",
     )
@@ -37,7 +37,7 @@ def _add_query(verbs: Parsers) -> None:
         "--exclude", action="append", metavar="CANDIDATE", help="candidate id to omit; repeatable"
     )
     parser.add_argument(
-        "--exclude-seen", action="store_true", help="omit what each user has interacted with"
+        "--exclude-seen", action="store_true", help="omit candidates each user interacted with"
     )
     for name, value, condition in (
         ("any", "VALUE", "attribute has VALUE; one match is enough"),
@@ -60,7 +60,7 @@ def _add_status(verbs: Parsers) -> None:
     parser = add_parser(
         verbs,
         "status",
-        "Show which versions of which servables a server has.",
+        "Show the versions of a server's servables and their states.",
         example="shortlist status --address 127.0.0.1:8501",
         run=f"{_CLI}.status:status",
     )
@@ -146,7 +146,7 @@ def add_benches(benches: Parsers) -> None:
     parser.add_argument(
         "--grpc-address",
         metavar="HOST:PORT",
-        help="server to call instead of one that only repeats prepared answers",
+        help="server to call (default: a built-in one with prepared answers)",
     )
     parser.add_argument("--rest-address", metavar="HOST:PORT", help="REST port of that server")
     parser.add_argument(

@@ -36,9 +36,11 @@ def query(args: argparse.Namespace) -> int:
     for retrieval in retrievals:
         user = f"user {retrieval.user_id!r}"
         if retrieval.known_user is False:
-            progress(f"note: {user} is unknown to the model; all unknown users get these answers")
+            progress(
+                f"note: {user} is unknown to the model; all unknown users get these candidates"
+            )
         if not len(retrieval):
-            progress(f"note: no candidate is left for {user}")
+            progress(f"note: no candidates are left for {user}")
     return 0
 
 

@@ -84,7 +84,7 @@ def test_the_wheel_and_the_distribution_clients_work_together(wheel: Path, tmp_p
     assert Path(ours).relative_to(packages) == Path("shortlist/clients/__init__.py")
 
 
-def test_an_application_may_have_a_module_called_clients(tmp_path: Path) -> None:
+def test_an_application_can_have_a_module_called_clients(tmp_path: Path) -> None:
     (tmp_path / "clients.py").write_text("CUSTOMERS = ['Ada']\n")
     (tmp_path / "main.py").write_text(
         "import clients\n"

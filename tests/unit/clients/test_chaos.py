@@ -64,7 +64,7 @@ def test_calls_end_in_time_and_right_or_with_an_error_of_the_tree(
 def test_busy_answers_of_a_proxy_are_tried_again(server: ToyServer) -> None:
     with proxy(server.port("rest"), Chaos(seed=1, busy=0.2)) as port:
         ends = storm("rest", port, 60, timeout=2)
-    assert ends["right"] >= 50, ends  # an answer in two pieces is spoilt for good
+    assert ends["right"] >= 50, ends  # a 503 inside an answer in two pieces breaks it
 
 
 def test_an_answer_that_drips_ends_at_the_deadline(transport: str, server: ToyServer) -> None:

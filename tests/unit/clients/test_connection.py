@@ -191,7 +191,7 @@ def test_a_custom_authority_is_trusted(transport: str, certificates: Path) -> No
         assert len(client.retrieve(["42"])[0]) == 10
 
 
-def test_an_unknown_authority_is_not(transport: str, certificates: Path) -> None:
+def test_an_unknown_authority_is_refused(transport: str, certificates: Path) -> None:
     with (
         secured(transport, certificates, mutual=False) as address,
         make_client(transport, address, tls=True, retry=ONCE) as client,

@@ -58,7 +58,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert dir(clients) == PUBLIC["shortlist.clients"]
 
 
-def test_every_module_has_the_names_it_shows() -> None:
+def test_every_module_defines_the_names_it_exports() -> None:
     for info in pkgutil.walk_packages(clients.__path__, "shortlist.clients."):
         module = importlib.import_module(info.name)
         names = getattr(module, "__all__", [])
@@ -145,7 +145,7 @@ with open("/proc/self/status") as file:
     assert int(_fresh(code)) <= 60  # megabytes
 
 
-def test_the_command_answers_help_without_them() -> None:
+def test_help_loads_none_of_them() -> None:
     for verb in ("query", "status", "predict", "bench"):
         code = f"""
 import contextlib, io, sys

@@ -57,7 +57,7 @@ client.close()
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
-def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: ToyServer) -> None:
+def test_a_forked_child_can_use_its_parents_client(kind: str, server: ToyServer) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK, kind, server.address(kind)],
         capture_output=True,
@@ -68,14 +68,14 @@ def test_a_forked_child_may_go_on_with_its_parents_client(kind: str, server: Toy
     assert done.returncode == 0, done.stderr
 
 
-def test_closing_gives_back_sockets_and_threads(transport: str, server: ToyServer) -> None:
+def test_closing_frees_sockets_and_threads(transport: str, server: ToyServer) -> None:
     def once() -> None:
         with make_client(
             transport, server.address(transport), limits=Limits(batch_size=2)
         ) as client:
             client.retrieve([f"u{i}" for i in range(8)])
 
-    once()  # libraries keep some for good
+    once()  # libraries keep some permanently
     settled = _settle(0, 0)
     for _ in range(20):
         once()
@@ -108,7 +108,7 @@ def _settle(sockets: int, threads: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_ten_thousand_calls(transport: str, server: ToyServer) -> None:
+def test_ten_thousand_calls_leak_nothing(transport: str, server: ToyServer) -> None:
     quick = RetryPolicy(initial_backoff=0.001, max_backoff=0.01, budget=1e6, budget_ratio=1)
     chaos = Chaos(seed=3, reset=0.002, truncate=0.002)
     with proxy(server.port(transport), chaos) as behind:

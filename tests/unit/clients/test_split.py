@@ -15,7 +15,7 @@ USERS = [f"user-{i}" for i in range(4000)]
 SPLIT = Split({"stable": 0.9, "canary": 0.1})
 
 
-def test_shares_come_out_as_asked() -> None:
+def test_shares_are_as_requested() -> None:
     counts = Counter(SPLIT.label_for(user) for user in USERS)
     assert counts["canary"] == pytest.approx(400, abs=60)  # three standard deviations
 
@@ -38,7 +38,7 @@ def test_a_growing_canary_keeps_its_users() -> None:
     assert few <= {user for user in USERS if more.label_for(user) == "canary"}
 
 
-def test_another_salt_shares_out_afresh() -> None:
+def test_another_salt_assigns_all_users_again() -> None:
     other = Split({"stable": 0.9, "canary": 0.1}, salt="second experiment")
     assert [SPLIT.label_for(u) for u in USERS] != [other.label_for(u) for u in USERS]
 

@@ -1,4 +1,4 @@
-"""The fake server for applications' tests: its documented example, and what scripting does."""
+"""The fake server for applications' tests: its documented example and scripted answers."""
 
 import inspect
 import textwrap
@@ -62,14 +62,14 @@ def test_a_held_server_does_not_answer(over: Any, fake: FakeServer) -> None:
     assert len(over.retrieve(["42"])) == 1
 
 
-def test_labels_may_move(over: Any, fake: FakeServer) -> None:
+def test_labels_can_move(over: Any, fake: FakeServer) -> None:
     with pytest.raises(LabelNotFound, match="label 'stable'"):
         over.retrieve(["42"], label="stable")
     fake.models["music_ivf"].labels["stable"] = 1
     assert over.retrieve(["42"], label="stable")[0].version == 1
 
 
-def test_a_server_may_be_closed_twice() -> None:
+def test_a_server_can_be_closed_twice() -> None:
     server = FakeServer()
     server.close()
     server.close()

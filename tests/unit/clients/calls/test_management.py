@@ -80,7 +80,7 @@ def test_waiting_for_a_failed_load_ends_at_once(client: Any, server: ToyServer) 
         client.wait_until_available(model="m", version=7, timeout=math.inf)
 
 
-def test_waiting_in_vain_tells_the_last_state(client: Any, server: ToyServer) -> None:
+def test_a_wait_that_times_out_reports_the_last_state(client: Any, server: ToyServer) -> None:
     server.models["m"] = toy_model(versions={7: State.LOADING})
     with pytest.raises(DeadlineExceeded, match=r"within 0.3 s; last seen: version 7 LOADING"):
         client.wait_until_available(model="m", version=7, timeout=0.3, poll_interval=0.02)

@@ -19,7 +19,7 @@ def test_python_values_get_the_types_of_the_signature(client: Any) -> None:
     assert prediction.model == "retrieval_brute_force"
 
 
-def test_whole_numbers_do_for_floats(client: Any) -> None:
+def test_whole_numbers_are_accepted_for_floats(client: Any) -> None:
     assert client.predict({"x": [2, 4]}, signature="half_plus_two")["y"] == [3.0, 4.0]
 
 

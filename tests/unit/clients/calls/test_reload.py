@@ -30,7 +30,7 @@ def test_a_refused_configuration_is_invalid_request(grpc_client: Any) -> None:
         grpc_client.reload_config(twice)
 
 
-def test_text_that_is_no_configuration_is_a_value_error(
+def test_text_that_is_not_a_configuration_is_a_value_error(
     grpc_client: Any, server: ToyServer
 ) -> None:
     with pytest.raises(ValueError, match="not the text of a ModelServerConfig"):

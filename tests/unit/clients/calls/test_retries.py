@@ -29,7 +29,7 @@ def quick(transport: str, server: ToyServer) -> Any:
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
-def test_passing_failures_are_tried_again(quick: Any, server: ToyServer, code: str) -> None:
+def test_temporary_failures_are_tried_again(quick: Any, server: ToyServer, code: str) -> None:
     server.fail(code, "once")
     server.fail(code, "twice")
     assert list(quick.retrieve(["42"], k=3)[0]) == ranking("42")[:3]
@@ -37,7 +37,7 @@ def test_passing_failures_are_tried_again(quick: Any, server: ToyServer, code: s
 
 
 @pytest.mark.parametrize("status", ["429", "502", "503", "504"])
-def test_passing_http_failures_are_tried_again(server: ToyServer, status: str) -> None:
+def test_temporary_http_failures_are_tried_again(server: ToyServer, status: str) -> None:
     server.fail(status, "once")
     with make_client("rest", server.address("rest"), retry=QUICK) as client:
         client.retrieve(["42"])
@@ -45,7 +45,7 @@ def test_passing_http_failures_are_tried_again(server: ToyServer, status: str) -
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL", "UNIMPLEMENTED", "UNKNOWN"])
-def test_lasting_failures_are_not(quick: Any, server: ToyServer, code: str) -> None:
+def test_permanent_failures_are_not_tried_again(quick: Any, server: ToyServer, code: str) -> None:
     server.fail(code, "for good")
     with pytest.raises(ServingError, match="for good"):
         quick.retrieve(["42"])
@@ -171,7 +171,7 @@ def test_pauses_grow_within_their_bounds() -> None:
     ("error", "again"),
     [(Unavailable("x"), True), (InvalidRequest("x"), False), (ServerError("x"), False)],
 )
-def test_only_passing_errors_pause(error: ServingError, again: bool) -> None:
+def test_only_temporary_errors_are_tried_again(error: ServingError, again: bool) -> None:
     policy = RetryPolicy()
     attempts = Attempts(policy, RetryBudget(policy), Deadline(60))
     attempts.next_timeout(1.0)

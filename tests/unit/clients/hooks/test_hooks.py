@@ -13,7 +13,7 @@ from tests.unit.clients.toys import ToyServer
 QUICK = RetryPolicy(initial_backoff=0.001)
 
 
-def test_each_request_is_told_with_its_tries(transport: str, server: ToyServer) -> None:
+def test_each_request_is_reported_with_its_tries(transport: str, server: ToyServer) -> None:
     events: list[CallEvent] = []
     address = server.address(transport)
     with make_client(transport, address, hooks=[events.append], retry=QUICK) as client:
@@ -32,7 +32,7 @@ def test_each_request_is_told_with_its_tries(transport: str, server: ToyServer) 
     assert 0 < event.seconds < 5
 
 
-def test_a_failure_is_told_by_its_class(transport: str, server: ToyServer) -> None:
+def test_a_failure_is_reported_by_its_class(transport: str, server: ToyServer) -> None:
     events: list[CallEvent] = []
     with (
         make_client(transport, server.address(transport), hooks=[events.append]) as client,

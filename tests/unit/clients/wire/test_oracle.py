@@ -62,7 +62,7 @@ def _descriptors() -> dict[str, Any]:
         for name, descriptor in module.DESCRIPTOR.message_types_by_name.items():
             add(descriptor, name)
         descriptors.update(module.DESCRIPTOR.enum_types_by_name)
-    # tensorflow.error.Code lives in a file of its own package.
+    # tensorflow.error.Code is in another package.
     from google.protobuf import descriptor_pool
 
     descriptors["Code"] = descriptor_pool.Default().FindEnumTypeByName("tensorflow.error.Code")
@@ -186,8 +186,8 @@ def test_full_messages_have_the_same_bytes(name: str, theirs: dict[str, Any]) ->
         assert type(ours).FromString(parsed.SerializeToString()) == ours
 
 
-# TensorFlow's Python writes these element by element, ours as one block; its servers and
-# its Python read both. Of the last three its Python makes no tensors at all.
+# TensorFlow's Python writes these element by element, we write one block; its servers and its
+# Python read both. Its Python cannot create tensors of the last three types.
 ELEMENTWISE = {"bool", "complex64", "complex128", "uint16", "int4", "uint4"}
 UNWRITTEN = {"float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"}
 
