@@ -1,1 +1,1 @@
-"""Measures the indexes side by side."""
+"""Benchmarks of indexes, exports, training and recipes."""

@@ -32,7 +32,7 @@ class ServableCost:
         index: Kind of index.
         index_seconds: Time to build and tune the index.
         save_seconds: Time to save the servable with its extra files.
-        peak_bytes: Largest resident size of the exporting process meanwhile.
+        peak_bytes: Largest resident size of the exporting process during these steps.
         disk_bytes: Size of the version's folder.
         graph_bytes: Size of the graph in it.
         load_seconds: Time from the start of an embedded server to AVAILABLE, warm-up included.
@@ -228,7 +228,7 @@ def cost_picture(costs: Sequence[ExportCost]) -> str:
     """SVG file with export time, disk, memory of the server and latency of each index.
 
     Args:
-        costs: Of one kind of vectors, at one or more sizes.
+        costs: Costs at one or more sizes, all with the same kind of vectors.
     """
     costs = sorted(costs, key=lambda cost: cost.size)
     first = costs[0]

@@ -1,6 +1,6 @@
 """Exports synthetic vectors by the code of `shortlist export`, in a process of its own.
 
-`python -m shortlist.export.bench.export_child` reads what to do as JSON on stdin and writes times
+`python -m shortlist.export.bench.export_child` reads its order as JSON on stdin and writes times
 and memory as JSON on stdout.
 """
 
@@ -18,7 +18,7 @@ from shortlist.export.bench.machine import PeakMemory
 from shortlist.export.bench.synthetic import CANDIDATE_SEED, QUERY_SEED, make_vectors
 from shortlist.export.config import ExportConfig, IvfConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import random_split
+from shortlist.export.data.split import make_split
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.pipeline import Trained, publish_trained
 from shortlist.export.progress import Progress, StepTimer
@@ -31,7 +31,7 @@ _INTERACTIONS = 10  # per user
 
 
 class _Steps(Progress):
-    """Reports steps to the memory's watcher and on stderr."""
+    """Reports steps to `PeakMemory` and on stderr."""
 
     def __init__(self, memory: PeakMemory) -> None:
         self._memory = memory
@@ -66,7 +66,6 @@ def main() -> int:
             trained, dataset, config, Path(order["repository"]), timer=timer, gates=settings
         )
     answer = {
-        "version": result.version,
         "paths": {name: str(path) for name, path in result.servables.items()},
         "seconds": dict(result.seconds),
         "peak_bytes": memory.peaks,
@@ -97,7 +96,7 @@ def _untrained(order: dict[str, Any]) -> tuple[Dataset, Trained]:
         epochs=0,
         records=(),
     )
-    split = random_split(dataset, held_out_fraction=0.2, seed=QUERY_SEED)
+    split = make_split(dataset, held_out_fraction=0.2, seed=QUERY_SEED)
     return dataset, Trained(model=model, metrics={}, split=split)
 
 

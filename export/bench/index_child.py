@@ -1,6 +1,6 @@
-"""What `shortlist bench index` measures in processes of their own.
+"""Measurements of `shortlist bench index`, in processes of their own.
 
-`python -m shortlist.export.bench.index_child` reads what to do as JSON on stdin and writes the
+`python -m shortlist.export.bench.index_child` reads its order as JSON on stdin and writes the
 result as JSON on stdout.
 """
 
@@ -143,10 +143,10 @@ def _compare(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def search_signature(index: CandidateIndex, k: int) -> Any:
-    """Return a signature that searches with the index's present effort.
+    """Return a signature that searches with the current effort of an index.
 
-    The effort is a constant of the graph, as in a servable; tuning gives it as a tensor,
-    which TensorFlow can simplify less.
+    The effort is a constant of the graph, as in a servable. Tuning passes it as a tensor, which
+    TensorFlow can optimize less.
     """
     k = min(k, index.num_candidates)
 
@@ -163,7 +163,7 @@ def compare(
     queries: npt.NDArray[np.float32],
     exact: npt.NDArray[np.int64],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure recall and times of the signatures of saved servables, timed in turns.
+    """Measure recall and times of the signatures of saved servables, in turns.
 
     Args:
         servables: Path and names of the `search_signature`s of each servable, by its name.
@@ -236,20 +236,13 @@ def _summary(single: Times, batch: Times) -> dict[str, float]:
 
 
 def _load(order: dict[str, Any]) -> dict[str, Any]:
-    """Load a saved servable in a fresh process; measure memory and the first answer."""
+    """Load and query a saved servable in a fresh process; measure its memory."""
     before = resident_bytes(os.getpid())
-    start = time.perf_counter()
     loaded = tf.saved_model.load(order["path"])
-    serve = loaded.signatures[contract.SERVING_DEFAULT]
-    load_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    serve(user_id=tf.constant(["0"]))
-    first = time.perf_counter() - start
-    serve(user_id=tf.constant(["1"]))
+    for user in ("0", "1"):
+        loaded.signatures[contract.SERVING_DEFAULT](user_id=tf.constant([user]))
     return {
-        "load_seconds": load_seconds,
         "peak_bytes": peak_bytes(),
-        "first_query_seconds": first,
         "resident_bytes": resident_bytes(os.getpid()) - before,
         "size_bytes": size_bytes(Path(order["path"])),
     }

@@ -1,4 +1,4 @@
-"""Rows of `shortlist bench index`, and the table of them."""
+"""Rows of `shortlist bench index`, and their table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +26,13 @@ class Row:
         target: Recall@10 it was tuned to; `None` through a server.
         recall: Recall@10 of the saved servable.
         p50_ms: Median time of one query.
-        of_scann: That time relative to ScaNN's, tuned to the same recall and timed in turns;
+        of_scann: `p50_ms` relative to ScaNN's, tuned to the same recall and timed in turns;
             `None` if ScaNN was not measured.
-        brute_force_times: Time of brute force relative to this time; `None` without it.
+        brute_force_times: Brute force's `p50_ms` relative to this one's; `None` if not measured.
         p99_ms: 99th percentile of the time of one query.
         cpu_ms: Median CPU time of one query; `None` through a server.
         batch_ms: Median time per query in a batch of 64.
-        batch_of_scann: That time relative to ScaNN's.
+        batch_of_scann: `batch_ms` relative to ScaNN's.
         build_seconds: Time to build the index.
         size_bytes: Size of the SavedModel.
         resident_bytes: Memory added to a fresh process by loading and using it.

@@ -21,13 +21,13 @@ SHOWN_KS = (10, 100)
 
 Recipe = tuple[ModelConfig, TrainConfig]
 
-# The default recipe with one part changed, to measure what that part is worth.
+# The default recipe with one part changed, to measure its effect.
 ABLATIONS: Mapping[str, Mapping[str, object]] = {
     "cosines alone": {"inner_product_weight": 0.0},
     "no penalty on lengths": {"norm_penalty": 0.0},
     "no candidate features": {"candidate_features": False},
-    "interactions weigh alike": {"activity_power": 1.0},
-    "users weigh alike": {"activity_power": 0.0},
+    "interactions weighted equally": {"activity_power": 1.0},
+    "users weighted equally": {"activity_power": 0.0},
     "temperature 0.1": {"temperature": 0.1},
     "temperature 0.3": {"temperature": 0.3},
     "half the dimensions": {"embedding_dim": ModelConfig.embedding_dim // 2},

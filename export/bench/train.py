@@ -28,9 +28,9 @@ class Row:
     Attributes:
         recipe: Preset, or the tutorial of TFRS.
         interactions: Interactions trained on during the measurement, repetitions included.
-        seconds: Duration of the measurement. It leaves out what happens once: the first epoch,
-            which traces and fills caches, or the first batches of synthetic data.
-        first_epoch_seconds: Duration of that epoch or those batches.
+        seconds: Duration of the measurement, without the warm-up: the first epoch, which traces
+            and fills caches, or the first batches of synthetic data.
+        first_epoch_seconds: Duration of the warm-up.
         peak_memory_bytes: Largest resident size of the process so far.
     """
 
@@ -79,10 +79,10 @@ def run(args: argparse.Namespace, source: DataConfig) -> int:
 def _compared_with_tfrs(args: argparse.Namespace, source: DataConfig) -> list[Row]:
     from shortlist.export.bench.tfrs_tutorial import train_tutorial
     from shortlist.export.data import load
-    from shortlist.export.data.split import random_split
+    from shortlist.export.data.split import make_split
 
     dataset = load(source)
-    split = random_split(dataset, held_out_fraction=0.2, seed=42)
+    split = make_split(dataset, held_out_fraction=0.2, seed=42)
     rows = []
     for name, metrics in ((TUTORIAL, True), (f"{TUTORIAL} without metrics", False)):
         progress(f"{name}: {len(split.fitted)} interactions, {args.epochs} epochs")
@@ -104,7 +104,7 @@ def _compared_with_tfrs(args: argparse.Namespace, source: DataConfig) -> list[Ro
 
 def _on_synthetic_data(args: argparse.Namespace) -> Row:
     from shortlist.export.bench.synthetic import make_interactions
-    from shortlist.export.data.split import random_split
+    from shortlist.export.data.split import make_split
 
     start = time.monotonic()
     dataset = make_interactions(
@@ -113,7 +113,7 @@ def _on_synthetic_data(args: argparse.Namespace) -> Row:
         num_interactions=args.interactions,
         seed=42,
     )
-    split = random_split(dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
+    split = make_split(dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
     progress(f"generated {dataset.num_interactions} interactions, {time.monotonic() - start:.0f} s")
     return _measure(
         dataset, split, "default", seconds=args.seconds, batch_size=args.batch_size, warm_up=10

@@ -1,4 +1,4 @@
-"""`shortlist bench quality`, `index`, `export` and `train`: parsers, and the data of two."""
+"""`shortlist bench quality`, `index`, `export` and `train`."""
 
 import argparse
 from pathlib import Path
@@ -43,7 +43,7 @@ def _add_quality(benches: Parsers) -> None:
     parser.add_argument(
         "--first-seed",
         type=int,
-        default=43,  # the recipe was chosen with 42, whose held-out part was looked at
+        default=43,  # the recipe was tuned with 42
         metavar="N",
         help="first seed (default: %(default)s)",
     )
@@ -179,12 +179,12 @@ def _add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ROW_TYPES,
         help="type in which ivf scores rows first (default: %(default)s)",
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="SVG file for the curves")
     parser.add_argument(
         "--repository",
         type=Path,
         metavar="DIR",
-        help="keep the servables there, as bench_<index>, for a server to run; one --size only",
+        help="folder to keep the servables in, as bench_<index>; needs a single --size",
     )
 
 

@@ -49,8 +49,8 @@ def _add_export(verbs: Parsers) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="continue an interrupted training of the same configuration and data, with the same "
-        "outcome",
+        help="resume an interrupted training of the same configuration and data, with the same "
+        "result",
     )
     group.add_argument(
         "--checkpoints",
@@ -184,8 +184,8 @@ def _add_evaluate(verbs: Parsers) -> None:
         "Measure a recipe, or published versions, on held-out interactions.",
         details="Trains by a recipe and publishes nothing; --baselines adds popularity, EASE and "
         "iALS. With --version-dir, queries published versions instead, on the split that their "
-        "manifests record: brute force gives the manifest's own numbers, an approximate index "
-        "those of what it returns.",
+        "manifests record: brute force gives the manifest's numbers; candidates that an "
+        "approximate index misses count as misses.",
         example="shortlist evaluate --data sample --epochs 5 --baselines",
         run=f"{_CLI}.evaluate:evaluate",
     )

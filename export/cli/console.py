@@ -52,7 +52,7 @@ class ConsoleProgress(Progress):
         bar = self._bar
         assert bar is not None
         now = self._clock()
-        if now - self._drawn > 0.2:  # as often as an eye can follow
+        if now - self._drawn > 0.2:  # seconds; more often is not readable
             shown = {"loss": f"{state.loss:.3f}"}
             since, before = self._start
             if now > since:

@@ -34,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _check_report(args: argparse.Namespace) -> None:
-    """Refuse a report that could not be written, before training."""
+    """Reject a report that cannot be written, before training."""
     path: Path | None = args.report
     if path is None:
         return
@@ -64,11 +64,10 @@ def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig) -> "dict[str
     model = train(dataset, split, *recipe)
     own = judge_model(model, dataset, split, resamples=args.resamples)
     judged = [Judged(name=settings.preset, evaluation=own)]
-    for name in BASELINES if args.baselines else BASELINES[:1] if args.report else ():
-        progress(f"fitting {name}")
-        judged += judge_baselines(
-            dataset, split, [name], seed=config.seed, resamples=args.resamples
-        )
+    names = BASELINES if args.baselines else BASELINES[:1] if args.report else ()
+    judged += judge_baselines(
+        dataset, split, names, seed=config.seed, resamples=args.resamples, progress=progress
+    )
     if args.report is not None:
         from shortlist.export.report.publication import evaluation_report, write_report
 
@@ -98,12 +97,14 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> "dict[s
         evaluations[version.name] = evaluate_version(
             version, dataset, split, resamples=args.resamples
         )
-    judged: list[Judged] = []
-    for name in BASELINES if args.baselines else ():
-        progress(f"fitting {name}")
-        judged += judge_baselines(
-            dataset, split, [name], seed=settings.export.train.seed, resamples=args.resamples
-        )
+    judged = judge_baselines(
+        dataset,
+        split,
+        BASELINES if args.baselines else (),
+        seed=settings.export.train.seed,
+        resamples=args.resamples,
+        progress=progress,
+    )
     return evaluations | _measured(judged)
 
 

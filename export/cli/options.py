@@ -50,7 +50,7 @@ def add_data_arguments(
 ) -> None:
     """Add the options that `data_config` reads.
 
-    Options not given stay `None`, so that a configuration file can supply them.
+    Omitted options are `None`, so that a configuration file can supply them.
 
     Args:
         parser: Parser of the verb.
@@ -187,12 +187,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--split",
         choices=SPLIT_METHODS,
-        help=f"how interactions are held out (default: {TrainConfig.split})",
+        help=f"method of holding out interactions (default: {TrainConfig.split})",
     )
     group.add_argument(
         "--similar",
         choices=SIMILAR_BY,
-        help="basis of `similar`: nearby candidate embeddings, or what users of a candidate also "
+        help="basis of `similar`: nearby candidate embeddings, or candidates that the same users "
         f"have (default: {TrainConfig.similar})",
     )
     group.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard")
@@ -235,8 +235,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=GATES,
         metavar="GATE",
-        help="gate whose failure is recorded but does not stop; repeatable. Gates: "
-        + ", ".join(GATES),
+        help="gate whose failure is only recorded; repeatable. Gates: " + ", ".join(GATES),
     )
     group.add_argument(
         "--gate-server",
@@ -244,12 +243,12 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"server in which the gate `server` loads it (default: {GateSettings.server})",
     )
     for option, text in (
-        ("--min-recall", "least recall@10 against brute force"),
-        ("--max-hit-rate-drop", "largest drop of hit rate@10 below the live version's"),
-        ("--max-size-change", "largest change of the corpus size, as a share of the live one"),
-        ("--max-lost", "largest share of the live corpus that may be missing"),
-        ("--max-latency-ratio", "largest p99 as a multiple of the live version's"),
-        ("--load-timeout", "timeout of the server's start in seconds"),
+        ("--min-recall", "minimum recall@10 against brute force"),
+        ("--max-hit-rate-drop", "maximum drop of hit rate@10 below the live version's"),
+        ("--max-size-change", "maximum change of the corpus size, as a share of the live one"),
+        ("--max-lost", "maximum share of the live corpus that is missing"),
+        ("--max-latency-ratio", "maximum p99 as a multiple of the live version's"),
+        ("--load-timeout", "startup timeout of the server in seconds"),
     ):
         default = getattr(GateSettings, option.removeprefix("--").replace("-", "_"))
         group.add_argument(
@@ -259,7 +258,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-memory-mib",
         type=int,
         metavar="MIB",
-        help="largest resident size of the server "
+        help="maximum resident size of the server "
         f"(default: {GateSettings.max_memory_bytes // 2**20})",
     )
     group.add_argument(

@@ -27,7 +27,7 @@ _HEAD = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that a configuration file can set.
+    """Values that a configuration file can set.
 
     Attributes:
         preset: Recipe that supplies the remaining values.

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from TOML and back; comments come from the docstrings.
+"""Converts TOML to frozen dataclasses and back; comments come from the docstrings.
 
 An empty string stands for `None`, which TOML lacks: `num_leaves = ""` leaves it unset.
 """
@@ -29,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables and values of a file.
 
     Raises:
-        ValueError: It cannot be read or is not TOML.
+        ValueError: The file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def apply(config: Config, values: Mapping[str, Any], prefix: str = "") -> Config
         prefix: Prefix of dotted keys in messages.
 
     Raises:
-        ValueError: A value has the wrong type, or the dataclass refuses it.
+        ValueError: A value has the wrong type, or the dataclass rejects it.
     """
     hints = _hints(type(config))
     changes: dict[str, Any] = {}

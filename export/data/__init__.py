@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from shortlist.export.data.config import DataConfig
-from shortlist.export.data.errors import DataError
+from shortlist.export.data.config import DataConfig, DataError
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Attribute, Dataset

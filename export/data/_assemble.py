@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Attribute, Dataset
-from shortlist.export.data.errors import DataError
 
 __all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "natural_order"]
 
@@ -105,7 +105,8 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
         _check_ratings(interactions)
     order, rank = natural_order(interactions.users)
     users = rank[interactions.user_codes]
-    sort = _row_order(users, interactions.timestamps, candidates)
+    keys = (candidates, interactions.timestamps, users)  # the last decides first
+    sort = np.lexsort([key for key in keys if key is not None])
     return Dataset(
         name=name,
         user_ids=tuple(interactions.users[i] for i in order),
@@ -150,17 +151,6 @@ def natural_order(ids: Sequence[str]) -> tuple[list[int], npt.NDArray[np.int32]]
     rank = np.empty(len(ids), np.int32)
     rank[order] = np.arange(len(ids), dtype=np.int32)
     return order, rank
-
-
-def _row_order(
-    users: npt.NDArray[np.int32],
-    timestamps: npt.NDArray[np.int64] | None,
-    candidates: npt.NDArray[np.int32],
-) -> npt.NDArray[np.intp]:
-    """Order of rows by user, then time, then candidate."""
-    if timestamps is None:
-        return np.lexsort((candidates, users))
-    return np.lexsort((candidates, timestamps, users))
 
 
 def _positions(

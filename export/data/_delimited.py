@@ -10,7 +10,7 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.csv
 
-from shortlist.export.data.errors import DataError
+from shortlist.export.data.config import DataError
 
 __all__ = ["ID", "NUMBER", "TIME", "Delimited", "check_columns", "check_file", "one_line"]
 

@@ -1,14 +1,20 @@
-"""Configuration of the data source."""
+"""Configuration of the data source, and the error of unusable data."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MOVIELENS", "SAMPLE", "CandidateId", "DataConfig"]
+from shortlist.clients.errors import ShortlistError
+
+__all__ = ["MOVIELENS", "SAMPLE", "CandidateId", "DataConfig", "DataError"]
 
 CandidateId = Literal["title", "movie_id"]
 
 SAMPLE = "sample"
 MOVIELENS = ("movielens/100k", "movielens/1m", "movielens/latest-small", "movielens/25m")
+
+
+class DataError(ShortlistError, ValueError):
+    """Unusable data. The message names file, row, column and remedy in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)

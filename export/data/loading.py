@@ -4,9 +4,8 @@ import logging
 import time
 from pathlib import Path
 
-from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
+from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig, DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.errors import DataError
 from shortlist.export.data.movielens import read_release
 from shortlist.export.data.sample import make_sample
 from shortlist.export.data.tabular import read_table

@@ -8,11 +8,10 @@ import numpy as np
 
 from shortlist.export.data._assemble import Catalogue, Interactions, assemble, natural_order
 from shortlist.export.data._delimited import ID, NUMBER, TIME, Delimited, check_columns
-from shortlist.export.data.config import CandidateId
+from shortlist.export.data.config import CandidateId, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
-from shortlist.export.data.errors import DataError
 
-__all__ = ["is_release", "movie_catalogue", "read_release"]
+__all__ = ["movie_catalogue", "read_release"]
 
 # Named as in TensorFlow Datasets, so that both ways to read a release agree.
 _GENRES_100K = (
@@ -47,11 +46,6 @@ def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
 
 def _latin_1(path: Path, delimiter: str, names: tuple[str, ...]) -> Delimited:
     return Delimited(path=path, delimiter=delimiter, names=names, encoding="latin-1", quoted=False)
-
-
-def is_release(folder: Path) -> bool:
-    """Return whether a folder has ratings in one of the layouts."""
-    return _layout(folder) is not None
 
 
 def read_release(
@@ -178,7 +172,7 @@ def _genres(fields: dict[str, str]) -> tuple[str, ...]:
 
 
 def _no_release(folder: Path) -> str:
-    inner = sorted(child for child in folder.iterdir() if child.is_dir() and is_release(child))
+    inner = sorted(child for child in folder.iterdir() if child.is_dir() and _layout(child))
     if inner:
         return f"{folder} has no ratings, but {inner[0]} has; give that folder"
     archives = sorted(folder.glob("*.zip"))

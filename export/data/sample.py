@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data._sample_words import GENRES, make_titles
+from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Attribute, Dataset
-from shortlist.export.data.errors import DataError
 
 __all__ = ["make_sample"]
 
@@ -161,8 +161,7 @@ def _draw(
         drawn = users * num_candidates + by_niche[np.clip(picks, 0, num_candidates - 1)]
         pairs = _first_of_each(np.concatenate([pairs, drawn]))
         pairs = _cut(pairs, pairs // num_candidates, counts)
-        have = np.bincount(pairs // num_candidates, minlength=num_users)
-        missing = counts - have
+        missing = counts - np.bincount(pairs // num_candidates, minlength=num_users)
         if not missing.any():
             break
     return pairs // num_candidates, pairs % num_candidates

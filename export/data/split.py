@@ -8,7 +8,7 @@ import numpy.typing as npt
 from shortlist.export.config import SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
 
-__all__ = ["Split", "configured_split", "make_split", "random_split"]
+__all__ = ["Split", "configured_split", "make_split"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -48,23 +48,10 @@ def configured_split(dataset: Dataset, config: TrainConfig) -> Split:
     )
 
 
-def random_split(
-    dataset: Dataset, *, held_out_fraction: float, seed: int, validation_fraction: float = 0.0
-) -> Split:
-    """Hold out a random share of the interactions; see `make_split`."""
-    return make_split(
-        dataset,
-        method="random",
-        held_out_fraction=held_out_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
-
-
 def make_split(
     dataset: Dataset,
     *,
-    method: SplitMethod,
+    method: SplitMethod = "random",
     held_out_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     seed: int = 42,

@@ -1,6 +1,6 @@
 """Reads interactions and a catalogue from CSV or Parquet files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from shortlist.export.data._delimited import (
     check_file,
     one_line,
 )
-from shortlist.export.data.config import DataConfig
+from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
-from shortlist.export.data.errors import DataError
 
 __all__ = ["read_table"]
 
@@ -124,19 +123,21 @@ def _delimited(path: Path) -> Delimited:
 
 
 def _read(
-    path: Path, types: dict[str, pa.DataType | None], *, optional: set[str] | None = None
+    path: Path, types: dict[str, pa.DataType | None], *, optional: Collection[str] = ()
 ) -> _Table:
     if path.suffix in _PARQUET:
-        return _read_parquet(path, types, optional or set())
+        return _read_parquet(path, types, optional)
     file = _delimited(path)
     return _Table(
         path=path,
-        columns=file.read(types, optional=optional or set()),
+        columns=file.read(types, optional=optional),
         where=lambda row: f"{path}, line {file.line_of(row)}",
     )
 
 
-def _read_parquet(path: Path, types: dict[str, pa.DataType | None], optional: set[str]) -> _Table:
+def _read_parquet(
+    path: Path, types: dict[str, pa.DataType | None], optional: Collection[str]
+) -> _Table:
     header = _header(path)
     check_columns(path, header, types)
     try:
@@ -249,7 +250,7 @@ def _attribute(table: _Table, name: str) -> Attribute:
             text = column.cast(pa.string()).to_pylist()
         except pa.ArrowNotImplementedError as exc:
             raise DataError(
-                f"{table.path}, column {name!r} is of type {kind}, which attributes cannot be; "
+                f"{table.path}, column {name!r} is of type {kind}, which is not supported; "
                 "remove it or convert it to text or numbers"
             ) from exc
         rows = [(value or "").split("|") for value in text]

@@ -1,4 +1,4 @@
-"""Reads MovieLens through TensorFlow Datasets: its folder, its download, its checksum.
+"""Reads MovieLens with the folder, download and checksum of TensorFlow Datasets.
 
 Prepared data is read as it is. Otherwise the download manager of TensorFlow Datasets fetches,
 verifies and unpacks the release, which is then read directly: preparing 100,000 ratings takes
@@ -22,9 +22,8 @@ import requests
 
 from shortlist.export.data._assemble import Interactions, assemble
 from shortlist.export.data._delimited import one_line
-from shortlist.export.data.config import MOVIELENS, CandidateId
+from shortlist.export.data.config import MOVIELENS, CandidateId, DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.errors import DataError
 from shortlist.export.data.movielens import movie_catalogue, read_release
 
 __all__ = ["availability", "read_tfds"]

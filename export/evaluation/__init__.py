@@ -1,1 +1,1 @@
-"""How good a model is: held-out interactions, metrics, and baselines to compare with."""
+"""Evaluation on held-out interactions: metrics, and baselines to compare with."""

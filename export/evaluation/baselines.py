@@ -106,7 +106,7 @@ def _popularity(
 def _ease(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]) -> Scorer:
     """EASE (Steck 2019): the linear item-to-item model with a zero diagonal, closed form.
 
-    With X the binary interactions and P = (X'X + l I)^-1, the scores are X B, where
+    With X the binary interactions and P = (X'X + l I)^-1, the scores are X B with
     B = I - P / diag(P) by columns. As X P = (XX' + l I)^-1 X, the smaller of the two
     Gram matrices is inverted.
     """

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
@@ -18,21 +19,49 @@ from shortlist.export.evaluation.metrics import (
     popularity_bands,
 )
 from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
-from shortlist.export.evaluation.ratings import RatingQuality
 from shortlist.export.evaluation.similar import SimilarQuality
+from shortlist.export.towers.rating_means import fit_means, ratings_of, rmse
 
 __all__ = [
     "KS",
     "PROTOCOLS",
     "Evaluation",
+    "RatingQuality",
     "evaluate",
     "evaluate_popularity",
     "evaluate_ranking",
+    "rating_quality",
 ]
 
 KS = (1, 5, 10, 50, 100)
 PROTOCOLS = ("seen_kept", "seen_excluded")
 _BANDS_K = 10  # length of the lists for popularity bands
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatingQuality:
+    """Error of predicted ratings on the held-out part.
+
+    Attributes:
+        rmse: Root mean squared error.
+        baseline_rmse: Error of `RatingMeans`, fitted to the same part.
+        num_ratings: Number of held-out ratings.
+    """
+
+    rmse: float
+    baseline_rmse: float
+    num_ratings: int
+
+
+def rating_quality(
+    predicted: npt.NDArray[np.floating], dataset: Dataset, split: Split
+) -> RatingQuality:
+    """Quality of predictions `[num_held_out]`, in the order of the held-out part."""
+    return RatingQuality(
+        rmse=rmse(predicted, ratings_of(dataset)[split.held_out]),
+        baseline_rmse=fit_means(dataset, split).error(dataset, split.held_out),
+        num_ratings=len(split.held_out),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +140,7 @@ def evaluate(
 def evaluate_popularity(
     dataset: Dataset, split: Split, *, ks: Sequence[int] = KS, resamples: int = 0
 ) -> Evaluation:
-    """Metrics of recommending the most popular candidates to everyone, almost for free.
+    """Metrics of recommending the most popular candidates to everyone; needs no scores.
 
     Raises:
         ValueError: Nothing is held out.

@@ -2,15 +2,19 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines import fit_baseline
-from shortlist.export.evaluation.evaluate import Evaluation, evaluate, evaluate_popularity
+from shortlist.export.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluate_popularity,
+    rating_quality,
+)
 from shortlist.export.evaluation.ranking import inner_product_scorer
-from shortlist.export.evaluation.ratings import rating_quality
 from shortlist.export.evaluation.similar import similar_quality
 from shortlist.export.towers.trained import TrainedModel
 
@@ -69,15 +73,22 @@ def judge_baseline(
 
 
 def judge_baselines(
-    dataset: Dataset, split: Split, names: Sequence[str], *, seed: int, resamples: int = 0
+    dataset: Dataset,
+    split: Split,
+    names: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> list[Judged]:
-    """Judge several baselines.
+    """Judge several baselines; `progress` is called with one line for each.
 
     For a baseline that is not installed or too large for the data, the result holds the
     reason instead of metrics.
     """
     judged = []
     for name in names:
+        progress(f"fitting {name}")
         try:
             evaluation = judge_baseline(dataset, split, name, seed=seed, resamples=resamples)
         except (ValueError, ModuleNotFoundError) as exc:

@@ -1,6 +1,6 @@
 """Measures a published version by querying its SavedModel, whatever its index."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import KS, PROTOCOLS, Evaluation, evaluate_ranking
-from shortlist.export.evaluation.ranking import Ranking
+from shortlist.export.evaluation.ranking import Ranking, batches
 from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
@@ -57,12 +57,8 @@ class PublishedVersion:
     def split_settings(self) -> dict[str, Any]:
         """Arguments of `make_split`, without the data."""
         config = self.manifest.config["train"]
-        return {
-            "method": config["split"],
-            "held_out_fraction": config["held_out_fraction"],
-            "validation_fraction": config["validation_fraction"],
-            "seed": config["seed"],
-        }
+        names = ("held_out_fraction", "validation_fraction", "seed")
+        return {"method": config["split"], **{name: config[name] for name in names}}
 
     def check_data(self, dataset: Dataset) -> None:
         """Check that the version was trained on this data.
@@ -162,7 +158,8 @@ class _Retrieve:
     ) -> npt.NDArray[np.int32]:
         """Positions int32 `[len(users), k]`, best first; -1 after the last."""
         top = np.full((len(users), k), -1, np.int32)
-        for start, stop in self._batches(len(users)):
+        size = min(_MOST_USERS, _SCORES_PER_REQUEST // len(self._candidate_ids))
+        for start, stop in batches(len(users), size):
             batch = users[start:stop]
             exclude = np.full((len(batch), 0), "", object)
             if exclude_seen and not self._keeps_seen:
@@ -185,11 +182,6 @@ class _Retrieve:
                 [self._positions[candidate_id] for candidate_id in row] for row in ids
             ]
         return top
-
-    def _batches(self, num_users: int) -> Iterator[tuple[int, int]]:
-        size = min(_MOST_USERS, max(1, _SCORES_PER_REQUEST // len(self._candidate_ids)))
-        for start in range(0, num_users, size):
-            yield start, min(start + size, num_users)
 
     def _seen_ids(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
         """Candidate ids that each user has seen, `[len(users), most per user]`, padded."""

@@ -10,7 +10,14 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 
-__all__ = ["Ranking", "Scorer", "inner_product_scorer", "rank_held_out", "rank_in_one_order"]
+__all__ = [
+    "Ranking",
+    "Scorer",
+    "batches",
+    "inner_product_scorer",
+    "rank_held_out",
+    "rank_in_one_order",
+]
 
 # Scores of users by position: int `[b]` -> float32 `[b, num_candidates]`. The caller may modify
 # the result.
@@ -91,7 +98,7 @@ def rank_held_out(
     ranks = {p: np.empty(len(judged), np.int64) for p in ("seen_kept", "seen_excluded")}
     top = {p: np.empty((len(users), top_k), np.int32) for p in ranks}
     own_cells = Pairs.by_row(owners, np.arange(len(judged)), num_rows=len(users))
-    for start, stop in _batches(len(users), len(dataset.candidate_ids), scores_per_batch):
+    for start, stop in batches(len(users), scores_per_batch // len(dataset.candidate_ids)):
         scores = scorer(users[start:stop])
         cells = own_cells.of(start, stop)
         rows = owners[cells] - start
@@ -185,7 +192,7 @@ def _first_unseen(
         cells_per_batch: Ranks in memory at once.
     """
     unseen = np.full((len(starts), top_k), -1, np.int32)
-    for start, stop in _batches(len(starts), top_k, cells_per_batch):
+    for start, stop in batches(len(starts), cells_per_batch // top_k):
         part = np.arange(start, stop)[:, None]
         cells = part * len(order) + np.arange(top_k)
         places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
@@ -194,8 +201,9 @@ def _first_unseen(
     return unseen
 
 
-def _batches(num_users: int, columns: int, cells: int) -> Iterator[tuple[int, int]]:
-    size = max(1, cells // columns)
+def batches(num_users: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of consecutive batches, each of at least one user."""
+    size = max(1, size)
     for start in range(0, num_users, size):
         yield start, min(start + size, num_users)
 

@@ -1,1 +1,1 @@
-"""The report of a training: one HTML file that explains it to people who did not train it."""
+"""Report of a training as one HTML file, for readers who did not train the model."""

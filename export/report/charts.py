@@ -1,4 +1,4 @@
-"""Charts as SVG: inline in a page, whose colours they follow, or as a picture of their own."""
+"""Charts as SVG: inline in a page, whose colours they use, or as separate pictures."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SLOTS: Final = 9  # colours that a page has for series
-# In units that are pixels on a wide screen; on a phone charts shrink by a fifth.
+# In pixels on a wide screen; on a phone charts shrink by a fifth.
 _WIDTH, _HEIGHT = 460, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 48
 _ROW, _BAR = 40, 20  # of a stacked chart: height of a row, of its bar
@@ -79,7 +79,7 @@ def nice_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade around `low` to `high`, or its 1 alone if that is too much."""
+    """Ticks at 1, 2 and 5 of each decade from `low` to `high`; only at 1 if those are too many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     last = max(last, first + 1)
     fine = [unit * 10.0**power for power in range(first, last) for unit in (1, 2, 5)]

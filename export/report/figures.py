@@ -41,7 +41,7 @@ BAND_NAMES = tuple(
 )
 _EXCLUDED = "seen_excluded"
 _SHORTEST = 1e-4  # ms; latencies are rounded to it, and a logarithmic axis has no 0
-_LEAST_RECALL = 0.5  # in a picture; nobody would serve less
+_LEAST_RECALL = 0.5  # in a picture; lower recalls are not worth serving
 
 Point = tuple[float, float]
 
@@ -189,7 +189,7 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
 
 
 def recall_figure(indexes: Sequence[IndexFacts]) -> Figure:
-    """Recall against latency of every index, without beaten points."""
+    """Recall against latency of each index; points that are slower and no better are omitted."""
     series = [
         Series(
             name=index.servable,
@@ -218,8 +218,8 @@ def recall_picture(curves: Mapping[str, Sequence[Point]], *, title: str) -> str:
     """SVG file with recall against latency.
 
     Args:
-        curves: `(latency in ms, recall)` points by index. Left out are points that another
-            of the same index beats in both, and recalls below 0.5 if the index has better.
+        curves: `(latency in ms, recall)` points by index. Points that another of the same
+            index beats in both are omitted, and recalls below 0.5 if the index has higher ones.
         title: Shown above.
     """
     series = []

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortlist.clients import contract
 from shortlist.export._tf import tf
@@ -78,7 +77,7 @@ def evaluation_report(
     judged: Sequence[Judged],
     config: ExportConfig,
 ) -> Report:
-    """Return the report of a training that is not published: `export_report` without indexes.
+    """Return the report of a training that is not published, without indexes and gates.
 
     The first of `judged` names the report.
     """
@@ -100,6 +99,7 @@ def _of_training(
     dataset: Dataset, split: Split, model: TrainedModel, config: ExportConfig
 ) -> dict[str, Any]:
     """Fields of both kinds of report."""
+    unknown = model.query_tower(tf.constant([UNKNOWN_USER]))
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "epochs": model.epochs,
@@ -108,17 +108,10 @@ def _of_training(
             dataset,
             split,
             inner_product_scorer(model.query_embeddings, model.candidate_embeddings),
-            unknown_user_scores=_unknown_user_scores(model),
+            unknown_user_scores=model.candidate_embeddings @ np.asarray(unknown)[0],
             seed=config.train.seed,
         ),
     }
-
-
-def _unknown_user_scores(model: TrainedModel) -> npt.NDArray[np.float32]:
-    """Scores of all candidates for an unknown user."""
-    query = np.asarray(model.query_tower(tf.constant([UNKNOWN_USER])))[0]
-    scores: npt.NDArray[np.float32] = model.candidate_embeddings @ query
-    return scores
 
 
 def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:

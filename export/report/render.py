@@ -95,7 +95,7 @@ def _title(report: Report) -> str:
 
 
 def _summary(judged: list[Judged], few: int, many: int) -> str:
-    """The headline in a sentence or two, without jargon."""
+    """Headline of one or two sentences, without jargon."""
     rates = [
         (row.name, row.evaluation.metrics["seen_excluded"])
         for row in judged

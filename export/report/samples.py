@@ -93,7 +93,7 @@ def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str)
 
 
 def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Interactions by descending rating, then descending time; in order if neither is known."""
+    """Interactions by descending rating, then time, then position."""
     keys: list[npt.NDArray[np.float64]] = [-rows.astype(np.float64)]
     if dataset.timestamps is not None:
         keys.append(-dataset.timestamps[rows].astype(np.float64))

@@ -61,7 +61,7 @@ class Saved:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """Where and how often a training is saved.
+    """Place and frequency of checkpoints.
 
     Attributes:
         folder: Folder of the checkpoint, created if missing.
@@ -200,7 +200,7 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         split.training,
         split.validation,
     ):
-        # A missing array is part of the digest, too.
+        # A missing array changes the digest, too.
         digest.update(b"-" if array is None else _bytes(array))
     for ids in (dataset.user_ids, dataset.candidate_ids):
         digest.update("\0".join(ids).encode("utf-8", "surrogatepass"))

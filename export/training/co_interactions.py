@@ -1,4 +1,4 @@
-"""Retrieval of candidates that users have together, learned as a second query table.
+"""Queries of `similar`, learned from candidates that the same users have.
 
 The candidate embeddings of the towers do not change, so `similar` uses the same index as
 users do. Only the query side is trained, one embedding per candidate.
@@ -32,7 +32,7 @@ _TEMPERATURE = 0.07  # of cosines
 
 @dataclass(frozen=True, kw_only=True)
 class CoInteractions:
-    """Pairs of candidates that users have together.
+    """Pairs of candidates that the same users have.
 
     Attributes:
         targets: The other candidates by candidate.
@@ -58,7 +58,7 @@ def co_interactions(
         part: Positions of the interactions to use.
         seed: Random seed for the order and the sample.
         window: Largest distance in the order of a user.
-        most_pairs: About how many pairs to draw; a sample of them if there are more.
+        most_pairs: Approximate number of pairs; of more pairs, a random sample is used.
     """
     random = np.random.default_rng(seed)
     order = dataset.in_user_order(part, random)
@@ -98,7 +98,7 @@ def fit_queries(
 
     Returns:
         Float32 `[n, d]`; candidates without pairs keep their own embedding. If all embeddings
-        have the same length, queries have it, too.
+        have the same length, so do the queries.
     """
     sources = np.flatnonzero(pairs.targets.counts)
     if not len(sources):

@@ -52,8 +52,8 @@ def in_batch_softmax(
         embed_candidates: Maps positions int32 `[n]` to candidate embeddings float32 `[n, d]`.
         users: Int32 `[batch]`, positions.
         candidates: Int32 `[batch]`, positions.
-        others: Int32 `[n]`, candidates in the other workers' rows of the batch, which compete
-            here, too.
+        others: Int32 `[n]`, candidates in the other workers' rows of the batch, which
+            compete, too.
 
     Returns:
         Float32 scalar.

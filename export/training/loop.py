@@ -52,7 +52,7 @@ class _State:
         interactions: Interactions seen so far.
         records: Records of the finished epochs.
         best: Best metric on the validation part.
-        since: Validations since then.
+        since: Number of validations since the best one.
     """
 
     order: Mapping[str, Any]
@@ -92,7 +92,7 @@ class TrainingLoop:
             config: Training configuration: seed, patience, and values for messages.
             progress: Callback, called for each training batch.
             phase: Name in checkpoints and progress.
-            checkpoint: Where to save; None for nowhere.
+            checkpoint: Checkpoint to write; None to write none.
             carried: Extra values to store in checkpoints of this phase.
             workers: Processes of this training; None for this one alone.
         """

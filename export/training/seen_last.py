@@ -22,7 +22,11 @@ Table = npt.NDArray[np.float32]
 
 
 class SeenLastModel(tf.Module):
-    """Towers that learn from a fixed teacher."""
+    """Towers that learn from a fixed teacher.
+
+    Attributes:
+        scores: Logits of a batch of users.
+    """
 
     def __init__(
         self,
@@ -48,17 +52,12 @@ class SeenLastModel(tf.Module):
         self._random = random or tf.random.Generator.from_seed(config.seed)
         self._towers = TowerPair.of_tables(query, candidate, name="seen_last")
         self._teacher = TowerPair.of_tables(query, candidate, name="teacher", trainable=False)
-        self._scores = UserScores(
+        self.scores = UserScores(
             histories,
             self._random,
             batch_size=config.batch_size,
             sampled=config.sampled_candidates,
         )
-
-    @property
-    def is_sampled(self) -> bool:
-        """Return whether a batch is scored against a sample of the corpus."""
-        return self._scores.is_sampled
 
     def state(self) -> list[tf.Variable]:
         """Variables that a training step changes, and those of the teacher."""
@@ -76,10 +75,10 @@ class SeenLastModel(tf.Module):
             total: Sum of the weights of the whole batch if `users` are only a part of it; the
                 losses of the parts then add up to that of the batch.
         """
-        batch = self._scores.batch(users)
-        taught = self._scores.logits(self._teacher, self._teacher.embed_users(users), batch)[1]
+        batch = self.scores.batch(users)
+        taught = self.scores.logits(self._teacher, self._teacher.embed_users(users), batch)[1]
         targets = tf.stop_gradient(tf.nn.softmax(taught))
-        own, others = self._scores.logits(self._towers, self._towers.embed_users(users), batch)
+        own, others = self.scores.logits(self._towers, self._towers.embed_users(users), batch)
         seen = _log_sum_by_row(own, batch.rows)
         total_mass = tf.reduce_logsumexp(
             tf.stack([tf.reduce_logsumexp(others, axis=1), seen], axis=1), axis=1

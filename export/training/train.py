@@ -48,7 +48,7 @@ def train(
         model_config: Shape of the towers.
         config: Training configuration.
         progress: Callback, called for each training batch.
-        checkpoints: Where an interrupted training can be resumed; None for nowhere.
+        checkpoints: Checkpoint configuration; None for no checkpoints.
         workers: Processes of this training, each of which calls this function; None for this
             one alone.
 
@@ -59,7 +59,7 @@ def train(
             has none.
     """
     if config.rating_weight:
-        ratings_of(dataset)  # fails before hours of training
+        ratings_of(dataset)  # fails early, not after hours of training
     checkpoint = None
     if checkpoints is not None:
         identity = _identity(dataset, split, model_config, config)

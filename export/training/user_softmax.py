@@ -2,8 +2,8 @@
 
 All interactions of a user share one query, so the corpus is scored once per user: about
 100x cheaper than once per interaction, and just as exact. A user's own candidates are not
-negatives for each other. Each competes with the candidates that the user has not touched, as
-it does when recommendations are made.
+negatives for each other. Each competes with the candidates that the user does not have, as in
+recommendations.
 
 Half of the dimensions are a pair of towers whose logit is a cosine over a temperature, the
 other half a pair whose logit is a plain inner product, shrunk by a penalty. Each pair has its
@@ -30,7 +30,11 @@ _EMBED_BATCH = 65_536
 
 
 class UserSoftmaxModel(tf.Module):
-    """Query and candidate towers with their loss on a batch of users."""
+    """Query and candidate towers with their loss on a batch of users.
+
+    Attributes:
+        scores: Logits of a batch of users.
+    """
 
     def __init__(
         self,
@@ -71,17 +75,12 @@ class UserSoftmaxModel(tf.Module):
             )
             for name, dimensions, temperature in _pairs(model_config)
         ]
-        self._scores = UserScores(
+        self.scores = UserScores(
             histories,
             self._random,
             batch_size=config.batch_size,
             sampled=config.sampled_candidates,
         )
-
-    @property
-    def is_sampled(self) -> bool:
-        """Return whether a batch is scored against a sample of the corpus."""
-        return self._scores.is_sampled
 
     def state(self) -> list[tf.Variable]:
         """Variables that a training step changes."""
@@ -102,7 +101,7 @@ class UserSoftmaxModel(tf.Module):
             total: Sum of the weights of the whole batch if `users` are only a part of it; the
                 losses of the parts then add up to that of the batch.
         """
-        batch = self._scores.batch(users)
+        batch = self.scores.batch(users)
         weights = batch.counts**self._activity_power
         part = tf.reduce_sum(weights)
         total = part if total is None else total
@@ -110,7 +109,7 @@ class UserSoftmaxModel(tf.Module):
         loss = tf.constant(0.0)
         for pair in self._pairs:
             queries = pair.embed_users(users)
-            own, others = self._scores.logits(pair, queries, batch)
+            own, others = self.scores.logits(pair, queries, batch)
             against = tf.gather(tf.reduce_logsumexp(others, axis=1), batch.rows)
             loss += tf.reduce_sum(shares * tf.math.softplus(against - own))
             if pair.temperature is None and self._penalty:

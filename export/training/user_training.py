@@ -58,9 +58,9 @@ def train_on_users(
     """Train a model on the fitted part; see `train`.
 
     With a validation part, a first training without it finds the number of epochs with the
-    best NDCG@100; the final model is trained that long on both parts. A second stage follows
-    if the configuration asks for one. `steps_between_looks` is the number of training steps
-    between two validations, rounded to whole epochs.
+    best NDCG@100; the final model is trained for as many epochs on both parts. A second stage
+    follows if the configuration asks for one. `steps_between_looks` is the number of training
+    steps between two validations, rounded to whole epochs.
     """
     saved = checkpoint.restored() if checkpoint is not None else None
     epochs, records = config.epochs, []
@@ -189,7 +189,7 @@ class UserSteps:
         with self._workers.strategy.scope():
             self.model = make(random=random)
             self._optimizer = make_optimizer(
-                config.optimizer, config.learning_rate, lazy=self.model.is_sampled
+                config.optimizer, config.learning_rate, lazy=self.model.scores.is_sampled
             )
             # By default created at the first step, but a checkpoint needs them earlier.
             self._optimizer._create_all_weights(self.model.trainable_variables)

@@ -69,7 +69,7 @@ def alone() -> Workers:
 
 
 def join_workers(environ: Mapping[str, str]) -> Workers:
-    """Join the processes named in TF_CONFIG, under MultiWorkerMirroredStrategy.
+    """Join the processes named in TF_CONFIG, with MultiWorkerMirroredStrategy.
 
     Waits for the other processes. Call it before any other TensorFlow operation.
 

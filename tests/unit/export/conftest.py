@@ -26,9 +26,9 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="session")
 def split(data: Dataset) -> Split:
-    from shortlist.export.data.split import random_split
+    from shortlist.export.data.split import make_split
 
-    return random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+    return make_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import random_split
+from shortlist.export.data.split import make_split
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import alone, join_workers
 
@@ -32,12 +32,12 @@ from shortlist.export.training.workers import join_workers
 workers = join_workers(os.environ)
 from shortlist.clients.cli.main import main
 from shortlist.export.data import DataConfig, load
-from shortlist.export.data.split import random_split
+from shortlist.export.data.split import make_split
 from shortlist.export.training.train import train
 from tests.integration.export.training.test_workers import MODEL, RECIPES
 data = load(DataConfig(source="sample", sample_users=60, sample_candidates=150,
                        sample_interactions=1500))
-split = random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+split = make_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 results = {}
 for name, config in RECIPES.items():
     model = train(data, split, MODEL, config, workers=workers)
@@ -107,7 +107,7 @@ def test_two_workers_end_with_the_model_of_one_and_the_first_one_publishes(
         folder.mkdir()
     texts = run_workers([["-c", SCRIPT, str(folder)] for folder in folders])
     first, second = (np.load(folder / "results.npz") for folder in folders)
-    split = random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+    split = make_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
     for name, config in RECIPES.items():
         single = train(small_dataset, split, MODEL, config)
         np.testing.assert_array_equal(first[name], second[name])

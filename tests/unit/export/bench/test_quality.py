@@ -1,4 +1,4 @@
-"""Comparing recipes and baselines, and the verbs that print it."""
+"""Comparison of recipes and baselines."""
 
 import json
 import re
@@ -31,9 +31,9 @@ def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread(
     small_dataset: Dataset,
 ) -> None:
     alone = compare(small_dataset, ["popularity"], [1, 2])["popularity"]
-    beside = compare(small_dataset, ["ease", "popularity"], [1, 2])["popularity"]
+    together = compare(small_dataset, ["ease", "popularity"], [1, 2])["popularity"]
     name = "seen_excluded hit_rate@10"
-    assert alone[name] == beside[name]
+    assert alone[name] == together[name]
     assert alone[name].deviation > 0
     each = [compare(small_dataset, ["popularity"], [s])["popularity"][name].mean for s in (1, 2)]
     assert alone[name].mean == pytest.approx(sum(each) / 2)

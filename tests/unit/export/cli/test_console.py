@@ -1,4 +1,4 @@
-"""What a terminal shows while a model is trained."""
+"""Progress on a terminal while a model is trained."""
 
 import io
 
@@ -7,7 +7,7 @@ from shortlist.export.progress import TrainingState
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What the demo chooses to show, and how it looks."""
+"""Users, histories and layout of the demo."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Configuration files: what holds over what, what is refused, and the way there and back."""
+"""Configuration files: precedence, rejected values, and round trips."""
 
 import argparse
 import dataclasses

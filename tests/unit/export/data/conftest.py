@@ -87,7 +87,7 @@ def latest_small_zip() -> Path:
     folder = Path(os.environ.get("SHORTLIST_MOVIELENS", ROOT.parent / "shared" / "data"))
     archive = folder / "ml-latest-small.zip"
     if not archive.exists():
-        pytest.skip(f"no {archive}; point SHORTLIST_MOVIELENS at the folder that has it")
+        pytest.skip(f"no {archive}; set SHORTLIST_MOVIELENS to the folder that contains it")
     return archive
 
 

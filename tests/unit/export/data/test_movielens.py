@@ -1,4 +1,4 @@
-"""Folders with MovieLens releases: every layout gives the same, and faults are named."""
+"""Folders with MovieLens releases: all layouts give equal data, and errors name the fault."""
 
 import gc
 import warnings

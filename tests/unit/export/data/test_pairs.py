@@ -1,4 +1,4 @@
-"""Compressed rows hold what a plain loop collects."""
+"""Compressed rows compared with a plain loop."""
 
 import numpy as np
 import pytest

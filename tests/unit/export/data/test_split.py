@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shortlist.export.config import SPLIT_METHODS, SplitMethod
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import make_split, random_split
+from shortlist.export.data.split import make_split
 
 
 @st.composite
@@ -21,7 +21,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
             max_size=40,
         )
     )
-    # Three times each user, so that leave_last_out has what it needs twice.
+    # Each user three times, so that leave_last_out can take two interactions.
     rows = sorted([*rows, *((user, 0, 5) for user in range(6) for _ in range(3))])
     return Dataset(
         name="synthetic",
@@ -82,8 +82,8 @@ def test_global_time_trains_on_the_past(dataset: Dataset) -> None:
 
 
 def test_held_out_part_does_not_depend_on_the_validation_part(small_dataset: Dataset) -> None:
-    split = random_split(small_dataset, held_out_fraction=0.25, seed=4)
-    other = random_split(small_dataset, held_out_fraction=0.25, seed=4, validation_fraction=0.1)
+    split = make_split(small_dataset, held_out_fraction=0.25, seed=4)
+    other = make_split(small_dataset, held_out_fraction=0.25, seed=4, validation_fraction=0.1)
     np.testing.assert_array_equal(split.held_out, other.held_out)
     assert len(split.held_out) == round(small_dataset.num_interactions * 0.25)
 
@@ -117,4 +117,4 @@ def test_too_few_interactions_are_refused(small_dataset: Dataset) -> None:
         candidate_positions=small_dataset.candidate_positions[:2],
     )
     with pytest.raises(ValueError, match="sample has 2 interactions; a split needs at least 3"):
-        random_split(tiny, held_out_fraction=0.2, seed=1)
+        make_split(tiny, held_out_fraction=0.2, seed=1)

@@ -244,7 +244,7 @@ def test_fault_in_parquet_is_named(
 
 
 def test_late_odd_time_is_named(tmp_path: Path) -> None:
-    """The types of columns are guessed from the first part of a file; a fault may come later."""
+    """Types are inferred from the first part of a file; a fault may come later."""
     path = tmp_path / "own.csv"
     lines = [f"{row},a,{row}" for row in range(200_000)]
     lines[190_000] = "5,a,soon"

@@ -28,7 +28,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        """Keeps the test's output clean."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_offline_archive_gives_the_same_as_its_folder(
 def test_prepared_data_gives_the_same_as_its_folder(
     latest_small_zip: Path, latest_small: Path, tmp_path: Path
 ) -> None:
-    """What a user has prepared with `tfds.load` is used as it is; preparing takes 70 s."""
+    """Data prepared with `tfds.load` is read as it is; preparing takes 70 s."""
     import tensorflow_datasets
 
     import shortlist.export._tf  # noqa: F401  (its switches must precede the first use of TensorFlow)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation import baselines as module
 from shortlist.export.evaluation.baselines import fit_baseline, fit_best
 from shortlist.export.evaluation.evaluate import evaluate
@@ -88,7 +88,7 @@ def test_ease_refuses_a_matrix_that_is_too_large() -> None:
         user_positions=positions,
         candidate_positions=positions,
     )
-    split = random_split(data, held_out_fraction=0.2, seed=1)
+    split = make_split(data, held_out_fraction=0.2, seed=1)
     with pytest.raises(ValueError, match="a 20001 x 20001 matrix, and 20000 is its limit; use"):
         fit_baseline("ease", data, split)
 

@@ -1,4 +1,4 @@
-"""Hit rates against a slow reckoning and against TFRS."""
+"""Hit rates compared with a plain loop and with TFRS."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from shortlist.export._tf import tf, tfrs
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import KS, evaluate
 from shortlist.export.evaluation.ranking import inner_product_scorer
 
@@ -23,7 +23,7 @@ def embeddings(small_dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def split(small_dataset: Dataset) -> Split:
-    return random_split(small_dataset, held_out_fraction=0.2, seed=1)
+    return make_split(small_dataset, held_out_fraction=0.2, seed=1)
 
 
 def test_hit_rate_with_seen_kept_equals_tfrs(
@@ -70,7 +70,7 @@ def test_evaluation_is_plain_json_with_intervals_and_activity(
     low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high
     assert sum(row["num_held_out"] for row in values["activity"]) == len(split.held_out)
-    # A cut-off beyond the corpus would say nothing.
+    # A cut-off beyond the corpus has no meaning.
     assert "hit_rate@10000" not in values["seen_kept"]
 
 
@@ -78,6 +78,6 @@ def test_validation_counts_as_seen_when_the_held_out_part_judges(
     small_dataset: Dataset, embeddings: tuple[np.ndarray, np.ndarray]
 ) -> None:
     scorer = inner_product_scorer(*embeddings)
-    whole = random_split(small_dataset, held_out_fraction=0.2, seed=1)
-    parted = random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.3)
+    whole = make_split(small_dataset, held_out_fraction=0.2, seed=1)
+    parted = make_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.3)
     assert evaluate(scorer, small_dataset, whole) == evaluate(scorer, small_dataset, parted)

@@ -64,11 +64,11 @@ def test_a_new_candidate_suits_users_who_like_its_genre(sampled: int | None) -> 
     "dataset", [two_tastes(features=False), two_tastes(new_genre="Unheard of")], ids=["none", "new"]
 )
 def test_a_new_candidate_without_features_that_say_anything_comes_last(dataset: Dataset) -> None:
-    """Nothing speaks for it, and it is a negative to everybody."""
+    """No data speaks for it, and it is a negative for all users."""
     scores = trained_scores(dataset)
     new = scores[:, [*range(PER_GENRE - NEW, PER_GENRE), *range(-NEW, 0)]]
     own = np.where(np.arange(NUM_USERS) % 2 == 0, 0, PER_GENRE)
     liked = np.array([scores[u, own[u] : own[u] + PER_GENRE - NEW].mean() for u in range(80)])
     assert (new.mean(axis=1) < liked).all()
     assert np.isfinite(scores).all()
-    assert (np.abs(new).max(axis=0) > 1e-3).all()  # no embedding of zeros, which gates refuse
+    assert (np.abs(new).max(axis=0) > 1e-3).all()  # gates reject an embedding of zeros

@@ -1,4 +1,4 @@
-"""Published versions are judged by what they answer."""
+"""Published versions are evaluated by their answers."""
 
 import dataclasses
 import json

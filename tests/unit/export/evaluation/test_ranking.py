@@ -1,4 +1,4 @@
-"""Exact ranks and metrics against a slow plain reckoning."""
+"""Exact ranks and metrics compared with plain loops."""
 
 import itertools
 import math
@@ -58,7 +58,7 @@ def problems(draw: st.DrawFn) -> tuple[Dataset, Split, npt.NDArray[np.float32], 
     rows = draw(st.lists(cell, min_size=2, max_size=30))
     held_out = draw(st.integers(1, len(rows) - 1))
     order = np.asarray(draw(st.permutations(range(len(rows)))))
-    # Few distinct scores, so that ties abound.
+    # Few distinct scores, so that there are many ties.
     scores = draw(
         st.lists(
             st.lists(st.integers(0, 3), min_size=num_candidates, max_size=num_candidates),

@@ -7,11 +7,10 @@ import pytest
 
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
-from shortlist.export.evaluation.evaluate import evaluate
+from shortlist.export.data.split import Split, make_split
+from shortlist.export.evaluation.evaluate import RatingQuality, evaluate
 from shortlist.export.evaluation.judge import Judged, judge_baseline
 from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer
-from shortlist.export.evaluation.ratings import RatingQuality
 from shortlist.export.gates.record import GATES
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.samples import sample_users
@@ -36,7 +35,7 @@ def hostile_dataset(small_dataset: Dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def split(hostile_dataset: Dataset) -> Split:
-    return random_split(hostile_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+    return make_split(hostile_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 
 
 @pytest.fixture(scope="session")

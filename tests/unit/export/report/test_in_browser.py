@@ -144,7 +144,7 @@ def crop(shot: npt.NDArray[np.uint8], box: list[float]) -> npt.NDArray[np.uint8]
 
 
 def colours(area: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """How many pixels have each colour, at 5 bits a channel."""
+    """Number of pixels of each colour, at 5 bits per channel."""
     coarse = (area >> 3).astype(np.int64)
     return np.bincount(((coarse[..., 0] << 10) | (coarse[..., 1] << 5) | coarse[..., 2]).ravel())
 
@@ -167,7 +167,7 @@ def test_every_section_is_drawn(view: View) -> None:
         assert area.shape[0] > 80, name
         assert 0.02 < ink(area) < 0.6, (name, ink(area))
         assert np.count_nonzero(colours(area)) > 10, name  # smoothed letters
-        # No half of a section is empty: what should stand there does.
+        # No half of a section is empty.
         for half in np.array_split(area, 2, axis=0):
             assert ink(half) > 0.01, name
 
@@ -184,7 +184,7 @@ def test_charts_show_their_colours_and_readable_labels(view: View) -> None:
     for box in view.charts.values():
         area = crop(view.shot, box).reshape(-1, 3).astype(int)
         colourful = area.max(axis=1) - area.min(axis=1) > 60
-        assert colourful.sum() > 150  # a line at the least
+        assert colourful.sum() > 150  # at least a line
 
 
 def test_all_text_stands_out_from_its_background(view: View) -> None:

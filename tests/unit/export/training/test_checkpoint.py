@@ -1,4 +1,4 @@
-"""An interrupted training goes on and ends as if nothing had happened."""
+"""A resumed training gives the same result as an uninterrupted one."""
 
 import dataclasses
 import logging
@@ -15,7 +15,7 @@ import pytest
 from shortlist.clients.cli.main import main
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.pipeline import ExportResult
 from shortlist.export.progress import Progress, TrainingState
 from shortlist.export.training.checkpoint import (
@@ -38,11 +38,11 @@ RECIPES = {
 
 
 class InterruptedByTestError(Exception):
-    """Stands for a process that is killed."""
+    """Simulates a killed process."""
 
 
 class Interrupting(Progress):
-    """Ends a training at its nth report and remembers what the reports said."""
+    """Ends a training at its nth report and stores the reports."""
 
     def __init__(self, at: int | None = None) -> None:
         self.reports: list[TrainingState] = []
@@ -56,7 +56,7 @@ class Interrupting(Progress):
 
 @pytest.fixture(scope="module")
 def split(small_dataset: Dataset) -> Split:
-    return random_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+    return make_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_interrupted_training_ends_like_one_that_was_not(
             progress=rest,
             checkpoints=dataclasses.replace(checkpoints, resume=True),
         )
-        assert len(rest.reports) <= total - at + 1, "it began anew"
+        assert len(rest.reports) <= total - at + 1, "it started from the beginning"
         np.testing.assert_array_equal(model.query_embeddings, expected.query_embeddings)
         np.testing.assert_array_equal(model.candidate_embeddings, expected.candidate_embeddings)
         assert model.records == expected.records
@@ -162,11 +162,11 @@ from shortlist.clients.cli.main import main
 from shortlist.export.training.checkpoint import CheckpointConfig
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data import DataConfig, load
-from shortlist.export.data.split import random_split
+from shortlist.export.data.split import make_split
 from shortlist.export.training.train import train
 data = load(DataConfig(source="sample", sample_users=60, sample_candidates=150,
                        sample_interactions=1500))
-split = random_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+split = make_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
 train(data, split, ModelConfig(embedding_dim=8), TrainConfig(epochs=10**6, patience=10**6),
       checkpoints=CheckpointConfig(folder=Path(sys.argv[1]), interval=0))
 """
@@ -205,7 +205,7 @@ def test_killed_process_leaves_a_whole_checkpoint(
 def test_command_refuses_the_checkpoint_of_another_configuration(
     small_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    split = random_split(small_dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
+    split = make_split(small_dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
     config = TrainConfig(epochs=1, batch_size=16)
     checkpoints = CheckpointConfig(folder=tmp_path / "models/.training-music", interval=0)
     train(small_dataset, split, MODEL, config, checkpoints=checkpoints)

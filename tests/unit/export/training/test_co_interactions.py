@@ -1,4 +1,4 @@
-"""Queries of `similar`, learned from candidates that users have together."""
+"""Queries of `similar`, learned from candidates that the same users have."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def dataset(rows: list[tuple[int, int]], *, times: bool = True, candidates: int 
 
 
 def couples(num_users: int = 300) -> Dataset:
-    """Whoever takes candidate 2 i takes 2 i + 1 next, or the other way round."""
+    """A user of candidate 2 i takes 2 i + 1 next, or the other way round."""
     random = np.random.default_rng(4)
     rows = []
     for user in range(num_users):

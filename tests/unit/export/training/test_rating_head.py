@@ -59,7 +59,7 @@ def test_default_head_leaves_the_towers_alone(
 def test_ridge_regression_equals_its_normal_equations(
     data: Dataset, split: Split, model: TrainedModel
 ) -> None:
-    """What users with few ratings get by the kernel trick, and others without, is the same."""
+    """The kernel trick, for users with few ratings, gives the same result."""
     from shortlist.export.training import rating_head
 
     part = split.training

@@ -69,7 +69,7 @@ def tower(ids: tuple[str, ...], dimension: int) -> Any:
             tf.keras.layers.Embedding(len(ids) + 1, dimension),
         ]
     )
-    model(tf.constant(ids[:1]))  # makes its weights
+    model(tf.constant(ids[:1]))  # creates the weights
     return model
 
 
@@ -97,7 +97,7 @@ def pair(data: Dataset, preset: str, seed: int) -> tuple[RetrievalModel, Tutoria
 
 
 def strings(data: Dataset, part: np.ndarray) -> dict[str, tf.Tensor]:
-    """A batch as the tutorials have it."""
+    """A batch in the form of the tutorials."""
     assert data.ratings is not None
     users, candidates = data.user_positions[part], data.candidate_positions[part]
     return {

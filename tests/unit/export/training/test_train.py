@@ -10,7 +10,7 @@ import pytest
 from shortlist.export._tf import tf
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, random_split
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.baselines import fit_baseline
 from shortlist.export.evaluation.evaluate import evaluate
 from shortlist.export.evaluation.ranking import inner_product_scorer
@@ -63,7 +63,7 @@ def test_patience_ends_training_that_gets_no_better(data: Dataset, split: Split)
 
 
 def test_without_validation_part_all_epochs_are_trained(data: Dataset) -> None:
-    whole = random_split(data, held_out_fraction=0.2, seed=1)
+    whole = make_split(data, held_out_fraction=0.2, seed=1)
     model = train(data, whole, MODEL, dataclasses.replace(TRAIN, epochs=2))
     assert model.epochs == 2
     assert [record.validation for record in model.records] == [None, None]
@@ -109,7 +109,7 @@ def test_candidates_have_unit_length_where_cosines_are_meant(model: TrainedModel
 @pytest.mark.parametrize("preset", ["tutorial", "overview"])
 def test_presets_of_the_tutorials_train(data: Dataset, preset: str) -> None:
     model_config, config = PRESETS[preset]
-    whole = random_split(data, held_out_fraction=0.2, seed=1)
+    whole = make_split(data, held_out_fraction=0.2, seed=1)
     model = train(data, whole, model_config, dataclasses.replace(config, epochs=4))
     assert model.candidate_embeddings.shape == (500, model_config.embedding_dim)
     assert model.records[-1].loss < model.records[0].loss
