@@ -42,17 +42,9 @@ def classify(
         StatusError: The signature is not a classification, the input does not fit it, or
             the run failed.
     """
-    signature_name = request.model_spec.signature_name or SERVING_DEFAULT
-    definition = _named_signature(servable, signature_name)
-    _check_signature(definition, call, CLASSIFY_METHOD)
-    examples = _serialized_examples(request.input)
-    outputs = timed_run(
-        servable, signature_name, {_INPUTS: examples}, list(definition.outputs), call, "Classify"
-    )
-    return messages.ClassificationResponse(
-        result=_classification_result(outputs, len(examples)),
-        model_spec=model_spec(request.model_spec.name, signature_name, servable.version),
-    )
+    outputs, rows, spec = _run(servable, request, call, CLASSIFY_METHOD, "Classify")
+    result = _classification_result(outputs, rows)
+    return messages.ClassificationResponse(result=result, model_spec=spec)
 
 
 def regress(
@@ -64,15 +56,26 @@ def regress(
         StatusError: The signature is not a regression, the input does not fit it, or the
             run failed.
     """
-    signature_name = request.model_spec.signature_name or SERVING_DEFAULT
-    definition = _named_signature(servable, signature_name)
-    _check_signature(definition, call, REGRESS_METHOD)
+    outputs, rows, spec = _run(servable, request, call, REGRESS_METHOD, "Regress")
+    result = _regression_result(outputs[_OUTPUTS], rows)
+    return messages.RegressionResponse(result=result, model_spec=spec)
+
+
+def _run(
+    servable: Servable,
+    request: messages.ClassificationRequest | messages.RegressionRequest,
+    call: Call,
+    method: str,
+    api: str,
+) -> tuple[Mapping[str, npt.NDArray[Any]], int, messages.ModelSpec]:
+    """Return the outputs, the number of examples, and the spec of the servable."""
+    name = request.model_spec.signature_name or SERVING_DEFAULT
+    definition = _named_signature(servable, name)
+    _check_signature(definition, call, method)
     examples = _serialized_examples(request.input)
-    outputs = timed_run(servable, signature_name, {_INPUTS: examples}, [_OUTPUTS], call, "Regress")
-    return messages.RegressionResponse(
-        result=_regression_result(outputs[_OUTPUTS], len(examples)),
-        model_spec=model_spec(request.model_spec.name, signature_name, servable.version),
-    )
+    names = list(definition.outputs)
+    outputs = timed_run(servable, name, {_INPUTS: examples}, names, call, api)
+    return outputs, len(examples), model_spec(request.model_spec.name, name, servable.version)
 
 
 def signature_spec(name: str) -> messages.ModelSpec:

@@ -26,8 +26,8 @@ _MESSAGE_LIMIT: Final = 1024
 _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_WATCHERS: Final = 8
 _FOREVER: Final = 86400.0  # grpcio reports some 300 years for a call without a deadline
-# A run is stopped a little after its caller's deadline: by then gRPC itself has told the caller,
-# always in the same words.
+# Stops a run a little after its caller's deadline, when gRPC itself has reported the error,
+# always with the same text.
 _AFTER_DEADLINE: Final = 0.2
 
 Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.interfaces import Servable
@@ -117,13 +116,7 @@ class Lease:
         self._handle = self._map.enter(self._name, self._version)
         return self._handle.servable
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Release the servable."""
+    def __exit__(self, *exc_info: object) -> None:
         if self._handle is not None:
             self._handle.leave()
             self._handle = None

@@ -1,4 +1,4 @@
-"""Loads and unloads versions until those served are those aspired.
+"""Loads and unloads versions until the served ones are the aspired ones.
 
 The manager keeps a table of versions. The watcher tells it which versions of a model are
 aspired. Each `step` updates the table, asks the pure policy in `rollover` for the next action

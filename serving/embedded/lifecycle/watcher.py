@@ -20,18 +20,13 @@ _STOP_TIMEOUT = 2.0
 Aspire = Callable[[str, Mapping[int, str]], None]
 
 
-def _local_path(base_path: str) -> str:
-    """Return the path of a base path in the file system: `/models` for `file:///models`."""
-    return base_path.removeprefix("file://")
-
-
 def find_versions(model: ModelSettings) -> dict[int, str]:
     """Return path by version for the versions that the model's policy chooses.
 
     Raises:
         StatusError: The base path does not exist or cannot be listed.
     """
-    base_path = _local_path(model.base_path)
+    base_path = model.base_path.removeprefix("file://")
     if not os.path.exists(base_path):
         raise invalid(
             f"Could not find base path {model.base_path} for servable {model.name} "
