@@ -18,6 +18,8 @@ from shortlist.export.servable.saved_model import inspect_saved_model
 from shortlist.serving.repository.golden import read_golden
 from shortlist.serving.repository.version import checksums
 
+pytestmark = pytest.mark.slow
+
 DTYPES = {1: tf.float32, 3: tf.int32, 7: tf.string, 10: tf.bool}
 
 

@@ -61,6 +61,7 @@ def test_calls_end_in_time_and_right_or_with_an_error_of_the_tree(
     assert ends.get("right", 0) >= 15, ends
 
 
+@pytest.mark.slow
 def test_busy_answers_of_a_proxy_are_tried_again(server: ToyServer) -> None:
     with proxy(server.port("rest"), Chaos(seed=1, busy=0.2)) as port:
         ends = storm("rest", port, 60, timeout=2)

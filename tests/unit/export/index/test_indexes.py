@@ -225,6 +225,7 @@ def test_batch_answers_as_its_single_queries(
         assert np.mean(positions[row].numpy() == single[0].numpy()) > 0.99
 
 
+@pytest.mark.slow
 def test_saved_ivf_answers_the_same_in_a_fresh_process(
     tmp_path: Path, many: tuple[Matrix, Matrix], many_leaves: CandidateIndex
 ) -> None:

@@ -149,6 +149,7 @@ def test_fingerprint_tells_data_apart(small_dataset: Dataset, split: Split) -> N
     assert data_fingerprint(small_dataset, split) in prints
 
 
+@pytest.mark.slow
 def test_publication_removes_the_checkpoint(small_export: ExportResult) -> None:
     """The training was saved after every step, as `conftest` wants it."""
     repository = small_export.servables["retrieval_ivf"].parents[1]
