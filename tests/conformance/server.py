@@ -77,7 +77,7 @@ class Workshop:
 
 
 class RunningServer:
-    """A server that somebody else started, at known addresses."""
+    """A server that was started elsewhere, at known addresses."""
 
     def __init__(self, rest: str | None, grpc_address: str | None) -> None:
         self._rest = rest
