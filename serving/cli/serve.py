@@ -16,7 +16,7 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 # Flags that say what to serve: with them the server needs no repository from us.
-_RAW_FLAGS = ("--model_config_file", "--model_base_path")
+_RAW_FLAGS = frozenset({"--model_config_file", "--model_base_path"})
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def serve(args: argparse.Namespace) -> int:
         RepositoryError: There is nothing to serve.
         ModelServerError: The server did not start, was not ready in time, or ended by itself.
     """
-    if any(flag.startswith(_RAW_FLAGS) for flag in args.flags):
+    if any(flag.partition("=")[0] in _RAW_FLAGS for flag in args.flags):
         replace_process(ServerKind(args.server), args.flags)
     request = ServeRequest(
         repository=args.repository,

@@ -31,6 +31,7 @@ __all__ = [
     "compose_command",
     "compose_file",
     "foreground_command",
+    "help_command",
     "project_name",
     "project_variables",
     "remove_command",
@@ -103,6 +104,12 @@ def check_engine() -> None:
             f"no Docker engine answers ({reason[0]}); start one, or name it in DOCKER_HOST, "
             "or use --server embedded"
         )
+
+
+def help_command(image: str) -> list[str]:
+    """Return the command line that prints the usage of an image's server."""
+    entrypoint = "--entrypoint=tensorflow_model_server"
+    return [_docker(), "run", "--rm", "--network=none", entrypoint, image, "--help"]
 
 
 def project_variables(repository: Path) -> dict[str, str]:

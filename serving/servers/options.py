@@ -7,7 +7,7 @@ from pathlib import Path
 from shortlist.clients import contract
 from shortlist.serving.errors import ModelServerError
 
-__all__ = ["ServerOptions", "claim_port"]
+__all__ = ["ServerOptions", "check_ports_differ", "claim_port"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,7 @@ class ServerOptions:
     image: str = "tensorflow/serving:2.20.0"
 
     def __post_init__(self) -> None:
-        if self.grpc_port == self.rest_port:
-            raise ValueError(f"gRPC and REST need different ports, got {self.grpc_port} for both")
+        check_ports_differ(self.grpc_port, self.rest_port)
 
     @property
     def grpc_address(self) -> str:
@@ -46,6 +45,16 @@ class ServerOptions:
     def rest_address(self) -> str:
         """`host:port` of the REST API."""
         return f"{contract.DEFAULT_HOST}:{self.rest_port}"
+
+
+def check_ports_differ(grpc_port: int, rest_port: int) -> None:
+    """Check that the APIs have different ports; 0 stands for any free one.
+
+    Raises:
+        ValueError: Both have the same port.
+    """
+    if grpc_port == rest_port != 0:
+        raise ValueError(f"gRPC and REST need different ports, got {grpc_port} for both")
 
 
 def claim_port(port: int, *, option: str) -> int:

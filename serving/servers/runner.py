@@ -97,25 +97,32 @@ class ModelServer:
         """Start the process without waiting; see `wait_until`.
 
         Raises:
-            ModelServerError: The server runs already, or its program is missing.
+            ModelServerError: The server runs already, its program is missing or cannot run, or
+                its log cannot be written.
         """
         if self._process is not None:
             raise ModelServerError("this model server was started already")
         command = command_line(self.kind, self.options)
         log.info("starting %s", " ".join(command))
-        if self.options.log_file is not None:
-            self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
-            self._log = self.options.log_file.open("wb")
-        # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the server.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            # Standard output is for our own results.
-            stdout=self._log if self._log is not None else STDERR,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_parent() if self._temporary else None,
-        )
+        try:
+            if self.options.log_file is not None:
+                self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
+                self._log = self.options.log_file.open("wb")
+            # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the server.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                # Standard output is for our own results.
+                stdout=self._log if self._log is not None else STDERR,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent() if self._temporary else None,
+            )
+        except OSError as exc:
+            self.stop()
+            raise ModelServerError(
+                f"the {self.kind} server cannot start: {exc.filename}: {exc.strerror}"
+            ) from exc
         return self
 
     def wait_until(

@@ -20,6 +20,7 @@ from shortlist.serving.repository.server_config import (
     last_entry,
     write_config,
 )
+from shortlist.serving.servers.available import check_available, check_flags
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer, all_available
@@ -62,8 +63,16 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
 
     Raises:
         RepositoryError: The repository holds nothing that this kind of server can serve.
-        ModelServerError: The server did not start or was not ready in time.
+        ModelServerError: The server cannot start here, did not start, or was not ready in time.
     """
+    image = request.image or ServerOptions.image
+    check_available(
+        request.kind,
+        grpc_port=request.grpc_port,
+        rest_port=request.rest_port,
+        flags=request.flags,
+        image=image,
+    )
     repository = ModelRepository(request.repository)
     selection = select(
         find_servables(repository, request.names), custom_ops=request.kind.has_custom_ops
@@ -93,7 +102,7 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         rest_port=claim_port(request.rest_port, option="--rest-port"),
         flags=request.flags,
         log_file=request.log_file,
-        image=request.image or ServerOptions.image,
+        image=image,
     )
     with ModelServer(request.kind, options) as server, GrpcClient(server.grpc_address) as client:
         versions = {servable.name: [servable.version] for servable in selection.served}
@@ -105,8 +114,10 @@ def replace_process(kind: ServerKind, flags: Sequence[str]) -> NoReturn:
     """Replace this process by the server, with exactly these flags of TensorFlow Serving.
 
     Raises:
-        ModelServerError: The server's program is missing, or it runs in a container.
+        ModelServerError: The server's program is missing, it runs in a container, or it does
+            not know a flag.
     """
     command = [*kind.program(), *flags]
+    check_flags(kind, flags)
     sys.stdout.flush()
     os.execv(command[0], command)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -18,12 +17,7 @@ from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer, command_line
 from tests.support.paths import ROOT
-
-
-def install(folder: Path, program: str, script: str) -> None:
-    path = folder / program
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+from tests.support.programs import install
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +168,14 @@ def test_a_taken_port_is_refused_and_zero_finds_a_free_one() -> None:
         with pytest.raises(ModelServerError, match=rf"port {port} cannot be used.*--port"):
             claim_port(port, option="--port")
         assert claim_port(0, option="--port") not in (0, port)
+
+
+def test_a_log_that_cannot_be_written_is_reported(programs: Path, options: ServerOptions) -> None:
+    install(programs, "tensorflow_model_server", "exit 0")
+    assert options.log_file is not None
+    options.log_file.mkdir()
+    with pytest.raises(ModelServerError, match=r"cannot start: .*server\.log: Is a directory"):
+        ModelServer(ServerKind.BINARY, options).start()
 
 
 STARTER = """
