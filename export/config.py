@@ -10,6 +10,7 @@ from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 
 __all__ = [
     "PRESETS",
+    "PROTOCOLS",
     "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
@@ -18,6 +19,7 @@ __all__ = [
     "IndexConfig",
     "IvfConfig",
     "ModelConfig",
+    "Protocol",
     "ScannConfig",
     "SimilarBy",
     "SplitMethod",
@@ -32,6 +34,9 @@ ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
 
 SplitMethod = Literal["random", "leave_last_out", "global_time"]
 SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
+
+Protocol = Literal["seen_kept", "seen_excluded"]
+PROTOCOLS: tuple[Protocol, ...] = ("seen_kept", "seen_excluded")
 
 SimilarBy = Literal["towers", "co_interactions"]
 SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")
@@ -108,6 +113,8 @@ class TrainConfig:
             candidates last, for lists shown without `exclude_seen`; 0 for none.
         sampled_candidates: Negatives per batch; unset, the whole corpus if it fits into memory.
         split: Method of holding out: `random`, `leave_last_out` or `global_time`.
+        protocol: How applications will ask: `seen_excluded` without the candidates that the user
+            already has, `seen_kept` with them. The headline metric and the gate `quality` use it.
         held_out_fraction: Share of the interactions that evaluates the model.
         validation_fraction: Share of the rest that stops training; 0 for no early stopping.
         patience: Validations without improvement before training stops.
@@ -131,6 +138,7 @@ class TrainConfig:
     seen_last_epochs: int = 0
     sampled_candidates: int | None = None
     split: SplitMethod = "random"
+    protocol: Protocol = "seen_excluded"
     held_out_fraction: float = 0.2
     validation_fraction: float = 0.1
     patience: int = 3
@@ -157,6 +165,7 @@ class TrainConfig:
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
         _require_choice("split", self.split, SPLIT_METHODS)
+        _require_choice("protocol", self.protocol, PROTOCOLS)
         _require_choice("similar", self.similar, SIMILAR_BY)
         _require(
             0 < self.held_out_fraction < 1,
@@ -179,7 +188,7 @@ class TrainConfig:
 # tutorial, its overview and its multitask tutorial, for comparison.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
-    "seen_kept": (ModelConfig(), TrainConfig(seen_last_epochs=60)),
+    "seen_kept": (ModelConfig(), TrainConfig(seen_last_epochs=60, protocol="seen_kept")),
     "tutorial": (
         ModelConfig(embedding_dim=32, candidate_features=False),
         TrainConfig(

@@ -229,7 +229,9 @@ def _train(
             dataset, split, baselines, seed=config.train.seed, resamples=_RESAMPLES
         )
         measures.append(", ".join(baselines))
-    return Trained(model=model, metrics=evaluation.as_json(), split=split, judged=judged)
+    return Trained(
+        model=model, metrics=evaluation.as_json(config.train.protocol), split=split, judged=judged
+    )
 
 
 def _held_out_queries(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shortlist.clients.cli.output import table
-from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
+from shortlist.export.config import PRESETS, PROTOCOLS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.baselines import BASELINES
-from shortlist.export.evaluation.evaluate import PROTOCOLS, Evaluation
+from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.judge import judge_baseline, judge_model
 from shortlist.export.training.train import train
 

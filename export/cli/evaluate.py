@@ -27,7 +27,8 @@ def evaluate(args: argparse.Namespace) -> int:
         _evaluate_versions(args, settings) if args.version_dir else _evaluate_recipe(args, settings)
     )
     if args.json:
-        write_json({name: evaluation.as_json() for name, evaluation in evaluations.items()})
+        protocol = settings.export.train.protocol
+        write_json({name: row.as_json(protocol) for name, row in evaluations.items()})
     else:
         write("\n\n".join(_as_text(name, evaluation) for name, evaluation in evaluations.items()))
     return 0
@@ -134,7 +135,7 @@ def _as_text(name: str, evaluation: "Evaluation") -> str:
         [
             f"{name}: {held_out}",
             metrics_table("", evaluation.metrics["seen_kept"], cell),
-            *extra_metrics(evaluation.as_json()),
+            *extra_metrics(evaluation.as_json("seen_excluded")),
             table(activity),
         ]
     )

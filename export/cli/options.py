@@ -5,7 +5,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from shortlist.export.config import PRESETS, SIMILAR_BY, SPLIT_METHODS, ModelConfig, TrainConfig
+from shortlist.export.config import (
+    PRESETS,
+    PROTOCOLS,
+    SIMILAR_BY,
+    SPLIT_METHODS,
+    ModelConfig,
+    TrainConfig,
+)
 from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
 from shortlist.export.gates.record import GATES
 from shortlist.export.gates.settings import GateSettings
@@ -188,6 +195,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=SPLIT_METHODS,
         help=f"method of holding out interactions (default: {TrainConfig.split})",
+    )
+    group.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="how applications ask, without or with the candidates that a user already has; for "
+        f"the headline metric and the gate `quality` (default: {TrainConfig.protocol})",
     )
     group.add_argument(
         "--similar",

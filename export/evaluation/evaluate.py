@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import (
@@ -21,10 +22,10 @@ from shortlist.export.evaluation.metrics import (
 from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
 from shortlist.export.evaluation.similar import SimilarQuality
 from shortlist.export.towers.rating_means import fit_means, ratings_of, rmse
+from shortlist.serving.repository.version import Headline
 
 __all__ = [
     "KS",
-    "PROTOCOLS",
     "Evaluation",
     "RatingQuality",
     "evaluate",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 KS = (1, 5, 10, 50, 100)
-PROTOCOLS = ("seen_kept", "seen_excluded")
+_HEADLINE_K = 10
 _BANDS_K = 10  # length of the lists for popularity bands
 
 
@@ -94,9 +95,23 @@ class Evaluation:
     rating: RatingQuality | None = None
     similar: SimilarQuality | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Metrics by protocol, and all other values, as JSON types."""
-        values: dict[str, Any] = {name: dict(rows) for name, rows in self.metrics.items()}
+    def headline(self, protocol: Protocol) -> Headline:
+        """Return the metric that summarises a model: hit rate@10 by its protocol."""
+        metrics = self.metrics[protocol]
+        ks = [int(name.partition("@")[2]) for name in metrics if name.startswith("hit_rate@")]
+        metric = f"hit_rate@{max(k for k in ks if k <= max(_HEADLINE_K, min(ks)))}"
+        interval = self.intervals.get(protocol, {}).get(metric)
+        return Headline(
+            metric=metric,
+            protocol=protocol,
+            value=metrics[metric],
+            interval=None if interval is None else (interval.low, interval.high),
+        )
+
+    def as_json(self, protocol: Protocol) -> dict[str, Any]:
+        """Metrics by protocol, the headline, and all other values, as JSON types."""
+        values: dict[str, Any] = {"headline": self.headline(protocol).as_json()}
+        values |= {name: dict(rows) for name, rows in self.metrics.items()}
         values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
         values["activity"] = [asdict(bucket) for bucket in self.activity]
         values["popularity_bands"] = {name: list(shares) for name, shares in self.bands.items()}

@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from shortlist.clients import contract
 from shortlist.export._tf import tf
+from shortlist.export.config import PROTOCOLS
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.evaluate import KS, PROTOCOLS, Evaluation, evaluate_ranking
+from shortlist.export.evaluation.evaluate import KS, Evaluation, evaluate_ranking
 from shortlist.export.evaluation.ranking import Ranking, batches
 from shortlist.serving.repository.version import read_manifest
 
@@ -121,7 +122,7 @@ def evaluate_version(
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
     retrieve = _Retrieve(version, dataset, split)
-    top = {
+    top: dict[str, npt.NDArray[np.int32]] = {
         protocol: retrieve(users, top_k, exclude_seen=protocol == "seen_excluded")
         for protocol in PROTOCOLS
     }

@@ -69,7 +69,7 @@ def versions(args: argparse.Namespace) -> int:
 
 
 def _table(rows: list[VersionRow]) -> str:
-    lines = [["model", "version", "labels", "state", "hit rate@10", "MB", "gates", "created"]]
+    lines = [["model", "version", "labels", "state", "metric", "MB", "gates", "created"]]
     for row in rows:
         gates = ", ".join(f"{count} {verdict}" for verdict, count in row.gates.items())
         lines.append(
@@ -78,20 +78,13 @@ def _table(rows: list[VersionRow]) -> str:
                 str(row.version),
                 " ".join(row.labels) or "-",
                 ", ".join(f"{state} {address}" for address, state in row.states.items()) or "-",
-                _hit_rate(row.metrics),
+                str(row.headline or "-"),
                 megabytes(row.size_bytes),
                 row.problem or gates or "-",
                 row.created,
             ]
         )
-    return table(lines, text=(0, 2, 3, 6, 7))
-
-
-def _hit_rate(metrics: Any) -> str:
-    try:
-        return f"{float(metrics['seen_excluded']['hit_rate@10']):.4f}"
-    except (KeyError, TypeError, ValueError):
-        return "-"
+    return table(lines, text=(0, 2, 3, 4, 6, 7))
 
 
 def prune(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ __all__ = [
     "CorpusFacts",
     "DatasetFacts",
     "GateResult",
+    "Headline",
     "Manifest",
     "Verdict",
     "checksum",
@@ -67,6 +68,36 @@ class DatasetFacts:
     users: int
     candidates: int
     interactions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The metric that summarises a version.
+
+    Attributes:
+        metric: Name with cut-off, such as `hit_rate@10`.
+        protocol: `seen_excluded` or `seen_kept`.
+        value: Value on the held-out part.
+        interval: Ends of its 95% interval; `None` without one.
+    """
+
+    metric: str
+    protocol: str
+    value: float
+    interval: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:.4f}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the parts as JSON types."""
+        interval = None if self.interval is None else list(self.interval)
+        return {**asdict(self), "interval": interval}
+
+    @property
+    def name(self) -> str:
+        """The metric with its protocol, such as `hit_rate@10 (seen excluded)`."""
+        return f"{self.metric} ({self.protocol.replace('_', ' ')})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +155,25 @@ class Manifest:
     files: Mapping[str, str] | None = None
     gates: tuple[GateResult, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> Headline | None:
+        """The headline metric; hit rate@10 with seen candidates excluded in older manifests."""
+        try:
+            stored = self.metrics.get("headline") or {
+                "metric": "hit_rate@10",
+                "protocol": "seen_excluded",
+                "value": self.metrics["seen_excluded"]["hit_rate@10"],
+            }
+            low_high = stored.get("interval")
+            return Headline(
+                metric=str(stored["metric"]),
+                protocol=str(stored["protocol"]),
+                value=float(stored["value"]),
+                interval=None if low_high is None else (float(low_high[0]), float(low_high[1])),
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None
 
     def as_json(self) -> dict[str, Any]:
         """Return the parts that are set, as JSON values in the order of the fields."""

@@ -10,7 +10,7 @@ from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import ModelEntry, entry_of, read_config
-from shortlist.serving.repository.version import Manifest, size_bytes
+from shortlist.serving.repository.version import Headline, Manifest, size_bytes
 from shortlist.serving.rollout.fleet import Server, UnreachableError
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServerState
 
@@ -28,6 +28,7 @@ class VersionRow:
         size_bytes: Size of its files.
         labels: Labels that point at it, in the configuration file or on a server.
         states: State by address, for servers that know the version.
+        headline: Headline metric; `None` for a foreign SavedModel.
         metrics: Metrics of the exporter; empty for a foreign SavedModel.
         gates: Number of gates by verdict; empty without a record.
         problem: Reason why the manifest cannot be read; `None` if it can.
@@ -40,6 +41,7 @@ class VersionRow:
     size_bytes: int
     labels: tuple[str, ...]
     states: Mapping[str, str]
+    headline: Headline | None
     metrics: Mapping[str, Any]
     gates: Mapping[str, int]
     problem: str | None = None
@@ -123,6 +125,7 @@ def _row(
         size_bytes=size_bytes(path),
         labels=tuple(sorted(labels)),
         states={server.address: state for server in servers if (state := _state(server, version))},
+        headline=manifest.headline,
         metrics=manifest.metrics,
         gates={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         problem=problem,

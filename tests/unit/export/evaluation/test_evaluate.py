@@ -65,8 +65,12 @@ def test_evaluation_is_plain_json_with_intervals_and_activity(
     evaluation = evaluate(
         inner_product_scorer(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
     )
-    values = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
+    values = json.loads(json.dumps(evaluation.as_json("seen_excluded"), allow_nan=False))
     assert values["held_out"]["interactions"] == len(split.held_out)
+    rates = values["seen_excluded"]
+    assert values["headline"]["value"] == rates["hit_rate@10"]
+    assert values["headline"]["interval"] == values["intervals"]["seen_excluded"]["hit_rate@10"]
+    assert evaluation.headline("seen_kept").name == "hit_rate@10 (seen kept)"
     low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high
     assert sum(row["num_held_out"] for row in values["activity"]) == len(split.held_out)

@@ -90,6 +90,23 @@ def test_a_verdict_of_a_newer_release_is_kept(tmp_path: Path) -> None:
     assert (read_manifest(tmp_path) or Manifest()).gates[0].verdict == "postponed"
 
 
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (
+            {"headline": {"metric": "hit_rate@10", "protocol": "seen_kept", "value": 0.25}},
+            "hit_rate@10 (seen kept) 0.2500",
+        ),
+        ({"seen_excluded": {"hit_rate@10": 0.1772}}, "hit_rate@10 (seen excluded) 0.1772"),
+        ({"seen_excluded": {}}, "None"),
+        ({"headline": ["odd"]}, "None"),
+        ({}, "None"),
+    ],
+)
+def test_the_headline_names_its_protocol(metrics: dict[str, Any], expected: str) -> None:
+    assert str(Manifest(metrics=metrics).headline) == expected
+
+
 def test_a_version_without_manifest_has_none(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) is None
 
