@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
@@ -19,6 +18,7 @@ from shortlist.export.data._delimited import (
     check_file,
     one_line,
 )
+from shortlist.export.data._times import TimeColumn
 from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
 
@@ -26,8 +26,6 @@ __all__ = ["read_table"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = {".parquet", ".pq"}
-# 9999-12-31: larger numbers are milliseconds or finer.
-_LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +38,11 @@ class _Table:
 
     def fault(self, row: int, column: str, what: str) -> DataError:
         return DataError(f"{self.where(row)}, column {column!r} {what}")
+
+    def times(self, column: str) -> TimeColumn:
+        return TimeColumn(
+            values=self.columns.column(column), name=column, file=self.path.name, where=self.where
+        )
 
 
 def read_table(path: Path, config: DataConfig) -> Dataset:
@@ -66,7 +69,7 @@ def read_table(path: Path, config: DataConfig) -> Dataset:
         table.columns.column(config.user_column),
         table.columns.column(config.candidate_column),
         ratings=table.columns.column(rating).to_numpy() if rating else None,
-        timestamps=_seconds(table, timestamp) if timestamp else None,
+        timestamps=table.times(timestamp).seconds() if timestamp else None,
         where=table.where,
     )
     return assemble(path.name, interactions, _catalogue(config, interactions))
@@ -178,51 +181,6 @@ def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.Chunke
     if empty >= 0:
         raise table.fault(empty, name, "is empty; fill it in or remove the row")
     return column.dictionary_encode()
-
-
-def _seconds(table: _Table, name: str) -> npt.NDArray[np.int64]:
-    """Times as seconds since the epoch; whole numbers count as seconds, dates are converted."""
-    column = table.columns.column(name)
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("s"))
-    if pa.types.is_timestamp(column.type):
-        return np.asarray(column.cast(pa.timestamp("s"), safe=False).cast(pa.int64()).to_numpy())
-    if pa.types.is_floating(column.type):
-        column = pc.floor(column).cast(pa.int64(), safe=False)
-    if not pa.types.is_integer(column.type):
-        row, value = _first_odd_time(column)
-        raise table.fault(
-            row,
-            name,
-            f"holds {value!r}, which is neither seconds since 1970 nor like 2024-05-31 18:00:00; "
-            "correct or remove the row",
-        )
-    seconds = np.asarray(column.cast(pa.int64()).to_numpy())
-    late = np.flatnonzero(np.abs(seconds) > _LAST_SECOND)
-    if late.size:
-        raise table.fault(
-            int(late[0]),
-            name,
-            f"holds {seconds[late[0]]}, which is after the year 9999 in seconds; "
-            "divide milliseconds by 1000",
-        )
-    return seconds
-
-
-def _first_odd_time(column: pa.ChunkedArray) -> tuple[int, str]:
-    """Row and value that prevent a text column from being times or whole numbers."""
-    values = [str(value) for value in column.to_pylist()]
-    number = values[0].lstrip("-").isdigit()
-    for row, value in enumerate(values):
-        if number:
-            if not value.lstrip("-").isdigit():
-                return row, value
-        else:
-            try:
-                np.datetime64(value.replace("Z", ""))
-            except ValueError:
-                return row, value
-    return 0, values[0]
 
 
 def _texts(table: _Table, name: str) -> list[str]:

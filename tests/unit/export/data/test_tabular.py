@@ -195,11 +195,6 @@ def test_repeated_catalogue_entries_become_one(tmp_path: Path) -> None:
             r"line 3, column 'timestamp' holds '2020-13-01 00:00:00', which is neither seconds",
         ),
         (
-            "user_id,candidate_id,timestamp\n1,a,1577880000000\n",
-            {},
-            r"line 2, column 'timestamp' holds 1577880000000, which is .* divide milliseconds",
-        ),
-        (
             "user_id,candidate_id\n1,a\n",
             {"candidate_column": "user_id"},
             r"users and candidates cannot share the column 'user_id'",
