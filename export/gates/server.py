@@ -14,7 +14,7 @@ from shortlist.export.gates.latency import check_latency
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
-from shortlist.serving.errors import ModelServerError
+from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.repository.golden import compare
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.repository.version import GateResult, find_custom_ops
@@ -69,13 +69,13 @@ def run_server_gates(
             return results | {s.name: _run_gates(s, running, settings) for s in servable}
     except ModelServerError as exc:
         if len(servable) == 1:
-            return results | {servable[0].name: _not_served(str(exc), settings)}
+            return results | {servable[0].name: _not_served(exc, settings)}
     for subject in servable:
         try:
             with _server([subject], settings) as running:
                 results[subject.name] = _run_gates(subject, running, settings)
         except ModelServerError as exc:
-            results[subject.name] = _not_served(str(exc), settings)
+            results[subject.name] = _not_served(exc, settings)
     return results
 
 
@@ -86,11 +86,12 @@ def _required(settings: GateSettings) -> str:
     )
 
 
-def _not_served(reason: str, settings: GateSettings) -> list[GateResult]:
-    lines = reason.splitlines()
+def _not_served(exc: ModelServerError, settings: GateSettings) -> list[GateResult]:
+    lines = str(exc).splitlines()
     errors = [line.strip() for line in lines if "rror" in line or "not " in line]
+    reason = lines[0] if isinstance(exc, LoadError) or not errors else errors[-1]
     return [
-        Gate("server", _required(settings)).failed((errors[-1] if errors else lines[0])[:300]),
+        Gate("server", _required(settings)).failed(reason[:300]),
         Gate("latency").skipped("not served"),
     ]
 

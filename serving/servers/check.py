@@ -13,6 +13,8 @@ from shortlist.serving.repository.golden import GoldenQuery, decode, encode
 
 __all__ = ["Asked", "FreshAnswers", "FreshServable", "ask_in_fresh_process"]
 
+_LOADING = "loading "  # starts the line that the process writes before each servable
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -94,24 +96,32 @@ def ask_in_fresh_process(asked: Sequence[Asked], *, timeout: float = 600.0) -> F
     try:
         done = subprocess.run(
             [sys.executable, "-m", "shortlist.serving.embedded.runtime.ask"],
-            input=json.dumps(request),
+            input=json.dumps(request).encode(),
             capture_output=True,
-            text=True,
             timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise ModelServerError(f"loading the SavedModels took more than {timeout:g} s") from exc
+        which, _ = _progress(exc.stderr or b"")
+        raise ModelServerError(f"loading SavedModels took more than {timeout:g} s{which}") from exc
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        which, last = _progress(done.stderr)
         raise ModelServerError(
-            f"the process that loads SavedModels ended with status {done.returncode}: {last}"
+            f"the process that loads SavedModels ended with status {done.returncode}{which}: {last}"
         )
     answer = json.loads(done.stdout)
     return FreshAnswers(
         tensorflow_producer=answer["tensorflow_producer"],
         servables=tuple(map(_servable, answer["servables"])),
     )
+
+
+def _progress(stderr: bytes) -> tuple[str, str]:
+    """Return which servable was loading, as the end of a sentence, and the last other line."""
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    loading = [line for line in lines if line.startswith(_LOADING)]
+    others = [line for line in lines if line not in loading]
+    return f" while {loading[-1]}" if loading else "", others[-1] if others else "no output"
 
 
 def _servable(answer: Mapping[str, Any]) -> FreshServable:

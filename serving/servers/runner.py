@@ -6,18 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from shortlist.clients import GrpcClient, contract
-from shortlist.clients.errors import ServingError
+from shortlist.clients.errors import ServingError, Unavailable
 from shortlist.clients.types import State
-from shortlist.serving.errors import ModelServerError
+from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions
+from shortlist.serving.servers.output import ServerOutput
 
 __all__ = ["ModelServer", "all_available", "command_line"]
 
@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 15.0  # seconds from SIGTERM, in which calls in flight end, to SIGKILL
 REMOVE_TIMEOUT = 120.0  # seconds for Compose to remove what is left
-LOG_TAIL_LINES = 15
 _POLL_TIMEOUT = 2.0  # seconds for one question
-STDERR = 2  # the descriptor; sys.stderr need not have one
 
 
 def command_line(kind: ServerKind, options: ServerOptions) -> list[str]:
@@ -76,7 +74,7 @@ class ModelServer:
         self.options = options
         self._temporary = temporary
         self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._output = ServerOutput(options.log_file)
 
     @property
     def grpc_address(self) -> str:
@@ -105,15 +103,11 @@ class ModelServer:
         command = command_line(self.kind, self.options)
         log.info("starting %s", " ".join(command))
         try:
-            if self.options.log_file is not None:
-                self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
-                self._log = self.options.log_file.open("wb")
             # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the server.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                # Standard output is for our own results.
-                stdout=self._log if self._log is not None else STDERR,
+                stdout=self._output.open(),
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_end_with_parent() if self._temporary else None,
@@ -123,6 +117,7 @@ class ModelServer:
             raise ModelServerError(
                 f"the {self.kind} server cannot start: {exc.filename}: {exc.strerror}"
             ) from exc
+        self._output.follow(self._process.stdout)
         return self
 
     def wait_until(
@@ -140,8 +135,9 @@ class ModelServer:
             poll_interval: Seconds between two checks.
 
         Raises:
-            ModelServerError: The server ended, or was not ready in time; the message
-                holds the last state seen and the end of the server's output.
+            LoadError: The server ended, or was not ready in time, because versions did not load.
+            ModelServerError: It ended or was late for another reason; the message holds the
+                last state seen and the end of the server's output.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -150,10 +146,9 @@ class ModelServer:
             if missing is None:
                 return
             if time.monotonic() >= deadline:
-                raise ModelServerError(
-                    f"the {self.kind} server was not ready after {timeout:g} s: {missing}"
-                    f"{self._log_tail()}"
-                )
+                late = f"the {self.kind} server was not ready after {timeout:g} s"
+                self._raise_if_not_loaded(f"{late}:")
+                raise ModelServerError(f"{late}: {missing}; {self._output.tail()}")
             time.sleep(poll_interval)
 
     def wait(self) -> int:
@@ -177,9 +172,7 @@ class ModelServer:
             if process is not None and self.kind is ServerKind.DOCKER:
                 self._remove_containers()
         finally:
-            if self._log is not None:
-                self._log.close()
-                self._log = None
+            self._output.close()
 
     def __enter__(self) -> Self:
         """Start the server if it was not started yet."""
@@ -199,15 +192,16 @@ class ModelServer:
             raise ModelServerError("this model server was not started")
         status = self._process.poll()
         if status is not None:
+            self._output.finish()
+            self._raise_if_not_loaded(f"the {self.kind} server did not load")
             raise ModelServerError(
-                f"the {self.kind} server ended with status {status}{self._log_tail()}"
+                f"the {self.kind} server ended with status {status}; {self._output.tail()}"
             )
 
-    def _log_tail(self) -> str:
-        if self.options.log_file is None:
-            return "; its output is above"
-        lines = tail(self.options.log_file, LOG_TAIL_LINES)
-        return f"; the end of {self.options.log_file}:\n" + "\n".join(f"  {line}" for line in lines)
+    def _raise_if_not_loaded(self, message: str) -> None:
+        failures = self._output.load_failures()
+        if failures:
+            raise LoadError(message, failures)
 
     def _remove_containers(self) -> None:
         """Remove container and network even if Compose died first."""
@@ -237,30 +231,33 @@ def all_available(
     Args:
         client: Client of the server.
         versions: Versions to wait for, by model name.
-        give_up: Raise `ModelServerError` for a version that failed to load, which a server
-            that retries may still load.
+        give_up: Raise `LoadError` once versions failed to load, which a server that retries
+            may still load.
     """
 
     def missing() -> str | None:
+        waiting, failures = [], {}
         for name, wanted in versions.items():
             try:
                 status = client.status(model=name, timeout=_POLL_TIMEOUT)
+            except Unavailable:
+                return "its ports are closed; it opens them when every model is AVAILABLE"
             except ServingError as exc:
-                return f"{name}: {exc}"
+                waiting.append(f"{name}: {exc}")
+                continue
             states = {entry.version: entry for entry in status.versions}
             for version in wanted:
                 entry = states.get(version)
                 if entry is None:
-                    return f"{name}: the server does not know version {version} yet"
-                if entry.state is State.AVAILABLE:
-                    continue
-                if give_up and entry.state is State.END and entry.error_message:
-                    raise ModelServerError(
-                        f"{name} version {version} did not load: {entry.error_message}"
-                    )
-                reason = f": {entry.error_message}" if entry.error_message else ""
-                return f"{name}: version {version} is {entry.state.name}{reason}"
-        return None
+                    waiting.append(f"{name} version {version} is not known to the server yet")
+                elif entry.state is State.END and entry.error_message:
+                    failures[f"{name} version {version}"] = entry.error_message
+                elif entry.state is not State.AVAILABLE:
+                    waiting.append(f"{name} version {version} is {entry.state.name}")
+        if give_up and failures:
+            raise LoadError("the server did not load", failures)
+        failed = [f"{version} did not load: {reason}" for version, reason in failures.items()]
+        return "; ".join([*failed, *waiting]) or None
 
     return missing
 
@@ -277,8 +274,3 @@ def _end_with_parent() -> Callable[[], None] | None:
         prctl(set_death_signal, signal_number)
 
     return ask_the_kernel
-
-
-def tail(path: Path, count: int) -> Sequence[str]:
-    """Return the last `count` lines of a text file."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]

@@ -2,15 +2,16 @@
 
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from shortlist.clients import GrpcClient
-from shortlist.serving.errors import RepositoryError
+from shortlist.serving.errors import LoadError, RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import Selection, find_servables, select
 from shortlist.serving.repository.server_config import (
@@ -63,6 +64,7 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
 
     Raises:
         RepositoryError: The repository holds nothing that this kind of server can serve.
+        LoadError: The server did not load some of the servables.
         ModelServerError: The server cannot start here, did not start, or was not ready in time.
     """
     image = request.image or ServerOptions.image
@@ -100,14 +102,34 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
         repository=repository.root,
         grpc_port=claim_port(request.grpc_port, option="--port"),
         rest_port=claim_port(request.rest_port, option="--rest-port"),
-        flags=request.flags,
+        # A version that does not load is reported at once, not after five minutes of retries.
+        flags=("--max_num_load_retries=0", *request.flags),
         log_file=request.log_file,
         image=image,
     )
-    with ModelServer(request.kind, options) as server, GrpcClient(server.grpc_address) as client:
+    with (
+        ModelServer(request.kind, options, temporary=True) as server,
+        GrpcClient(server.grpc_address) as client,
+    ):
         versions = {servable.name: [servable.version] for servable in selection.served}
-        server.wait_until(all_available(client, versions), timeout=request.timeout)
+        try:
+            server.wait_until(all_available(client, versions), timeout=request.timeout)
+        except LoadError as exc:
+            remedy = _remedy(repository, selection, exc.failures)
+            raise LoadError(exc.message, exc.failures, remedy=remedy) from exc
         yield server, selection
+
+
+def _remedy(repository: ModelRepository, selection: Selection, failed: Collection[str]) -> str:
+    """Return what to do about versions that did not load, given as `NAME version N`."""
+    names = [version.rpartition(" version ")[0] for version in failed]
+    good = [servable.name for servable in selection.served if servable.name not in names]
+    remedy = f"publish {' and '.join(names)} again"
+    if good:
+        others = " ".join(f"--servable {shlex.quote(name)}" for name in good)
+        root = shlex.quote(str(repository.root))
+        remedy += f", or serve the others: shortlist serve --repository {root} {others}"
+    return remedy
 
 
 def replace_process(kind: ServerKind, flags: Sequence[str]) -> NoReturn:

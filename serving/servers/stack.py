@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shortlist.serving.errors import ModelServerError
+from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.servers import compose
+from shortlist.serving.servers.output import load_failures
 
 __all__ = ["Stack"]
 
@@ -20,7 +21,8 @@ PROJECT = "shortlist"
 PROFILES = ("scann", "monitoring", "tls")
 CREDENTIALS = Path("proxy/credentials")  # next to compose.yaml
 POLL_INTERVAL = 0.5  # seconds
-LOG_TAIL_LINES = 20
+LOG_LINES = 1000  # read
+TAIL_LINES = 20  # shown
 
 
 class Stack:
@@ -149,11 +151,12 @@ class Stack:
                 return
             ended = [name for name, state in waiting.items() if state in ("exited", "restarting")]
             if ended or time.monotonic() >= deadline:
-                name = (ended or sorted(waiting))[0]
+                late = "" if ended else f" after {timeout:g} s"
                 raise ModelServerError(
-                    f"{name} is {waiting[name]}"
-                    + ("" if ended else f" after {timeout:g} s")
-                    + f"; the end of its output:\n{self._tail(name)}"
+                    "\n".join(
+                        f"{name} is {waiting[name]}{late}{self._reason(name)}"
+                        for name in ended or sorted(waiting)
+                    )
                 )
             time.sleep(POLL_INTERVAL)
 
@@ -173,15 +176,22 @@ class Stack:
             )
         return states
 
-    def _tail(self, name: str) -> str:
+    def _reason(self, name: str) -> str:
+        """Return the versions that a container did not load, or the end of its output."""
         done = subprocess.run(
-            ["docker", "logs", f"--tail={LOG_TAIL_LINES}", name],
+            ["docker", "logs", f"--tail={LOG_LINES}", name],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        return "\n".join(f"  {line}" for line in done.stdout.splitlines())
+        lines = done.stdout.splitlines()
+        failures = load_failures(lines)
+        if failures:
+            return str(LoadError(": it did not load", failures))
+        return "\n".join(
+            ["; the end of its output:", *(f"  {line}" for line in lines[-TAIL_LINES:])]
+        )
 
     def _docker(self, *arguments: str) -> str:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)

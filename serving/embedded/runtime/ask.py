@@ -43,6 +43,9 @@ def main(stdin: TextIO, stdout: TextIO) -> int:
 
 def _servable(asked: Mapping[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
+    # If the load ends this process, the caller names the servable by this line.
+    sys.stderr.write(f"loading {asked['name']} version {asked['version']}\n")
+    sys.stderr.flush()
     try:
         facts = _facts(asked["path"])
         servable = load_servable(

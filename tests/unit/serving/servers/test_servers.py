@@ -7,15 +7,22 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from shortlist.serving.errors import ModelServerError
+from shortlist.clients import GrpcClient
+from shortlist.clients.errors import ServableNotFound, Unavailable
+from shortlist.clients.types import State
+from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
-from shortlist.serving.servers.runner import ModelServer, command_line
+from shortlist.serving.servers.output import load_failures
+from shortlist.serving.servers.runner import ModelServer, all_available, command_line
 from tests.support.paths import ROOT
 from tests.support.programs import install
 
@@ -118,6 +125,118 @@ def test_a_server_that_is_late_shows_the_last_state_seen(
         pytest.raises(ModelServerError, match=r"not ready after 0\.3 s: version 7 LOADING"),
     ):
         server.wait_until(lambda: "version 7 LOADING", timeout=0.3)
+
+
+LOAD_LOG = """
+E retrier.cc:44] Loading servable: {name: a b version: 2} failed: NOT_FOUND: no
+E retrier.cc:44] Loading servable: {name: gamma version: 1} failed: INTERNAL: x
+I loader_harness.cc:99] Successfully loaded servable version {name: gamma version: 1}
+W loading.py:70] Loading servable: {name: delta version: 3} failed: OUT_OF_RANGE: Read less
+I lifecycle/manager.py:251] version 1 of alpha is AVAILABLE after 0.05 s
+"""
+EXIT_LOG = (
+    "Failed to start server. Error: UNKNOWN: 2 servable(s) did not become available: {{{name: a "
+    "version: 1} due to error: INVALID_ARGUMENT: {nope}, or alias: }, {{name: b version: 12} "
+    "due to error: OUT_OF_RANGE: Read less bytes than requested}, }"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "failures"),
+    [
+        (
+            LOAD_LOG,
+            {"a b version 2": "NOT_FOUND: no", "delta version 3": "OUT_OF_RANGE: Read less"},
+        ),
+        (
+            EXIT_LOG,
+            {
+                "a version 1": "INVALID_ARGUMENT: {nope}, or alias",
+                "b version 12": "OUT_OF_RANGE: Read less bytes than requested",
+            },
+        ),
+        ("version 1 of alpha is AVAILABLE after 0.05 s", {}),
+    ],
+)
+def test_failed_loads_are_read_from_the_output_of_a_server(
+    log: str, failures: dict[str, str]
+) -> None:
+    assert load_failures(log.splitlines()) == failures
+
+
+@pytest.mark.parametrize("to_file", [True, False], ids=["file", "stderr"])
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("exit 255", "the binary server did not load "),
+        ("exec sleep 60", r"the binary server was not ready after 1 s: "),
+    ],
+)
+def test_versions_that_did_not_load_are_named_with_the_reasons_of_the_server(
+    programs: Path,
+    options: ServerOptions,
+    capfd: pytest.CaptureFixture[str],
+    to_file: bool,
+    end: str,
+    message: str,
+) -> None:
+    """The ports are closed meanwhile, so each model looks the same from outside."""
+    (programs / "log").write_text(EXIT_LOG + "\n")
+    install(programs, "tensorflow_model_server", f"cat {programs / 'log'}; {end}")
+    if not to_file:
+        options = replace(options, log_file=None)
+    reasons = r"a version 1 \(INVALID_ARGUMENT.*\), b version 12 \(OUT_OF_RANGE: Read less"
+    with (
+        ModelServer(ServerKind.BINARY, options) as server,
+        pytest.raises(LoadError, match=message + reasons),
+    ):
+        server.wait_until(lambda: "port closed", timeout=1)
+    assert capfd.readouterr().err == ("" if to_file else EXIT_LOG + "\n")
+
+
+def versions(*states: tuple[int, State, str]) -> SimpleNamespace:
+    return SimpleNamespace(
+        versions=[SimpleNamespace(version=v, state=s, error_message=m) for v, s, m in states]
+    )
+
+
+class Statuses:
+    """Answers of a server to status, by model name."""
+
+    def __init__(self, answers: dict[str, object]) -> None:
+        self.answers = answers
+
+    def status(self, *, model: str, timeout: float) -> object:
+        answer = self.answers[model]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_every_model_that_is_not_available_is_named() -> None:
+    answers = {
+        "a": versions((1, State.AVAILABLE, "")),
+        "b": versions((2, State.END, "Read less")),
+        "c": versions((1, State.AVAILABLE, "")),
+        "d": ServableNotFound("no servable 'd'"),
+        "e": versions((1, State.LOADING, "")),
+        "f": versions((2, State.END, "Op type")),
+    }
+    client = cast(GrpcClient, Statuses(answers))
+    wanted = {"a": [1], "b": [2], "c": [3], "d": [1], "e": [1], "f": [2]}
+    assert all_available(client, wanted)() == (
+        "b version 2 did not load: Read less; f version 2 did not load: Op type; "
+        "c version 3 is not known to the server yet; d: no servable 'd'; e version 1 is LOADING"
+    )
+    with pytest.raises(LoadError, match=r"b version 2 \(Read less\), f version 2 \(Op type\)"):
+        all_available(client, wanted, give_up=True)()
+    assert all_available(client, {"a": [1]})() is None
+
+
+def test_closed_ports_are_not_blamed_on_a_model() -> None:
+    client = cast(GrpcClient, Statuses({"healthy": Unavailable("no answer to 'healthy'")}))
+    missing = all_available(client, {"healthy": [1]})()
+    assert missing == "its ports are closed; it opens them when every model is AVAILABLE"
 
 
 def test_stop_lets_the_server_shut_down_and_can_be_repeated(

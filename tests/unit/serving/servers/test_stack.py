@@ -1,7 +1,6 @@
 """`shortlist stack`, up to the point at which it asks a Docker engine."""
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,16 @@ from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import ModelEntry, read_config, write_config
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.stack import Stack
+from tests.support.programs import install
 
-FAKE_DOCKER = """#!/bin/sh
+FAKE_DOCKER = """
 echo "$@" >> {calls}
 case "$1" in
     version) {version} ;;
     ps) echo abc ;;
-    inspect) echo '[{{"Name": "/shortlist-serving-1", "State": {state}}}]' ;;
-    logs) echo "Could not find base path" ;;
+    inspect) echo '[{{"Name": "/shortlist-serving-1", "State": {state}}},
+        {{"Name": "/shortlist-scann-1", "State": {state}}}]' ;;
+    logs) {logs} ;;
 esac
 exit 0
 """
@@ -49,12 +50,17 @@ def repository(tmp_path: Path) -> ModelRepository:
 
 
 def install_docker(
-    calls: Path, monkeypatch: pytest.MonkeyPatch, *, version: str = "exit 0", state: str = HEALTHY
+    calls: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    version: str = "exit 0",
+    state: str = HEALTHY,
+    logs: str = "echo 'Could not find base path'",
 ) -> None:
     program = calls.parent / "bin/docker"
     program.parent.mkdir()
-    program.write_text(FAKE_DOCKER.format(calls=calls, version=version, state=state))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    script = FAKE_DOCKER.format(calls=calls, version=version, state=state, logs=logs)
+    install(program.parent, program.name, script)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -117,6 +123,19 @@ def test_up_shows_the_output_of_a_container_that_is_not_ready(
     install_docker(calls, monkeypatch, state=state)
     with pytest.raises(ModelServerError, match=message):
         Stack(repository.root).up(timeout=0.2)
+
+
+def test_up_names_every_container_with_the_versions_that_it_did_not_load(
+    repository: ModelRepository, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "Loading servable: {name: $5 version: 3} failed: NOT_FOUND: Op type"
+    install_docker(calls, monkeypatch, state=ENDED, logs=f'set -- "$@" x $3; echo "{line}"')
+    with pytest.raises(ModelServerError) as error:
+        Stack(repository.root).up(timeout=10)
+    assert str(error.value).splitlines() == [
+        f"{name} is restarting: it did not load {name} version 3 (NOT_FOUND: Op type)"
+        for name in ("shortlist-serving-1", "shortlist-scann-1")
+    ]
 
 
 def test_without_an_engine_one_line_says_so(
