@@ -31,6 +31,27 @@ class Tls:
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"{name}: no file {str(path)!r}")
+        if self.ca is not None or self.certificate is not None:
+            _check_pem(self)
+
+
+def _check_pem(tls: Tls) -> None:
+    import ssl  # only for those who need it, as it takes milliseconds
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    problem = f"ca: no PEM certificates in {str(tls.ca)!r}"
+    try:
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+        problem = (
+            f"certificate, private_key: {str(tls.certificate)!r} and {str(tls.private_key)!r} are "
+            "not a PEM certificate and its key without a password"
+        )
+        if tls.certificate is not None:
+            # With no password at all, OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(tls.certificate, tls.private_key, password="")
+    except OSError as exc:  # such as ssl.SSLError
+        raise ValueError(f"{problem} ({exc})") from exc
 
 
 @dataclass(frozen=True, kw_only=True)

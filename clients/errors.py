@@ -26,6 +26,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
+    "WrongPort",
     "error_class_for_code",
     "error_class_for_http_status",
 ]
@@ -122,6 +123,10 @@ class ServerError(ServingError):
 
 class ProtocolError(ServingError):
     """The answer is not TensorFlow Serving's: not JSON, truncated, or of a wrong shape."""
+
+
+class WrongPort(ProtocolError):
+    """The port speaks another protocol: gRPC instead of REST, or TLS instead of plain text."""
 
 
 _BY_CODE: Final[dict[str, type[ServingError]]] = {

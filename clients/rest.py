@@ -64,12 +64,15 @@ class _RestTransport:
         status, content = self._exchange(request, address, path, body, timeout)
         if status == 200:
             return answer_of(request, content)
+        kind, text = errors.error_class_for_http_status(status), _error_text(content)
+        if kind is errors.ServableNotFound and text is None:
+            kind = errors.ProtocolError  # the server of something else
         raise failure(
-            errors.error_class_for_http_status(status),
+            kind,
             request=request,
             address=url,
             status=f"HTTP {status}",
-            text=_error_text(content),
+            text=content[:2000].decode("utf-8", "replace") if text is None else text,
         )
 
     def _exchange(
@@ -103,7 +106,8 @@ class _RestTransport:
             refused = isinstance(exc, exceptions.NewConnectionError)
             if (isinstance(exc, exceptions.TimeoutError) and not refused) or "timed out" in reason:
                 raise too_late(request=request, address=url, timeout=timeout) from exc
-            raise unreachable(request=request, address=url, reason=reason) from exc
+            secure = url.startswith("https:")
+            raise unreachable(request=request, address=url, tls=secure, reason=reason) from exc
 
     def _manager(self, address: int) -> urllib3.PoolManager:
         manager = self._managers.get(address)
@@ -136,13 +140,12 @@ class _RestTransport:
             manager.clear()
 
 
-def _error_text(content: bytes) -> str:
-    """Return the message of a body: TensorFlow Serving's `error`, or a proxy's HTML."""
+def _error_text(content: bytes) -> str | None:
+    """Return the message in a body of TensorFlow Serving; `None` if another server sent it."""
     try:
-        body = json.loads(content)
-        return str(body["error"])
+        return str(json.loads(content)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return content[:2000].decode("utf-8", "replace")
+        return None
 
 
 def _reason(exc: BaseException) -> str:

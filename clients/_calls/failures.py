@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from shortlist.clients import errors
+from shortlist.clients._calls.ports import wrong_port
 from shortlist.clients._codecs.requests import Request, Target
 
 __all__ = ["failure", "too_late", "unreachable"]
@@ -14,6 +15,24 @@ _SIGNATURE: Final = re.compile(
 )
 _OP: Final = re.compile(r"Op type not registered '([^']+)'")
 _MAX_RECEIVED: Final = 500  # characters of the other side's text that an error repeats
+
+_START: Final = (
+    "check that the server runs there (it opens its ports only when every model is AVAILABLE), or "
+    "start one: shortlist serve --repository DIR"
+)
+_CLOSED: Final = re.compile(r"closed|reset|EOF")
+_IF_TLS: Final = "if the port speaks TLS, pass tls=True or --tls"
+_IF_CERTIFICATE: Final = "perhaps it demands a client certificate, or it is the other of its ports"
+_CERTIFICATES: Final = (
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED"),
+        "pass the authority that signed the server's certificate: Tls(ca=FILE) or --ca FILE",
+    ),
+    (
+        re.compile(r"(?i)certificate.required|handshake.failure"),
+        "pass a client certificate: Tls(certificate=FILE, private_key=FILE) or --certificate FILE",
+    ),
+)
 
 
 def _asked(request: Request) -> str:
@@ -29,7 +48,9 @@ def _advice(
     kind: type[errors.ServingError], target: Target | None, op: str | None, text: str
 ) -> str:
     if "Conversion of JSON Value" in text:
-        return "the server's REST API does not accept inputs of this type; use GrpcClient"
+        return (
+            "the server's REST API takes no inputs of this type; use GrpcClient (--transport grpc)"
+        )
     if op is not None:
         if op.startswith("Scann>"):
             return (
@@ -47,6 +68,7 @@ def _advice(
         errors.Unauthenticated: "pass the token in headers={'authorization': 'Bearer ...'}",
         errors.PermissionDenied: "ask the operator of the proxy for access",
         errors.Unsupported: "the server or a proxy in front of it does not have this method",
+        errors.ProtocolError: "check the address: this is not TensorFlow Serving's REST API",
         errors.Overloaded: "send fewer requests at a time (max_in_flight) or add servers",
         errors.Unavailable: "check that the server runs and that the address is right",
         errors.DeadlineExceeded: "raise timeout, or find out why the server is slow",
@@ -70,6 +92,8 @@ def failure(
         status: `HTTP 404` or `NOT_FOUND`.
         text: The server's whole message.
     """
+    if (other := wrong_port(address, text)) is not None:
+        return other
     op = None
     if (match := _OP.search(text)) is not None:
         kind, op = errors.MissingOp, match.group(1)
@@ -93,13 +117,20 @@ def failure(
 
 
 def unreachable(
-    *, request: Request, address: str, reason: str, received: str | None = None
-) -> errors.Unavailable:
-    """Return the error for a server that did not answer."""
+    *, request: Request, address: str, tls: bool, reason: str, received: str | None = None
+) -> errors.ServingError:
+    """Return the error for a server that did not answer, or not in the client's protocol."""
+    other = wrong_port(address, reason)
+    if other is not None:
+        return other
+    hint, advice = "", _START
+    if _CLOSED.search(reason):
+        # Ports with TLS close plain connections without a word.
+        hint = f" ({_IF_CERTIFICATE if tls else _IF_TLS})"
+    else:
+        advice = next((text for sign, text in _CERTIFICATES if sign.search(reason)), advice)
     return errors.Unavailable(
-        f"no answer from {address} to {_asked(request)}: {_shortened(reason)}; check that the "
-        "server runs there (it opens its ports only when every model is AVAILABLE), or start one: "
-        "shortlist serve --repository DIR",
+        f"no answer from {address} to {_asked(request)}: {_shortened(reason)}{hint}; {advice}",
         received=received,
     )
 

@@ -56,7 +56,7 @@ def wait(call: Call, *, timeout: float, poll_interval: float) -> Flow[ModelStatu
                 if isinstance(probe, Metadata):
                     return reply
                 last_seen = f"{last_seen}; {probe}"
-        elif isinstance(reply, errors.Unauthenticated | errors.PermissionDenied):
+        elif isinstance(reply, errors.Unauthenticated | errors.PermissionDenied | errors.WrongPort):
             raise reply
         else:
             last_seen = str(reply)

@@ -159,7 +159,11 @@ class Channels:
         # The end of a hanging channel cancels its calls.
         if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
             raised: ServingError = unreachable(
-                request=request, address=name, reason=details, received=received
+                request=request,
+                address=name,
+                tls=self._credentials is not None,
+                reason=details.rpartition("last error: ")[2],
+                received=received,
             )
         elif late and timeout is not None:
             raised = too_late(

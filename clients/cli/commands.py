@@ -53,7 +53,7 @@ def _add_query(verbs: Parsers) -> None:
             help=f"{condition}; repeatable",
         )
     add_servable_arguments(parser)
-    add_client_arguments(parser, "rest")
+    add_client_arguments(parser)
 
 
 def _add_status(verbs: Parsers) -> None:
@@ -71,7 +71,7 @@ def _add_status(verbs: Parsers) -> None:
         help="wait until the servable is AVAILABLE, at most this long",
     )
     add_servable_arguments(parser)
-    add_client_arguments(parser, "rest")
+    add_client_arguments(parser)
 
 
 def _add_predict(verbs: Parsers) -> None:
@@ -102,7 +102,7 @@ def _add_predict(verbs: Parsers) -> None:
         help="signature name (default: %(default)s)",
     )
     add_servable_arguments(parser)
-    add_client_arguments(parser, "grpc")
+    add_client_arguments(parser)
 
 
 def _add_bench(verbs: Parsers) -> None:

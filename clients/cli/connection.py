@@ -60,13 +60,8 @@ def security(args: argparse.Namespace) -> Security:
     return Security(tls=tls, headers=dict(name_value_pairs(args.header, "--header")) or None)
 
 
-def add_client_arguments(parser: argparse.ArgumentParser, transport: str) -> None:
-    """Add the options that `open_client` reads.
-
-    Args:
-        parser: Parser of the verb.
-        transport: Default of `--transport`.
-    """
+def add_client_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `open_client` reads."""
     group = add_connection_arguments(
         parser,
         "server address; repeatable (default: "
@@ -76,7 +71,7 @@ def add_client_arguments(parser: argparse.ArgumentParser, transport: str) -> Non
     group.add_argument(
         "--transport",
         choices=("rest", "grpc"),
-        default=transport,
+        default="rest",  # of every verb
         help="API to use (default: %(default)s)",
     )
     group.add_argument(

@@ -39,6 +39,7 @@ class Server(Protocol):
 
         Raises:
             UnreachableError: The server does not answer.
+            RolloutError: The port is not that of a server's gRPC API.
         """
         ...
 

@@ -11,9 +11,11 @@ from shortlist.clients.errors import (
     Overloaded,
     ServableNotFound,
     Unavailable,
+    WrongPort,
 )
 from shortlist.clients.types import State
 from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.golden import GoldenQuery, compare
 from shortlist.serving.rollout.fleet import CheckError, RefusedError, UnreachableError
 from shortlist.serving.rollout.state import ServerState
@@ -78,6 +80,9 @@ class ReplicaClient:
             versions = self._client.status(model=name).versions
         except ServableNotFound:
             versions = ()
+        except WrongPort as exc:
+            # Not unreachable, so that no rollout goes on without it. Rollouts have only gRPC.
+            raise RolloutError(str(exc).partition(", or RestClient")[0]) from exc
         except ServingError as exc:
             raise UnreachableError(_first_sentence(exc)) from exc
         for status in versions:

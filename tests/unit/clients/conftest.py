@@ -2,10 +2,15 @@
 
 import asyncio
 import inspect
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
+import grpc
 import pytest
 
 from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient
@@ -68,3 +73,44 @@ def transport(request: pytest.FixtureRequest) -> str:
 def client(transport: str, server: ToyServer) -> Iterator[Any]:
     with make_client(transport, server.address(transport)) as opened:
         yield opened
+
+
+def _openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority with a server's and a client's certificate."""
+    root = tmp_path_factory.mktemp("tls")
+    new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    _openssl(*new, "-keyout", f"{root}/ca.key", "-out", f"{root}/ca.pem", "-subj", "/CN=test-ca")
+    for name in ("server", "client"):
+        extensions = root / f"{name}.ext"
+        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
+        _openssl(*request, "-keyout", f"{root}/{name}.key", "-out", f"{root}/{name}.csr")
+        sign = ["x509", "-req", "-in", f"{root}/{name}.csr", "-CA", f"{root}/ca.pem"]
+        sign += ["-CAkey", f"{root}/ca.key", "-CAcreateserial", "-days", "2"]
+        _openssl(*sign, "-extfile", str(extensions), "-out", f"{root}/{name}.pem")
+    return root
+
+
+@contextmanager
+def secured(kind: str, root: Path, *, mutual: bool) -> Iterator[str]:
+    if kind != "rest":
+        credentials = grpc.ssl_server_credentials(
+            [((root / "server.key").read_bytes(), (root / "server.pem").read_bytes())],
+            root_certificates=(root / "ca.pem").read_bytes() if mutual else None,
+            require_client_auth=mutual,
+        )
+        with ToyServer(grpc_credentials=credentials) as server:
+            yield server.address("grpc")
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(root / "server.pem", root / "server.key")
+    if mutual:
+        context.load_verify_locations(root / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+    with ToyServer(rest_tls=context) as server:
+        yield server.address("rest")

@@ -1,18 +1,13 @@
 import http.server
-import ssl
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import grpc
 import pytest
 
 from shortlist.clients import Limits, RetryPolicy, Tls
 from shortlist.clients.errors import ServingError, Unavailable
-from tests.unit.clients.conftest import make_client
+from tests.unit.clients.conftest import make_client, secured
 from tests.unit.clients.toys import ToyServer
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -142,47 +137,6 @@ def test_rest_uses_the_environments_proxy_and_netrc_only_if_asked(
 # --- TLS ------------------------------------------------------------------------
 
 
-def _openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority with a server's and a client's certificate."""
-    root = tmp_path_factory.mktemp("tls")
-    new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    _openssl(*new, "-keyout", f"{root}/ca.key", "-out", f"{root}/ca.pem", "-subj", "/CN=test-ca")
-    for name in ("server", "client"):
-        extensions = root / f"{name}.ext"
-        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
-        _openssl(*request, "-keyout", f"{root}/{name}.key", "-out", f"{root}/{name}.csr")
-        sign = ["x509", "-req", "-in", f"{root}/{name}.csr", "-CA", f"{root}/ca.pem"]
-        sign += ["-CAkey", f"{root}/ca.key", "-CAcreateserial", "-days", "2"]
-        _openssl(*sign, "-extfile", str(extensions), "-out", f"{root}/{name}.pem")
-    return root
-
-
-@contextmanager
-def secured(kind: str, root: Path, *, mutual: bool) -> Iterator[str]:
-    if kind != "rest":
-        credentials = grpc.ssl_server_credentials(
-            [((root / "server.key").read_bytes(), (root / "server.pem").read_bytes())],
-            root_certificates=(root / "ca.pem").read_bytes() if mutual else None,
-            require_client_auth=mutual,
-        )
-        with ToyServer(grpc_credentials=credentials) as server:
-            yield server.address("grpc")
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(root / "server.pem", root / "server.key")
-    if mutual:
-        context.load_verify_locations(root / "ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-    with ToyServer(rest_tls=context) as server:
-        yield server.address("rest")
-
-
 def test_a_custom_authority_is_trusted(transport: str, certificates: Path) -> None:
     with (
         secured(transport, certificates, mutual=False) as address,
@@ -219,7 +173,12 @@ def test_the_client_shows_its_certificate(transport: str, certificates: Path) ->
 
 
 def test_wrong_files_are_refused_at_once(certificates: Path) -> None:
+    pair = {"certificate": certificates / "client.pem", "private_key": certificates / "server.key"}
     with pytest.raises(ValueError, match="ca: no file"):
         Tls(ca="/nowhere.pem")
     with pytest.raises(ValueError, match="both certificate and private_key"):
         Tls(certificate=certificates / "client.pem")
+    with pytest.raises(ValueError, match=r"ca: no PEM certificates in .*client\.key"):
+        Tls(ca=certificates / "client.key")
+    with pytest.raises(ValueError, match=r"are not a PEM certificate and its key.*mismatch"):
+        Tls(**pair)

@@ -35,7 +35,8 @@ PUBLIC = {
             "TooManyInFlight",
             "Unauthenticated",
         ),
-        *("Unavailable", "Unsupported", "error_class_for_code", "error_class_for_http_status"),
+        *("Unavailable", "Unsupported", "WrongPort"),
+        *("error_class_for_code", "error_class_for_http_status"),
     ],
     "shortlist.clients.types": [
         *("Classification", "Embedding", "Exclude", "Filter", "Metadata", "ModelStatus"),
