@@ -9,6 +9,7 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.fingerprint import dataset_fingerprint
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
@@ -58,6 +59,13 @@ class ServableWriter:
             seed=config.train.seed,
         )
         self._corpus_facts = corpus_facts(model.candidate_embeddings)
+        self._dataset_facts = DatasetFacts(
+            name=dataset.name,
+            users=len(dataset.user_ids),
+            candidates=len(dataset.candidate_ids),
+            interactions=dataset.num_interactions,
+            fingerprint=dataset_fingerprint(dataset),
+        )
 
     def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
         """Write one version; files that `path` already holds become part of it.
@@ -102,12 +110,7 @@ class ServableWriter:
             servable=name,
             version=version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            dataset=DatasetFacts(
-                name=dataset.name,
-                users=len(dataset.user_ids),
-                candidates=len(dataset.candidate_ids),
-                interactions=dataset.num_interactions,
-            ),
+            dataset=self._dataset_facts,
             index={
                 "kind": index.index_name,
                 "exact": index.exact,

@@ -62,12 +62,22 @@ class GateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
-    """Name and sizes of the data that a version was trained on."""
+    """Data that a version was exported from.
+
+    Attributes:
+        name: Name, such as `movielens/100k`.
+        users: Number of users.
+        candidates: Number of candidates in the catalogue.
+        interactions: Number of interactions.
+        fingerprint: Digest of interactions and catalogue ids, whatever their order; `None` in
+            manifests of earlier releases.
+    """
 
     name: str
     users: int
     candidates: int
     interactions: int
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +193,8 @@ class Manifest:
             for name, value in asdict(self).items()
             if name == "format" or getattr(self, name) != getattr(default, name)
         }
+        if self.dataset is not None and self.dataset.fingerprint is None:
+            del values["dataset"]["fingerprint"]
         extra = values.pop("extra", {})
         return {**values, **extra}
 

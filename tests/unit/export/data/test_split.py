@@ -16,13 +16,17 @@ from shortlist.export.data.split import make_split
 def datasets(draw: st.DrawFn) -> Dataset:
     rows = draw(
         st.lists(
-            st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 20)),
+            st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 500)),
             min_size=12,
             max_size=40,
         )
     )
-    # Each user three times, so that leave_last_out can take two interactions.
-    rows = sorted([*rows, *((user, 0, 5) for user in range(6) for _ in range(3))])
+    # Each user three times, so that leave_last_out can take two interactions, and at different
+    # times, so that global_time can cut anywhere.
+    rows = sorted([*rows, *((user, 0, 3 * user + time) for user in range(6) for time in range(3))])
+    rows = [
+        (user, candidate, 2 * time + (row % 2)) for row, (user, candidate, time) in enumerate(rows)
+    ]
     return Dataset(
         name="synthetic",
         user_ids=tuple("012345"),
@@ -77,15 +81,161 @@ def test_global_time_trains_on_the_past(dataset: Dataset) -> None:
     training, validation, held_out = (
         dataset.timestamps[part] for part in (split.training, split.validation, split.held_out)
     )
-    assert training.max() <= validation.min()
-    assert validation.max() <= held_out.min()
+    assert training.max() < validation.min()
+    assert validation.max() < held_out.min()
+
+
+def keys(dataset: Dataset, part: np.ndarray) -> set[tuple[str, str, int]]:
+    assert dataset.timestamps is not None
+    return {
+        (
+            dataset.user_ids[dataset.user_positions[row]],
+            dataset.candidate_ids[dataset.candidate_positions[row]],
+            int(dataset.timestamps[row]),
+        )
+        for row in part
+    }
+
+
+def test_interactions_keep_their_part_when_others_come_and_go(small_dataset: Dataset) -> None:
+    """Yesterday's model must not have been trained on what today's model holds out."""
+    assert small_dataset.timestamps is not None
+    random = np.random.default_rng(3)
+    total, num_users = small_dataset.num_interactions, len(small_dataset.user_ids)
+    renumbered = random.permutation(num_users)
+    user_ids = ["new user"] * (num_users + 1)
+    for old, new in enumerate(renumbered.tolist()):
+        user_ids[new] = small_dataset.user_ids[old]
+    kept = random.permutation(total)[: total * 9 // 10]
+    later = dataclasses.replace(
+        small_dataset,
+        user_ids=tuple(user_ids),
+        user_positions=np.append(
+            renumbered[small_dataset.user_positions[kept]], [num_users] * 300
+        ).astype(np.int32),
+        candidate_positions=np.append(
+            small_dataset.candidate_positions[kept], np.arange(300) % 100
+        ).astype(np.int32),
+        timestamps=np.append(small_dataset.timestamps[kept], np.arange(300)),
+    )
+    split, again = (make_split(data, validation_fraction=0.1) for data in (small_dataset, later))
+    for before, after in (
+        (split.training, again.training),
+        (split.validation, again.validation),
+        (split.held_out, again.held_out),
+    ):
+        common = keys(small_dataset, before) & keys(small_dataset, kept)
+        assert common
+        assert common == keys(later, after) & keys(small_dataset, kept)
+
+
+def test_another_seed_holds_out_others(small_dataset: Dataset) -> None:
+    first, second = (make_split(small_dataset, seed=seed).held_out for seed in (1, 2))
+    share = len(np.intersect1d(first, second)) / len(first)
+    assert share == pytest.approx(0.2, abs=0.08)
+
+
+def test_random_split_is_the_same_on_every_platform_and_in_every_release(
+    small_dataset: Dataset,
+) -> None:
+    """Published versions name the split by its settings alone."""
+    few = dataclasses.replace(
+        small_dataset,
+        user_positions=np.arange(20, dtype=np.int32),
+        candidate_positions=np.arange(20, dtype=np.int32),
+        timestamps=np.arange(20),
+        user_ids=tuple(f"user {number}" for number in range(20)),
+        candidate_ids=tuple(f"Käse {number}" for number in range(20)),
+    )
+    split = make_split(few, validation_fraction=0.2, seed=7)
+    assert split.held_out.tolist() == [5, 8, 16, 17, 18]
+    assert split.validation.tolist() == [2, 6, 9, 15]
+
+
+def test_exact_duplicates_are_in_the_same_part(small_dataset: Dataset) -> None:
+    twice = dataclasses.replace(
+        small_dataset,
+        user_positions=np.repeat(small_dataset.user_positions, 2),
+        candidate_positions=np.repeat(small_dataset.candidate_positions, 2),
+        timestamps=None,
+    )
+    split = make_split(twice)
+    assert np.array_equal(split.held_out[::2] + 1, split.held_out[1::2])
+
+
+@pytest.mark.parametrize("validation_fraction", [0.0, 0.01])
+def test_few_interactions_leave_no_part_empty(
+    small_dataset: Dataset, validation_fraction: float
+) -> None:
+    few = dataclasses.replace(
+        small_dataset,
+        user_positions=small_dataset.user_positions[:3],
+        candidate_positions=small_dataset.candidate_positions[:3],
+        timestamps=None,
+    )
+    for fraction in (0.001, 0.5, 0.999):
+        split = make_split(few, held_out_fraction=fraction, validation_fraction=validation_fraction)
+        assert len(split.training)
+        assert len(split.held_out)
+        assert bool(len(split.validation)) == bool(validation_fraction)
+    same = dataclasses.replace(
+        few, user_positions=np.zeros(3, np.int32), candidate_positions=np.zeros(3, np.int32)
+    )
+    with pytest.raises(ValueError, match="sample has 1 different interactions; a split into"):
+        make_split(same, validation_fraction=validation_fraction)
+
+
+def at_times(dataset: Dataset, times: list[int]) -> Dataset:
+    return dataclasses.replace(
+        dataset,
+        user_positions=np.arange(len(times), dtype=np.int32) % 5,
+        candidate_positions=np.arange(len(times), dtype=np.int32),
+        timestamps=np.array(times),
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "held_out"),
+    [
+        ([1] * 70 + [2] * 30, 30),
+        ([1] * 70 + [2] * 15 + [3] * 15, 15),  # 15 is nearer to 20 than 30 is
+        ([1] * 60 + [2] * 33 + [3] * 7, 33 + 7),
+        ([3] * 30 + [1] * 70, 30),
+    ],
+)
+def test_global_time_cuts_between_two_times(
+    small_dataset: Dataset, times: list[int], held_out: int
+) -> None:
+    split = make_split(at_times(small_dataset, times), method="global_time")
+    assert len(split.held_out) == held_out
+    assert np.array(times)[split.training].max() < np.array(times)[split.held_out].min()
+
+
+@pytest.mark.parametrize(
+    ("times", "share"),
+    [([1714521600] * 100, "100%"), ([0] * 30 + [1714521600] * 61 + [1714521601] * 9, "61%")],
+)
+def test_global_time_refuses_times_that_give_no_such_share(
+    small_dataset: Dataset, times: list[int], share: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"{share} of the interactions have the time 2024-05-01T00:00:00Z"
+    ):
+        make_split(at_times(small_dataset, times), method="global_time")
+
+
+def test_leave_last_out_needs_an_order(small_dataset: Dataset) -> None:
+    with pytest.raises(
+        ValueError, match="have the time 2024-05-01T00:00:00Z, so none is a user's last"
+    ):
+        make_split(at_times(small_dataset, [1714521600] * 50), method="leave_last_out")
 
 
 def test_held_out_part_does_not_depend_on_the_validation_part(small_dataset: Dataset) -> None:
     split = make_split(small_dataset, held_out_fraction=0.25, seed=4)
     other = make_split(small_dataset, held_out_fraction=0.25, seed=4, validation_fraction=0.1)
     np.testing.assert_array_equal(split.held_out, other.held_out)
-    assert len(split.held_out) == round(small_dataset.num_interactions * 0.25)
+    assert len(split.held_out) == pytest.approx(small_dataset.num_interactions * 0.25, rel=0.1)
 
 
 def test_user_with_one_interaction_keeps_it_for_training() -> None:

@@ -39,7 +39,7 @@ def test_sampled_negatives_learn_about_as_much(
 ) -> None:
     config = dataclasses.replace(TRAIN, sampled_candidates=200)
     sampled = train(data, split, MODEL, config)
-    assert hit_rate(sampled, data, split) > 0.85 * hit_rate(model, data, split)
+    assert hit_rate(sampled, data, split) > 0.8 * hit_rate(model, data, split)
 
 
 def test_same_seed_gives_the_same_model(data: Dataset, split: Split, model: TrainedModel) -> None:

@@ -1,0 +1,74 @@
+"""Hashes of ids and interactions: the same in every process, on every platform and in any order."""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.dataset import Dataset
+
+__all__ = ["Hashes", "dataset_fingerprint", "hash_ids", "hash_rows"]
+
+Hashes = npt.NDArray[np.uint64]
+
+_ROWS = 1_000_000  # hashed at once, 8 MB per temporary array
+
+
+def hash_ids(ids: Sequence[str]) -> Hashes:
+    """Hash distinct ids, uint64 `[num_ids]`; about a microsecond per id."""
+    digests = b"".join(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for text in ids
+    )
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
+def hash_rows(dataset: Dataset, *, seed: int | None = None) -> Hashes:
+    """Hash user id, candidate id and time (if any) of every interaction.
+
+    Args:
+        dataset: Interactions.
+        seed: Seed that gives other, independent hashes.
+
+    Returns:
+        Uint64 `[num_interactions]`; exact duplicates have the same hash.
+    """
+    users, candidates = _mix(hash_ids(dataset.user_ids)), hash_ids(dataset.candidate_ids)
+    hashes = np.empty(dataset.num_interactions, np.uint64)
+    salt = None if seed is None else _mix(np.array([seed], np.uint64))
+    for start in range(0, len(hashes), _ROWS):
+        part = slice(start, start + _ROWS)
+        mixed = _mix(
+            users[dataset.user_positions[part]] + candidates[dataset.candidate_positions[part]]
+        )
+        if dataset.timestamps is not None:
+            mixed += dataset.timestamps[part].astype(np.uint64)
+        mixed = _mix(mixed)
+        hashes[part] = mixed if salt is None else _mix(mixed ^ salt)
+    return hashes
+
+
+def dataset_fingerprint(dataset: Dataset) -> str:
+    """Digest of interactions and catalogue ids, 32 hexadecimal digits.
+
+    It depends neither on the order of rows and candidates nor on the name of the data. Titles,
+    attributes and ratings do not count.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for hashes in (_mix(hash_ids(dataset.candidate_ids)), hash_rows(dataset)):
+        total, parity = int(np.sum(hashes)), int(np.bitwise_xor.reduce(hashes))
+        digest.update(struct.pack("<QQQ", len(hashes), total, parity))
+    return digest.hexdigest()
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Scramble uint64 values one to one, as splitmix64 does (Steele, Lea and Flood, 2014)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
