@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.clients import contract
-from shortlist.export.config import ExportConfig
+from shortlist.export.config import ExportConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, configured_split
+from shortlist.export.evaluation.held_out import held_out_facts
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
 from shortlist.export.gates.publication import pass_gates
 from shortlist.export.gates.record import summary
@@ -32,7 +33,15 @@ from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.version import GateResult, size_bytes
 
-__all__ = ["ExportResult", "Trained", "help_train", "publish_trained", "run_export"]
+__all__ = [
+    "ExportResult",
+    "Trained",
+    "baseline_steps",
+    "help_train",
+    "publish_trained",
+    "run_export",
+    "train_and_judge",
+]
 
 _RECALL_K = 10  # of the recall that indexes are tuned to
 _RECALL_PICTURE = "recall_latency.svg"  # in the folder of the manifest
@@ -118,7 +127,9 @@ def run_export(
     for kind in config.indexes:  # before the training, to fail early
         check_target(config.target, contract.servable_name(config.model, kind), custom_ops(kind))
     timer = StepTimer(progress or Progress())
-    trained = _train(dataset, config, timer, checkpoints, workers, baselines)
+    trained = train_and_judge(
+        dataset, config, timer=timer, checkpoints=checkpoints, workers=workers, baselines=baselines
+    )
     result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
@@ -200,15 +211,28 @@ def publish_trained(
     )
 
 
-def _train(
+def train_and_judge(
     dataset: Dataset,
     config: ExportConfig,
+    *,
     timer: StepTimer,
-    checkpoints: CheckpointConfig | None,
-    workers: Workers | None,
-    baselines: Sequence[str],
+    checkpoints: CheckpointConfig | None = None,
+    workers: Workers | None = None,
+    baselines: Sequence[str] = (),
+    resamples: int = _RESAMPLES,
 ) -> Trained:
-    split = configured_split(dataset, config.train)
+    """Run the steps of `run_export` up to the evaluation.
+
+    Raises:
+        ValueError: The data set is too small, nothing can be hit by the configured protocol, or
+            training diverged.
+    """
+    with timer.step("split") as measures:
+        split = configured_split(dataset, config.train)
+        held_out = held_out_facts(dataset, split)
+        held_out.check(config.train.protocol)
+        measures.append(f"{len(split.fitted)} interactions to train on ({config.train.split})")
+        measures.append(str(held_out))
     with timer.step("train") as measures:
         model = train(
             dataset,
@@ -221,17 +245,35 @@ def _train(
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
     with timer.step("evaluate") as measures:
-        evaluation = judge_model(model, dataset, split, resamples=_RESAMPLES)
-        measures.append(f"{len(split.held_out)} held-out interactions")
+        evaluation = judge_model(model, dataset, split, resamples=resamples)
+        measures.append(str(evaluation.headline(config.train.protocol)))
     judged = [Judged(name="this model", evaluation=evaluation)]
-    with timer.step("baselines") as measures:
-        judged += judge_baselines(
-            dataset, split, baselines, seed=config.train.seed, resamples=_RESAMPLES
-        )
-        measures.append(", ".join(baselines))
+    judged += baseline_steps(
+        dataset, split, baselines, config.train, timer=timer, resamples=resamples
+    )
     return Trained(
         model=model, metrics=evaluation.as_json(config.train.protocol), split=split, judged=judged
     )
+
+
+def baseline_steps(
+    dataset: Dataset,
+    split: Split,
+    names: Sequence[str],
+    config: TrainConfig,
+    *,
+    timer: StepTimer,
+    resamples: int = _RESAMPLES,
+) -> list[Judged]:
+    """Judge baselines, one step for each; see `judge_baselines`."""
+    judged = []
+    for name in names:
+        with timer.step(name) as measures:
+            row = judge_baselines(dataset, split, [name], seed=config.seed, resamples=resamples)[0]
+            headline = None if row.evaluation is None else row.evaluation.headline(config.protocol)
+            measures.append(str(headline or f"omitted: {row.problem}"))
+        judged.append(row)
+    return judged
 
 
 def _held_out_queries(

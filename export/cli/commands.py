@@ -204,6 +204,11 @@ def _add_evaluate(verbs: Parsers) -> None:
         "--baselines", action="store_true", help=f"measure {', '.join(BASELINES)}, too"
     )
     parser.add_argument(
+        "--details",
+        action="store_true",
+        help="print all metrics with intervals, and hit rates by users' activity, too",
+    )
+    parser.add_argument(
         "--resamples",
         type=int,
         default=1000,

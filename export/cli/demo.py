@@ -19,7 +19,7 @@ from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
 from shortlist.export.cli.console import ConsoleProgress
 from shortlist.export.cli.options import data_config
-from shortlist.export.cli.summary import metrics_table
+from shortlist.export.cli.summary import headline_lines, metrics_table
 from shortlist.export.config import ExportConfig
 from shortlist.export.data import DataConfig, Dataset, load
 from shortlist.export.data.config import MOVIELENS, SAMPLE
@@ -253,12 +253,10 @@ def _fit(text: str, width: int) -> str:
 
 def _quality(report: DemoReport) -> list[str]:
     metrics = report.export.metrics
+    names = [name for name in metrics["seen_kept"] if name.startswith("hit_rate@")]
     lines = [
-        metrics_table(
-            "on held-out interactions",
-            [name for name in metrics["seen_kept"] if name.startswith("hit_rate@")],
-            lambda protocol, name: f"{metrics[protocol][name]:.3f}",
-        )
+        *headline_lines(metrics),
+        metrics_table("on held-out interactions", metrics, names, ".3f"),
     ]
     if report.export.report is not None:
         lines.append(f"full report: {report.export.report}")

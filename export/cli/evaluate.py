@@ -1,19 +1,26 @@
 """`shortlist evaluate`."""
 
 import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shortlist.clients.cli.output import progress, table, write, write_json
+from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import RunConfig, as_toml, run_config
-from shortlist.export.cli.summary import extra_metrics, metrics_table
+from shortlist.export.cli.summary import extra_metrics, headline_lines, protocols_of
+from shortlist.export.config import TrainConfig
+from shortlist.export.progress import StepTimer
 
 if TYPE_CHECKING:
-    from shortlist.export.evaluation.evaluate import Evaluation
+    from shortlist.export.data.dataset import Dataset
     from shortlist.export.evaluation.judge import Judged
 
 __all__ = ["evaluate"]
+
+Rows = dict[str, dict[str, Any]]  # by model: data, split and metrics, as JSON
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -23,14 +30,15 @@ def evaluate(args: argparse.Namespace) -> int:
         write(as_toml(settings))
         return 0
     _check_report(args)
-    evaluations = (
-        _evaluate_versions(args, settings) if args.version_dir else _evaluate_recipe(args, settings)
-    )
+    from shortlist.export.cli.console import ConsoleProgress
+
+    measure = _evaluate_versions if args.version_dir else _evaluate_recipe
+    with ConsoleProgress(sys.stderr) as console:
+        rows = measure(args, settings, StepTimer(console))
     if args.json:
-        protocol = settings.export.train.protocol
-        write_json({name: row.as_json(protocol) for name, row in evaluations.items()})
+        write_json(rows)
     else:
-        write("\n\n".join(_as_text(name, evaluation) for name, evaluation in evaluations.items()))
+        write(_as_text(rows, details=args.details))
     return 0
 
 
@@ -48,94 +56,150 @@ def _check_report(args: argparse.Namespace) -> None:
         raise ValueError(f"--report must name a file in an existing folder, got {path}")
 
 
-def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig) -> "dict[str, Evaluation]":
+def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig, timer: StepTimer) -> Rows:
     from shortlist.export.data import load
-    from shortlist.export.data.split import configured_split
-    from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
-    from shortlist.export.training.train import train
+    from shortlist.export.pipeline import train_and_judge
 
-    recipe = (settings.export.towers, settings.export.train)
-    config = recipe[1]
     dataset = load(settings.data)
-    split = configured_split(dataset, config)
-    progress(
-        f"{len(split.fitted)} interactions to train on, {len(split.held_out)} held out "
-        f"({config.split})"
-    )
-    model = train(dataset, split, *recipe)
-    own = judge_model(model, dataset, split, resamples=args.resamples)
-    judged = [Judged(name=settings.preset, evaluation=own)]
     names = BASELINES if args.baselines else BASELINES[:1] if args.report else ()
-    judged += judge_baselines(
-        dataset, split, names, seed=config.seed, resamples=args.resamples, progress=progress
+    trained = train_and_judge(
+        dataset, settings.export, timer=timer, baselines=names, resamples=args.resamples
     )
+    judged = [dataclasses.replace(trained.judged[0], name=settings.preset), *trained.judged[1:]]
     if args.report is not None:
         from shortlist.export.report.publication import evaluation_report, write_report
 
         report = evaluation_report(
-            dataset=dataset, split=split, model=model, judged=judged, config=settings.export
+            dataset=dataset,
+            split=trained.split,
+            model=trained.model,
+            judged=judged,
+            config=settings.export,
         )
         write_report(args.report, report)
         progress(f"report: {args.report}")
-    return _measured(judged)
+    return _rows(judged, dataset, settings.export.train)
 
 
-def _evaluate_versions(args: argparse.Namespace, settings: RunConfig) -> "dict[str, Evaluation]":
+def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: StepTimer) -> Rows:
     """Query published versions instead of training."""
     from shortlist.export.data import load
-    from shortlist.export.evaluation.judge import judge_baselines
+    from shortlist.export.evaluation.judge import Judged
     from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
+    from shortlist.export.pipeline import baseline_steps
 
     versions = [PublishedVersion(path) for path in args.version_dir]
-    if args.baselines and len({str(version.split_settings) for version in versions}) > 1:
+    if args.baselines and len({version.config for version in versions}) > 1:
         raise ValueError("--baselines needs versions of the same split; measure these separately")
     dataset = load(settings.data)
-    evaluations = {}
+    rows: Rows = {}
     for version in versions:
         version.check_data(dataset)
         split = split_of(version, dataset)
-        progress(f"querying {version.name}")
-        evaluations[version.name] = evaluate_version(
-            version, dataset, split, resamples=args.resamples
+        config = version.config
+        if args.protocol is not None:
+            config = dataclasses.replace(config, protocol=args.protocol)
+        with timer.step(version.name) as measures:
+            evaluation = evaluate_version(version, dataset, split, resamples=args.resamples)
+            measures.append(str(evaluation.headline(config.protocol)))
+        rows |= _rows([Judged(name=version.name, evaluation=evaluation)], dataset, config)
+    if args.baselines:
+        judged = baseline_steps(
+            dataset, split, BASELINES, config, timer=timer, resamples=args.resamples
         )
-    judged = judge_baselines(
-        dataset,
-        split,
-        BASELINES if args.baselines else (),
-        seed=settings.export.train.seed,
-        resamples=args.resamples,
-        progress=progress,
-    )
-    return evaluations | _measured(judged)
+        rows |= _rows(judged, dataset, config)
+    return rows
 
 
-def _measured(judged: "list[Judged]") -> "dict[str, Evaluation]":
-    """Return the evaluations by name; say which baselines are not available."""
-    evaluations = {}
-    for model in judged:
-        if model.evaluation is None:
-            progress(f"{model.name} is omitted: {model.problem}")
-        else:
-            evaluations[model.name] = model.evaluation
-    return evaluations
+def _rows(judged: "Sequence[Judged]", dataset: "Dataset", config: TrainConfig) -> Rows:
+    """Return the metrics of each model, with the data and the split that they belong to."""
+    context = {
+        "data": {
+            "name": dataset.name,
+            "users": len(dataset.user_ids),
+            "candidates": len(dataset.candidate_ids),
+            "interactions": dataset.num_interactions,
+        },
+        "split": {
+            "method": config.split,
+            "held_out_fraction": config.held_out_fraction,
+            "validation_fraction": config.validation_fraction,
+            "seed": config.seed,
+        },
+    }
+    return {
+        row.name: context | row.evaluation.as_json(config.protocol)
+        for row in judged
+        if row.evaluation is not None
+    }
 
 
-def _as_text(name: str, evaluation: "Evaluation") -> str:
-    def cell(protocol: str, metric: str) -> str:
-        text = f"{evaluation.metrics[protocol][metric]:.4f}"
-        interval = evaluation.intervals.get(protocol, {}).get(metric)
-        return f"{text} [{interval.low:.4f}, {interval.high:.4f}]" if interval else text
+def _as_text(rows: Rows, *, details: bool) -> str:
+    """Return one table per protocol with a row for each model, and what they share."""
+    first = next(iter(rows.values()))
+    blocks = ["\n".join(_shared(rows))]
+    blocks += [_side_by_side(rows, protocol) for protocol in protocols_of(first)]
+    extra = [f"{name}: {line}" for name, row in rows.items() for line in extra_metrics(row)]
+    blocks += ["\n".join(extra)] if extra else []
+    blocks += [_details(name, row) for name, row in rows.items() if details]
+    return "\n\n".join(blocks)
 
-    activity = [["training interactions", "users", "hit_rate@10, seen excluded"]]
-    for bucket in evaluation.activity:
-        rate = bucket.metrics["seen_excluded"].get("hit_rate@10", float("nan"))
-        activity.append([f"{bucket.fewest}-{bucket.most}", str(bucket.num_users), f"{rate:.4f}"])
-    held_out = f"{evaluation.num_held_out} held-out interactions of {evaluation.num_users} users"
-    return "\n".join(
-        [
-            f"{name}: {held_out}",
-            metrics_table("", evaluation.metrics["seen_kept"], cell),
-            *extra_metrics(evaluation.as_json("seen_excluded")),
-            table(activity),
-        ]
-    )
+
+def _shared(rows: Rows) -> list[str]:
+    """Return lines on the held-out part, for each model if they differ."""
+    lines = {name: headline_lines(row)[1:] for name, row in rows.items()}
+    if len({tuple(of_model) for of_model in lines.values()}) == 1:
+        return next(iter(lines.values()))
+    return [f"{name}: {line}" for name, of_model in lines.items() for line in of_model]
+
+
+def _side_by_side(rows: Rows, protocol: str) -> str:
+    first = next(iter(rows.values()))
+    headline = first["headline"]["metric"]
+    k, most = headline.partition("@")[2], max(map(_cutoff, first[protocol]))
+    names = ["hit_rate@1", f"hit_rate@{most}", f"ndcg@{k}", f"ndcg@{most}", f"coverage@{k}"]
+    lines = [[protocol.replace("_", " "), headline, "95% interval", *names]]
+    for model, row in rows.items():
+        metrics = row.get(protocol, {})
+        interval = row.get("intervals", {}).get(protocol, {}).get(headline)
+        lines.append(
+            [
+                model,
+                number(metrics.get(headline), ".4f"),
+                "[{:.4f}, {:.4f}]".format(*interval) if interval else "-",
+                *(number(metrics.get(name), ".4f") for name in names),
+            ]
+        )
+    return table(lines)
+
+
+def _cutoff(metric: str) -> int:
+    return int(metric.partition("@")[2])
+
+
+def _details(model: str, row: Mapping[str, Any]) -> str:
+    """Return all metrics of a model, and its hit rates by activity of the users."""
+    protocols, headline = protocols_of(row), row["headline"]["metric"]
+    lines = [
+        [model, *(text for protocol in protocols for text in (protocol.replace("_", " "), ""))]
+    ]
+    for name in row["seen_kept"]:
+        cells = [name]
+        for protocol in protocols:
+            interval = row.get("intervals", {}).get(protocol, {}).get(name)
+            cells.append(number(row[protocol].get(name), ".4f"))
+            cells.append("[{:.4f}, {:.4f}]".format(*interval) if interval else "")
+        lines.append(cells)
+    heads = [f"{headline} ({protocol.replace('_', ' ')})" for protocol in protocols]
+    activity = [["training interactions", "users", "held out", *heads]]
+    for bucket in row["activity"]:
+        rates = [bucket["metrics"].get(protocol, {}).get(headline) for protocol in protocols]
+        activity.append(
+            [
+                f"{bucket['fewest']}-{bucket['most']}",
+                str(bucket["num_users"]),
+                str(bucket["num_held_out"]),
+                *(number(rate, ".4f") for rate in rates),
+            ]
+        )
+    return f"{table(lines)}\n\n{table(activity)}"

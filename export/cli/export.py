@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import as_toml, run_config
-from shortlist.export.cli.summary import extra_metrics, gate_lines, metrics_table
+from shortlist.export.cli.summary import extra_metrics, gate_lines, headline_lines, metrics_table
 
 if TYPE_CHECKING:
     from shortlist.export.pipeline import ExportResult
@@ -86,11 +86,9 @@ def _as_text(result: "ExportResult") -> str:
             *(f"  {name:<24} {path}" for name, path in result.servables.items()),
             f"  {'report':<24} {result.report}",
             "",
-            metrics_table(
-                "on the held-out interactions",
-                names,
-                lambda protocol, name: f"{result.metrics[protocol][name]:.4f}",
-            ),
+            *headline_lines(result.metrics),
+            "",
+            metrics_table("on the held-out interactions", result.metrics, names, ".4f"),
             *extra_metrics(result.metrics),
         ]
     )

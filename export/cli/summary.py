@@ -1,28 +1,46 @@
 """Lines on metrics and gates that several verbs print."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from shortlist.clients.cli.output import table
+from shortlist.export.config import PROTOCOLS, Protocol
+from shortlist.export.evaluation.held_out import HeldOut
+from shortlist.serving.repository.version import GateResult, Headline
 
-if TYPE_CHECKING:
-    from shortlist.serving.repository.version import GateResult
-
-__all__ = ["extra_metrics", "gate_lines", "metrics_table"]
+__all__ = ["extra_metrics", "gate_lines", "headline_lines", "metrics_table", "protocols_of"]
 
 
-def metrics_table(title: str, names: Iterable[str], cell: Callable[[str, str], str]) -> str:
-    """Return metrics by protocol as a table.
+def metrics_table(title: str, metrics: Mapping[str, Any], names: Iterable[str], form: str) -> str:
+    """Return metrics by protocol as a table, the protocol of the headline first.
 
     Args:
         title: Heading of the metrics' names.
-        names: Metrics.
-        cell: Text for a protocol and a metric.
+        metrics: Metrics, as in a manifest.
+        names: Names of the metrics to show.
+        form: Format of a number.
     """
-    protocols = ("seen_kept", "seen_excluded")
-    heads = [protocol.replace("_", " ") for protocol in protocols]
-    rows = [[name, *(cell(protocol, name) for protocol in protocols)] for name in names]
-    return table([[title, *heads], *rows])
+    protocols = protocols_of(metrics)
+    rows = [
+        [name, *(format(metrics[protocol][name], form) for protocol in protocols)] for name in names
+    ]
+    return table([[title, *(protocol.replace("_", " ") for protocol in protocols)], *rows])
+
+
+def protocols_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the protocols that were measured, that of the headline first."""
+    first = metrics["headline"]["protocol"]
+    return sorted((p for p in PROTOCOLS if p in metrics), key=lambda p: p != first)
+
+
+def headline_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the headline with its interval, how much it counts, and advice on the protocol."""
+    headline = Headline(**metrics["headline"])
+    held_out = HeldOut(**metrics["held_out"])
+    interval = "" if headline.interval is None else " [{:.4f}, {:.4f}]".format(*headline.interval)
+    lines = [f"{headline}{interval}", str(held_out)]
+    advice = held_out.advice(cast(Protocol, headline.protocol))
+    return lines if advice is None else [*lines, advice]
 
 
 def extra_metrics(metrics: Mapping[str, Any]) -> list[str]:
@@ -37,12 +55,12 @@ def extra_metrics(metrics: Mapping[str, Any]) -> list[str]:
     if "similar" in metrics:
         similar = metrics["similar"]
         lines.append(
-            f"similar hit_rate@10 {similar['hit_rate']:.4f} (by towers: "
+            f"similar hit_rate@10 (seen kept) {similar['hit_rate']:.4f} (by towers: "
             f"{similar['towers_hit_rate']:.4f})"
         )
     return lines
 
 
-def gate_lines(results: "Mapping[str, Sequence[GateResult]]") -> str:
+def gate_lines(results: Mapping[str, Sequence[GateResult]]) -> str:
     """Return one line for each gate of each servable."""
     return "\n".join(f"{name}: {result}" for name, gates in results.items() for result in gates)

@@ -89,3 +89,15 @@ class Pairs:
         places = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
         return places, np.repeat(starts, counts) + within
+
+    def contain(
+        self, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.bool_]:
+        """Tell which of some pairs are among these, which must be `distinct`; bool `[n]`."""
+        width = 1 + max(int(self.columns.max(initial=0)), int(columns.max(initial=0)))
+        keys = np.repeat(np.arange(self.num_rows) * width, self.counts) + self.columns
+        wanted = rows.astype(np.int64) * width + columns
+        places = np.searchsorted(keys, wanted)
+        found = places < len(keys)
+        found[found] = keys[places[found]] == wanted[found]
+        return found

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
+from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.export.evaluation.metrics import (
     ActivityBucket,
     Interval,
@@ -70,13 +71,13 @@ class Evaluation:
     """Metrics of a model on held-out interactions.
 
     Protocol `seen_kept` ranks the whole corpus; `seen_excluded` ranks it without the candidates
-    in the user's training part.
+    in the user's training part, and counts only held-out interactions with other candidates.
 
     Attributes:
-        num_users: Number of users with held-out interactions.
-        num_held_out: Number of held-out interactions.
+        held_out: Size of the held-out part.
         metrics: By protocol and name: hit rate, NDCG and MRR at each k (see `metrics.at_k`),
-            coverage and popularity lift (see `metrics.breadth`).
+            coverage and popularity lift (see `metrics.breadth`). Without `seen_excluded` if all
+            held-out interactions repeat a candidate of the training part.
         intervals: 95% intervals of hit rate, NDCG and MRR, by protocol and name; empty without
             resamples.
         activity: The same metrics for groups of users by activity.
@@ -86,8 +87,7 @@ class Evaluation:
         similar: Quality of `similar` by co-interactions; None if it uses the towers.
     """
 
-    num_users: int
-    num_held_out: int
+    held_out: HeldOut
     metrics: Mapping[str, Mapping[str, float]]
     intervals: Mapping[str, Mapping[str, Interval]]
     activity: Sequence[ActivityBucket]
@@ -96,7 +96,12 @@ class Evaluation:
     similar: SimilarQuality | None = None
 
     def headline(self, protocol: Protocol) -> Headline:
-        """Return the metric that summarises a model: hit rate@10 by its protocol."""
+        """Return the metric that summarises a model: hit rate@10 by its protocol.
+
+        Raises:
+            ValueError: By this protocol nothing can be hit.
+        """
+        self.held_out.check(protocol)
         metrics = self.metrics[protocol]
         ks = [int(name.partition("@")[2]) for name in metrics if name.startswith("hit_rate@")]
         metric = f"hit_rate@{max(k for k in ks if k <= max(_HEADLINE_K, min(ks)))}"
@@ -112,7 +117,7 @@ class Evaluation:
         """Metrics by protocol, the headline, and all other values, as JSON types."""
         values: dict[str, Any] = {"headline": self.headline(protocol).as_json()}
         values |= {name: dict(rows) for name, rows in self.metrics.items()}
-        values["held_out"] = {"users": self.num_users, "interactions": self.num_held_out}
+        values["held_out"] = asdict(self.held_out)
         values["activity"] = [asdict(bucket) for bucket in self.activity]
         values["popularity_bands"] = {name: list(shares) for name, shares in self.bands.items()}
         if self.rating is not None:
@@ -176,21 +181,25 @@ def evaluate_ranking(
 ) -> Evaluation:
     """Metrics of an existing ranking, for the cut-offs up to its `top_k`."""
     ks = [k for k in ks if k <= ranking.top_k]
+    protocols = [protocol for protocol in PROTOCOLS if ranking.counted(protocol).any()]
     popularity = dataset.candidate_counts(split.fitted)
     activity = dataset.user_counts(split.fitted)
     return Evaluation(
-        num_users=len(ranking.users),
-        num_held_out=len(split.held_out),
+        held_out=HeldOut(
+            interactions=len(ranking.owners),
+            users=len(ranking.users),
+            repeats=int(ranking.repeats.sum()),
+        ),
         metrics={
             protocol: {
                 **at_k(ranking.ranks[protocol], ks),
                 **breadth(ranking, protocol, popularity, ks),
             }
-            for protocol in PROTOCOLS
+            for protocol in protocols
         },
         intervals={
             protocol: bootstrap(ranking, protocol, ks, resamples=resamples)
-            for protocol in PROTOCOLS
+            for protocol in protocols
             if resamples
         },
         activity=activity_buckets(ranking, activity, ks),

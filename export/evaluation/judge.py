@@ -9,6 +9,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines import fit_baseline
 from shortlist.export.evaluation.evaluate import (
+    KS,
     Evaluation,
     evaluate,
     evaluate_popularity,
@@ -39,7 +40,12 @@ class Judged:
 
 
 def judge_model(
-    model: TrainedModel, dataset: Dataset, split: Split, *, resamples: int = 0
+    model: TrainedModel,
+    dataset: Dataset,
+    split: Split,
+    *,
+    ks: Sequence[int] = KS,
+    resamples: int = 0,
 ) -> Evaluation:
     """Exact metrics of the towers, the rating head and `similar` by co-interactions.
 
@@ -47,7 +53,7 @@ def judge_model(
         ValueError: Nothing is held out.
     """
     scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-    evaluation = evaluate(scorer, dataset, split, resamples=resamples)
+    evaluation = evaluate(scorer, dataset, split, ks=ks, resamples=resamples)
     if model.similar_queries is not None:
         similar = similar_quality(dataset, split, model.similar_queries, model.candidate_embeddings)
         evaluation = dataclasses.replace(evaluation, similar=similar)
@@ -63,13 +69,19 @@ def judge_model(
 
 
 def judge_baseline(
-    dataset: Dataset, split: Split, name: str, *, seed: int, resamples: int = 0
+    dataset: Dataset,
+    split: Split,
+    name: str,
+    *,
+    seed: int,
+    ks: Sequence[int] = KS,
+    resamples: int = 0,
 ) -> Evaluation:
     """Fit a baseline and return its metrics on the held-out part."""
     if name == "popularity":  # needs no scores, so it costs almost nothing
-        return evaluate_popularity(dataset, split, resamples=resamples)
+        return evaluate_popularity(dataset, split, ks=ks, resamples=resamples)
     fitted = fit_baseline(name, dataset, split, seed=seed)
-    return evaluate(fitted.scorer, dataset, split, resamples=resamples)
+    return evaluate(fitted.scorer, dataset, split, ks=ks, resamples=resamples)
 
 
 def judge_baselines(
@@ -78,6 +90,7 @@ def judge_baselines(
     names: Sequence[str],
     *,
     seed: int,
+    ks: Sequence[int] = KS,
     resamples: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Judged]:
@@ -90,7 +103,7 @@ def judge_baselines(
     for name in names:
         progress(f"fitting {name}")
         try:
-            evaluation = judge_baseline(dataset, split, name, seed=seed, resamples=resamples)
+            evaluation = judge_baseline(dataset, split, name, seed=seed, ks=ks, resamples=resamples)
         except (ValueError, ModuleNotFoundError) as exc:
             log.warning("skipping %s: %s", name, exc)
             judged.append(Judged(name=name, evaluation=None, problem=str(exc)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.config import Protocol
 from shortlist.export.evaluation.ranking import Ranking
 
 __all__ = [
@@ -42,13 +43,16 @@ class ActivityBucket:
         most: Interactions of the most active user.
         num_users: Number of users.
         num_held_out: Number of their held-out interactions.
-        metrics: Metrics of these interactions, by protocol and name.
+        num_repeats: Number of those whose candidate the user has in the training part.
+        metrics: Metrics of these interactions, by protocol and name; without a protocol by which
+            none of them can be hit.
     """
 
     fewest: int
     most: int
     num_users: int
     num_held_out: int
+    num_repeats: int
     metrics: Mapping[str, Mapping[str, float]]
 
 
@@ -69,13 +73,17 @@ def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
     categorical accuracy), 1 / log2(r + 2) for NDCG and 1 / (r + 1) for MRR; otherwise 0.
 
     Args:
-        ranks: int64 `[n]`, n at least 1.
+        ranks: int64 `[n]`; if empty, all metrics are 0.
         ks: Cut-offs.
 
     Returns:
         By name: the hit rates at all k, then NDCG, then MRR.
     """
-    values = {name: float(gain.mean()) for k in ks for name, gain in _gains(ranks, k).items()}
+    values = {
+        name: float(gain.sum() / max(1, len(gain)))
+        for k in ks
+        for name, gain in _gains(ranks, k).items()
+    }
     return {name: values[name] for name in sorted(values, key=lambda name: _ORDER[name[0]])}
 
 
@@ -84,7 +92,7 @@ _ORDER = {"h": 0, "n": 1, "m": 2}
 
 def bootstrap(
     ranking: Ranking,
-    protocol: str,
+    protocol: Protocol,
     ks: Sequence[int],
     *,
     resamples: int,
@@ -92,6 +100,8 @@ def bootstrap(
     most_units: int = _MOST_UNITS,
 ) -> dict[str, Interval]:
     """Intervals by resampling users, because the interactions of a user are not independent.
+
+    Users without an interaction that counts are not drawn.
 
     Efron's percentile method: the 2.5% and 97.5% quantiles of the metric over `resamples`
     draws of as many users, with replacement. If there are more than `most_units` users, random
@@ -102,7 +112,8 @@ def bootstrap(
     for k in ks:
         gains.update(_gains(ranking.ranks[protocol], k))
     random = np.random.default_rng(seed)
-    units, num_units = ranking.owners, len(ranking.users)
+    users, units = np.unique(ranking.owners[ranking.counted(protocol)], return_inverse=True)
+    num_units = len(users)
     if num_units > most_units:
         units = (random.permutation(num_units) % most_units)[units]
         num_units = most_units
@@ -118,7 +129,7 @@ def bootstrap(
 
 def breadth(
     ranking: Ranking,
-    protocol: str,
+    protocol: Protocol,
     popularity: npt.NDArray[np.int64],
     ks: Sequence[int],
 ) -> dict[str, float]:
@@ -136,7 +147,7 @@ def breadth(
         recommendations are as popular as what users choose; above 1 they are biased towards
         popular candidates.
     """
-    chosen = float(np.mean(popularity[ranking.candidates]))
+    chosen = float(np.mean(popularity[ranking.candidates[ranking.counted(protocol)]]))
     values: dict[str, float] = {}
     for k in ks:
         top = ranking.top[protocol][:, :k]
@@ -195,8 +206,11 @@ def activity_buckets(
                 most=int(own[users].max()),
                 num_users=int(users.sum()),
                 num_held_out=int(rows.sum()),
+                num_repeats=int(ranking.repeats[rows].sum()),
                 metrics={
-                    protocol: at_k(ranks[rows], ks) for protocol, ranks in ranking.ranks.items()
+                    protocol: at_k(ranks[counted], ks)
+                    for protocol, ranks in ranking.places.items()
+                    if (counted := rows & ranking.counted(protocol)).any()
                 },
             )
         )

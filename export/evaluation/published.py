@@ -2,26 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.clients import contract
 from shortlist.export._tf import tf
-from shortlist.export.config import PROTOCOLS
+from shortlist.export.config import PROTOCOLS, Protocol, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
-from shortlist.export.data.split import Split, make_split
+from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.evaluate import KS, Evaluation, evaluate_ranking
-from shortlist.export.evaluation.ranking import Ranking, batches
+from shortlist.export.evaluation.ranking import Ranking, batches, places_in
 from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
 
 _MOST_USERS = 256  # per request
 _SCORES_PER_REQUEST = 16_000_000  # in memory at once, with brute force
-_CELLS = 10_000_000  # comparisons of held-out candidates with answers at once
 
 
 class PublishedVersion:
@@ -55,11 +53,11 @@ class PublishedVersion:
         self.name = f"{manifest.servable}/{manifest.version}"
 
     @property
-    def split_settings(self) -> dict[str, Any]:
-        """Arguments of `make_split`, without the data."""
-        config = self.manifest.config["train"]
-        names = ("held_out_fraction", "validation_fraction", "seed")
-        return {"method": config["split"], **{name: config[name] for name in names}}
+    def config(self) -> TrainConfig:
+        """The split that the version was trained on, and its protocol; the rest is the default."""
+        stored = self.manifest.config["train"]
+        names = ("split", "protocol", "held_out_fraction", "validation_fraction", "seed")
+        return TrainConfig(**{name: stored[name] for name in names if name in stored})
 
     def check_data(self, dataset: Dataset) -> None:
         """Check that the version was trained on this data.
@@ -88,7 +86,7 @@ def split_of(version: PublishedVersion, dataset: Dataset) -> Split:
     Raises:
         ValueError: The data cannot be split like that.
     """
-    return make_split(dataset, **version.split_settings)
+    return configured_split(dataset, version.config)
 
 
 def evaluate_version(
@@ -122,7 +120,7 @@ def evaluate_version(
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
     retrieve = _Retrieve(version, dataset, split)
-    top: dict[str, npt.NDArray[np.int32]] = {
+    top: dict[Protocol, npt.NDArray[np.int32]] = {
         protocol: retrieve(users, top_k, exclude_seen=protocol == "seen_excluded")
         for protocol in PROTOCOLS
     }
@@ -131,7 +129,8 @@ def evaluate_version(
         users=users,
         owners=owners,
         candidates=candidates,
-        ranks={protocol: _ranks(rows, owners, candidates) for protocol, rows in top.items()},
+        repeats=retrieve.seen.contain(users[owners], candidates),
+        places={protocol: places_in(rows, owners, candidates) for protocol, rows in top.items()},
         top=top,
     )
     return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
@@ -152,7 +151,7 @@ class _Retrieve:
         }
         self._positions[contract.PADDING_CANDIDATE_ID.encode()] = -1
         self._keeps_seen = bool(version.manifest.config.get("keep_seen", True))
-        self._seen = Pairs.by_user(dataset, split.fitted, distinct=True)
+        self.seen = Pairs.by_user(dataset, split.fitted, distinct=True)
 
     def __call__(
         self, users: npt.NDArray[np.int32], k: int, *, exclude_seen: bool
@@ -186,24 +185,8 @@ class _Retrieve:
 
     def _seen_ids(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
         """Candidate ids that each user has seen, `[len(users), most per user]`, padded."""
-        rows = [self._candidate_ids[self._seen.of(user)] for user in users.tolist()]
+        rows = [self._candidate_ids[self.seen.of(user)] for user in users.tolist()]
         exclude = np.full((len(rows), max(map(len, rows))), "", object)
         for row, ids in zip(exclude, rows, strict=True):
             row[: len(ids)] = ids
         return exclude
-
-
-def _ranks(
-    top: npt.NDArray[np.int32],
-    owners: npt.NDArray[np.int64],
-    candidates: npt.NDArray[np.int32],
-) -> npt.NDArray[np.int64]:
-    """Place of each held-out candidate in the answers for its user; k if it is not there."""
-    k = top.shape[1]
-    ranks = np.full(len(owners), k, np.int64)
-    size = max(1, _CELLS // k)
-    for start in range(0, len(owners), size):
-        part = slice(start, start + size)
-        rows, places = np.nonzero(top[owners[part]] == candidates[part, None])
-        ranks[start + rows] = places
-    return ranks

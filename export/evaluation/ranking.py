@@ -1,11 +1,12 @@
 """Exact ranks of held-out candidates in the whole corpus; ties rank by position."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
@@ -15,6 +16,7 @@ __all__ = [
     "Scorer",
     "batches",
     "inner_product_scorer",
+    "places_in",
     "rank_held_out",
     "rank_in_one_order",
 ]
@@ -24,6 +26,7 @@ __all__ = [
 Scorer = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 _SCORES_PER_BATCH = 16_000_000  # float32 scores in memory at once, 64 MB
+_CELLS = 10_000_000  # comparisons of held-out candidates with lists at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,9 @@ class Ranking:
         users: int32 `[num_judged]`, positions of the users with held-out interactions.
         owners: int64 `[num_held_out]`, place in `users` of each interaction's user.
         candidates: int32 `[num_held_out]`, held-out candidates.
-        ranks: By protocol, int64 `[num_held_out]`, from 0; `top_k` if not in the top k. With
-            `seen_excluded`, a candidate that is also in the user's training part can never
-            be returned, so its rank is `top_k`.
+        repeats: bool `[num_held_out]`, whether the user has seen the candidate.
+        places: By protocol, int64 `[num_held_out]`, ranks from 0; `top_k` if not in the top k.
+            With `seen_excluded`, repeats are never in the top k.
         top: By protocol, int32 `[num_judged, top_k]`, best candidates first; -1 after the last.
     """
 
@@ -45,8 +48,21 @@ class Ranking:
     users: npt.NDArray[np.int32]
     owners: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.int32]
-    ranks: dict[str, npt.NDArray[np.int64]]
-    top: dict[str, npt.NDArray[np.int32]]
+    repeats: npt.NDArray[np.bool_]
+    places: Mapping[Protocol, npt.NDArray[np.int64]]
+    top: Mapping[Protocol, npt.NDArray[np.int32]]
+
+    def counted(self, protocol: Protocol) -> npt.NDArray[np.bool_]:
+        """Return which held-out interactions count: those that answers can contain.
+
+        With `seen_excluded` these are all but the repeats.
+        """
+        return ~self.repeats if protocol == "seen_excluded" else np.ones_like(self.repeats)
+
+    @property
+    def ranks(self) -> dict[Protocol, npt.NDArray[np.int64]]:
+        """By protocol, the ranks of the interactions that count, int64 `[num_counted]`."""
+        return {protocol: ranks[self.counted(protocol)] for protocol, ranks in self.places.items()}
 
 
 def inner_product_scorer(
@@ -92,26 +108,31 @@ def rank_held_out(
     if not len(judged):
         raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
     known = Pairs.by_user(dataset, split.training if seen is None else seen, distinct=True)
-    top_k = min(top_k, len(dataset.candidate_ids))
+    num_candidates = len(dataset.candidate_ids)
+    top_k = min(top_k, num_candidates)
     users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
     candidates = dataset.candidate_positions[judged]
-    ranks = {p: np.empty(len(judged), np.int64) for p in ("seen_kept", "seen_excluded")}
-    top = {p: np.empty((len(users), top_k), np.int32) for p in ranks}
-    own_cells = Pairs.by_row(owners, np.arange(len(judged)), num_rows=len(users))
-    for start, stop in batches(len(users), scores_per_batch // len(dataset.candidate_ids)):
+    top = {protocol: np.empty((len(users), top_k), np.int32) for protocol in PROTOCOLS}
+    for start, stop in batches(len(users), scores_per_batch // num_candidates):
         scores = scorer(users[start:stop])
-        cells = own_cells.of(start, stop)
-        rows = owners[cells] - start
-        own = (rows, candidates[cells])
-        for protocol in ranks:
-            if protocol == "seen_excluded":
-                places, entries = known.cells(users[start:stop])
-                scores[places, known.columns[entries]] = -np.inf
-            best, ahead = _rank(scores, own, top_k)
-            top[protocol][start:stop] = best
-            ranks[protocol][cells] = ahead
+        rows, entries = known.cells(users[start:stop])
+        columns = known.columns[entries]
+        seen_scores = scores[rows, columns]
+        scores[rows, columns] = -np.inf
+        unseen = _best(scores, top_k)
+        # The best of all candidates are among the best unseen ones and the best seen ones.
+        order = np.lexsort((columns, -seen_scores, rows))
+        best_seen = _Best.padded(rows, columns[order], seen_scores[order], len(scores), top_k)
+        top["seen_excluded"][start:stop] = unseen.columns
+        top["seen_kept"][start:stop] = unseen.joined(best_seen).columns
     return Ranking(
-        top_k=top_k, users=users, owners=owners, candidates=candidates, ranks=ranks, top=top
+        top_k=top_k,
+        users=users,
+        owners=owners,
+        candidates=candidates,
+        repeats=known.contain(users[owners], candidates),
+        places={protocol: places_in(rows, owners, candidates) for protocol, rows in top.items()},
+        top=top,
     )
 
 
@@ -161,7 +182,8 @@ def rank_in_one_order(
         users=users,
         owners=owners,
         candidates=candidates,
-        ranks={
+        repeats=seen,
+        places={
             "seen_kept": np.minimum(place[candidates], top_k),
             "seen_excluded": np.where(seen, top_k, np.minimum(left, top_k)),
         },
@@ -208,35 +230,88 @@ def batches(num_users: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, num_users)
 
 
-def _rank(
-    scores: npt.NDArray[np.float32],
-    own: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-    top_k: int,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Best candidates of each row, and ranks of some cells, at most `top_k`.
+def places_in(
+    top: npt.NDArray[np.int32],
+    owners: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int64]:
+    """Return the place of each candidate in its owner's list; the list's length if not there.
 
-    Only the scores that reach the k-th best are sorted, so the cost is that of one selection
-    per row.
+    Args:
+        top: `[num_lists, k]`.
+        owners: `[n]`, list of each candidate.
+        candidates: `[n]`.
+    """
+    k = top.shape[1]
+    places = np.full(len(owners), k, np.int64)
+    for start, stop in batches(len(owners), _CELLS // k):
+        rows, columns = np.nonzero(top[owners[start:stop]] == candidates[start:stop, None])
+        places[start + rows] = columns
+    return places
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Best candidates of some rows, sorted.
+
+    Attributes:
+        scores: float32 `[num_rows, top_k]`, -inf after the last.
+        columns: int32 `[num_rows, top_k]`, -1 after the last.
+    """
+
+    scores: npt.NDArray[np.float32]
+    columns: npt.NDArray[np.int32]
+
+    @classmethod
+    def padded(
+        cls,
+        rows: npt.NDArray[np.int64],
+        columns: npt.NDArray[np.integer],
+        scores: npt.NDArray[np.float32],
+        num_rows: int,
+        top_k: int,
+    ) -> "_Best":
+        """Return the first `top_k` cells of each row; `rows` ascends."""
+        within = np.arange(len(rows)) - np.searchsorted(rows, np.arange(num_rows))[rows]
+        first = within < top_k
+        best = cls(
+            np.full((num_rows, top_k), -np.inf, np.float32),
+            np.full((num_rows, top_k), -1, np.int32),
+        )
+        best.scores[rows[first], within[first]] = scores[first]
+        best.columns[rows[first], within[first]] = columns[first]
+        return best
+
+    def joined(self, other: "_Best") -> "_Best":
+        """Return the best of both, which share no candidates; equal scores rank by position."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        columns = np.concatenate([self.columns, other.columns], axis=1)
+        order = np.lexsort((columns, -scores), axis=1)[:, : self.scores.shape[1]]
+        return _Best(
+            np.take_along_axis(scores, order, axis=1), np.take_along_axis(columns, order, axis=1)
+        )
+
+
+def _best(scores: npt.NDArray[np.float32], top_k: int) -> _Best:
+    """Return the best candidates of each row, without those of score -inf.
+
+    Only as many cells as are returned get sorted, however many are equal: of those that tie
+    at the k-th place, the first are taken.
     """
     num_rows, num_candidates = scores.shape
     floor = np.partition(scores, num_candidates - top_k, axis=1)[:, num_candidates - top_k]
-    rows, columns = np.nonzero(scores >= floor[:, None])
+    rows, columns = np.divmod(np.flatnonzero(scores >= floor[:, None]), num_candidates)
     values = scores[rows, columns]
-    finite = values > -np.inf
-    rows, columns, values = rows[finite], columns[finite], values[finite]
-    order = np.lexsort((columns, -values, rows))
-    rows, columns = rows[order], columns[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    # Ties at the k-th place can give more than k.
-    within = place < top_k
-    rows, columns, place = rows[within], columns[within], place[within]
-    best = np.full((num_rows, top_k), -1, np.int32)
-    best[rows, place] = columns
-    keys = rows.astype(np.int64) * num_candidates + columns
-    by_key = np.argsort(keys)
-    targets = own[0] * num_candidates + own[1]
-    at = np.minimum(np.searchsorted(keys, targets, sorter=by_key), len(keys) - 1)
-    in_top = keys[by_key[at]] == targets if len(keys) else np.zeros(len(targets), bool)
-    ahead = np.full(len(targets), top_k, np.int64)
-    ahead[in_top] = place[by_key[at[in_top]]]
-    return best, ahead
+    tie = values == floor[rows]
+    # Ties up to and including each cell, counted from the start of its row.
+    ties = np.cumsum(tie)
+    starts = np.searchsorted(rows, np.arange(num_rows))
+    ties -= (ties[starts] - tie[starts])[rows]
+    room = top_k - np.bincount(rows[~tie], minlength=num_rows)
+    kept = (~tie | (ties <= room[rows])) & (values > -np.inf)
+    best = _Best.padded(rows[kept], columns[kept], values[kept], num_rows, top_k)
+    order = np.argsort(-best.scores, axis=1, kind="stable")
+    return _Best(
+        np.take_along_axis(best.scores, order, axis=1),
+        np.take_along_axis(best.columns, order, axis=1),
+    )

@@ -277,4 +277,7 @@ def _validate(model: Model, dataset: Dataset, split: Split, seed: int) -> float:
         judged=judged,
         seen=split.training,
     )
-    return at_k(ranking.ranks["seen_excluded"], [ranking.top_k])[f"ndcg@{ranking.top_k}"]
+    ranks = ranking.ranks["seen_excluded"]
+    if not len(ranks):  # all of them repeat a candidate of the training part
+        ranks = ranking.ranks["seen_kept"]
+    return at_k(ranks, [ranking.top_k])[f"ndcg@{ranking.top_k}"]

@@ -62,7 +62,11 @@ def test_evaluate_writes_the_same_report_for_the_same_seed(
     for name in ("one.html", "other.html"):
         argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20"]
         assert main([*argv, "--report", str(tmp_path / name)]) == 0
-        assert "popularity:" in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert re.search(
+            r"^seen excluded +hit_rate@10 .*\ndefault .*\npopularity ", printed.out, re.M
+        )
+        assert re.search(r"^train .* 2 epochs$", printed.err, re.M)
         page = (tmp_path / name).read_text(encoding="utf-8")
         pages.append(re.sub(r"<time.*?</time>", "", page))
     assert pages[0] == pages[1]

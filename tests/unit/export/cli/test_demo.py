@@ -29,14 +29,20 @@ def dataset(*, ratings: list[float] | None, timestamps: list[int] | None) -> Dat
 
 
 def report(data: Dataset) -> DemoReport:
-    metrics = {"hit_rate@10": 0.25}
+    rates = {"hit_rate@10": 0.25}
+    metrics = {
+        "headline": {"metric": "hit_rate@10", "protocol": "seen_excluded", "value": 0.25},
+        "held_out": {"interactions": 9, "users": 2, "repeats": 1},
+        "seen_kept": rates,
+        "seen_excluded": rates,
+    }
     retrieval = Retrieval(user_id="7", candidate_ids=("d", "c"), scores=(2.0, 1.0))
     return DemoReport(
         dataset=data,
         export=ExportResult(
             version=3,
             servables={"retrieval_ivf": Path("models/retrieval_ivf/3")},
-            metrics={"seen_kept": metrics, "seen_excluded": metrics},
+            metrics=metrics,
             seconds={},
             report=Path("models/retrieval_ivf/3/assets.extra/report.html"),
         ),
@@ -72,6 +78,7 @@ def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
     assert lines[2].split() == ["liked", "best", "retrieval_ivf"]
     assert lines[4].split() == ["Alien", "Dune"]
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
+    assert "hit_rate@10 (seen excluded) 0.2500" in lines
     assert "total time: 70 s" in lines
 
 

@@ -92,7 +92,8 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
                 scores[user].tolist(), seen if protocol == "seen_excluded" else set()
             )[:top_k]
             expected = answer.index(own) if own in answer else top_k
-            assert ranking.ranks[protocol][row] == expected
+            assert ranking.places[protocol][row] == expected
+            assert ranking.repeats[row] == (own in seen)
             judged = int(ranking.owners[row])
             assert ranking.users[judged] == user
             shown = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
@@ -111,8 +112,9 @@ def test_one_order_for_all_ranks_as_scoring_does(
     ranking = rank_in_one_order(order, dataset, split, top_k=top_k, cells_per_batch=cells_per_batch)
     np.testing.assert_array_equal(ranking.users, expected.users)
     np.testing.assert_array_equal(ranking.owners, expected.owners)
+    np.testing.assert_array_equal(ranking.repeats, expected.repeats)
     for protocol in ("seen_kept", "seen_excluded"):
-        np.testing.assert_array_equal(ranking.ranks[protocol], expected.ranks[protocol])
+        np.testing.assert_array_equal(ranking.places[protocol], expected.places[protocol])
         np.testing.assert_array_equal(ranking.top[protocol], expected.top[protocol])
 
 
@@ -178,7 +180,8 @@ def test_bootstrap_of_groups_is_as_wide_as_that_of_users() -> None:
         users=np.arange(3000, dtype=np.int32),
         owners=users,
         candidates=np.zeros(len(users), np.int32),
-        ranks={"seen_kept": np.minimum(ranks, 10)},
+        repeats=np.zeros(len(users), bool),
+        places={"seen_kept": np.minimum(ranks, 10)},
         top={"seen_kept": np.zeros((3000, 10), np.int32)},
     )
     widths = []
@@ -203,8 +206,9 @@ def test_activity_buckets_part_the_users_and_add_up(
     for less, more in itertools.pairwise(buckets):
         assert less.most < more.fewest
     mean = sum(
-        bucket.num_held_out * bucket.metrics["seen_excluded"]["hit_rate@10"] for bucket in buckets
-    ) / len(split.held_out)
+        (bucket.num_held_out - bucket.num_repeats) * bucket.metrics["seen_excluded"]["hit_rate@10"]
+        for bucket in buckets
+    ) / np.count_nonzero(~ranking.repeats)
     whole = at_k(ranking.ranks["seen_excluded"], [10])["hit_rate@10"]
     assert mean == pytest.approx(whole)
 
