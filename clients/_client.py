@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from shortlist.clients import contract
+from shortlist.clients._arguments import seconds
 from shortlist.clients._calls import lookups, management
 from shortlist.clients._calls import predict as _predict
 from shortlist.clients._calls.call import Call, Caller, Flow
@@ -287,7 +288,7 @@ class RetrievalClient:
         """
         return self._run(
             management.wait,
-            self._caller.call(model, version, label, timeout + 1.0),
+            self._caller.call(model, version, label, seconds("timeout", timeout) + 1.0),
             timeout=timeout,
             poll_interval=poll_interval,
         )

@@ -6,6 +6,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc.aio
 
 from shortlist.clients import contract
+from shortlist.clients._arguments import seconds
 from shortlist.clients._calls import lookups, management
 from shortlist.clients._calls import predict as _predict
 from shortlist.clients._calls.call import Call, Caller, Flow
@@ -15,8 +16,8 @@ from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._codecs.protobuf import message_of, reader_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.asyncio import AsyncEngine
-from shortlist.clients._engines.channels import Channels
-from shortlist.clients.connection import Headers, Limits, Tls, address_list
+from shortlist.clients._engines.channels import Channels, targets
+from shortlist.clients.connection import Headers, Limits, Tls
 from shortlist.clients.hooks import Hook
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
@@ -81,7 +82,7 @@ class AsyncGrpcClient:
         Raises:
             ValueError: An argument is wrong.
         """
-        addresses = address_list(address)
+        addresses = targets(address)
         self._caller = Caller(
             addresses,
             "grpc",
@@ -293,7 +294,7 @@ class AsyncGrpcClient:
         """
         return await self._run(
             management.wait,
-            self._caller.call(model, version, label, timeout + 1.0),
+            self._caller.call(model, version, label, seconds("timeout", timeout) + 1.0),
             timeout=timeout,
             poll_interval=poll_interval,
         )

@@ -1,11 +1,28 @@
 """Addresses, TLS, headers and limits, the same for every client."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PLAIN", "Headers", "Limits", "Security", "Tls", "address_list", "header_source"]
+from shortlist.clients._arguments import mapping, seconds, shown, text, whole
+
+__all__ = [
+    "PLAIN",
+    "Headers",
+    "Limits",
+    "Security",
+    "Tls",
+    "address_list",
+    "checked_tls",
+    "header_source",
+]
+
+_HEADERS: Final = "{'authorization': 'Bearer …'}"
+_HEADER_NAME: Final = re.compile(r"[\w.-]+(?<!-bin)", re.ASCII)  # what gRPC can send
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -29,6 +46,8 @@ class Tls:
             raise ValueError("mutual TLS needs both certificate and private_key")
         for name in ("ca", "certificate", "private_key"):
             path = getattr(self, name)
+            if path is not None and not isinstance(path, str | PathLike):
+                raise ValueError(f"{name} must be a path, got {shown(path)}")
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"{name}: no file {str(path)!r}")
         if self.ca is not None or self.certificate is not None:
@@ -79,38 +98,70 @@ class Limits:
             value = getattr(self, name)
             if name == "max_in_flight" and value is None:
                 continue
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if self.keepalive is not None and not self.keepalive > 0:
-            raise ValueError(f"keepalive must be a positive number, got {self.keepalive!r}")
+            whole(name, value, least=1)
+        if self.keepalive is not None and seconds("keepalive", self.keepalive) == math.inf:
+            raise ValueError("keepalive must be finite, got inf; for no pings use None")
 
 
-def address_list(address: str | Sequence[str]) -> list[str]:
+def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
     """Return the addresses as a list.
+
+    Args:
+        address: What the user passed.
+        port: Usual port, for messages.
 
     Raises:
         ValueError: There are none, or an address is empty or contains a space.
     """
+    if not isinstance(address, str) and not isinstance(address, Iterable):
+        raise ValueError(f"an address looks like 'host:{port}', got {shown(address)}")
     addresses = [address] if isinstance(address, str) else list(address)
     if not addresses:
-        raise ValueError("pass at least one address, such as '127.0.0.1:8500'")
-    for text in addresses:
-        if not isinstance(text, str) or not text or len(text.split()) != 1 or text != text.strip():
-            raise ValueError(f"an address looks like 'host:8500', got {text!r}")
+        raise ValueError(f"pass at least one address, such as '127.0.0.1:{port}'")
+    for entry in addresses:
+        if not isinstance(entry, str) or entry.split() != [entry]:
+            raise ValueError(f"an address looks like 'host:{port}', got {shown(entry)}")
     return addresses
 
 
+def checked_tls(tls: object) -> Tls | bool:
+    """Return the TLS settings.
+
+    Raises:
+        ValueError: They are neither a bool nor a `Tls`.
+    """
+    if isinstance(tls, bool | Tls):
+        return tls
+    remedy = f"; use Tls(ca={tls!r})" if isinstance(tls, str | Path) else ""
+    raise ValueError(f"tls must be True, False or a Tls, got {shown(tls)}{remedy}")
+
+
 def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
-    """Return a function that returns the headers of the next request."""
+    """Return a function that returns the headers of the next request.
+
+    Raises:
+        ValueError: `headers` is neither a function nor a mapping of what both transports can send.
+    """
     if headers is None:
         return dict
     if callable(headers):
-        return headers
-    fixed = dict(headers)
-    for name, value in fixed.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(f"headers must be strings, got {name!r}: {type(value).__name__}")
+        return lambda: _checked_headers(headers())
+    fixed = _checked_headers(headers)
     return lambda: fixed
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    checked = {
+        text("a header's name", name): text(f"header {name!r}", value)
+        for name, value in mapping("headers", headers, example=_HEADERS).items()
+    }
+    for name, value in checked.items():
+        if not _HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+            raise ValueError(
+                f"header {name!r}: {value!r} cannot be sent; names have letters, digits, '-', '_' "
+                "and '.' (and do not end in -bin), values printable ASCII characters"
+            )
+    return checked
 
 
 class Security(NamedTuple):

@@ -11,8 +11,8 @@ from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._client import RetrievalClient
 from shortlist.clients._codecs.protobuf import message_of, reader_of
 from shortlist.clients._codecs.requests import Request
-from shortlist.clients._engines.channels import Channels
-from shortlist.clients.connection import Headers, Limits, Tls, address_list
+from shortlist.clients._engines.channels import Channels, targets
+from shortlist.clients.connection import Headers, Limits, Tls
 from shortlist.clients.hooks import Hook
 
 __all__ = ["GrpcClient"]
@@ -77,7 +77,7 @@ class GrpcClient(RetrievalClient):
         Raises:
             ValueError: An argument is wrong.
         """
-        addresses = address_list(address)
+        addresses = targets(address)
         caller = Caller(
             addresses,
             "grpc",

@@ -22,7 +22,14 @@ from shortlist.clients._codecs.json import answer_of, body_of, path_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
 from shortlist.clients._engines.sockets import pool_manager, until
-from shortlist.clients.connection import Headers, Limits, Tls, address_list, header_source
+from shortlist.clients.connection import (
+    Headers,
+    Limits,
+    Tls,
+    address_list,
+    checked_tls,
+    header_source,
+)
 from shortlist.clients.hooks import Hook
 
 __all__ = ["RestClient"]
@@ -34,6 +41,11 @@ def _base_url(address: str, *, secure: bool) -> str:
     scheme, _, rest = address.partition("://")
     if scheme not in ("http", "https") or not rest or rest.startswith(("/", ":")):
         raise ValueError(f"an address looks like 'http://host:8501', got {address!r}")
+    before, api, _ = address.partition("/v1/models")
+    if api or "?" in address:
+        raise ValueError(
+            f"an address ends before /v1, got {address!r}; use {before!r} and model='NAME'"
+        )
     return address.rstrip("/")
 
 
@@ -207,7 +219,11 @@ class RestClient(RetrievalClient):
         Raises:
             ValueError: An argument is wrong.
         """
-        urls = [_base_url(url, secure=tls is not False) for url in address_list(address)]
+        secure = checked_tls(tls) is not False
+        urls = [
+            _base_url(url, secure=secure)
+            for url in address_list(address, port=contract.DEFAULT_REST_PORT)
+        ]
         caller = Caller(
             urls, "rest", model=model, timeout=timeout, retry=retry, hooks=hooks, limits=limits
         )

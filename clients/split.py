@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shortlist.clients._arguments import mapping, number, text, text_remedy
+
 __all__ = ["Split"]
 
 
@@ -27,14 +29,22 @@ class Split:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", dict(self.shares))
+        shares = mapping("Split", self.shares, example="{'stable': 0.9, 'canary': 0.1}")
+        object.__setattr__(
+            self,
+            "shares",
+            {
+                text("a label of a Split", label): number(f"the share of {label!r}", share)
+                for label, share in shares.items()
+            },
+        )
         if not self.shares:
             raise ValueError("a Split needs at least one label")
         for label, share in self.shares.items():
-            if not isinstance(label, str) or not label:
-                raise ValueError(f"labels of a Split must be non-empty strings, got {label!r}")
             if not 0 <= share <= 1:
                 raise ValueError(f"the share of {label!r} must be in [0, 1], got {share!r}")
+        if not isinstance(self.salt, str):
+            raise ValueError(f"salt must be a string, got {self.salt!r}{text_remedy(self.salt)}")
         total = math.fsum(self.shares.values())
         if not math.isclose(total, 1.0, abs_tol=1e-9):
             raise ValueError(f"the shares of a Split must add up to 1, got {total:g}")
@@ -48,6 +58,8 @@ class Split:
 
     def label_for(self, user_id: str) -> str:
         """Return the label of a user."""
+        if not isinstance(user_id, str):
+            raise ValueError(f"a user id is a string, got {user_id!r}{text_remedy(user_id)}")
         digest = hashlib.blake2b(
             user_id.encode(), digest_size=8, key=hashlib.sha256(self.salt.encode()).digest()
         ).digest()

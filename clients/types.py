@@ -1,9 +1,12 @@
 """Arguments and results of the clients: frozen, typed, the same on every transport."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from numbers import Integral
 from typing import Any, overload
+
+from shortlist.clients._arguments import mapping, number, text, texts
 
 __all__ = [
     "Classification",
@@ -278,10 +281,25 @@ class Filter:
     max: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for which in ("any", "all"):
-            for attribute, values in getattr(self, which).items():
-                if isinstance(values, str):
-                    raise ValueError(
-                        f"Filter({which}={{{attribute!r}: ...}}) takes a list of values, got the "
-                        f"string {values!r}; write [{values!r}]"
-                    )
+        for which, example, checked in (
+            ("any", "{'genre': ['Comedy']}", _values),
+            ("all", "{'genre': ['Comedy']}", _values),
+            ("min", "{'year': 1990}", number),
+            ("max", "{'year': 1990}", number),
+        ):
+            name = f"Filter({which}=…)"
+            given = mapping(name, getattr(self, which), example=example)
+            conditions = {
+                text(f"an attribute of {name}", attribute): checked(
+                    f"{attribute!r} of {name}", value
+                )
+                for attribute, value in given.items()
+            }
+            object.__setattr__(self, which, conditions)
+
+
+def _values(name: str, values: Any) -> list[str]:
+    """Return values of an attribute as strings, whole numbers and bools too."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes):
+        values = [str(value) if isinstance(value, Integral) else value for value in values]
+    return texts(name, values)

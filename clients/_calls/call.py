@@ -7,10 +7,11 @@ The engines only carry out the steps, so that all clients behave identically.
 import logging
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
+from shortlist.clients._arguments import seconds, shown
 from shortlist.clients._calls.failures import too_late
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
@@ -77,14 +78,25 @@ class Caller:
         hooks: Sequence[Hook],
         limits: Limits | None,
     ) -> None:
-        Deadline(timeout)  # checks it
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise ValueError(
+                f"retry takes a RetryPolicy, got {shown(retry)}; for no retries use "
+                "RetryPolicy(max_attempts=1)"
+            )
+        if limits is not None and not isinstance(limits, Limits):
+            raise ValueError(
+                f"limits takes Limits, got {shown(limits)}; use Limits(max_in_flight=8)"
+            )
+        if not isinstance(hooks, Iterable) or not all(map(callable, hooks := tuple(hooks))):
+            remedy = "; pass it in a list" if callable(hooks) else ""
+            raise ValueError(f"hooks takes a list of functions, got {shown(hooks)}{remedy}")
         self.addresses = addresses
         self.transport = transport
         self.target = Target(model=model)
-        self.timeout = timeout
+        self.timeout = seconds("timeout", timeout)
         self.policy = retry or RetryPolicy()
         self.budget = RetryBudget(self.policy)
-        self.hooks = tuple(hooks)
+        self.hooks = hooks
         self.limits = limits or Limits()
         self.metadata: dict[Target, Metadata] = {}
         self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT if a call asked for more

@@ -1,13 +1,14 @@
 """Flows that look things up by id: similar, embed and rate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from shortlist.clients import contract, errors
+from shortlist.clients._arguments import shown
 from shortlist.clients._calls.call import Call, Flow
 from shortlist.clients._calls.rankings import (
-    check_k,
     checked_ids,
+    checked_k,
     matrix,
     rankings,
     vector,
@@ -39,7 +40,7 @@ def similar(call: Call, candidate_ids: Sequence[str], *, k: int) -> Flow[list[Si
     """Return the candidates most similar to each candidate, in order."""
     target = call.target
     queries = checked_ids("candidate_ids", candidate_ids)
-    check_k(k)
+    k = checked_k(k)
     # Some servables take k here; for others the export fixed it.
     takes_k = contract.K in (yield from call.inputs_of(contract.SIMILAR))
 
@@ -113,9 +114,14 @@ def embed(call: Call, user_ids: Sequence[str]) -> Flow[list[Embedding]]:
 def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:
     """Return the predicted rating of each `(user_id, candidate_id)` pair, in order."""
     target = call.target
+    if not isinstance(pairs, Iterable):
+        raise ValueError(f"pairs takes a list of (user_id, candidate_id) pairs, got {shown(pairs)}")
+    pairs = list(pairs)
     for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise ValueError(f"rate takes (user_id, candidate_id) pairs, got {pair!r}")
+        if isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise ValueError(
+                f"pairs takes a list of (user_id, candidate_id) pairs, got {shown(pair)} in it"
+            )
     users = checked_ids("user_ids", [pair[0] for pair in pairs])
     candidates = checked_ids("candidate_ids", [pair[1] for pair in pairs])
 

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from shortlist.clients import errors
+from shortlist.clients._arguments import seconds
 from shortlist.clients._calls.call import Call, Flow, Sleep
 from shortlist.clients._codecs.requests import (
     MetadataRequest,
@@ -37,8 +38,7 @@ def reload_config(call: Call, config: Any) -> Flow[None]:
 def wait(call: Call, *, timeout: float, poll_interval: float) -> Flow[ModelStatus]:
     """Poll until the servable is AVAILABLE, for at most `timeout` seconds."""
     target = call.target
-    if not poll_interval > 0:
-        raise ValueError(f"poll_interval must be positive, got {poll_interval!r}")
+    poll_interval = seconds("poll_interval", poll_interval)
     deadline = time.monotonic() + timeout
     last_seen = "no answer yet"
     while True:

@@ -1,9 +1,10 @@
 """Flows that run any signature: predict, classify and regress."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shortlist.clients import errors
+from shortlist.clients._arguments import mapping, shown, text, texts
 from shortlist.clients._calls.call import Call, Flow
 from shortlist.clients._codecs.requests import (
     ClassifyRequest,
@@ -28,7 +29,9 @@ def predict(
     arrays: bool | None,
 ) -> Flow[Prediction]:
     """Run any signature."""
-    target = call.target
+    target, signature = call.target, text("signature", signature)
+    inputs = mapping("inputs", inputs, example="{'x': [1.0]}")
+    outputs = texts("outputs", outputs)
     if arrays is None:
         arrays = any(is_array(value) for value in inputs.values())
     metadata, fresh = yield from call.metadata()
@@ -118,6 +121,12 @@ def _converted(value: Any, *, wants_bytes: bool) -> Any:
     return value
 
 
+def _checked(examples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if isinstance(examples, Mapping) or not isinstance(examples, Iterable):
+        raise ValueError(f"examples takes a list of mappings, got {shown(examples)}")
+    return [mapping("an example", example, example="{'x': 1.0}") for example in examples]
+
+
 def classify(
     call: Call,
     examples: Sequence[Mapping[str, Any]],
@@ -127,7 +136,7 @@ def classify(
 ) -> Flow[list[Classification]]:
     """Return the classes of each example."""
     request = ClassifyRequest(
-        target=call.target, signature=signature, examples=list(examples), context=context
+        target=call.target, signature=signature, examples=_checked(examples), context=context
     )
     return call.send(request)
 
@@ -141,6 +150,6 @@ def regress(
 ) -> Flow[list[float]]:
     """Return the value of each example."""
     request = RegressRequest(
-        target=call.target, signature=signature, examples=list(examples), context=context
+        target=call.target, signature=signature, examples=_checked(examples), context=context
     )
     return call.send(request)

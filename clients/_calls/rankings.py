@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from shortlist.clients import contract, errors
+from shortlist.clients._arguments import texts, whole
 from shortlist.clients._codecs.requests import Outputs, Target
 from shortlist.clients._codecs.tensors import Tensor
 
-__all__ = ["check_k", "checked_ids", "matrix", "rankings", "vector", "versions"]
+__all__ = ["checked_ids", "checked_k", "matrix", "rankings", "vector", "versions"]
 
 
 def checked_ids(name: str, values: Sequence[str]) -> list[str]:
@@ -16,21 +17,15 @@ def checked_ids(name: str, values: Sequence[str]) -> list[str]:
     Raises:
         ValueError: `values` is a single string, empty, or contains a value that is not a string.
     """
-    if isinstance(values, str):
-        raise ValueError(f"{name} takes a list of ids, got the string {values!r}; use [{values!r}]")
-    ids = list(values)
+    ids = texts(name, values)
     if not ids:
         raise ValueError(f"{name} is empty; give at least one id")
-    for value in ids:
-        if not isinstance(value, str):
-            raise ValueError(f"{name} takes strings, got {value!r}; use str({value!r})")
     return ids
 
 
-def check_k(k: int) -> None:
-    """Raise `ValueError` unless `k` is a positive integer."""
-    if type(k) is not int or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+def checked_k(k: int) -> int:
+    """Return `k` as an int; raise `ValueError` unless it is a positive integer."""
+    return whole("k", k, least=1)
 
 
 def matrix(reply: Outputs, name: str, target: Target) -> Tensor:

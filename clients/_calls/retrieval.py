@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from shortlist.clients import contract, errors
+from shortlist.clients._arguments import flag, shown, texts
 from shortlist.clients._calls.call import Call, Flow
 from shortlist.clients._calls.rankings import (
-    check_k,
     checked_ids,
+    checked_k,
     matrix,
     rankings,
     vector,
@@ -24,6 +25,8 @@ __all__ = ["retrieve"]
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+_AS_FILTER: Final = "Filter(any={'genre': ['Comedy']})"
 
 
 def retrieve(
@@ -40,7 +43,9 @@ def retrieve(
     if call.split is not None:
         options = {"k": k, "exclude": exclude, "exclude_seen": exclude_seen, "filter": filter}
         return (yield from _split_retrieve(call, call.split, users, options))
-    check_k(k)
+    k, exclude_seen = checked_k(k), flag("exclude_seen", exclude_seen)
+    if filter is not None and not isinstance(filter, Filter):
+        raise ValueError(f"filter takes a Filter, got {shown(filter)}; use {_AS_FILTER}")
     excluded = _excluded(users, exclude)
     target, narrow, batch_size = call.target, call.caller.widths, call.caller.limits.batch_size
     parts = _parts(users, batch_size)
@@ -98,17 +103,15 @@ def _split_retrieve(
 
 def _excluded(users: list[str], exclude: Exclude | None) -> list[list[str]] | None:
     """Return the excluded candidate ids of each user; `None` if nothing is excluded."""
-    if not exclude:
+    if exclude is None:
         return None
-    if isinstance(exclude, str):
-        raise ValueError(f"exclude takes a list of candidate ids; use [{exclude!r}]")
     if not isinstance(exclude, Mapping):
-        return [checked_ids("exclude", exclude)] * len(users)
-    rows = [list(exclude.get(user, ())) for user in users]
-    for row in rows:
-        if row:
-            checked_ids("exclude", row)
-    return rows
+        row = texts("exclude", exclude)
+        return [row] * len(users) if row else None
+    # A user id of another type would silently exclude nothing.
+    by_user = dict(zip(texts("the keys of exclude", exclude), exclude.values(), strict=True))
+    rows = [texts(f"exclude[{user!r}]", by_user.get(user, ())) for user in users]
+    return rows if any(rows) else None
 
 
 def _plain(users: list[str], target: Target) -> PredictRequest:

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from shortlist.clients._arguments import number, seconds, whole
 from shortlist.clients.errors import DeadlineExceeded, ServingError
 
 __all__ = ["Attempts", "Deadline", "RetryBudget", "RetryPolicy"]
@@ -42,15 +43,14 @@ class RetryPolicy:
     budget_ratio: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
+        whole("max_attempts", self.max_attempts, least=1)
         for name in ("initial_backoff", "max_backoff", "budget", "budget_ratio"):
-            if not getattr(self, name) >= 0:
+            if number(name, getattr(self, name)) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not self.multiplier >= 1:
+        if number("multiplier", self.multiplier) < 1:
             raise ValueError(f"multiplier must be at least 1, got {self.multiplier}")
-        if self.attempt_timeout is not None and not self.attempt_timeout > 0:
-            raise ValueError(f"attempt_timeout must be positive, got {self.attempt_timeout}")
+        if self.attempt_timeout is not None:
+            seconds("attempt_timeout", self.attempt_timeout)
 
 
 class RetryBudget:
@@ -88,10 +88,8 @@ class Deadline:
         Raises:
             ValueError: `timeout` is not a positive number.
         """
-        if not timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self.timeout = timeout
-        self._at = time.monotonic() + timeout
+        self.timeout = seconds("timeout", timeout)
+        self._at = time.monotonic() + self.timeout
 
     def remaining(self) -> float:
         """Return the seconds left; negative after the deadline."""

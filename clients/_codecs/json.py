@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from shortlist.clients import contract, errors
+from shortlist.clients._arguments import shown
 from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     MetadataRequest,
@@ -25,6 +26,7 @@ from shortlist.clients._codecs.values import (
     feature_values,
     flatten,
     is_array,
+    nest,
 )
 from shortlist.clients.types import (
     Classification,
@@ -98,29 +100,30 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
             value = value.tolist()
         if type(value) is list and value and dtype_name == "DT_STRING" and all_str(value):
             return value
-        _, flat = flatten(value)
+        shape, flat = flatten(value)
         if dtype is not None:
             check_kind(flat, dtype)
     except ValueError as exc:
         raise ValueError(f"input {name!r}: {exc}") from exc
-    return _jsonable(name, value)
+    return nest([_jsonable(name, item) for item in flat], shape)
 
 
 def _jsonable(name: str, value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_jsonable(name, item) for item in value]
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, str | bool | int | float):
         return value
-    raise ValueError(f"input {name!r}: REST cannot send {type(value).__name__}; use GrpcClient")
+    raise ValueError(
+        f"input {name!r}: REST cannot send {shown(value)}; use GrpcClient (--transport grpc)"
+    )
 
 
 def _example(features: Mapping[str, Any]) -> dict[str, Any]:
     example = {}
     for name, value in features.items():
         values = feature_values(name, value)
-        example[name] = _jsonable(name, values[0] if len(values) == 1 else values)
+        plain = [_jsonable(name, item) for item in values]
+        example[name] = plain[0] if len(plain) == 1 else plain
     return example
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shortlist.clients._arguments import text, whole
 from shortlist.clients._codecs.tensors import Tensor
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 
+_set = object.__setattr__
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A servable; its newest version if neither version nor label is set."""
@@ -32,16 +36,15 @@ class Target:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
-            raise ValueError(f"model must be a model name, got {self.model!r}")
+        _set(self, "model", text("model", self.model))
         if self.version is not None and self.label is not None:
             raise ValueError(
                 f"pass a version or a label, not both: version={self.version}, label={self.label!r}"
             )
-        if self.version is not None and (type(self.version) is not int or self.version < 0):
-            raise ValueError(f"version must be a non-negative integer, got {self.version!r}")
-        if self.label is not None and (not isinstance(self.label, str) or not self.label):
-            raise ValueError(f"label must be a non-empty string, got {self.label!r}")
+        if self.version is not None:
+            _set(self, "version", whole("version", self.version, least=0, most=2**63 - 1))
+        if self.label is not None:
+            _set(self, "label", text("label", self.label))
 
     def __str__(self) -> str:
         if self.version is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from shortlist.clients._codecs.values import flatten
+from shortlist.clients._codecs.values import flatten, nest
 from shortlist.clients.wire.dtypes import Dtype, by_name, by_number, numpy_dtype
 from shortlist.clients.wire.packed_pb2 import PackedTensorProto
 from shortlist.clients.wire.tensor_pb2 import TensorProto, TensorShapeProto
@@ -66,16 +66,6 @@ class Tensor(Protocol):
     def array(self, dtype: str | None = None) -> Any:
         """Return a NumPy array, of type `dtype` if the transport does not send the type."""
         ...
-
-
-def nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
-    """Return row-major elements as nested lists of `shape`; a scalar as it is."""
-    if not shape:
-        return flat[0]
-    if len(shape) == 1:
-        return flat
-    step = math.prod(shape[1:])
-    return [nest(flat[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
 class WireTensor:

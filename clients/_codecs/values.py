@@ -4,11 +4,13 @@ NumPy is imported only if arrays are used. Numbers travel as one block of memory
 (`tensor_content`), never element by element.
 """
 
+import math
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeGuard
 
+from shortlist.clients._arguments import number_remedy, shown, text_remedy, whole_remedy
 from shortlist.clients.wire.dtypes import Dtype, by_name, by_numpy_name, numpy_dtype
 from shortlist.clients.wire.tensor_pb2 import TensorProto
 
@@ -19,6 +21,7 @@ __all__ = [
     "feature_values",
     "flatten",
     "is_array",
+    "nest",
     "to_tensor_proto",
 ]
 
@@ -85,10 +88,10 @@ def feature_values(name: str, value: object) -> list[Any]:
     Raises:
         ValueError: The values are mixed, nested or of other types.
     """
-    plain = value.tolist() if is_array(value) else value
-    values = list(plain) if isinstance(plain, list | tuple) else [plain]
-    if not all(isinstance(item, str | bytes) for item in values) and not all(
-        isinstance(item, int | float) for item in values
+    shape, values = flatten(value)
+    if len(shape) > 1 or (
+        not all(isinstance(item, str | bytes) for item in values)
+        and not all(isinstance(item, int | float) for item in values)
     ):
         raise ValueError(f"feature {name!r} must be all numbers or all strings, got {value!r}")
     return values
@@ -97,29 +100,43 @@ def feature_values(name: str, value: object) -> list[Any]:
 def flatten(value: object) -> tuple[list[int], list[Any]]:
     """Return shape and row-major elements of nested lists or tuples.
 
+    Arrays and NumPy's numbers in the lists become Python's.
+
     Raises:
         ValueError: The nesting is ragged.
     """
     shape: list[int] = []
-    level: list[Any] = [value]
+    level = _without_arrays([value])
     while level and isinstance(level[0], list | tuple):
         size = len(level[0])
         for item in level:
             if not isinstance(item, list | tuple) or len(item) != size:
                 raise ValueError(
                     f"ragged value: at depth {len(shape)} one entry has {size} elements and "
-                    f"another is {_short(item)}; pad it to a rectangle"
+                    f"another is {shown(item)}; pad it to a rectangle"
                 )
         shape.append(size)
-        level = [element for item in level for element in item]
+        level = _without_arrays([element for item in level for element in item])
     for item in level:
         if isinstance(item, list | tuple):
-            raise ValueError(f"ragged value: {_short(item)} is next to a scalar; pad it")
+            raise ValueError(f"ragged value: {shown(item)} is next to a scalar; pad it")
     return shape, level
 
 
-def _short(item: object) -> str:
-    return repr(item) if len(repr(item)) < 60 else repr(item)[:57] + "..."
+def _without_arrays(level: list[Any]) -> list[Any]:
+    if any(hasattr(kind, "tolist") for kind in {*map(type, level)}):
+        return [item.tolist() if hasattr(item, "tolist") else item for item in level]
+    return level
+
+
+def nest(flat: list[Any], shape: Sequence[int]) -> Any:
+    """Return row-major elements as nested lists of `shape`; a scalar as it is."""
+    if not shape:
+        return flat[0]
+    if len(shape) == 1:
+        return flat
+    step = math.prod(shape[1:])
+    return [nest(flat[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
 def _infer(flat: list[Any]) -> Dtype:
@@ -151,6 +168,21 @@ _FITS: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
+_KINDS: Final = {
+    "b": "True or False",
+    "i": "whole numbers",
+    "f": "numbers",
+    "x": "numbers",
+    "c": "numbers",
+    "s": "strings or bytes",
+}
+_REMEDIES: Final[dict[str, Callable[[object], str]]] = {
+    "i": whole_remedy,
+    "f": number_remedy,
+    "s": text_remedy,
+}
+
+
 def check_kind(flat: Iterable[Any], dtype: Dtype) -> None:
     """Refuse elements that Python would convert but the server would not, such as 1.5 for an int.
 
@@ -160,7 +192,10 @@ def check_kind(flat: Iterable[Any], dtype: Dtype) -> None:
     types = _FITS[dtype.kind]
     for item in flat:
         if not isinstance(item, types) or (isinstance(item, bool) and dtype.kind != "b"):
-            raise ValueError(f"{item!r} ({type(item).__name__}) does not fit {dtype.name}")
+            remedy = _REMEDIES[dtype.kind](item) if dtype.kind in _REMEDIES else ""
+            raise ValueError(
+                f"{shown(item)} does not fit {dtype.name} ({_KINDS[dtype.kind]}){remedy}"
+            )
 
 
 def _to_bytes(item: object) -> bytes:
@@ -168,7 +203,7 @@ def _to_bytes(item: object) -> bytes:
         return item.encode()
     if isinstance(item, bytes):
         return item
-    raise ValueError(f"{item!r} ({type(item).__name__}) does not fit DT_STRING; use str or bytes")
+    raise ValueError(f"{shown(item)} does not fit DT_STRING (strings or bytes){text_remedy(item)}")
 
 
 def _pack(flat: list[Any], dtype: Dtype) -> bytes:

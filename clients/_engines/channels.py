@@ -8,19 +8,48 @@ from typing import Any, Final
 
 import grpc
 
+from shortlist.clients import contract
 from shortlist.clients._calls.failures import failure, too_late, unreachable
 from shortlist.clients._codecs.protobuf import method_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
-from shortlist.clients.connection import Headers, Limits, Tls, header_source
+from shortlist.clients.connection import (
+    Headers,
+    Limits,
+    Tls,
+    address_list,
+    checked_tls,
+    header_source,
+)
 from shortlist.clients.errors import ServingError, error_class_for_code
 from shortlist.clients.wire.methods import Method
 
-__all__ = ["Channels", "Line"]
+__all__ = ["Channels", "Line", "targets"]
 
 
 _MAX_LATE: Final = 2  # calls in a row that time out; a single one may be a slow model
 _MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get one connection after the other
+
+
+def targets(address: str | Sequence[str]) -> list[str]:
+    """Return the addresses as gRPC takes them.
+
+    Raises:
+        ValueError: One is a URL, or has no port (gRPC would take 443).
+    """
+    addresses = address_list(address, port=contract.DEFAULT_GRPC_PORT)
+    for target in addresses:
+        if "://" in target and target.startswith("http"):
+            raise ValueError(
+                f"a gRPC address looks like 'host:{contract.DEFAULT_GRPC_PORT}', without http:// "
+                f"and path, got {target!r}"
+            )
+        if ":" not in target:
+            raise ValueError(
+                f"a gRPC address needs a port, got {target!r}; use "
+                f"'{target}:{contract.DEFAULT_GRPC_PORT}' (443 for most proxies with TLS)"
+            )
+    return addresses
 
 
 def _options(limits: Limits, extra: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -50,9 +79,10 @@ def _options(limits: Limits, extra: Sequence[tuple[str, Any]]) -> list[tuple[str
 
 def _credentials(tls: Tls | bool) -> grpc.ChannelCredentials | None:
     """Return the credentials of a channel; `None` for plain text."""
-    if tls is False:
+    checked = checked_tls(tls)
+    if checked is False:
         return None
-    chosen = Tls() if tls is True else tls
+    chosen = Tls() if checked is True else checked
 
     def read(path: str | Path | None) -> bytes | None:
         return None if path is None else Path(path).read_bytes()

@@ -51,9 +51,9 @@ def test_a_new_version_with_another_signature_is_noticed(client: Any, server: To
     ("inputs", "signature", "text"),
     [
         ({"z": [1.0]}, "half_plus_two", "has no input 'z'; it has: x"),
-        ({"x": ["a"]}, "half_plus_two", r"input 'x': 'a' \(str\) does not fit DT_FLOAT"),
+        ({"x": ["a"]}, "half_plus_two", r"input 'x': 'a' does not fit DT_FLOAT"),
         ({"x": [[1.0], [1.0, 2.0]]}, "half_plus_two", "ragged"),
-        ({**VALUES, "n": 1.5}, "echo", "input 'n': 1.5 .* does not fit DT_INT64"),
+        ({**VALUES, "n": 1.5}, "echo", "input 'n': 1.5 does not fit DT_INT64"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(

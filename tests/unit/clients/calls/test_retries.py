@@ -187,7 +187,7 @@ def test_no_timeout_at_all_is_none() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"max_attempts": 0}, "max_attempts must be at least 1, got 0"),
+        ({"max_attempts": 0}, "max_attempts must be a whole number of at least 1, got 0"),
         ({"initial_backoff": -1}, "initial_backoff"),
         ({"multiplier": 0.5}, "multiplier"),
         ({"attempt_timeout": 0}, "attempt_timeout"),
