@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
+from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES, servable_name
+from shortlist.serving.repository.names import check_model_name
 
 __all__ = [
     "PRESETS",
@@ -329,10 +330,11 @@ class ExportConfig:
     ivf: IvfConfig = field(default_factory=IvfConfig)
 
     def __post_init__(self) -> None:
-        _require(bool(self.model), "model must not be empty")
+        check_model_name(self.model)
         _require(bool(self.indexes), f"indexes must name at least one of {', '.join(INDEXES)}")
         for index in self.indexes:
             _require(index in INDEXES, f"unknown index {index!r}; choose from {', '.join(INDEXES)}")
+            check_model_name(servable_name(self.model, index))
         _require(
             len(set(self.indexes)) == len(self.indexes),
             f"indexes must be distinct, got {', '.join(self.indexes)}",

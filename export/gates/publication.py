@@ -12,7 +12,8 @@ from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject, live_version, read_subject
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.local import ModelRepository, Publisher, parse_version
+from shortlist.serving.repository.local import ModelRepository, Publisher
+from shortlist.serving.repository.names import check_model_name, parse_version
 from shortlist.serving.repository.object_store import ObjectStore, is_url
 from shortlist.serving.repository.version import (
     GateResult,
@@ -112,6 +113,7 @@ def publish_saved_model(
         GateError: A gate failed; nothing was published.
         RepositoryError: The source is not a SavedModel, or the repository is not writable.
     """
+    check_model_name(name)
     if not (source / "saved_model.pb").is_file():
         raise RepositoryError(f"no saved_model.pb in {source}; pass the folder of a SavedModel")
     at_least = max((read_manifest(source) or Manifest()).version or 1, 1)

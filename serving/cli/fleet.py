@@ -56,10 +56,12 @@ def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = N
         version: Version that the models must have.
 
     Raises:
-        RolloutError: There is none.
+        RolloutError: There is none, or the configuration file lists no model at all.
     """
     if args.servable:
         return list(dict.fromkeys(args.servable))
+    if not fleet.config_file.read().model_config_list.config:
+        fleet.require_listed(fleet.known_models())
     # By name: base paths in a container may differ from ours.
     models = fleet.repository.models()
     configured = [

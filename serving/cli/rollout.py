@@ -16,6 +16,7 @@ from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.apply import Outcome, apply, preview
 from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
 from shortlist.serving.rollout.fleet import Fleet, Observation
+from shortlist.serving.rollout.goals import NothingToDoError
 from shortlist.serving.rollout.history import HISTORY_FILE, History
 from shortlist.serving.rollout.lint import Severity
 from shortlist.serving.rollout.lint import lint as lint_config
@@ -115,18 +116,13 @@ def _act(args: argparse.Namespace, action: str) -> int:
     with opened_fleet(args) as fleet:
         only = args.version if action == "canary" else None
         names = servables(args, fleet, version=only)
-        plans = {name: preview(fleet, name, action, args.version) for name in names}
+        plans = _plans(args, fleet, names, action)
         if args.dry_run:
             _print_plans(args, plans)
             return 0
         outcomes = []
-        for name in names:
-            if not plans[name] and action == "rollback" and len(names) == 1:
-                raise RolloutError(
-                    f"{name!r} has no previous version to go back to; name one: "
-                    "`shortlist rollback --to VERSION` (`shortlist versions` lists them)"
-                )
-            for step in plans[name]:
+        for name, plan in plans.items():
+            for step in plan:
                 progress(f"plan: {step}")
             outcomes.append(
                 apply(
@@ -141,6 +137,28 @@ def _act(args: argparse.Namespace, action: str) -> int:
             _share(args, fleet, name, action)
     _print_outcomes(args, outcomes)
     return 0
+
+
+def _plans(
+    args: argparse.Namespace, fleet: Fleet, names: list[str], action: str
+) -> dict[str, list[Step]]:
+    """Return the steps by model; of unnamed models, only those with something to do take part.
+
+    Raises:
+        RolloutError: The action does not fit a model's state.
+    """
+    plans: dict[str, list[Step]] = {}
+    idle: list[NothingToDoError] = []
+    for name in names:
+        try:
+            plans[name] = preview(fleet, name, action, args.version)
+        except NothingToDoError as exc:
+            idle.append(exc)
+    if idle and (args.servable or not plans):
+        raise RolloutError("; ".join(map(str, idle)))
+    for reason in idle:
+        progress(f"skipped {reason}")
+    return plans
 
 
 def _share(args: argparse.Namespace, fleet: Fleet, name: str, action: str) -> None:
@@ -159,7 +177,7 @@ def _print_plans(args: argparse.Namespace, plans: dict[str, list[Step]]) -> None
         for number, step in enumerate(steps, 1):
             write(f"{number}. {step}")
         if not steps:
-            write(f"{name}: nothing to do")
+            write(f"{name}: nothing to do: everything is as asked already")
 
 
 def _print_outcomes(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
@@ -178,9 +196,11 @@ def _print_outcomes(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
         write_json(document)
         return
     for outcome in outcomes:
-        labels = ", ".join(f"{label} {version}" for label, version in _labels(outcome).items())
+        labels = ", ".join(
+            f"{label} {version}" for label, version in _labels(outcome).items() if version
+        )
         count = len(outcome.steps)
-        steps = f"{count} step{'s' if count > 1 else ''}" if count else "nothing to do"
+        steps = f"{count} step{'s' if count > 1 else ''}" if count else "nothing changed"
         write(f"{outcome.name}: {labels} ({steps}, {outcome.seconds:.1f} s)")
         for address, reason in outcome.unreachable.items():
             write(f"{outcome.name}: skipped {address}: {reason}")
@@ -193,7 +213,10 @@ def _labels(outcome: Outcome) -> dict[str, int | None]:
 def rollout_status(args: argparse.Namespace) -> int:
     """Run `shortlist rollout status`; 1 if servers and file disagree."""
     with opened_fleet(args) as fleet:
-        observations = {name: fleet.observe(name) for name in servables(args, fleet)}
+        names = servables(args, fleet)
+        if not args.servable:
+            names += fleet.unlisted(fleet.known_models())
+        observations = {name: fleet.observe(name) for name in names}
     split = read_split(config_path(args))
     problems = {name: _problems(seen) for name, seen in observations.items()}
     if args.json:
@@ -221,6 +244,11 @@ def _problems(seen: Observation) -> list[str]:
         if server.busy:
             busy = ", ".join(map(str, sorted(server.busy)))
             problems.append(f"{server.address}: version {busy} is loading or unloading")
+        if recorded is None and server.present:
+            problems.append(
+                f"{server.address}: serves this model, which the configuration file does not "
+                "list: rollouts of other models are refused, because they would unload it"
+            )
         if recorded is not None and dict(server.labels) != dict(recorded.labels):
             problems.append(
                 f"{server.address}: labels {dict(server.labels)} differ from the configuration "

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import file_lock, flush, flush_tree, write_atomically
+from shortlist.serving.repository.names import MAX_VERSION, check_model_name, parse_version
 from shortlist.serving.repository.version import Manifest, read_manifest
 
-__all__ = ["ModelRepository", "Publisher", "parse_version"]
+__all__ = ["ModelRepository", "Publisher"]
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,6 @@ STAGING_PREFIX = ".publishing-"
 LAST_VERSION_FILE = ".last_version"
 LOCK_FILE = ".publish.lock"
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
-
-
-def parse_version(name: str) -> int | None:
-    """Return the version that the server's poller reads from a folder's name, or `None`.
-
-    The poller reads zero-padded names too, so `007` is version 7 to it.
-    """
-    return int(name) if name.isascii() and name.isdigit() else None
 
 
 @dataclass(frozen=True)
@@ -56,10 +49,7 @@ class ModelRepository:
             RepositoryError: The name is empty, hidden, or holds a path separator.
         """
         if not name or name.startswith(".") or "/" in name:
-            raise RepositoryError(
-                f"{name!r} is not a valid model name; use letters, digits, '_' and '-', "
-                "as in 'retrieval'"
-            )
+            check_model_name(name)
         return self.root / name
 
     def models(self) -> list[str]:
@@ -71,11 +61,7 @@ class ModelRepository:
 
     def versions(self, name: str) -> list[int]:
         """Return the versions of a model that the server's poller sees, oldest first."""
-        base_path = self.base_path(name)
-        if not base_path.is_dir():
-            return []
-        numbers = {parse_version(entry.name) for entry in base_path.iterdir() if entry.is_dir()}
-        return sorted(version for version in numbers if version is not None)
+        return sorted(self._folders(name))
 
     def version_path(self, name: str, version: int) -> Path:
         """Return the folder of a version.
@@ -83,13 +69,13 @@ class ModelRepository:
         Raises:
             RepositoryError: The version does not exist.
         """
-        path = self.base_path(name) / str(version)
-        if not path.is_dir():
-            known = ", ".join(map(str, self.versions(name))) or "none"
+        folders = self._folders(name)
+        if version not in folders:
+            known = ", ".join(map(str, sorted(folders))) or "none"
             raise RepositoryError(
                 f"no version {version} of {name!r} in {self.root}; versions there: {known}"
             )
-        return path
+        return folders[version]
 
     def manifest(self, name: str, version: int) -> Manifest | None:
         """Return the manifest of a version, or `None` for a foreign SavedModel.
@@ -119,10 +105,13 @@ class ModelRepository:
             lock_timeout: Seconds to wait for another publisher.
 
         Raises:
-            RepositoryError: Another publisher holds the lock, or the folder is not writable.
+            RepositoryError: A name is not valid, another publisher holds the lock, the folder
+                is not writable, or no version number is left.
         """
         if not names:
             raise ValueError("names must hold at least one model name")
+        for name in names:
+            check_model_name(name)
         base_paths = {name: self.base_path(name) for name in names}
         try:
             for base_path in base_paths.values():
@@ -136,6 +125,8 @@ class ModelRepository:
             for base_path in base_paths.values():
                 _remove_leftovers(base_path)
             version = max(at_least, *(1 + self._last_version(name) for name in names))
+            if version > MAX_VERSION:
+                raise RepositoryError(self._no_number_left(names))
             for base_path in base_paths.values():
                 write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
             publisher = Publisher(version=version, base_paths=base_paths)
@@ -143,6 +134,33 @@ class ModelRepository:
                 yield publisher
             finally:
                 publisher.discard()
+
+    def _folders(self, name: str) -> dict[int, Path]:
+        """Return the folders that the poller sees by version; of `7` and `007` the former."""
+        base_path = self.base_path(name)
+        if not base_path.is_dir():
+            return {}
+        # In byte order the last one wins, as for the poller.
+        entries = sorted(base_path.iterdir(), key=lambda entry: os.fsencode(entry.name))
+        return {
+            version: entry
+            for entry in entries
+            if (version := parse_version(entry.name)) is not None and entry.is_dir()
+        }
+
+    def _no_number_left(self, names: Sequence[str]) -> str:
+        for name in names:
+            for version, folder in self._folders(name).items():
+                if version == MAX_VERSION:
+                    return (
+                        f"{folder} has the highest version number that a server reads, so the "
+                        "next version cannot have a higher one; delete or rename that folder, "
+                        f"then publish {name!r} again"
+                    )
+        return (
+            f"there is no version number above {MAX_VERSION} for {', '.join(names)} in "
+            f"{self.root}; publish under another model name"
+        )
 
     def _last_version(self, name: str) -> int:
         """Return the highest version that this model ever had, or 0."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.local import parse_version
+from shortlist.serving.repository.names import MAX_VERSION, check_model_name, parse_version
 
 __all__ = ["ObjectStore", "is_url"]
 
@@ -52,8 +52,10 @@ class ObjectStore:
         """Return a version that no other publisher gets, ever.
 
         Raises:
-            RepositoryError: The store cannot be written.
+            RepositoryError: The name is not valid, the store cannot be written, or no version
+                number is left.
         """
+        check_model_name(name)
         system, base = self._at(name)
         claims = f"{base}/{CLAIMS}"
         try:
@@ -62,6 +64,12 @@ class ObjectStore:
             version = max([at_least, *(version + 1 for version in taken)])
             who = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
             while True:
+                if version > MAX_VERSION:
+                    raise RepositoryError(
+                        f"{self.url}/{name}/{MAX_VERSION} has the highest version number that a "
+                        "server reads, so the next version cannot have a higher one; delete it "
+                        f"there and in {CLAIMS}, or publish under another model name"
+                    )
                 try:
                     system.pipe_file(f"{claims}/{version}", who, mode="create")
                 except FileExistsError:
@@ -134,9 +142,7 @@ class ObjectStore:
 
     def _at(self, name: str) -> tuple[Any, str]:
         if not name or name.startswith(".") or "/" in name:
-            raise RepositoryError(
-                f"{name!r} is not a valid model name; use letters, digits, '_' and '-'"
-            )
+            check_model_name(name)
         try:
             import fsspec
         except ImportError as exc:

@@ -15,9 +15,9 @@ from shortlist.serving.errors import RepositoryError, RolloutError
 from shortlist.serving.repository.files import file_lock
 from shortlist.serving.repository.server_config import ModelEntry
 from shortlist.serving.rollout.fleet import Fleet, Observation
-from shortlist.serving.rollout.goals import goals_for
+from shortlist.serving.rollout.goals import WAYS_BACK, goals_for
 from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
-from shortlist.serving.rollout.plan import Goal, Step, plan, plan_all
+from shortlist.serving.rollout.plan import Goal, Step, entry_for, plan, plan_all
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServableState
 from shortlist.serving.rollout.steps import StepOptions, StepRunner, refuse_if_changed
 
@@ -26,7 +26,6 @@ __all__ = ["ApplyOptions", "Outcome", "apply", "lock_path", "preview"]
 log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 12  # a goal takes at most four steps; more means that others keep undoing them
-WAYS_BACK = frozenset({"rollback", "abort"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +81,10 @@ def preview(fleet: Fleet, name: str, action: str, version: int | None = None) ->
     """Return the steps that `apply` would take now.
 
     Raises:
-        RolloutError: The action does not fit the current state.
+        RolloutError: The action does not fit the current state, or the configuration file lacks
+            a model that the servers hold.
     """
+    fleet.require_listed(fleet.known_models() - {name})
     state = fleet.observe(name).state
     return plan_all(state, goals_for(action, state, version))
 
@@ -108,10 +109,10 @@ def apply(
         on_step: Callback before each step.
 
     Raises:
-        RolloutError: The action does not fit the current state, a server is down or refuses,
-            a version does not load or gives wrong answers, another process moved a label, or
-            another rollout holds the lock. The message says what state that leaves and how
-            to continue.
+        RolloutError: The action does not fit the current state, the configuration file lacks a
+            model that the servers hold, a server is down or refuses, a version does not load
+            or gives wrong answers, another process moved a label, or another rollout holds
+            the lock. The message says what state that leaves and how to continue.
     """
     options = options or ApplyOptions()
     lock = lock_path(fleet)
@@ -144,10 +145,12 @@ class _Application:
 
     def run(self, version: int | None) -> Outcome:
         started = time.monotonic()
+        self.fleet.require_listed(self.fleet.known_models() - {self.name})
         first = self._observe()
         goals = goals_for(self.action, first, version)
         planned = plan_all(first, goals)
-        self._remember(first)
+        self.expected = {server.address: server.labels for server in first.servers}
+        self.recorded = first.recorded
         recorder = Recorder(
             History(self.fleet.repository.root / HISTORY_FILE),
             action=self.action,
@@ -203,7 +206,7 @@ class _Application:
             self.on_step(step)
             if runner.run(step, state):
                 self.steps.append(step)
-                self._remember(state.with_entry(step.entry))
+                self._remember(step, state)
                 self._record(recorder, "step", step=str(step))
         raise RolloutError(
             f"{self.name!r} did not settle after {MAX_ROUNDS} steps because another process keeps "
@@ -226,9 +229,10 @@ class _Application:
             self.unreachable.update(observation.unreachable)
         return observation.state
 
-    def _remember(self, state: ServableState) -> None:
-        self.expected.update({server.address: dict(server.labels) for server in state.servers})
-        self.recorded = state.recorded
+    def _remember(self, step: Step, state: ServableState) -> None:
+        for server in state.servers:
+            self.expected[server.address] = entry_for(step, server).labels
+        self.recorded = step.entry
 
     def _refuse_if_moved(self, state: ServableState) -> None:
         """Stop if a label points at a version that neither we nor the file set."""

@@ -9,6 +9,7 @@ from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.rollout.config import ConfigFile
+from shortlist.serving.rollout.history import HISTORY_FILE, History
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServableState, ServerState
 
 __all__ = ["CheckError", "Fleet", "Observation", "RefusedError", "Server", "UnreachableError"]
@@ -120,6 +121,54 @@ class Fleet:
                 servers=tuple(states),
             ),
             unreachable=unreachable,
+        )
+
+    def known_models(self) -> set[str]:
+        """Return the models of the repository and of past rollouts."""
+        history = History(self.repository.root / HISTORY_FILE)
+        return {*self.repository.models(), *history.known_models()}
+
+    def unlisted(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return the models among `names` that a server holds and the configuration file lacks.
+
+        Servers do not list their models, so each name is asked for.
+
+        Returns:
+            Addresses by model name.
+
+        Raises:
+            RolloutError: The configuration file cannot be read.
+        """
+        config = self.config_file.read()
+        missing = set(names) - {model.name for model in config.model_config_list.config}
+        held: dict[str, list[str]] = {}
+        for server in self.servers:
+            for name in sorted(missing):
+                try:
+                    if server.observe(name, ()).present:
+                        held.setdefault(name, []).append(server.address)
+                except UnreachableError:
+                    break  # the caller meets it again, and knows whether it matters
+        return held
+
+    def require_listed(self, names: Iterable[str]) -> None:
+        """Refuse a configuration file that lacks a model that a server holds, or lists none.
+
+        Raises:
+            RolloutError: A reload with such a file would unload models.
+        """
+        unlisted = self.unlisted(names)
+        empty = not self.config_file.read().model_config_list.config
+        if not unlisted and not empty:
+            return
+        path = self.config_file.path
+        lost = "; ".join(f"{name} on {', '.join(at)}" for name, at in sorted(unlisted.items()))
+        effect = f"would unload {lost}" if lost else "would unload what it does not list"
+        lists = "no model" if empty else f"not {', '.join(sorted(unlisted))}"
+        raise RolloutError(
+            f"{path} lists {lists}; a rollout replaces the servers' whole configuration by this "
+            f"file's and {effect}. Name the file that the servers were started with (--config "
+            "FILE), or complete this one"
         )
 
     def by_address(self, address: str) -> Server:

@@ -1,15 +1,30 @@
 """Goals of the verbs, given the current state. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.plan import Goal
-from shortlist.serving.rollout.state import CANARY, PREVIOUS, ServableState
+from shortlist.serving.rollout.state import CANARY, MANAGED_LABELS, PREVIOUS, ServableState
 
-__all__ = ["ACTIONS", "abort", "canary", "finish", "goals_for", "promote", "rollback"]
+__all__ = [
+    "ACTIONS",
+    "WAYS_BACK",
+    "NothingToDoError",
+    "abort",
+    "canary",
+    "finish",
+    "goals_for",
+    "promote",
+    "rollback",
+]
 
 ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
+WAYS_BACK = frozenset({"rollback", "abort"})
+
+
+class NothingToDoError(RolloutError):
+    """A model has no canary to promote or abort, or no earlier version to go back to."""
 
 
 def goals_for(action: str, state: ServableState, version: int | None = None) -> list[Goal]:
@@ -21,23 +36,27 @@ def goals_for(action: str, state: ServableState, version: int | None = None) -> 
         version: Version to canary, to promote, or to roll back to.
 
     Raises:
-        RolloutError: The verb does not fit this state.
+        NothingToDoError: There is no canary, or no earlier version.
+        RolloutError: The verb does not fit this state, or the servers disagreed before.
     """
     match action:
         case "canary":
             if version is None:
                 raise RolloutError("a canary needs a version: `shortlist canary VERSION`")
-            return canary(state, version)
+            goals = canary(state, version)
         case "promote":
-            return promote(state, version)
+            goals = promote(state, version)
         case "rollback":
-            return rollback(state, version)
+            goals = rollback(state, version)
         case "abort":
-            return abort(state)
+            goals = abort(state)
         case "finish":
-            return finish(state)
+            goals = finish(state)
         case _:
             raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}")
+    if action not in WAYS_BACK:
+        _refuse_disagreement(state, goals)
+    return goals
 
 
 def canary(state: ServableState, version: int) -> list[Goal]:
@@ -45,9 +64,7 @@ def canary(state: ServableState, version: int) -> list[Goal]:
     stable = _stable(state)
     running = state.label(CANARY)
     if version == stable:
-        raise RolloutError(
-            f"version {version} of {state.name!r} is already stable; a canary needs another version"
-        )
+        raise RolloutError(_already_serving(state, version))
     if running not in (None, stable, version):
         raise RolloutError(
             f"version {running} of {state.name!r} is the canary; "
@@ -56,7 +73,7 @@ def canary(state: ServableState, version: int) -> list[Goal]:
     goals = [
         Goal(
             versions=frozenset({stable, version}),
-            labels=_labels(stable=stable, canary=version, previous=stable),
+            labels=_labels(stable=stable, canary=version),
             why=f"version {version} answers the canary's share, version {stable} the rest",
         )
     ]
@@ -78,34 +95,35 @@ def promote(state: ServableState, version: int | None = None) -> list[Goal]:
         others = state.present() - {version}
         if others:
             raise RolloutError(
-                f"{state.name!r} has no stable version yet but serves {_join(others)}; begin "
-                f"with `shortlist canary {version}`, which makes what is served stable"
+                f"no version of {state.name!r} is labelled stable, and the servers serve "
+                f"{_join(others)}; `shortlist canary {version}` labels that stable and loads "
+                f"version {version} alongside; `shortlist rollback --to {version}` moves all "
+                "requests at once"
             )
         return [_alone(state, version)]
     stable = _stable(state)
-    candidate = state.label(CANARY)
-    if version is not None and version not in (candidate, stable):
-        raise RolloutError(
-            f"version {version} of {state.name!r} is not the canary "
-            f"({_canary_in_words(candidate, stable)}); begin with `shortlist canary {version}`"
-        )
-    if candidate is None or candidate == stable:
-        previous = state.label(PREVIOUS)
-        previous = stable if previous is None else previous
+    running, previous = state.label(CANARY), state.label(PREVIOUS)
+    if running not in (None, stable):
+        if version not in (None, running):
+            raise RolloutError(
+                f"version {version} of {state.name!r} is not the canary (version {running} is); "
+                f"`shortlist promote {running}` or `shortlist abort` first"
+            )
         return [
             Goal(
-                versions=frozenset({stable, previous}),
-                labels=_labels(stable=stable, canary=stable, previous=previous),
-                why=f"version {stable} already answers all requests",
+                versions=frozenset({running, stable}),
+                labels=_labels(stable=running, canary=running, previous=stable),
+                why=f"version {running} answers all requests, version {stable} stays loaded",
             )
         ]
-    return [
-        Goal(
-            versions=frozenset({candidate, stable}),
-            labels=_labels(stable=candidate, canary=candidate, previous=stable),
-            why=f"version {candidate} answers all requests, version {stable} stays loaded",
+    if version not in (None, stable):
+        raise NothingToDoError(
+            f"version {version} of {state.name!r} is not the canary (no canary runs); begin "
+            f"with `shortlist canary {version}`"
         )
-    ]
+    if version is None and previous in (None, stable):
+        raise NothingToDoError(f"{_no_canary(state, stable)}{_begin_with(state, stable)}")
+    return [_settled(stable, previous, f"version {stable} already answers all requests")]
 
 
 def rollback(state: ServableState, version: int | None = None) -> list[Goal]:
@@ -115,33 +133,40 @@ def rollback(state: ServableState, version: int | None = None) -> list[Goal]:
     stable = _stable(state)
     running, previous = state.label(CANARY), state.label(PREVIOUS)
     # While a canary runs, or its promotion is incomplete, `stable` is still good.
-    undecided = running not in (None, stable)
-    return [_alone(state, stable if undecided or previous is None else previous)]
+    if running not in (None, stable):
+        return [_alone(state, stable)]
+    if previous not in (None, stable):
+        return [_alone(state, previous)]
+    # A newer one is left of a rollback or a canary that was interrupted; it may be bad.
+    if any(version > stable for version in _left_over(state, stable)):
+        return [_alone(state, stable)]
+    raise NothingToDoError(_no_earlier_version(state, stable))
 
 
 def abort(state: ServableState) -> list[Goal]:
     """End a canary: unload its version, keep stable and the version before it."""
     stable = _stable(state)
-    previous = state.label(PREVIOUS)
-    previous = stable if previous is None else previous
-    return [
-        Goal(
-            versions=frozenset({stable, previous}),
-            labels=_labels(stable=stable, canary=stable, previous=previous),
-            why=f"the canary has ended, version {stable} answers all requests",
+    running, previous = state.label(CANARY), state.label(PREVIOUS)
+    if _lacks_labels(state) or (running in (None, stable) and not _left_over(state, stable)):
+        raise NothingToDoError(
+            f"{_no_canary(state, stable)}; to serve another version: {_way_back(state, stable)}"
         )
+    return [
+        _settled(stable, previous, f"the canary has ended, version {stable} answers all requests")
     ]
 
 
 def finish(state: ServableState) -> list[Goal]:
     """Unload the version before stable; a running canary stays."""
     stable = _stable(state)
+    if _lacks_labels(state):
+        raise NothingToDoError(f"{_no_canary(state, stable)}{_begin_with(state, stable)}")
     running = state.label(CANARY)
     running = stable if running is None else running
     return [
         Goal(
             versions=frozenset({stable, running}),
-            labels=_labels(stable=stable, canary=running, previous=stable),
+            labels=_labels(stable=stable, canary=running),
             why=f"version {stable} is served without the one before it",
         )
     ]
@@ -150,11 +175,22 @@ def finish(state: ServableState) -> list[Goal]:
 def _alone(state: ServableState, version: int) -> Goal:
     return Goal(
         versions=frozenset({version}),
-        labels=_labels(stable=version, canary=version, previous=version),
+        labels=_labels(stable=version, canary=version),
         why=f"version {version} of {state.name} answers all requests and is alone in memory",
         # It serves already, or did: a check would only delay the rollback.
         trusted=frozenset({version}) & state.present(),
     )
+
+
+def _settled(stable: int, previous: int | None, why: str) -> Goal:
+    labels = _labels(stable=stable, canary=stable, previous=previous)
+    return Goal(versions=frozenset(labels.values()), labels=labels, why=why)
+
+
+def _labels(*, stable: int, canary: int, previous: int | None = None) -> Mapping[str, int]:
+    """Return the managed labels; `previous` exists only if there is another version to go to."""
+    labels = {STABLE: stable, CANARY: canary}
+    return labels if previous in (None, stable) else {**labels, PREVIOUS: previous}
 
 
 def _stable(state: ServableState) -> int:
@@ -165,23 +201,111 @@ def _stable(state: ServableState) -> int:
     recorded = state.recorded.labels.get(STABLE) if state.recorded else None
     if recorded is not None:
         return recorded
-    everywhere = [server.available for server in state.servers]
-    common = frozenset.intersection(*everywhere) if everywhere else frozenset()
-    if not common:
+    newest = {server.address: max(server.available, default=None) for server in state.servers}
+    served = set(newest.values())
+    if served == {None}:
         raise RolloutError(
-            f"no version of {state.name!r} is AVAILABLE on every server; start with "
-            "`shortlist promote VERSION`"
+            f"no server serves a version of {state.name!r}; start with "
+            f"`shortlist promote VERSION` (published: {_join(state.published)})"
         )
-    return max(common)
+    version, *others = served
+    if version is None or others:
+        where = ", ".join(f"{address}: {at or 'none'}" for address, at in newest.items())
+        raise RolloutError(
+            f"the servers serve different versions of {state.name!r} ({where}) and no label "
+            "decides; give all of them one version first: `shortlist rollback --to VERSION` "
+            f"(published: {_join(state.published)})"
+        )
+    return version
 
 
-def _labels(*, stable: int, canary: int, previous: int) -> Mapping[str, int]:
-    return {STABLE: stable, CANARY: canary, PREVIOUS: previous}
+def _lacks_labels(state: ServableState) -> bool:
+    recorded = state.recorded.labels if state.recorded else {}
+    return state.label(STABLE) is None and STABLE not in recorded
 
 
-def _canary_in_words(candidate: int | None, stable: int) -> str:
-    return f"version {candidate} is" if candidate not in (None, stable) else "no canary runs"
+def _left_over(state: ServableState, stable: int) -> frozenset[int]:
+    """Return loaded or configured versions that no label needs, as an interrupted rollout leaves.
+
+    A label that only some servers have moved still points where the file says.
+    """
+    needed = {stable, *(state.label(label) for label in MANAGED_LABELS)}
+    return state.present() - needed - set(state.foreign_labels().values())
 
 
-def _join(versions: frozenset[int]) -> str:
+def _refuse_disagreement(state: ServableState, goals: Sequence[Goal]) -> None:
+    """Refuse to move labels on servers that disagree, unless this verb's earlier run explains it.
+
+    Such a run leaves labels where the file has them or where a goal puts them. A goal that the
+    file holds already only brings lagging servers up to date.
+    """
+    recorded = state.recorded.labels if state.recorded else {}
+    managed = {label: at for label, at in recorded.items() if label in MANAGED_LABELS}
+    if managed == dict(goals[-1].labels):
+        return
+    for label in MANAGED_LABELS:
+        explained = {None, state.label(label), recorded.get(label)}
+        explained |= {goal.labels.get(label) for goal in goals}
+        if not {server.labels.get(label) for server in state.servers} <= explained:
+            raise RolloutError(
+                f"{state.disagreement(label)} before this rollout, which changed nothing: an "
+                "earlier rollout was interrupted (`shortlist rollout log`), or another process "
+                "moved the label. Give all servers one version first: "
+                f"`shortlist rollback --to {_stable(state)}`"
+            )
+
+
+def _already_serving(state: ServableState, version: int) -> str:
+    if not _lacks_labels(state):
+        return (
+            f"version {version} of {state.name!r} is already stable; a canary needs another "
+            f"version (published: {_join(state.published)})"
+        )
+    before = _before(state, version)
+    another = f"--to {before[-1]}" if before else "--to VERSION"
+    return (
+        f"version {version} of {state.name!r} already answers all requests: no label is set, so "
+        f"the servers chose it. To keep it: `shortlist promote {version}`. To try it on a share "
+        f"of the requests: `shortlist rollback {another}`, then `shortlist canary {version}`"
+    )
+
+
+def _no_canary(state: ServableState, stable: int) -> str:
+    return f"{state.name!r}: no canary runs, version {stable} answers all requests"
+
+
+def _begin_with(state: ServableState, stable: int) -> str:
+    """Return what to run when there is no canary to promote."""
+    if _lacks_labels(state):
+        return f" without a label; to label it stable: `shortlist promote {stable}`"
+    loaded = max(_left_over(state, stable), default=None)
+    if loaded is not None:
+        return (
+            f"; version {loaded} is loaded without a label: `shortlist canary {loaded}` "
+            "continues, `shortlist abort` unloads it"
+        )
+    return f"; begin with `shortlist canary VERSION` (published: {_join(state.published)})"
+
+
+def _no_earlier_version(state: ServableState, stable: int) -> str:
+    others = [version for version in state.published if version != stable]
+    known = f"; in the repository: {_join(others)}; run" if others else " or published;"
+    return f"{state.name!r}: no earlier version is known{known} {_way_back(state, stable)}"
+
+
+def _way_back(state: ServableState, stable: int) -> str:
+    """Return what to run, or to do first, to leave the stable version."""
+    if state.label(PREVIOUS) not in (None, stable):
+        return "`shortlist rollback`"
+    if not set(state.published) - {stable}:
+        return "publish one, then run `shortlist canary VERSION`"
+    before = _before(state, stable)
+    return f"`shortlist rollback --to {before[-1] if before else 'VERSION'}`"
+
+
+def _before(state: ServableState, version: int) -> list[int]:
+    return [published for published in state.published if published < version]
+
+
+def _join(versions: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(versions)))

@@ -72,6 +72,10 @@ class History:
                 latest[name] = [str(server) for server in servers]
         return sorted({server for servers in latest.values() for server in servers})
 
+    def known_models(self) -> set[str]:
+        """Return the names of all models that were ever rolled out."""
+        return {str(record["servable"]) for record in self.read() if record.get("servable")}
+
 
 class Recorder:
     """Write the records of one rollout, which share an id.

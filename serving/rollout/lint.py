@@ -7,7 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig
-from shortlist.serving.repository.local import ModelRepository, parse_version
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.names import parse_version
 
 __all__ = ["Finding", "Severity", "lint"]
 

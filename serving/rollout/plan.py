@@ -164,9 +164,11 @@ def _require_published(state: ServableState, versions: frozenset[int]) -> None:
     if missing:
         there = _join(state.published) or "none"
         loaded = any(missing[0] in versions for versions in available)
+        labelled = any(missing[0] in server.labels.values() for server in state.servers)
+        remedy = "; choose one: `shortlist rollback --to VERSION`" if labelled else ""
         raise RolloutError(
             f"version {missing[0]} of {state.name!r} is not in the repository"
-            f"{', though a server still holds it' if loaded else ''}; published: {there}"
+            f"{', though a server still holds it' if loaded else ''}; published: {there}{remedy}"
         )
 
 

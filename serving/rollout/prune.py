@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def _reason_to_stay(
 
 def prune(
     fleet: Fleet,
-    names: Iterable[str],
+    names: Sequence[str],
     *,
     keep: int,
     grace: float,
@@ -112,7 +112,8 @@ def prune(
         lock_timeout: Seconds to wait for a publication or a rollout.
 
     Raises:
-        RolloutError: A known server does not answer, so its versions are unknown.
+        RolloutError: A known server does not answer, so its versions are unknown; or the
+            configuration file lists no model, or lacks one that a server holds.
         RepositoryError: The repository is locked or cannot be written.
     """
     repository = fleet.repository
@@ -121,6 +122,8 @@ def prune(
         for path, by in _locks(fleet):
             if path.parent.is_dir():
                 stack.enter_context(file_lock(path, timeout=lock_timeout, by=by))
+        if fleet.config_file.path.exists():
+            fleet.require_listed(names)
         for name in names:
             decisions += _decide_now(fleet, name, keep=keep, grace=grace)
         if not dry_run:

@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 CANARY = "canary"  # version that some requests get; stable's version between canaries
-PREVIOUS = "previous"  # target of a rollback; stable's version if there is no other
+PREVIOUS = "previous"  # target of a rollback; exists only if that is another version than stable
 MANAGED_LABELS = (STABLE, CANARY, PREVIOUS)
 
 
@@ -83,14 +83,17 @@ class ServableState:
             return recorded
         if len(set(known)) == 1:
             return known[0]
+        raise RolloutError(
+            f"{self.disagreement(label)} and the configuration file does not decide; name the "
+            "version: `shortlist rollback --to VERSION`"
+        )
+
+    def disagreement(self, label: str) -> str:
+        """Return the beginning of a message: the servers' versions of a label."""
         where = ", ".join(
             f"{server.address}: {server.labels.get(label, 'no version')}" for server in self.servers
         )
-        raise RolloutError(
-            f"the servers disagree on label {label!r} of {self.name!r} ({where}) and the "
-            "configuration file does not decide; name the version: "
-            "`shortlist rollback --to VERSION`"
-        )
+        return f"the servers disagreed on label {label!r} of {self.name!r} ({where})"
 
     def foreign_labels(self) -> dict[str, int]:
         """Return labels that others set; rollouts keep them and their versions."""

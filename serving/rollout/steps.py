@@ -279,7 +279,8 @@ class _Watch:
                     if now.labels.get(label) != at:
                         self._lose(now.address)
                         return f"label {label!r} is at {now.labels.get(label, 'no version')}"
-                return None
+                removed = sorted((now.labels.keys() | now.dangling) - entry.labels.keys())
+                return f"label {removed[0]!r} is not removed yet" if removed else None
             case _:
                 rest = sorted(now.present - frozenset(entry.versions or ()))
                 return f"version {rest[0]} is not unloaded yet" if rest else None

@@ -104,7 +104,7 @@ def _row(
     recorded: ModelEntry | None,
     servers: Sequence[ServerState],
 ) -> VersionRow:
-    path = _folder(repository, name, version)
+    path = repository.version_path(name, version)
     problem = None
     try:
         manifest = repository.manifest(name, version) or Manifest()
@@ -130,19 +130,6 @@ def _row(
         gates={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         problem=problem,
         report=str(report) if report.is_file() else None,
-    )
-
-
-def _folder(repository: ModelRepository, name: str, version: int) -> Path:
-    """Return the folder of a version, whose name may be zero-padded if it is foreign."""
-    base_path = repository.base_path(name)
-    plain = base_path / str(version)
-    if plain.is_dir():
-        return plain
-    return next(
-        entry
-        for entry in sorted(base_path.iterdir())
-        if entry.name.isdigit() and int(entry.name) == version
     )
 
 

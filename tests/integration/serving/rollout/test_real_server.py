@@ -78,7 +78,9 @@ def entry(root: Path) -> ModelEntry | None:
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["reload", "polled file"])
-def test_a_rollout_and_its_rollback(servables: Path, tmp_path: Path, polled: bool) -> None:
+def test_a_rollout_and_its_rollback(
+    servables: Path, tmp_path: Path, polled: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "models"
     publish(root, servables / "good")
     flags = ["--model_config_file_poll_wait_seconds=1"] if polled else []
@@ -94,10 +96,9 @@ def test_a_rollout_and_its_rollback(servables: Path, tmp_path: Path, polled: boo
         assert main(["rollout", "status", *where, *how]) == 0
         assert main(["rollback", *where, *how, "--why", "a test"]) == 0
         assert version_of(address, "stable") == 1
-        assert main(["rollback", *where, *how]) == 1  # there is nothing before
-    assert entry(root) == ModelEntry(
-        versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
-    )
+        assert main(["rollback", *where, *how]) == 1
+        assert "no earlier version is known; in the repository: 2" in capsys.readouterr().err
+    assert entry(root) == ModelEntry(versions=(1,), labels={"stable": 1, "canary": 1})
 
 
 def test_a_rollout_over_mutual_tls(
@@ -168,9 +169,7 @@ def test_another_process_continues_for_a_killed_controller(
         kill_at_step(1, "rollback", *where)
         assert main(["rollback", *where]) == 0
         assert version_of(address, "stable") == 1
-    assert entry(root) == ModelEntry(
-        versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
-    )
+    assert entry(root) == ModelEntry(versions=(1,), labels={"stable": 1, "canary": 1})
 
 
 def kill_at_step(step: int, *arguments: str) -> None:
@@ -211,9 +210,7 @@ def test_no_broken_version_gets_a_label(
             assert reason in capsys.readouterr().err, damage
             for label in ("stable", "canary"):
                 assert version_of(address, label) == 1, damage
-            assert entry(root) == ModelEntry(
-                versions=(1,), labels={"stable": 1, "canary": 1, "previous": 1}
-            )
+            assert entry(root) == ModelEntry(versions=(1,), labels={"stable": 1, "canary": 1})
             with GrpcClient(address, model=NAME) as client:
                 assert client.status().available == [1], damage
 

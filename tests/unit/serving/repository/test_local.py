@@ -13,7 +13,7 @@ import pytest
 
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.local import ModelRepository, parse_version
+from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.version import Manifest
 from tests.support.paths import ROOT
 
@@ -104,12 +104,46 @@ def test_numbers_continue_above_zero_padded_and_foreign_versions(tmp_path: Path)
     assert publish(ModelRepository(tmp_path)) == 42
 
 
-@pytest.mark.parametrize(
-    ("name", "version"),
-    [("7", 7), ("007", 7), ("latest", None), ("-1", None), ("1.5", None), ("", None), ("²", None)],
-)
-def test_version_is_parsed_like_the_poller_does(name: str, version: int | None) -> None:
-    assert parse_version(name) == version
+@pytest.mark.parametrize("top", [str(2**63 - 1), f"00{2**63 - 1}"])
+def test_above_the_highest_version_nothing_is_published(tmp_path: Path, top: str) -> None:
+    """No server would read 2^63."""
+    folder = tmp_path / "retrieval_ivf" / top
+    folder.mkdir(parents=True)
+    repository = ModelRepository(tmp_path)
+    message = rf"{folder} has the highest version number .*; delete or rename that folder"
+    with pytest.raises(RepositoryError, match=message), repository.publisher(NAMES):
+        pass
+    folder.rename(folder.with_name("aside"))
+    assert publish(repository) == 1
+
+
+def test_a_parent_with_a_number_that_is_too_high_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RepositoryError, match=f"no version number above {2**63 - 1}"),
+        ModelRepository(tmp_path).publisher(NAMES, at_least=2**63),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", [str(2**63), "9" * 20, "9" * 200])
+def test_a_folder_that_no_server_takes_for_a_version_does_not_count(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "retrieval_ivf" / name).mkdir(parents=True)
+    repository = ModelRepository(tmp_path)
+    assert repository.models() == []
+    assert publish(repository) == 1
+
+
+@pytest.mark.parametrize(("folder", "version"), [("007", 7), ("+7", 7), (" 7", 7), ("-7", -7)])
+def test_an_unusual_name_of_a_version_is_found(tmp_path: Path, folder: str, version: int) -> None:
+    path = tmp_path / "foreign" / folder
+    path.mkdir(parents=True)
+    repository = ModelRepository(tmp_path)
+    assert repository.versions("foreign") == [version]
+    assert repository.version_path("foreign", version) == path
+    (tmp_path / "foreign" / "7").mkdir()
+    assert repository.version_path("foreign", 7).name == "7"
 
 
 def test_leaving_without_publishing_removes_files_and_uses_up_the_number(tmp_path: Path) -> None:
@@ -192,12 +226,6 @@ def test_missing_version_lists_those_that_exist(tmp_path: Path) -> None:
     publish(repository)
     with pytest.raises(RepositoryError, match=r"no version 9 of 'retrieval_ivf'.*there: 1"):
         repository.version_path("retrieval_ivf", 9)
-
-
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b"])
-def test_invalid_model_names_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RepositoryError, match="is not a valid model name"):
-        ModelRepository(tmp_path).base_path(name)
 
 
 def run_publisher(root: Path, kill_at: int) -> subprocess.CompletedProcess[str]:

@@ -83,6 +83,12 @@ def test_two_publishers_get_different_numbers(store: ObjectStore) -> None:
     assert store.claim(NAME, at_least=9) == 9
 
 
+def test_above_the_highest_version_no_number_is_claimed(store: ObjectStore, servable: Path) -> None:
+    store.publish(NAME, 2**63 - 1, servable)
+    with pytest.raises(RepositoryError, match=rf"{NAME}/{2**63 - 1} has the highest version"):
+        store.claim(NAME)
+
+
 def test_a_publisher_that_was_slower_takes_the_next_number(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

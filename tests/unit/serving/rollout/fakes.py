@@ -60,6 +60,7 @@ class FakeServer:
     ever_labelled: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
     refusals: int = 0
+    others: set[str] = field(default_factory=set)  # other models that it holds
 
     def start(self, config_file: Path) -> "FakeServer":
         """Starts, or restarts, from a configuration file."""
@@ -68,6 +69,7 @@ class FakeServer:
         config = text_format.Parse(config_file.read_text(), ModelServerConfig())
         entry = entry_of(config, NAME)
         assert entry is not None
+        self.others = _other_models(config)
         if entry.labels and not self.allow_unavailable_labels:
             raise AssertionError("a real server would not start: labels of unloaded versions")
         self.aspired = self._wanted(entry)
@@ -84,6 +86,9 @@ class FakeServer:
         self.killer.act()
         if self.down:
             raise UnreachableError("connection refused")
+        if name != NAME:
+            held = frozenset({7}) if name in self.others else frozenset()
+            return ServerState(address=self.address, available=held)
         self._tick()
         asked = set(labels)
         known = {label: at for label, at in self.labels.items() if label in asked}
@@ -111,6 +116,7 @@ class FakeServer:
 
     def _take(self, config: ModelServerConfig) -> None:
         entry = entry_of(config, NAME)
+        self.others = _other_models(config)
         if entry is None:
             self.aspired, self.labels = set(), {}
             self.available.clear()
@@ -170,14 +176,21 @@ class FakeServer:
         return set(entry.versions) & published
 
     def _complain(self) -> None:
-        """Once a label is there, requests for it come all the time, and none may fail."""
-        for label in self.ever_labelled:
+        """Once a label is there, requests for it come all the time, and none may fail.
+
+        None comes for `previous`, which goes with the version before stable.
+        """
+        for label in self.ever_labelled - {"previous"}:
             if label not in self.labels:
                 self.complaints.append(f"{self.address}: label {label} is gone")
             elif self.labels[label] not in self.available:
                 self.complaints.append(
                     f"{self.address}: label {label} -> {self.labels[label]} is not loaded"
                 )
+
+
+def _other_models(config: ModelServerConfig) -> set[str]:
+    return {model.name for model in config.model_config_list.config} - {NAME}
 
 
 class FakeConfigFile(ConfigFile):
