@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from shortlist.export.bench.export_served import serve_and_measure
 from shortlist.export.bench.machine import machine
 from shortlist.export.bench.synthetic import sizes_of
 from shortlist.export.report.charts import SLOTS, Axis, Series, line_chart, log_ticks, picture
+from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.version import size_bytes
 
 __all__ = ["ExportCost", "ServableCost", "cost_picture", "run"]
@@ -103,10 +103,8 @@ def _cost(args: argparse.Namespace, size: int) -> ExportCost:
     indexes = tuple(args.index or INDEXES)
     progress(f"{size:,} candidates")
     with ExitStack() as stack:
-        root = args.repository or stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="shortlist-bench-")
-        )
-        exported = _export(args, size, indexes, Path(root))
+        root = args.repository or stack.enter_context(temporary_folder("bench"))
+        exported = _export(args, size, indexes, root)
         seconds, peaks = exported["seconds"], exported["peak_bytes"]
         servables = []
         for index in indexes:

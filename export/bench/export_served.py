@@ -1,7 +1,6 @@
 """Cost of serving one version, on an embedded server of its own."""
 
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 
 from shortlist.clients import GrpcClient, contract
 from shortlist.export.bench.machine import resident_bytes
+from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
@@ -50,8 +50,8 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
     Raises:
         ModelServerError: The version does not load.
     """
-    with tempfile.TemporaryDirectory(prefix="shortlist-bench-") as folder:
-        config = Path(folder, "models.config")
+    with temporary_folder("bench") as folder:
+        config = folder / "models.config"
         version = int(path.name)
         write_config(config, path.parent.parent, {name: ModelEntry(versions=(version,))})
         options = ServerOptions(
@@ -60,7 +60,7 @@ def serve_and_measure(name: str, path: Path, *, timeout: float) -> Served:
             grpc_port=claim_port(0, option="--port"),
             rest_port=claim_port(0, option="--rest-port"),
             flags=_FLAGS,
-            log_file=Path(folder, "server.log"),
+            log_file=folder / "server.log",
         )
         started = time.monotonic()
         with (

@@ -3,7 +3,6 @@
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from shortlist.export.bench.machine import machine
 from shortlist.export.bench.synthetic import sizes_of
 from shortlist.export.index.turns import time_in_turns
 from shortlist.export.report.figures import recall_picture
+from shortlist.serving.repository.files import temporary_folder
 
 if TYPE_CHECKING:
     from shortlist.clients import RetrievalClient
@@ -73,7 +73,7 @@ def _in_process(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Rows of one size and the curve of each index: built one by one, timed in turns."""
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shortlist-bench-")))
+        scratch = stack.enter_context(temporary_folder("bench"))
         folders, version = stack.enter_context(_folders(args.repository, indexes, scratch))
         common = {
             "size": size,

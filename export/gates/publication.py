@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject, live_version, read_subject
 from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.local import ModelRepository, Publisher
 from shortlist.serving.repository.names import check_model_name, parse_version
 from shortlist.serving.repository.object_store import ObjectStore, is_url
@@ -132,14 +132,14 @@ def _publish_to_store(
     store: ObjectStore, source: Path, name: str, at_least: int, settings: GateSettings
 ) -> Published:
     """Run the gates on a local copy, compared with the store's live version, and upload it."""
-    with tempfile.TemporaryDirectory(prefix="shortlist-publish-") as folder:
+    with temporary_folder("publish") as folder:
         newest = store.stable(name)
         live = None
         if newest is not None:
-            live = Live(version=newest, path=Path(folder, "live"))
+            live = Live(version=newest, path=folder / "live")
             store.download(name, newest, live.path)
         version = store.claim(name, at_least=at_least)
-        copy = Path(folder, "copy")
+        copy = folder / "copy"
         copy.mkdir()
         _copy(source, copy, name, version)
         results = _pass_gates([read_subject(name, version, copy, live=live)], settings)

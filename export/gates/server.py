@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.errors import LoadError, ModelServerError
+from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.golden import compare
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.repository.version import GateResult, find_custom_ops
@@ -99,8 +99,8 @@ def _not_served(exc: ModelServerError, settings: GateSettings) -> list[GateResul
 @contextmanager
 def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Running]:
     """Start a server of the target's kind with the subjects and their live versions."""
-    with tempfile.TemporaryDirectory(prefix="shortlist-gate-") as folder:
-        root = Path(folder, "models")
+    with temporary_folder("gate") as folder:
+        root = folder / "models"
         entries = {subject.name: _trial_entry(subject, root) for subject in subjects}
         config_file = root / ".serving" / "models.config"
         write_config(config_file, root, entries)
@@ -110,7 +110,7 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
             grpc_port=claim_port(0, option="--port"),
             rest_port=claim_port(0, option="--rest-port"),
             flags=_FLAGS,
-            log_file=Path(folder, "server.log"),
+            log_file=folder / "server.log",
         )
         started = time.monotonic()
         with (

@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
 from shortlist.serving.bench.load import Load, Measurement, measure
 from shortlist.serving.errors import ModelServerError
+from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import claim_port
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = 0.5 if args.quick else args.seconds
     candidates = sorted({row[0] for row in rows})
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shortlist-bench-")))
+        scratch = stack.enter_context(temporary_folder("bench"))
         repository = Path(args.repository) if args.repository else scratch / "repository"
         _make_servables(repository, candidates)
         config = scratch / "models.config"

@@ -1,8 +1,9 @@
-"""Files that several processes share: whole writes that survive a crash, and locks."""
+"""Files of several processes: whole writes that survive a crash, locks, temporary folders."""
 
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -13,11 +14,13 @@ from typing import Final
 
 from shortlist.serving.errors import RepositoryError
 
-__all__ = ["file_lock", "flush", "flush_tree", "write_atomically"]
+__all__ = ["file_lock", "flush", "flush_tree", "temporary_folder", "write_atomically"]
 
 log = logging.getLogger(__name__)
 
 _POLL_INTERVAL: Final = 0.1  # seconds
+_TEMPORARY: Final = "shortlist-"  # prefix of temporary folders
+_IN_USE: Final = ".in-use"  # file in each, locked while its process lives
 
 
 def flush(path: Path) -> None:
@@ -84,6 +87,55 @@ def file_lock(path: Path, *, timeout: float, by: str = "publisher") -> Iterator[
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """Make a folder that is removed at the end of the context, or if this process is killed.
+
+    Nothing runs after a kill, so each call first removes the folders of killed processes: those
+    that are not locked any more.
+
+    Args:
+        purpose: Word for the name of the folder.
+    """
+    _remove_unlocked()
+    folder, descriptor = _locked_folder(purpose)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked_folder(purpose: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{purpose}-"))
+        lock = folder / _IN_USE
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if lock.exists():
+            return folder, descriptor
+        os.close(descriptor)  # another process removed it before it was locked
+
+
+def _remove_unlocked() -> None:
+    removed = []
+    for lock in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_IN_USE}"):
+        try:
+            if lock.lstat().st_uid != os.getuid():
+                continue
+            descriptor = os.open(lock, os.O_RDWR)
+        except OSError:
+            continue  # its process has just removed it
+        try:
+            if _try_lock(descriptor):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+                removed.append(str(lock.parent))
+        finally:
+            os.close(descriptor)
+    if removed:
+        log.warning("removed what a stopped process left behind: %s", ", ".join(removed))
 
 
 def _try_lock(descriptor: int) -> bool:

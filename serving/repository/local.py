@@ -122,8 +122,7 @@ class ModelRepository:
                 "choose another with --repository"
             ) from exc
         with file_lock(self.root / LOCK_FILE, timeout=lock_timeout):
-            for base_path in base_paths.values():
-                _remove_leftovers(base_path)
+            _remove_leftovers(self.root)
             version = max(at_least, *(1 + self._last_version(name) for name in names))
             if version > MAX_VERSION:
                 raise RepositoryError(self._no_number_left(names))
@@ -246,14 +245,22 @@ class Publisher:
             shutil.rmtree(self._staged.pop(name), ignore_errors=True)
 
 
-def _remove_leftovers(base_path: Path) -> None:
-    """Remove folders staged by killed publishers; the caller holds the lock, so none is in use."""
-    for entry in base_path.iterdir():
-        if entry.name.startswith(STAGING_PREFIX):
-            log.warning("removing %s, left behind by a publisher that was stopped", entry)
-            shutil.rmtree(entry)
-        elif entry.name.startswith(f"{LAST_VERSION_FILE}."):
+def _remove_leftovers(root: Path) -> None:
+    """Remove what killed publishers staged; the caller holds the lock, so none is in use."""
+    removed = []
+    for entry in sorted(root.glob("*/.*")):
+        if entry.name.startswith(f"{LAST_VERSION_FILE}."):
             entry.unlink()
+        elif entry.name.startswith(STAGING_PREFIX):
+            try:
+                shutil.rmtree(entry)
+                removed.append(str(entry))
+            except OSError as exc:
+                log.warning(
+                    "cannot remove %s, which a stopped publisher left behind: %s", entry, exc
+                )
+    if removed:
+        log.warning("removed what a stopped publisher left behind: %s", ", ".join(removed))
 
 
 def _make_readable(folder: Path) -> None:

@@ -8,6 +8,7 @@ as rollouts do, ignore others.
 
 import logging
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SAVED_MODEL = "saved_model.pb"
 CLAIMS = ".claims"  # one object per version ever claimed; does not parse as a version
+_CLAIM = re.compile(r"pid (?P<pid>\d+) on (?P<machine>.*\(boot .*\))\n")
 
 
 def is_url(repository: str) -> bool:
@@ -51,6 +53,8 @@ class ObjectStore:
     def claim(self, name: str, *, at_least: int = 1) -> int:
         """Return a version that no other publisher gets, ever.
 
+        Removes the incomplete versions of publishers that were killed on this machine.
+
         Raises:
             RepositoryError: The name is not valid, the store cannot be written, or no version
                 number is left.
@@ -59,10 +63,11 @@ class ObjectStore:
         system, base = self._at(name)
         claims = f"{base}/{CLAIMS}"
         try:
+            self._remove_leftovers(system, base)
             system.makedirs(claims, exist_ok=True)
             taken = self._folders(system, base) + self._folders(system, claims)
             version = max([at_least, *(version + 1 for version in taken)])
-            who = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+            who = f"pid {os.getpid()} on {_machine()}\n".encode()
             while True:
                 if version > MAX_VERSION:
                     raise RepositoryError(
@@ -82,8 +87,8 @@ class ObjectStore:
     def publish(self, name: str, version: int, folder: Path) -> str:
         """Copy a SavedModel to where servers look for it, its graph last.
 
-        A publisher that is killed leaves a version that does not load; its number is
-        never used again.
+        A publisher that is killed leaves a version that does not load, until the next one on
+        the same machine removes it; its number is never used again.
 
         Args:
             name: Model name.
@@ -106,7 +111,9 @@ class ObjectStore:
             raise RepositoryError(f"{folder} has no {SAVED_MODEL}")
         try:
             for path in [*(path for path in files if path != last), last]:
-                system.put_file(str(path), f"{target}/{path.relative_to(folder).as_posix()}")
+                copy = f"{target}/{path.relative_to(folder).as_posix()}"
+                system.makedirs(copy.rpartition("/")[0], exist_ok=True)  # for file://
+                system.put_file(str(path), copy)
         except OSError as exc:
             raise RepositoryError(
                 f"cannot write {self.url}/{name}/{version}: {exc}; what is there does not load, "
@@ -155,6 +162,27 @@ class ObjectStore:
             raise RepositoryError(f"{self.url} cannot be opened: {exc}") from exc
         return system, f"{root.rstrip('/')}/{name}"
 
+    def _remove_leftovers(self, system: Any, base: str) -> None:
+        """Remove incomplete versions whose publisher ran on this machine and has ended.
+
+        An object store has no locks, so a publisher elsewhere may still be at work.
+        """
+        removed = []
+        for version in self._folders(system, base):
+            claim = f"{base}/{CLAIMS}/{version}"
+            if system.exists(f"{base}/{version}/{SAVED_MODEL}") or not system.exists(claim):
+                continue
+            publisher = _CLAIM.fullmatch(system.cat_file(claim).decode("utf-8", "replace"))
+            if (
+                publisher is not None
+                and publisher["machine"] == _machine()
+                and not Path("/proc", publisher["pid"]).exists()
+            ):
+                system.rm(f"{base}/{version}", recursive=True)
+                removed.append(f"{self.url.rstrip('/')}/{Path(base).name}/{version}")
+        if removed:
+            log.warning("removed what a stopped publisher left behind: %s", ", ".join(removed))
+
     @staticmethod
     def _folders(system: Any, path: str) -> list[int]:
         """Return the versions among the names in a folder."""
@@ -163,3 +191,13 @@ class ObjectStore:
         system.invalidate_cache(path)
         names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in system.ls(path, detail=False))
         return sorted(version for name in names if (version := parse_version(name)) is not None)
+
+
+def _machine() -> str:
+    """Return what tells apart the process ids of machines, their restarts and containers."""
+    host = socket.gethostname()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{host} (boot {boot}, {os.readlink('/proc/self/ns/pid')})"
+    except OSError:  # not Linux: which processes live is not known
+        return host
