@@ -83,4 +83,4 @@ wire: setup ## make the messages' code from clients/wire/*.proto
 	$(BIN)/python -m shortlist.clients.wire.generate
 
 clean: ## remove what the targets made
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist demo-output

@@ -10,6 +10,7 @@ from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES, se
 from shortlist.serving.repository.names import check_model_name
 
 __all__ = [
+    "CUSTOM_OPS",
     "PRESETS",
     "PROTOCOLS",
     "SIMILAR_BY",
@@ -30,6 +31,10 @@ __all__ = [
 
 # Servers with known ops: stock TensorFlow Serving for this TensorFlow, and our own.
 TARGETS = ("stock-2.20", "embedded")
+# Ops of an index that core TensorFlow does not have.
+CUSTOM_OPS: Mapping[str, tuple[str, ...]] = {
+    "scann": ("Scann>ScannSearchBatched", "Scann>TensorsToScann")
+}
 ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
 
 

@@ -19,12 +19,12 @@ from shortlist.export.gates.publication import pass_gates
 from shortlist.export.gates.record import summary
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
-from shortlist.export.index.build import build_index, custom_ops
+from shortlist.export.index.build import build_index
 from shortlist.export.index.tuning import RecallReport, exact_positions, tune
+from shortlist.export.preflight import check_targets
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.report.figures import recall_picture
 from shortlist.export.report.publication import export_report, store_report
-from shortlist.export.servable.saved_model import check_target
 from shortlist.export.servable.writer import ServableWriter
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
@@ -124,8 +124,7 @@ def run_export(
         ValueError: The data set is too small, training diverged, an index misses the recall,
             or the target server lacks an op.
     """
-    for kind in config.indexes:  # before the training, to fail early
-        check_target(config.target, contract.servable_name(config.model, kind), custom_ops(kind))
+    check_targets(config)  # before the training, to fail early
     timer = StepTimer(progress or Progress())
     trained = train_and_judge(
         dataset, config, timer=timer, checkpoints=checkpoints, workers=workers, baselines=baselines

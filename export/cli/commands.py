@@ -117,11 +117,17 @@ def _add_demo(verbs: Parsers) -> None:
         details="Queries the servables over REST and gRPC for two users, shows the answers next "
         "to what the users liked, and stops the server. If a MovieLens release cannot be "
         "downloaded, synthetic data is used.",
-        example="shortlist demo --data sample --repository demo-output/models",
+        example="shortlist demo --data sample",
         run=f"{_CLI}.demo:demo",
     )
     add_data_arguments(parser)
-    _add_repository(parser, "demo-output/models")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="model repository, created if missing (default: demo-output/<data>/models, one for "
+        "each data set)",
+    )
     parser.add_argument(
         "--server",
         default=ServerKind.EMBEDDED.value,

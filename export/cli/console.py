@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from tqdm import tqdm
 
+from shortlist.clients.cli.output import progress
 from shortlist.clients.cli.output import step as step_line
+from shortlist.export.data.config import DataConfig
 from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
 
-__all__ = ["ConsoleProgress"]
+if TYPE_CHECKING:
+    from shortlist.export.data.dataset import Dataset
+
+__all__ = ["ConsoleProgress", "load_data"]
 
 
 class ConsoleProgress(Progress):
@@ -82,3 +87,32 @@ class ConsoleProgress(Progress):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def load_data(config: DataConfig) -> "Dataset":
+    """Load the configured data; write a line of progress with its size and period.
+
+    Raises:
+        DataError: The data cannot be found or read, or is inconsistent.
+    """
+    from shortlist.export.data import load
+
+    started = time.monotonic()
+    dataset = load(config)
+    progress(step_line("data", time.monotonic() - started, _data_line(dataset)))
+    return dataset
+
+
+def _data_line(dataset: "Dataset") -> str:
+    """Return name, size and period of the data."""
+    line = (
+        f"{dataset.name}: {dataset.num_interactions:,} interactions of "
+        f"{len(dataset.user_ids):,} users with {len(dataset.candidate_ids):,} candidates"
+    )
+    if dataset.timestamps is None:
+        return line
+    first, last = (
+        str(time.astype("datetime64[s]"))[:10]
+        for time in (dataset.timestamps.min(), dataset.timestamps.max())
+    )
+    return f"{line}, {first} to {last}"

@@ -1,6 +1,11 @@
 """`shortlist demo`: from interactions to answers on one machine."""
 
 import argparse
+import dataclasses
+import itertools
+import json
+import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -9,28 +14,36 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shortlist.clients import GrpcClient, RestClient
-from shortlist.clients.cli.output import write, write_json
+from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
-from shortlist.export.cli.console import ConsoleProgress
+from shortlist.export.cli.console import ConsoleProgress, load_data
 from shortlist.export.cli.options import data_config
-from shortlist.export.cli.summary import headline_lines, metrics_table
+from shortlist.export.cli.summary import gate_lines, headline_lines, metrics_table
 from shortlist.export.config import ExportConfig
-from shortlist.export.data import DataConfig, Dataset, load
+from shortlist.export.data import DataConfig, Dataset
 from shortlist.export.data.config import MOVIELENS, SAMPLE
-from shortlist.export.pipeline import ExportResult, run_export
+from shortlist.export.gates.record import GateError
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.preflight import check_config, check_data
+from shortlist.serving.servers.available import check_available
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, running
+
+if TYPE_CHECKING:
+    from shortlist.export.pipeline import ExportResult
 
 __all__ = ["DemoReport", "demo", "run_demo"]
 
 NUM_USERS = 2
 K = 5
+ROOT = Path("demo-output")
+DATA_FILE = "data.json"
 HISTORY_SHOWN = 5
 MIN_COLUMN = 18
 SCORE_TOLERANCE = 1e-5  # REST prints a float32 in decimal; gRPC sends its bytes
@@ -51,6 +64,7 @@ class DemoReport:
 
     Attributes:
         dataset: Data of the training.
+        repository: Model repository that was published into.
         export: Published servables.
         answers: Answers by user and servable, in that order.
         seconds: Seconds of each step, in order.
@@ -59,7 +73,8 @@ class DemoReport:
     """
 
     dataset: Dataset
-    export: ExportResult
+    repository: Path
+    export: "ExportResult"
     answers: Sequence[Answer]
     seconds: dict[str, float]
     total_seconds: float
@@ -68,53 +83,64 @@ class DemoReport:
 
 def demo(args: argparse.Namespace) -> int:
     """Train, publish, serve and query; print the answers."""
+    server = ServerKind(args.server)
+    check_available(server)
+    source, choice = _available(data_config(args))
+    progress(f"data: {choice}")
     report = run_demo(
-        data_config(args),
-        args.repository,
-        server=ServerKind(args.server),
-        config=ExportConfig(),
-        progress=sys.stderr,
-        began=args.began,
+        source, args.repository, server=server, config=ExportConfig(), began=args.began
     )
     if args.json:
         write_json(_as_json(report))
     else:
-        write(_as_text(report, args.repository))
+        write(_as_text(report))
     return 0
 
 
 def run_demo(
     source: DataConfig,
-    repository: Path,
+    repository: Path | None,
     *,
     server: ServerKind,
     config: ExportConfig,
-    progress: TextIO,
     began: float,
 ) -> DemoReport:
     """Train, publish, serve and query.
 
     Args:
-        source: Data to train on; `sample` replaces a MovieLens release that is not reachable.
-        repository: Model repository to publish into.
+        source: Data to train on.
+        repository: Model repository to publish into; None for one of this data's own.
         server: Kind of server to start.
         config: Configuration of the export.
-        progress: Stream for progress.
         began: Start of the demo by the monotonic clock.
 
     Raises:
-        ShortlistError: REST and gRPC disagreed.
+        ShortlistError: A gate failed, or REST and gRPC disagreed.
         DataError: The data cannot be read.
         ModelServerError: The server did not start.
         RepositoryError: The repository cannot be written.
     """
-    seconds: dict[str, float] = {}
-    with ConsoleProgress(progress) as console:
-        started = time.monotonic()
-        dataset = load(_available(source, progress))
-        seconds["data"] = time.monotonic() - started
-        console.step_finished("data", _describe(dataset), seconds["data"])
-        result = run_export(dataset, config, repository, progress=console)
+    own = repository is None
+    repository = repository or own_place(ROOT, source) / "models"
+    check_config(config, repository, gates=GateSettings())
+    started = time.monotonic()
+    dataset = load_data(source)
+    seconds = {"data": time.monotonic() - started}
+    check_data(dataset, config, repository)
+    if own:
+        claim_place(ROOT, source)
+    # Imports TensorFlow, which takes seconds.
+    from shortlist.export.pipeline import run_export
+
+    with ConsoleProgress(sys.stderr) as console:
+        try:
+            result = run_export(dataset, config, repository, progress=console)
+        except GateError as exc:
+            progress(gate_lines(exc.results))
+            raise ShortlistError(
+                "a gate failed, so nothing was published; see its line above, or delete "
+                f"{repository} to start without earlier versions"
+            ) from exc
         seconds |= result.seconds
         started = time.monotonic()
         request = ServeRequest(
@@ -147,6 +173,7 @@ def run_demo(
         )
     return DemoReport(
         dataset=dataset,
+        repository=repository,
         export=result,
         answers=answers,
         seconds=seconds,
@@ -155,27 +182,55 @@ def run_demo(
     )
 
 
-def _available(source: DataConfig, progress: TextIO) -> DataConfig:
-    """Return the source, or `sample` if a MovieLens release cannot be downloaded."""
+def _available(source: DataConfig) -> tuple[DataConfig, str]:
+    """Return the data to use, and which it is and why.
+
+    Synthetic data replaces a MovieLens release that cannot be downloaded.
+    """
+    given = "the default" if source.source == DataConfig.source else "given by --data"
     if source.source not in MOVIELENS:
-        return source
+        return source, f"{source.source}, {given}"
     from shortlist.export.data.tfds import availability
 
     problem = availability(source.source, source.data_dir)
     if problem is None:
-        return source
-    progress.write(
-        f"{source.source} is not reachable ({problem}); using synthetic data instead "
-        f"(--data {SAMPLE})\n"
+        return source, f"{source.source}, {given}"
+    return replace(source, source=SAMPLE), (
+        f"{SAMPLE} (synthetic), because {source.source} is not reachable ({problem}); "
+        "--data FOLDER reads an unzipped MovieLens release"
     )
-    return replace(source, source=SAMPLE)
 
 
-def _describe(dataset: Dataset) -> str:
-    return (
-        f"{dataset.name}: {dataset.num_interactions:,} interactions of "
-        f"{len(dataset.user_ids):,} users with {len(dataset.candidate_ids):,} candidates"
+def own_place(root: Path, source: DataConfig) -> Path:
+    """Return the folder below `root` for demos on this data, which need not exist.
+
+    It has the name of the data. If other data has used that folder, or an earlier release, a
+    number is appended.
+    """
+    path = Path(source.source).expanduser().resolve()
+    name = re.sub(r"[^\w.-]+", "-", path.name if path.exists() else source.source)
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(
+        root / name
+        for name in names
+        if not (root / name).exists()
+        or ((file := root / name / DATA_FILE).exists() and file.read_text() == _note(source))
     )
+
+
+def claim_place(root: Path, source: DataConfig) -> Path:
+    """Create the folder that `own_place` returns, and note the data in it."""
+    place = own_place(root, source)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / DATA_FILE).write_text(_note(source))
+    return place
+
+
+def _note(source: DataConfig) -> str:
+    """Return what tells the data of a demo from other data."""
+    path = Path(source.source).expanduser()
+    where = str(path.resolve()) if path.exists() else source.source
+    return json.dumps(dataclasses.asdict(replace(source, source=where, data_dir=None)), indent=2)
 
 
 def _users_to_show(dataset: Dataset) -> list[str]:
@@ -212,7 +267,7 @@ def history(dataset: Dataset, user_id: str, count: int = HISTORY_SHOWN) -> list[
 # --- output -------------------------------------------------------------------------
 
 
-def _as_text(report: DemoReport, repository: Path, *, width: int | None = None) -> str:
+def _as_text(report: DemoReport, *, width: int | None = None) -> str:
     """Return answers next to histories, the quality, and what to do next."""
     width = width or shutil.get_terminal_size((120, 24)).columns
     titles = dict(zip(report.dataset.candidate_ids, report.dataset.titles, strict=True))
@@ -223,7 +278,7 @@ def _as_text(report: DemoReport, repository: Path, *, width: int | None = None) 
         for candidate_ids, agreeing in _by_answer(answers).items():
             columns.append((", ".join(agreeing), [titles[id_] for id_ in candidate_ids]))
         lines += ["", f"user {user_id}", *_side_by_side(columns, width)]
-    lines += ["", *_quality(report), "", *_next_steps(report, repository)]
+    lines += ["", *_quality(report), "", *_next_steps(report)]
     return "\n".join(lines)
 
 
@@ -264,15 +319,14 @@ def _quality(report: DemoReport) -> list[str]:
     return lines
 
 
-def _next_steps(report: DemoReport, repository: Path) -> list[str]:
+def _next_steps(report: DemoReport) -> list[str]:
     user_id = report.answers[0].user_id
-    quoted = f"'{user_id}'" if not user_id.isalnum() else user_id
     command = _command()
     return [
         "next steps",
-        f"  {command} serve --repository {repository}",
-        f"  {command} query {quoted} -k 5 --transport grpc    (in another terminal)",
-        f"  {command} export --data FILE.csv --repository {repository}    (your own data)",
+        f"  {command} serve --repository {shlex.quote(str(report.repository))}",
+        f"  {command} query {shlex.quote(user_id)} -k 5 --transport grpc    (in another terminal)",
+        f"  {command} export --data FILE.csv --repository models    (your own data)",
     ]
 
 
@@ -288,6 +342,7 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
     return {
         "data": report.dataset.name,
         "server": report.server,
+        "repository": str(report.repository),
         "version": report.export.version,
         "servables": {name: str(path) for name, path in report.export.servables.items()},
         "metrics": report.export.metrics,

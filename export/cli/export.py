@@ -2,15 +2,20 @@
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.export.cli.console import ConsoleProgress, load_data
 from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import as_toml, run_config
 from shortlist.export.cli.summary import extra_metrics, gate_lines, headline_lines, metrics_table
 
 if TYPE_CHECKING:
+    from shortlist.export.cli.run_config import RunConfig
     from shortlist.export.pipeline import ExportResult
+    from shortlist.export.training.checkpoint import CheckpointConfig
+    from shortlist.export.training.workers import Workers
 
 __all__ = ["export"]
 
@@ -24,27 +29,26 @@ def export(args: argparse.Namespace) -> int:
     if args.print_config:
         write(as_toml(config))
         return 0
-    # TensorFlow, pandas and the like are not needed before.
-    import sys
-
-    from shortlist.export.cli.console import ConsoleProgress
-    from shortlist.export.data import load
+    # NumPy, PyArrow and the like are not needed before.
     from shortlist.export.gates.record import GateError
-    from shortlist.export.pipeline import help_train, run_export
+    from shortlist.export.preflight import check_config, check_data
     from shortlist.export.training.checkpoint import CheckpointConfig
-    from shortlist.export.training.workers import join_workers
 
-    workers = join_workers(os.environ)
     folder = args.checkpoints or args.repository / f".training-{config.export.model}"
     checkpoints = CheckpointConfig(folder=folder, resume=args.resume)
-    if not workers.is_chief:
-        help_train(load(config.data), config.export, workers=workers, checkpoints=checkpoints)
-        progress(f"worker {workers.index} of {workers.count} is done; worker 0 publishes")
-        return 0
+    workers = _workers()
+    if workers is not None and not workers.is_chief:
+        return _help(config, workers, checkpoints)
+    check_config(config.export, args.repository, gates=config.gates, checkpoints=args.checkpoints)
+    dataset = load_data(config.data)
+    check_data(dataset, config.export, args.repository)
+    # Imports TensorFlow, which takes seconds.
+    from shortlist.export.pipeline import run_export
+
     try:
         with ConsoleProgress(sys.stderr) as console:
             result = run_export(
-                load(config.data),
+                dataset,
                 config.export,
                 args.repository,
                 progress=console,
@@ -61,6 +65,24 @@ def export(args: argparse.Namespace) -> int:
         write_json(_as_json(result))
     else:
         write(_as_text(result))
+    return 0
+
+
+def _workers() -> "Workers | None":
+    """Join the processes of the training that TF_CONFIG describes, if it is set."""
+    if not os.environ.get("TF_CONFIG"):
+        return None
+    from shortlist.export.training.workers import join_workers
+
+    return join_workers(os.environ)
+
+
+def _help(config: "RunConfig", workers: "Workers", checkpoints: "CheckpointConfig") -> int:
+    """Take part in the training of another process, which publishes."""
+    from shortlist.export.pipeline import help_train
+
+    help_train(load_data(config.data), config.export, workers=workers, checkpoints=checkpoints)
+    progress(f"worker {workers.index} of {workers.count} is done; worker 0 publishes")
     return 0
 
 

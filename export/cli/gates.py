@@ -1,12 +1,15 @@
 """`shortlist verify` and `shortlist publish`: the gates on any SavedModel."""
 
 import argparse
+from pathlib import Path
 
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.options import gate_settings
 from shortlist.export.cli.summary import gate_lines
 from shortlist.export.gates.publication import publish_saved_model, verify_version
 from shortlist.export.gates.record import GateError, require_passed
+from shortlist.export.preflight import check_publication
+from shortlist.serving.repository.object_store import is_url
 
 __all__ = ["publish", "verify"]
 
@@ -24,8 +27,11 @@ def verify(args: argparse.Namespace) -> int:
 
 def publish(args: argparse.Namespace) -> int:
     """Publish a SavedModel that passes the gates."""
+    settings = gate_settings(args)
+    if not is_url(args.repository):
+        check_publication(args.path, args.name, Path(args.repository), settings)
     try:
-        published = publish_saved_model(args.path, args.name, args.repository, gate_settings(args))
+        published = publish_saved_model(args.path, args.name, args.repository, settings)
     except GateError as exc:
         progress(gate_lines(exc.results))
         raise

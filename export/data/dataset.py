@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Attribute", "Dataset"]
+__all__ = ["FILTER_SEPARATOR", "Attribute", "Dataset"]
+
+FILTER_SEPARATOR = "="  # between attribute and value in a filter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class Dataset:
         ratings: float32 `[num_interactions]`, or None if the data has none.
         timestamps: int64 `[num_interactions]`, seconds since the epoch, or None.
         titles: `[num_candidates]`, display name of each candidate.
-        attributes: Properties of the candidates by name.
+        attributes: Properties of the candidates by name; filters name them, so a name is not
+            empty and has no "=".
     """
 
     name: str
@@ -58,6 +61,15 @@ class Dataset:
     timestamps: npt.NDArray[np.int64] | None = None
     titles: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.attributes:
+            if not name or FILTER_SEPARATOR in name:
+                raise ValueError(
+                    f"attribute name {name!r} must not be empty or contain {FILTER_SEPARATOR!r}, "
+                    f"which separates attribute{FILTER_SEPARATOR}value in filters; rename the "
+                    "column"
+                )
 
     @property
     def num_interactions(self) -> int:

@@ -33,7 +33,6 @@ class CandidateIndex(tf.Module, ABC):
 
     Attributes:
         index_name: Kind of index, one of `shortlist.clients.contract.INDEXES`.
-        custom_ops: Ops of this index that core TensorFlow does not have.
         exact: Whether answers equal those of brute force.
         effort: Default effort of `search`.
         num_candidates: Size of the corpus, n.
@@ -41,7 +40,6 @@ class CandidateIndex(tf.Module, ABC):
     """
 
     index_name: ClassVar[str]
-    custom_ops: ClassVar[tuple[str, ...]] = ()
     exact: bool
     effort: Effort
     num_candidates: int

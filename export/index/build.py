@@ -12,7 +12,7 @@ from shortlist.export.index.brute_force import BruteForceIndex
 from shortlist.export.index.ivf import IvfIndex
 from shortlist.export.index.scann import ScannIndex
 
-__all__ = ["build_index", "custom_ops"]
+__all__ = ["build_index"]
 
 _KINDS: dict[str, type[BruteForceIndex] | type[ScannIndex] | type[IvfIndex]] = {
     kind.index_name: kind for kind in (BruteForceIndex, ScannIndex, IvfIndex)
@@ -38,8 +38,3 @@ def build_index(
     """
     kind: Callable[[Any, Sequence[str], Any], CandidateIndex] = _KINDS[name]
     return kind(candidate_embeddings, candidate_ids, config)
-
-
-def custom_ops(name: str) -> tuple[str, ...]:
-    """Return the ops of an index that core TensorFlow does not have."""
-    return _KINDS[name].custom_ops

@@ -40,7 +40,6 @@ class ScannIndex(CandidateIndex):
     """
 
     index_name = "scann"
-    custom_ops = ("Scann>ScannSearchBatched", "Scann>TensorsToScann")
 
     def __init__(
         self,

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from shortlist.export._tf import tf
-from shortlist.export.data.dataset import Attribute
+from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.ids import IdLookup
 from shortlist.export.towers.pair_table import PairTable
 
 __all__ = ["CandidateFilter"]
-
-_SEPARATOR = "="
 
 
 class CandidateFilter(tf.Module):
@@ -23,18 +21,8 @@ class CandidateFilter(tf.Module):
     """
 
     def __init__(self, attributes: Mapping[str, Attribute], num_candidates: int) -> None:
-        """Index the attributes.
-
-        Raises:
-            ValueError: An attribute's name is empty or contains "=".
-        """
+        """Index the attributes."""
         super().__init__()
-        for name in attributes:
-            if not name or _SEPARATOR in name:
-                raise ValueError(
-                    f"attribute name {name!r} must not be empty or contain {_SEPARATOR!r}, which "
-                    f"separates attribute{_SEPARATOR}value in filters; rename the column"
-                )
         self._num_candidates = num_candidates
         lists: dict[str, list[int]] = {}
         numbers: dict[str, np.ndarray] = {}
@@ -44,7 +32,7 @@ class CandidateFilter(tf.Module):
                 categorical.append(name)
                 for position, values in enumerate(attribute.values):
                     for value in dict.fromkeys(values):
-                        lists.setdefault(f"{name}{_SEPARATOR}{value}", []).append(position)
+                        lists.setdefault(f"{name}{FILTER_SEPARATOR}{value}", []).append(position)
             elif attribute.numbers is not None:
                 numbers[name] = attribute.numbers
         self.categorical = tuple(categorical)
@@ -113,7 +101,9 @@ class CandidateFilter(tf.Module):
             [_check_attributes(terms, self._is_numeric, self.numeric, "numeric")]
         ):
             rows = self._is_numeric(_attribute(terms))
-            values = tf.strings.regex_replace(terms, f"(?s)^[^{_SEPARATOR}]*{_SEPARATOR}", "")
+            values = tf.strings.regex_replace(
+                terms, f"(?s)^[^{FILTER_SEPARATOR}]*{FILTER_SEPARATOR}", ""
+            )
         numbers = tf.strings.to_number(values, tf.float64)
         columns = tf.gather(self._columns, rows)
         return tf.reduce_all(holds(columns, numbers[:, None]), axis=0)  # type: ignore[operator]
@@ -125,16 +115,18 @@ def _conditions(terms: tf.Tensor) -> tf.Tensor:
 
 
 def _attribute(terms: tf.Tensor) -> tf.Tensor:
-    return tf.strings.regex_replace(terms, f"(?s){_SEPARATOR}.*$", "")
+    return tf.strings.regex_replace(terms, f"(?s){FILTER_SEPARATOR}.*$", "")
 
 
 def _check_attributes(
     terms: tf.Tensor, lookup: IdLookup, names: tuple[str, ...], kind: str
 ) -> tf.Operation:
     known = lookup(_attribute(terms)) < len(names)
-    well_formed = tf.strings.regex_full_match(terms, f"(?s)[^{_SEPARATOR}]+{_SEPARATOR}.*")
+    well_formed = tf.strings.regex_full_match(
+        terms, f"(?s)[^{FILTER_SEPARATOR}]+{FILTER_SEPARATOR}.*"
+    )
     message = (
-        f"a filter must be attribute{_SEPARATOR}value with one of the {kind} attributes: "
+        f"a filter must be attribute{FILTER_SEPARATOR}value with one of the {kind} attributes: "
         f"{', '.join(names) or 'this servable has none'}"
     )
     return tf.debugging.Assert(tf.reduce_all(tf.logical_and(known, well_formed)), [message, terms])

@@ -1,16 +1,14 @@
 """Write SavedModels, and read what they need from the server that loads them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shortlist.export._tf import is_registered_op, saved_model_pb2, tf
-from shortlist.serving.repository.version import find_custom_ops
+from shortlist.export._tf import saved_model_pb2, tf
+from shortlist.export.servable.target import SCANN_NAMESPACE
 
-__all__ = ["GraphFacts", "check_target", "inspect_saved_model", "save"]
-
-_SCANN_NAMESPACE = "Scann"  # TensorFlow saves ops of other namespaces only if they are listed
+__all__ = ["GraphFacts", "inspect_saved_model", "save"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,8 @@ def save(module: Any, path: Path, signatures: Mapping[str, Any]) -> None:
         path: Folder to write into.
         signatures: Concrete functions by signature name.
     """
-    options = tf.saved_model.SaveOptions(namespace_whitelist=[_SCANN_NAMESPACE])
+    # TensorFlow saves ops of other namespaces only if they are listed.
+    options = tf.saved_model.SaveOptions(namespace_whitelist=[SCANN_NAMESPACE])
     tf.saved_model.save(module, str(path), signatures=dict(signatures), options=options)
 
 
@@ -52,32 +51,6 @@ def inspect_saved_model(path: Path) -> GraphFacts:
         tensorflow_producer=graph.versions.producer,
         tensorflow_min_consumer=graph.versions.min_consumer,
     )
-
-
-def check_target(target: str | None, servable: str, ops: Collection[str]) -> None:
-    """Check that a server can run a servable.
-
-    Args:
-        target: Name from `shortlist.export.config.TARGETS`, or None for any server.
-        servable: Name of the servable for the error.
-        ops: Ops that the servable uses.
-
-    Raises:
-        ValueError: The target lacks an op.
-    """
-    missing = [] if target is None else sorted(op for op in ops if not _has(target, op))
-    if missing:
-        raise ValueError(
-            f"{servable} needs the op {missing[0]!r}, which {target} does not have; "
-            "choose other indexes with --index, or another --target"
-        )
-
-
-def _has(target: str, op: str) -> bool:
-    if find_custom_ops([op]):
-        return target == "embedded" and op.startswith(f"{_SCANN_NAMESPACE}>")
-    # This package is pinned to the TensorFlow of the stock server, so its ops are known here.
-    return is_registered_op(op)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

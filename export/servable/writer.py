@@ -15,9 +15,10 @@ from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.filters import CandidateFilter
-from shortlist.export.servable.saved_model import check_target, inspect_saved_model, save
+from shortlist.export.servable.saved_model import inspect_saved_model, save
 from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.trained import TrainedModel

@@ -14,13 +14,41 @@ from typing import Final
 
 from shortlist.serving.errors import RepositoryError
 
-__all__ = ["file_lock", "flush", "flush_tree", "temporary_folder", "write_atomically"]
+__all__ = [
+    "check_writable",
+    "existing_folder",
+    "file_lock",
+    "flush",
+    "flush_tree",
+    "temporary_folder",
+    "write_atomically",
+]
 
 log = logging.getLogger(__name__)
 
 _POLL_INTERVAL: Final = 0.1  # seconds
 _TEMPORARY: Final = "shortlist-"  # prefix of temporary folders
 _IN_USE: Final = ".in-use"  # file in each, locked while its process lives
+
+
+def existing_folder(path: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    return next((folder for folder in (path, *path.parents) if folder.exists()), Path())
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be written and locked, or created if it is missing.
+
+    Raises:
+        OSError: It cannot.
+    """
+    # The permissions alone do not tell: the file system may be read-only, full or without locks.
+    with (
+        tempfile.NamedTemporaryFile(prefix=".check-", dir=existing_folder(folder)) as probe,
+        file_lock(Path(probe.name), timeout=0),
+    ):
+        probe.write(bytes(4096))
+        probe.flush()
 
 
 def flush(path: Path) -> None:

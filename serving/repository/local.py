@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.files import file_lock, flush, flush_tree, write_atomically
+from shortlist.serving.repository.files import (
+    check_writable,
+    file_lock,
+    flush,
+    flush_tree,
+    write_atomically,
+)
 from shortlist.serving.repository.names import MAX_VERSION, check_model_name, parse_version
 from shortlist.serving.repository.version import Manifest, read_manifest
 
@@ -85,6 +91,31 @@ class ModelRepository:
         """
         return read_manifest(self.version_path(name, version))
 
+    def check_publishable(self, names: Sequence[str]) -> None:
+        """Check that `publisher` can publish under these names, without changing anything.
+
+        Another publisher, for which `publisher` waits, is only logged.
+
+        Raises:
+            RepositoryError: A name is not valid, a folder cannot be written or locked, or no
+                version number is left.
+        """
+        for name in names:
+            check_model_name(name)
+        folders = [self.root, *map(self.base_path, names)]
+        lock = self.root / LOCK_FILE
+        try:
+            for folder in folders:
+                check_writable(folder)
+            if lock.exists():
+                with file_lock(lock, timeout=0):
+                    pass
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+        except RepositoryError:
+            log.warning("another publisher is at work in %s; this one will wait for it", self.root)
+        self._next_version(names, at_least=1)
+
     @contextmanager
     def publisher(
         self,
@@ -117,15 +148,10 @@ class ModelRepository:
             for base_path in base_paths.values():
                 base_path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise RepositoryError(
-                f"cannot write to the model repository {self.root}: {exc.strerror}; "
-                "choose another with --repository"
-            ) from exc
+            raise self._not_writable(exc) from exc
         with file_lock(self.root / LOCK_FILE, timeout=lock_timeout):
             _remove_leftovers(self.root)
-            version = max(at_least, *(1 + self._last_version(name) for name in names))
-            if version > MAX_VERSION:
-                raise RepositoryError(self._no_number_left(names))
+            version = self._next_version(names, at_least)
             for base_path in base_paths.values():
                 write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
             publisher = Publisher(version=version, base_paths=base_paths)
@@ -147,6 +173,12 @@ class ModelRepository:
             if (version := parse_version(entry.name)) is not None and entry.is_dir()
         }
 
+    def _next_version(self, names: Sequence[str], at_least: int) -> int:
+        version = max(at_least, *(1 + self._last_version(name) for name in names))
+        if version > MAX_VERSION:
+            raise RepositoryError(self._no_number_left(names))
+        return version
+
     def _no_number_left(self, names: Sequence[str]) -> str:
         for name in names:
             for version, folder in self._folders(name).items():
@@ -159,6 +191,12 @@ class ModelRepository:
         return (
             f"there is no version number above {MAX_VERSION} for {', '.join(names)} in "
             f"{self.root}; publish under another model name"
+        )
+
+    def _not_writable(self, exc: OSError) -> RepositoryError:
+        return RepositoryError(
+            f"cannot write to the model repository {self.root}: {exc.strerror}; "
+            "choose another with --repository"
         )
 
     def _last_version(self, name: str) -> int:

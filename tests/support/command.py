@@ -23,11 +23,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 
-def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, timeout: float = 240, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return its output, also if it fails."""
     return subprocess.run(
         [*COMMAND, *arguments],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment(),
         capture_output=True,
         text=True,

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 
 from shortlist.clients.types import Retrieval
-from shortlist.export.cli.demo import Answer, DemoReport, _as_json, _as_text, history
-from shortlist.export.data import Dataset
+from shortlist.export.cli.demo import (
+    Answer,
+    DemoReport,
+    _as_json,
+    _as_text,
+    _available,
+    claim_place,
+    history,
+)
+from shortlist.export.data import DataConfig, Dataset, tfds
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -39,6 +47,7 @@ def report(data: Dataset) -> DemoReport:
     retrieval = Retrieval(user_id="7", candidate_ids=("d", "c"), scores=(2.0, 1.0))
     return DemoReport(
         dataset=data,
+        repository=Path("demo-output/four films/models"),
         export=ExportResult(
             version=3,
             servables={"retrieval_ivf": Path("models/retrieval_ivf/3")},
@@ -71,7 +80,7 @@ def test_history_works_without_ratings_or_times(
 
 
 def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
-    text = _as_text(report(dataset(ratings=None, timestamps=None)), Path("models"), width=60)
+    text = _as_text(report(dataset(ratings=None, timestamps=None)), width=60)
     lines = text.splitlines()
     assert max(map(len, lines[:8])) <= 60
     assert lines[1] == "user 7"
@@ -80,6 +89,7 @@ def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
     assert "hit_rate@10 (seen excluded) 0.2500" in lines
     assert "total time: 70 s" in lines
+    assert "  shortlist serve --repository 'demo-output/four films/models'" in lines
 
 
 def test_every_servable_is_named_however_narrow_the_terminal() -> None:
@@ -87,7 +97,7 @@ def test_every_servable_is_named_however_narrow_the_terminal() -> None:
     names = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
     retrieval = whole.answers[0].retrieval
     answers = [Answer(servable=name, user_id="7", retrieval=retrieval) for name in names]
-    text = _as_text(replace(whole, answers=answers), Path("models"), width=60)
+    text = _as_text(replace(whole, answers=answers), width=60)
     assert all(name in text for name in names)
 
 
@@ -96,3 +106,70 @@ def test_json_holds_version_answers_and_seconds() -> None:
     assert values["version"] == 3
     assert values["answers"][0]["candidate_ids"] == ["d", "c"]
     assert values["seconds"] == {"train": 61.0}
+
+
+def test_each_data_set_has_a_place_of_its_own(tmp_path: Path) -> None:
+    release = tmp_path / "ml-latest-small"
+    release.mkdir()
+    file = tmp_path / "my clicks.csv"
+    file.touch()
+    other = tmp_path / "elsewhere" / "my clicks.csv"
+    other.parent.mkdir()
+    other.touch()
+    root = tmp_path / "demo-output"
+    sources = [
+        DataConfig(source="sample"),
+        DataConfig(source="sample", sample_users=50),
+        DataConfig(source="movielens/100k"),
+        DataConfig(source=str(release)),
+        DataConfig(source=f"{release}/../ml-latest-small", strip_year=True),
+        DataConfig(source=str(file)),
+        DataConfig(source=str(other)),
+    ]
+    expected = [
+        *("sample", "sample-2", "movielens-100k", "ml-latest-small", "ml-latest-small-2"),
+        *("my-clicks.csv", "my-clicks.csv-2"),
+    ]
+    for _ in range(2):  # the second demo on the same data publishes next to the first
+        assert [claim_place(root, source).name for source in sources] == expected
+
+
+def test_place_does_not_depend_on_how_a_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    places = {claim_place(Path("out"), DataConfig(source=s)) for s in ("data", "./data", "data/")}
+    assert places == {Path("out/data")}
+
+
+def test_folder_of_an_earlier_release_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "models" / "retrieval_ivf" / "1").mkdir(parents=True)
+    data = tmp_path / "models.d" / "models"
+    data.mkdir(parents=True)
+    assert claim_place(tmp_path, DataConfig(source=str(data))) == tmp_path / "models-2"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "source", "line"),
+    [
+        ("movielens/100k", None, "movielens/100k", "movielens/100k, the default"),
+        ("movielens/1m", None, "movielens/1m", "movielens/1m, given by --data"),
+        ("own.csv", None, "own.csv", "own.csv, given by --data"),
+        (
+            "movielens/100k",
+            "no connection",
+            "sample",
+            (
+                "sample (synthetic), because movielens/100k is not reachable (no connection); "
+                "--data FOLDER reads an unzipped MovieLens release"
+            ),
+        ),
+    ],
+)
+def test_one_line_says_which_data_is_used_and_why(
+    name: str, problem: str | None, source: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfds, "availability", lambda *args: problem)
+    chosen, choice = _available(DataConfig(source=name))
+    assert (chosen.source, choice) == (source, line)

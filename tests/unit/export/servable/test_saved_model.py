@@ -7,7 +7,7 @@ import pytest
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import run_export
-from shortlist.export.servable.saved_model import check_target
+from shortlist.export.servable.target import check_target
 
 
 def test_stock_server_has_core_ops_only() -> None:

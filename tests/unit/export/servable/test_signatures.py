@@ -410,8 +410,3 @@ def test_exclude_must_have_a_row_per_user(brute_force: dict[str, Any]) -> None:
     inputs[contract.EXCLUDE] = tf.constant([["c1"]])
     with pytest.raises(tf.errors.InvalidArgumentError, match="one row per user_id"):
         brute_force[contract.RETRIEVE](**inputs)
-
-
-def test_attribute_name_must_fit_into_a_filter() -> None:
-    with pytest.raises(ValueError, match=r"'a=b' must not be empty or contain '='"):
-        CandidateFilter({"a=b": Attribute(numbers=np.zeros(2))}, 2)

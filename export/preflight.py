@@ -1,0 +1,167 @@
+"""Checks before a long run, of what would otherwise fail at its end.
+
+None of them imports TensorFlow, so that a refusal takes a moment.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from shortlist.clients import contract
+from shortlist.clients.errors import ShortlistError
+from shortlist.export.config import CUSTOM_OPS, ExportConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import configured_split
+from shortlist.export.evaluation.held_out import held_out_facts
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.servable.target import check_target
+from shortlist.export.towers.rating_means import ratings_of
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.files import check_writable, existing_folder
+from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.servers.available import check_available
+
+__all__ = ["check_config", "check_data", "check_publication", "check_targets"]
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann")
+_NEAR = 2.0  # times the estimated size; checkpoints and logs need space, too
+
+
+def check_config(
+    config: ExportConfig,
+    repository: Path,
+    *,
+    gates: GateSettings,
+    checkpoints: Path | None = None,
+) -> None:
+    """Check what is known before the data is read.
+
+    Args:
+        config: Configuration of the export.
+        repository: Model repository to publish into.
+        gates: Limits of the gates, which name the server that they start.
+        checkpoints: Folder of the checkpoints; None for one in the repository.
+
+    Raises:
+        ModelServerError: The server of the gates cannot start here.
+        RepositoryError: The repository cannot be written, or a model name is not valid.
+        ShortlistError: A package is missing, or a folder cannot be written.
+        ValueError: The target server lacks an op.
+    """
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise ShortlistError(
+                f"an export needs {package}; install it with: pip install 'shortlist[export]'"
+            )
+    check_targets(config)
+    _check_gate_server(gates)
+    for option, folder in (
+        ("--checkpoints", checkpoints),
+        ("--tensorboard", config.train.tensorboard),
+    ):
+        try:
+            if folder is not None:
+                check_writable(folder)
+        except OSError as exc:
+            raise ShortlistError(
+                f"cannot write to {folder}: {exc.strerror}; choose another folder with {option}"
+            ) from exc
+    ModelRepository(repository).check_publishable(
+        [contract.servable_name(config.model, kind) for kind in config.indexes]
+    )
+
+
+def check_targets(config: ExportConfig) -> None:
+    """Check that the target server has the ops of every index.
+
+    Raises:
+        ValueError: It lacks one.
+    """
+    for kind in config.indexes:
+        name = contract.servable_name(config.model, kind)
+        check_target(config.target, name, CUSTOM_OPS.get(kind, ()))
+
+
+def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None:
+    """Check what is known once the data is read.
+
+    Raises:
+        RepositoryError: There is clearly too little free disk space.
+        ValueError: The data does not allow the split, nothing can be hit, or ratings are missing.
+    """
+    split = configured_split(dataset, config.train)
+    held_out_facts(dataset, split).check(config.train.protocol)
+    if config.train.rating_weight:
+        ratings_of(dataset)
+    _check_space(repository, _estimated_bytes(dataset, config))
+
+
+def check_publication(source: Path, name: str, repository: Path, gates: GateSettings) -> None:
+    """Check what is known before a SavedModel is copied and goes through the gates.
+
+    Raises:
+        ModelServerError: The server of the gates cannot start here.
+        RepositoryError: The repository cannot be written, the name is not valid, or there is too
+            little free disk space.
+    """
+    _check_gate_server(gates)
+    ModelRepository(repository).check_publishable([name])
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    _check_space(repository, size)
+
+
+def _check_gate_server(gates: GateSettings) -> None:
+    if "server" not in gates.allow:  # else the gate records the reason
+        check_available(gates.server)
+
+
+def _estimated_bytes(dataset: Dataset, config: ExportConfig) -> int:
+    """Return what the servables need at least: embeddings, and seen candidates."""
+    vectors = len(dataset.user_ids) + len(dataset.candidate_ids)
+    seen = dataset.num_interactions if config.keep_seen else 0
+    return 4 * len(config.indexes) * (vectors * config.towers.embedding_dim + seen)
+
+
+def _check_space(repository: Path, needed: int) -> None:
+    """Check the file systems of the repository and of temporary files, if their space is known.
+
+    Raises:
+        RepositoryError: The space is clearly too small.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for folder, remedy in (
+        (existing_folder(repository), "choose another with --repository"),
+        (temporary, "set TMPDIR to another folder"),  # the gates copy versions if they cannot link
+    ):
+        free = _free_bytes(folder)
+        if free is None:
+            continue
+        line = f"{folder} has {free / 1e6:,.0f} MB free, and the servables need about "
+        line += f"{needed / 1e6:,.0f} MB"
+        if free < needed:
+            raise RepositoryError(
+                f"{line}; free some, {remedy}, or publish fewer indexes with --index"
+            )
+        if free < _NEAR * needed:
+            log.warning("%s; free some, or %s", line, remedy)
+        if _device(folder) == _device(temporary):
+            return
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Return the free space of a file system, or None if it reports none that can be true."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    # Network and user-space file systems report zeros, or more free than there is.
+    return usage.free if 0 < usage.free <= usage.total else None
+
+
+def _device(folder: Path) -> int:
+    return os.stat(folder).st_dev
