@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shortlist.export.config import Protocol
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
@@ -80,9 +81,10 @@ class SampleUser:
         kind: Reason for the choice, such as `The most active user`.
         user_id: User id; `None` for an unknown user.
         num_interactions: Number of interactions in the training part.
-        num_held_out: Number of held-out interactions.
+        num_held_out: Number of held-out interactions that recommendations can contain.
         history: Part of the training interactions, best rated first, or else latest first.
-        recommendations: Candidates that the user does not have, best first.
+        recommendations: Candidates as applications get them, best first: with seen candidates
+            excluded, those that the user does not have.
     """
 
     kind: str
@@ -141,6 +143,7 @@ class Report:
         gates: Results of the gates by servable; empty if none ran.
         config: Whole configuration, in JSON values.
         packages: Versions of packages by name.
+        protocol: Protocol that applications ask by; the headline and the charts use it.
     """
 
     model: str
@@ -153,5 +156,6 @@ class Report:
     samples: Sequence[SampleUser]
     config: Mapping[str, Any]
     packages: Mapping[str, str]
+    protocol: Protocol
     indexes: Sequence[IndexFacts] = ()
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from shortlist.export.config import Protocol
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.metrics import BANDS
 from shortlist.export.report.charts import (
@@ -39,7 +40,6 @@ BAND_NAMES = tuple(
     f"{'top' if not low else 'next' if high < 1 else 'other'} {percent(high - low)}"
     for low, high in zip((0.0, *BANDS), BANDS, strict=False)
 )
-_EXCLUDED = "seen_excluded"
 _SHORTEST = 1e-4  # ms; latencies are rounded to it, and a logarithmic axis has no 0
 _LEAST_RECALL = 0.5  # in a picture; lower recalls are not worth serving
 
@@ -63,9 +63,9 @@ class Figure:
     key: Sequence[tuple[str, str]] = ()
 
 
-def hit_rate_figure(judged: Sequence[Judged], protocol: str) -> Figure:
+def hit_rate_figure(judged: Sequence[Judged], protocol: Protocol) -> Figure:
     """Hit rate of the model and its baselines, by length of the list."""
-    seen = protocol.replace("_", " candidates ")
+    seen = _in_words(protocol)
     series = []
     for slot, row in enumerate(judged):
         if row.evaluation is None:
@@ -133,11 +133,11 @@ def validation_figure(records: Sequence[EpochRecord], epochs: int) -> Figure | N
     )
 
 
-def bands_figure(judged: Sequence[Judged]) -> Figure:
+def bands_figure(judged: Sequence[Judged], protocol: Protocol) -> Figure:
     """Parts of the corpus, by popularity, that recommendations come from."""
     known = [(row.name, row.evaluation) for row in judged if row.evaluation is not None]
     rows = [("users' own choices", known[0][1].bands["held_out"])]
-    rows += [(name, evaluation.bands[_EXCLUDED]) for name, evaluation in known]
+    rows += [(name, evaluation.bands[protocol]) for name, evaluation in known]
     svg = stacked_chart(
         rows,
         BAND_NAMES,
@@ -145,14 +145,14 @@ def bands_figure(judged: Sequence[Judged]) -> Figure:
         + "; ".join(f"{name} {percent(shares[0])}" for name, shares in rows),
     )
     return Figure(
-        title="Where the top 10 come from, by popularity",
+        title=f"Where the top 10 come from, by popularity, {_in_words(protocol)}",
         note="The corpus by descending popularity, compared with the users' own choices.",
         svg=Markup(svg),
         key=[(f"part p{place}", name) for place, name in enumerate(BAND_NAMES)],
     )
 
 
-def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
+def activity_figure(judged: Sequence[Judged], k: int, protocol: Protocol) -> Figure:
     """Hit rate by activity of the users."""
     known = [
         (slot, row.name, row.evaluation.activity)
@@ -162,7 +162,9 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
     bars = [
         Bars(
             name=name,
-            values=[bucket.metrics[_EXCLUDED][f"hit_rate@{k}"] for bucket in buckets],
+            values=[
+                bucket.metrics.get(protocol, {}).get(f"hit_rate@{k}", 0.0) for bucket in buckets
+            ],
             slot=slot,
         )
         for slot, name, buckets in known
@@ -174,14 +176,14 @@ def activity_figure(judged: Sequence[Judged], k: int) -> Figure:
         bars,
         x_label="interactions in the training part",
         y=Axis(label="hit rate", ticks=nice_ticks(0, highest or 1), written=percent),
-        label=f"Hit rate@{k} by activity: "
+        label=f"Hit rate@{k} by activity, {_in_words(protocol)}: "
         + "; ".join(
             f"users with {group} interactions {percent(value)}"
             for group, value in zip(groups, bars[0].values, strict=True)
         ),
     )
     return Figure(
-        title=f"Hit rate@{k} by activity",
+        title=f"Hit rate@{k} by activity, {_in_words(protocol)}",
         note="About as many users in each group.",
         svg=Markup(svg),
         key=[(f"bar s{colour.slot}", colour.name) for colour in bars],
@@ -258,6 +260,10 @@ def _front(points: Sequence[Point]) -> list[Point]:
         if not front or recall > front[-1][1]:
             front.append((max(latency, _SHORTEST), recall))
     return front
+
+
+def _in_words(protocol: Protocol) -> str:
+    return protocol.replace("_", " candidates ")
 
 
 def _hit_rates(metrics: Mapping[str, float]) -> list[tuple[int, float]]:

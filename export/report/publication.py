@@ -102,6 +102,7 @@ def _of_training(
     unknown = model.query_tower(tf.constant([UNKNOWN_USER]))
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
+        "protocol": config.train.protocol,
         "epochs": model.epochs,
         "records": model.records,
         "samples": sample_users(
@@ -109,6 +110,7 @@ def _of_training(
             split,
             inner_product_scorer(model.query_embeddings, model.candidate_embeddings),
             unknown_user_scores=model.candidate_embeddings @ np.asarray(unknown)[0],
+            protocol=config.train.protocol,
             seed=config.train.seed,
         ),
     }

@@ -1,12 +1,14 @@
 """Renders a report as one self-contained HTML file."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from shortlist.export.config import Protocol
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report import figures, tables
 from shortlist.export.report.charts import percent
@@ -14,10 +16,10 @@ from shortlist.export.report.content import Report
 
 __all__ = ["render"]
 
-_PROTOCOLS = (
-    ("seen_excluded", "Seen candidates excluded"),
-    ("seen_kept", "Seen candidates kept"),
-)
+_CAPTIONS: Mapping[Protocol, str] = {
+    "seen_excluded": "Seen candidates excluded",
+    "seen_kept": "Seen candidates kept",
+}
 
 
 def render(report: Report) -> str:
@@ -44,10 +46,11 @@ def _view(report: Report) -> dict[str, Any]:
     judged = [_renamed(row) for row in report.judged]
     model = judged[0].evaluation
     assert model is not None, "the model itself is always judged"
+    protocol = report.protocol
+    protocols = [protocol, *(other for other in _CAPTIONS if other != protocol)]
+    protocols = [shown for shown in protocols if shown in model.metrics]
     ks = sorted(
-        int(name.split("@")[1])
-        for name in model.metrics["seen_excluded"]
-        if name.startswith("hit_rate@")
+        int(name.split("@")[1]) for name in model.metrics[protocol] if name.startswith("hit_rate@")
     )
     few = max((k for k in ks if k <= 10), default=ks[0])
     curves = []
@@ -60,19 +63,18 @@ def _view(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "title": _title(report),
-        "summary": _summary(judged, few, ks[-1]),
+        "summary": _summary(judged, protocol, few, ks[-1]),
         "cards": list(_cards(report, judged, shown_ks)),
         "rating": model.rating,
         "problems": [row for row in judged if row.problem],
-        "metrics": [
-            tables.metrics_table(judged, protocol, caption) for protocol, caption in _PROTOCOLS
-        ],
-        "rates": [figures.hit_rate_figure(judged, protocol) for protocol, _ in _PROTOCOLS],
+        "held_out": model.held_out,
+        "metrics": [tables.metrics_table(judged, shown, _CAPTIONS[shown]) for shown in protocols],
+        "rates": [figures.hit_rate_figure(judged, shown) for shown in protocols],
         "curves": curves,
-        "bands_figure": figures.bands_figure(judged),
-        "breadth": tables.breadth_table(judged, "seen_excluded", shown_ks),
-        "activity_figure": figures.activity_figure(judged, few),
-        "activity": tables.activity_table(judged, "seen_excluded", shown_ks),
+        "bands_figure": figures.bands_figure(judged, protocol),
+        "breadth": tables.breadth_table(judged, protocol, shown_ks),
+        "activity_figure": figures.activity_figure(judged, few, protocol),
+        "activity": tables.activity_table(judged, protocol, shown_ks),
         "recall_figure": figures.recall_figure(report.indexes) if report.indexes else None,
         "indexes": tables.index_table(report.indexes) if report.indexes else None,
         "gates": tables.gate_table(report.gates) if report.gates else None,
@@ -94,18 +96,20 @@ def _title(report: Report) -> str:
     )
 
 
-def _summary(judged: list[Judged], few: int, many: int) -> str:
+def _summary(judged: list[Judged], protocol: Protocol, few: int, many: int) -> str:
     """Headline of one or two sentences, without jargon."""
     rates = [
-        (row.name, row.evaluation.metrics["seen_excluded"])
-        for row in judged
-        if row.evaluation is not None
+        (row.name, row.evaluation.metrics[protocol]) for row in judged if row.evaluation is not None
     ]
     own = rates[0][1]
+    chosen, recommended = (
+        ("candidates that users chose for the first time, unseen by training", "recommends to")
+        if protocol == "seen_excluded"
+        else ("choices that training did not see, repeated ones included,", "ranks first for")
+    )
     words = (
-        "Of 100 candidates that users chose and training did not see, "
-        f"{own[f'hit_rate@{few}'] * 100:.1f} are among the {few} that the model recommends to "
-        "the user"
+        f"Of 100 {chosen}, {own[f'hit_rate@{few}'] * 100:.1f} are among the {few} that the model "
+        f"{recommended} the user"
     )
     if many != few:
         words += f", and {own[f'hit_rate@{many}'] * 100:.1f} among its top {many}"
@@ -131,14 +135,14 @@ def _cards(report: Report, judged: list[Judged], ks: list[int]) -> Any:
     )
     for k in ks:
         name = f"hit_rate@{k}"
-        value = model.metrics["seen_excluded"][name]
-        more = "seen candidates excluded"
-        theirs = popular.metrics["seen_excluded"][name] if popular is not None else 0.0
+        value = model.metrics[report.protocol][name]
+        more = ""
+        theirs = popular.metrics[report.protocol][name] if popular is not None else 0.0
         if theirs > 0:
             more = f"{value / theirs:.1f} × popularity's {percent(theirs)}"
-        yield f"Hit rate@{k}", percent(value), more
+        yield f"Hit rate@{k}, {report.protocol.replace('_', ' ')}", percent(value), more
     few = ks[0]
-    coverage = model.metrics["seen_excluded"][f"coverage@{few}"]
+    coverage = model.metrics[report.protocol][f"coverage@{few}"]
     yield f"Coverage@{few}", percent(coverage), "of the corpus is recommended to at least one user"
     if report.indexes:
         best = min(report.indexes, key=lambda index: index.latency_ms)

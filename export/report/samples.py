@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.config import Protocol
 from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.ranking import Scorer
@@ -22,6 +23,7 @@ def sample_users(
     scorer: Scorer,
     *,
     unknown_user_scores: npt.NDArray[np.float32] | None,
+    protocol: Protocol,
     seed: int,
 ) -> list[SampleUser]:
     """Return the most, median and least active user, a random one and an unknown user.
@@ -34,6 +36,7 @@ def sample_users(
         split: Split of the interactions; all but the held-out ones are the users' histories.
         scorer: Scores that recommendations are ranked by.
         unknown_user_scores: Float32 `[num_candidates]`; `None` to omit the unknown user.
+        protocol: Protocol of the recommendations: with or without the users' histories.
         seed: Random seed of the random user.
     """
     activity = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
@@ -50,7 +53,9 @@ def sample_users(
         if rest:
             at_random = rest[int(np.random.default_rng(seed).integers(len(rest)))]
             chosen[at_random] = "A user picked at random"
-    samples = [_known(dataset, split, scorer, user, kind) for user, kind in chosen.items()]
+    samples = [
+        _known(dataset, split, scorer, user, kind, protocol) for user, kind in chosen.items()
+    ]
     if unknown_user_scores is not None:
         samples.append(
             SampleUser(
@@ -67,9 +72,14 @@ def sample_users(
     return samples
 
 
-def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str) -> SampleUser:
+def _known(
+    dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str, protocol: Protocol
+) -> SampleUser:
     mine = split.fitted[dataset.user_positions[split.fitted] == user]
     held_out = split.held_out[dataset.user_positions[split.held_out] == user]
+    excluded = mine if protocol == "seen_excluded" else mine[:0]
+    left_out = dataset.candidate_positions[excluded]
+    held_out = held_out[~np.isin(dataset.candidate_positions[held_out], left_out)]
     held_out_candidates = set(dataset.candidate_positions[held_out].tolist())
     scores = scorer(np.array([user], np.int32))[0]
     return SampleUser(
@@ -87,7 +97,7 @@ def _known(dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str)
         ],
         recommendations=[
             _shown(dataset, candidate, chosen=candidate in held_out_candidates)
-            for candidate in _best(scores, dataset.candidate_positions[mine].tolist())
+            for candidate in _best(scores, left_out.tolist())
         ],
     )
 
@@ -102,12 +112,12 @@ def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
     return rows[np.lexsort(keys)]
 
 
-def _best(scores: npt.NDArray[np.float32], seen: Sequence[int]) -> list[int]:
-    """Best candidates except seen ones, best first; equal scores by position."""
-    unseen = scores.copy()
-    unseen[np.asarray(seen, np.int64)] = -np.inf
-    order = np.argsort(-unseen, kind="stable")[:_SHOWN]
-    return [int(candidate) for candidate in order if np.isfinite(unseen[candidate])]
+def _best(scores: npt.NDArray[np.float32], excluded: Sequence[int]) -> list[int]:
+    """Best candidates except some, best first; equal scores by position."""
+    others = scores.copy()
+    others[np.asarray(excluded, np.int64)] = -np.inf
+    order = np.argsort(-others, kind="stable")[:_SHOWN]
+    return [int(candidate) for candidate in order if np.isfinite(others[candidate])]
 
 
 def _shown(

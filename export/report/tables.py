@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shortlist.export.config import Protocol
 from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report.content import IndexFacts
@@ -82,7 +83,7 @@ def metric_name(name: str) -> str:
     return f"{_NAMES.get(kind, kind.replace('_', ' ').capitalize())}{at}{k}"
 
 
-def metrics_table(judged: Sequence[Judged], protocol: str, caption: str) -> Table:
+def metrics_table(judged: Sequence[Judged], protocol: Protocol, caption: str) -> Table:
     """Hit rate, NDCG and MRR of the model and its baselines, with intervals."""
     model = _of(judged)
     # At k = 1 the three are the same.
@@ -98,41 +99,43 @@ def metrics_table(judged: Sequence[Judged], protocol: str, caption: str) -> Tabl
     )
 
 
-def breadth_table(judged: Sequence[Judged], protocol: str, ks: Sequence[int]) -> Table:
+def breadth_table(judged: Sequence[Judged], protocol: Protocol, ks: Sequence[int]) -> Table:
     """Coverage and popularity lift of the model and its baselines."""
     model = _of(judged)
     names = [
         f"{kind}@{k}" for kind in _BREADTH for k in ks if f"{kind}@{k}" in model.metrics[protocol]
     ]
     return Table(
-        caption="Coverage and popularity lift, seen candidates excluded",
+        caption=f"Coverage and popularity lift, {protocol.replace('_', ' candidates ')}",
         columns=["Metric", *_heads(judged)],
         rows=[_row(judged, protocol, name, mark=False) for name in names],
     )
 
 
-def activity_table(judged: Sequence[Judged], protocol: str, ks: Sequence[int]) -> Table:
+def activity_table(judged: Sequence[Judged], protocol: Protocol, ks: Sequence[int]) -> Table:
     """Hit rates by activity of the users; those of popularity below, if it was judged."""
     model = _of(judged)
     popular = next((row.evaluation for row in judged if row.name == "popularity"), None)
+    excluded = protocol == "seen_excluded"
     rows = []
     for number, bucket in enumerate(model.activity):
         cells = [
             Cell(text=f"{bucket.fewest:,}–{bucket.most:,}"),
             Cell(text=f"{bucket.num_users:,}"),
-            Cell(text=f"{bucket.num_held_out:,}"),
+            Cell(text=f"{bucket.num_held_out - excluded * bucket.num_repeats:,}"),
         ]
+        theirs = {} if popular is None else popular.activity[number].metrics.get(protocol, {})
         for name in (f"{_HIT_RATE}{k}" for k in ks):
-            theirs = None if popular is None else popular.activity[number].metrics[protocol][name]
+            rate = bucket.metrics.get(protocol, {}).get(name)
             cells.append(
                 Cell(
-                    text=f"{bucket.metrics[protocol][name]:.4f}",
-                    more="" if theirs is None else f"popularity {theirs:.4f}",
+                    text="–" if rate is None else f"{rate:.4f}",
+                    more=f"popularity {theirs[name]:.4f}" if name in theirs else "",
                 )
             )
         rows.append(cells)
     return Table(
-        caption="Users by interactions in the training part, seen excluded",
+        caption=f"Users by interactions in the training part, {protocol.replace('_', ' ')}",
         columns=[
             "Interactions",
             "Users",
@@ -244,7 +247,9 @@ def _heads(judged: Sequence[Judged]) -> list[str]:
     return [row.name for row in judged]
 
 
-def _row(judged: Sequence[Judged], protocol: str, name: str, *, mark: bool = True) -> list[Cell]:
+def _row(
+    judged: Sequence[Judged], protocol: Protocol, name: str, *, mark: bool = True
+) -> list[Cell]:
     values = [
         None if column.evaluation is None else column.evaluation.metrics[protocol].get(name)
         for column in judged

@@ -111,10 +111,12 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Repor
             split,
             scorer,
             unknown_user_scores=np.bincount(hostile_dataset.candidate_positions).astype(np.float32),
+            protocol="seen_excluded",
             seed=1,
         ),
         indexes=indexes,
         gates={index.servable: gates for index in indexes},
         config=config,
+        protocol="seen_excluded",
         packages={"shortlist": "0.1.0", "tensorflow": "2.20.0"},
     )

@@ -160,6 +160,39 @@ def test_report_of_an_evaluation_has_no_indexes_or_gates(full_report: Report) ->
     assert "The training was not recorded" in page
 
 
+def test_headline_and_charts_follow_the_protocol(full_report: Report, page: str) -> None:
+    kept = render(dataclasses.replace(full_report, protocol="seen_kept"))
+    model = full_report.judged[0].evaluation
+    assert model is not None
+    for text, protocol, sentence in (
+        (words(page), "seen_excluded", "candidates that users chose for the first time"),
+        (words(kept), "seen_kept", "choices that training did not see, repeated ones included"),
+    ):
+        seen = protocol.replace("_", " ")
+        rate = model.metrics[protocol]["hit_rate@10"]
+        assert f"Of 100 {sentence}" in text
+        assert f"{rate * 100:.1f} are among the 10 that the model" in text
+        assert f"Hit rate@10, {seen} {' '.join(percent(rate).split())}" in text
+        assert f"Hit rate@10 by activity, {seen.replace(' ', ' candidates ')}" in text
+        assert f"Users by interactions in the training part, {seen}" in text
+
+
+def test_report_of_repeats_alone_shows_the_protocol_that_counts_them(full_report: Report) -> None:
+    judged = []
+    for row in full_report.judged[:2]:
+        assert row.evaluation is not None
+        kept = {"seen_kept": row.evaluation.metrics["seen_kept"]}
+        buckets = [
+            dataclasses.replace(bucket, metrics={"seen_kept": bucket.metrics["seen_kept"]})
+            for bucket in row.evaluation.activity
+        ]
+        only_kept = dataclasses.replace(row.evaluation, metrics=kept, activity=buckets)
+        judged.append(dataclasses.replace(row, evaluation=only_kept))
+    page = render(dataclasses.replace(full_report, protocol="seen_kept", judged=judged))
+    assert "Seen candidates kept" in words(page)
+    assert "Seen candidates excluded" not in words(page)
+
+
 def test_a_model_no_better_than_popularity_is_called_so(full_report: Report) -> None:
     popular = full_report.judged[1].evaluation
     same = dataclasses.replace(
@@ -173,7 +206,9 @@ def test_sample_users_are_shown_what_they_do_not_have(
     hostile_dataset: Dataset, split: Split, scorer: Scorer
 ) -> None:
     data = hostile_dataset
-    samples = sample_users(data, split, scorer, unknown_user_scores=None, seed=1)
+    samples = sample_users(
+        data, split, scorer, unknown_user_scores=None, protocol="seen_excluded", seed=1
+    )
     activity = np.bincount(data.user_positions[split.fitted], minlength=len(data.user_ids))
     assert samples[0].num_interactions == activity.max()
     assert samples[2].num_interactions == activity.min()
@@ -199,11 +234,30 @@ def test_sample_users_are_shown_what_they_do_not_have(
         assert shown_titles[0] == data.titles[unseen[0]]
 
 
+def test_sample_users_keep_what_they_have_if_the_protocol_does(
+    hostile_dataset: Dataset, split: Split, scorer: Scorer
+) -> None:
+    best = scorer(np.arange(len(hostile_dataset.user_ids), dtype=np.int32))
+    for sample in sample_users(
+        hostile_dataset, split, scorer, unknown_user_scores=None, protocol="seen_kept", seed=1
+    ):
+        order = np.argsort(-best[hostile_dataset.user_ids.index(str(sample.user_id))])[:10]
+        shown = [candidate.title for candidate in sample.recommendations]
+        assert shown == [hostile_dataset.titles[place][:200] for place in order]
+
+
 def test_sample_users_are_the_same_each_time(
     hostile_dataset: Dataset, split: Split, scorer: Scorer
 ) -> None:
     first, second = (
-        sample_users(hostile_dataset, split, scorer, unknown_user_scores=None, seed=4)
+        sample_users(
+            hostile_dataset,
+            split,
+            scorer,
+            unknown_user_scores=None,
+            protocol="seen_excluded",
+            seed=4,
+        )
         for _ in range(2)
     )
     assert first == second
