@@ -404,6 +404,15 @@ def _add_rollout(verbs: Parsers) -> None:
     )
     _add_repository(lint)
     _add_config_file(lint)
+    lint.add_argument(
+        "--allow_version_labels_for_unavailable_models",
+        dest="labels_flag",
+        nargs="?",
+        const="true",
+        choices=["true", "false"],
+        help="the servers' flag of this name, without which they do not start with labels "
+        "(default: true for the files of `shortlist serve` and `stack`, false for others)",
+    )
 
 
 # --- options that verbs share -------------------------------------------------------

@@ -12,7 +12,7 @@ from shortlist.serving.cli.fleet import apply_options, config_path, opened_fleet
 from shortlist.serving.cli.judge import judge_canary, judge_limits
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.server_config import STABLE
+from shortlist.serving.repository.server_config import CONFIG_FILE, STABLE
 from shortlist.serving.rollout.apply import Outcome, apply, preview
 from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
 from shortlist.serving.rollout.fleet import Fleet, Observation
@@ -321,8 +321,13 @@ def _log_line(records: list[dict[str, Any]]) -> str:
 
 def rollout_lint(args: argparse.Namespace) -> int:
     """Run `shortlist rollout lint`; 1 if there is an error."""
+    path = config_path(args).resolve()
+    # `shortlist serve` and `stack` keep their files there and always set the flag.
+    ours = path.is_relative_to((args.repository / CONFIG_FILE).parent.resolve())
     findings = lint_config(
-        ConfigFile(config_path(args)).read(), repository=ModelRepository(args.repository)
+        ConfigFile(config_path(args)).read(),
+        repository=ModelRepository(args.repository),
+        labels_flag=ours if args.labels_flag is None else args.labels_flag == "true",
     )
     if args.json:
         write_json(findings)

@@ -10,7 +10,9 @@ from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.names import parse_version
 
-__all__ = ["Finding", "Severity", "lint"]
+__all__ = ["LABELS_FLAG", "Finding", "Severity", "lint"]
+
+LABELS_FLAG = "--allow_version_labels_for_unavailable_models"
 
 
 class Severity(StrEnum):
@@ -46,6 +48,7 @@ def lint(
     *,
     current: ModelServerConfig | None = None,
     repository: ModelRepository | None = None,
+    labels_flag: bool = True,
 ) -> list[Finding]:
     """Return the findings about a configuration, errors first.
 
@@ -53,10 +56,13 @@ def lint(
         config: Configuration to send or write.
         current: Configuration that the servers have; `None` if unknown.
         repository: The models' files on this machine, if the base paths are a container's.
+        labels_flag: Whether servers start with `LABELS_FLAG`.
     """
     findings = list(_whole(config, current))
     for model in config.model_config_list.config:
         findings += _model(model, repository)
+        if not labels_flag:
+            findings += _start(model)
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -135,6 +141,20 @@ def _labels(model: ModelConfig, specific: list[int] | None) -> Iterator[Finding]
                 "served: the next publication unloads the label's version",
                 "name the versions to serve",
             )
+
+
+def _start(model: ModelConfig) -> Iterator[Finding]:
+    # A starting server checks labels before it loads any version (serving#1608).
+    if model.version_labels:
+        version = min(model.version_labels.values())  # one of them; the server's order is open
+        yield _error(
+            model.name,
+            f'a server that starts with these labels ends at once: "Request to assign label to '
+            f"version {version} of model {model.name}, which is not currently available for "
+            f'inference"',
+            f"start servers with {LABELS_FLAG}=true, as `shortlist serve` does; if they have that "
+            f"flag, pass it to `shortlist rollout lint` too",
+        )
 
 
 def _files(name: str, base_path: Path, specific: list[int] | None) -> Iterator[Finding]:

@@ -10,8 +10,10 @@ from shortlist.clients.cli.main import main
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry
+from shortlist.serving.repository.server_config import write_config as write_entries
 from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
-from shortlist.serving.rollout.lint import Severity, lint
+from shortlist.serving.rollout.lint import LABELS_FLAG, Severity, lint
 from tests.unit.serving.rollout.fakes import NAME, publish, write_config
 
 
@@ -105,14 +107,31 @@ def test_a_model_that_a_reload_would_unload_is_found(tmp_path: Path) -> None:
 def test_lint_is_a_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(tmp_path, 1)
     config = write_config(tmp_path, SPECIFIC_1)
-    assert main(["rollout", "lint", "--config", str(config)]) == 0
+    assert main(["rollout", "lint", "--config", str(config), f"{LABELS_FLAG}=true"]) == 0
     assert "no findings" in capsys.readouterr().out
     write_config(tmp_path, "model_version_policy { specific { versions: 9 } }")
-    assert main(["rollout", "lint", "--config", str(config), "--json"]) == 1
+    assert main(["rollout", "lint", "--config", str(config), "--json", LABELS_FLAG]) == 1
     (found,) = json.loads(capsys.readouterr().out)
     assert found["severity"] == Severity.ERROR
     assert main(["rollout", "lint", "--repository", str(tmp_path / "nowhere")]) == 1
     assert "name the file that the servers were started with" in capsys.readouterr().err
+
+
+def test_labels_need_a_flag_except_in_the_file_of_shortlist_serve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(tmp_path, 1)
+    entry = ModelEntry(versions=(1,), labels={"stable": 1})
+    write_entries(tmp_path / CONFIG_FILE, tmp_path, {NAME: entry})
+    files = ["--repository", str(tmp_path)]
+    assert main(["rollout", "lint", *files]) == 0
+    assert main(["rollout", "lint", *files, f"{LABELS_FLAG}=false"]) == 1
+    capsys.readouterr()
+    write_entries(tmp_path / "other.config", tmp_path, {NAME: entry})
+    assert main(["rollout", "lint", *files, "--config", str(tmp_path / "other.config")]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: {NAME}: a server that starts with these labels ends at once")
+    assert f"start servers with {LABELS_FLAG}=true" in line
 
 
 def test_a_configuration_that_a_reload_cannot_send_is_refused(tmp_path: Path) -> None:
