@@ -9,7 +9,13 @@ from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, load_data
 from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import as_toml, run_config
-from shortlist.export.cli.summary import extra_metrics, gate_lines, headline_lines, metrics_table
+from shortlist.export.cli.summary import (
+    extra_metrics,
+    gate_lines,
+    headline_lines,
+    metrics_table,
+    notice_if_live,
+)
 
 if TYPE_CHECKING:
     from shortlist.export.cli.run_config import RunConfig
@@ -65,6 +71,7 @@ def export(args: argparse.Namespace) -> int:
         write_json(_as_json(result))
     else:
         write(_as_text(result))
+    notice_if_live(args.repository, result.servables, result.version)
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.options import gate_settings
-from shortlist.export.cli.summary import gate_lines
+from shortlist.export.cli.summary import gate_lines, notice_if_live
 from shortlist.export.gates.publication import publish_saved_model, verify_version
 from shortlist.export.gates.record import GateError, require_passed
 from shortlist.export.preflight import check_publication
@@ -47,4 +47,6 @@ def publish(args: argparse.Namespace) -> int:
         )
     else:
         write(f"published version {published.version} of {args.name}: {published.path}")
+    if not is_url(args.repository):
+        notice_if_live(Path(args.repository), [args.name], published.version)
     return 0

@@ -1,14 +1,24 @@
 """Lines on metrics and gates that several verbs print."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
-from shortlist.clients.cli.output import table
+from shortlist.clients.cli.output import notice, table
 from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.evaluation.held_out import HeldOut
+from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.version import GateResult, Headline
+from shortlist.serving.rollout.versions import live_at_once
 
-__all__ = ["extra_metrics", "gate_lines", "headline_lines", "metrics_table", "protocols_of"]
+__all__ = [
+    "extra_metrics",
+    "gate_lines",
+    "headline_lines",
+    "metrics_table",
+    "notice_if_live",
+    "protocols_of",
+]
 
 
 def metrics_table(title: str, metrics: Mapping[str, Any], names: Iterable[str], form: str) -> str:
@@ -64,3 +74,10 @@ def extra_metrics(metrics: Mapping[str, Any]) -> list[str]:
 def gate_lines(results: Mapping[str, Sequence[GateResult]]) -> str:
     """Return one line for each gate of each servable."""
     return "\n".join(f"{name}: {result}" for name, gates in results.items() for result in gates)
+
+
+def notice_if_live(repository: Path, names: Iterable[str], version: int) -> None:
+    """Write a line to stderr if servers load a published version without a rollout."""
+    line = live_at_once(ModelRepository(repository), names, version)
+    if line is not None:
+        notice(line)

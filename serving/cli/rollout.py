@@ -260,10 +260,12 @@ def _problems(seen: Observation) -> list[str]:
 
 def _print_status(name: str, seen: Observation, split: dict[str, float] | None) -> None:
     recorded = seen.state.recorded
-    versions = "the newest" if recorded is None or recorded.versions is None else recorded.versions
+    configured = "not listed" if recorded is None else "the newest"
+    if recorded is not None and recorded.versions is not None:
+        configured = _join(recorded.versions)
     write(name)
     write(f"  published  {_join(seen.state.published)}")
-    write(f"  file       {versions if isinstance(versions, str) else _join(versions)}")
+    write(f"  file       {configured}")
     for server in seen.state.servers:
         labels = " ".join(f"{label}={version}" for label, version in sorted(server.labels.items()))
         write(f"  {server.address}  AVAILABLE {_join(sorted(server.available))}  {labels}")

@@ -164,9 +164,9 @@ class Fleet:
         path = self.config_file.path
         lost = "; ".join(f"{name} on {', '.join(at)}" for name, at in sorted(unlisted.items()))
         effect = f"would unload {lost}" if lost else "would unload what it does not list"
-        lists = "no model" if empty else f"not {', '.join(sorted(unlisted))}"
+        lists = "lists no model" if empty else f"does not list {', '.join(sorted(unlisted))}"
         raise RolloutError(
-            f"{path} lists {lists}; a rollout replaces the servers' whole configuration by this "
+            f"{path} {lists}; a rollout replaces the servers' whole configuration by this "
             f"file's and {effect}. Name the file that the servers were started with (--config "
             "FILE), or complete this one"
         )

@@ -261,12 +261,15 @@ def _already_serving(state: ServableState, version: int) -> str:
             f"version {version} of {state.name!r} is already stable; a canary needs another "
             f"version (published: {_join(state.published)})"
         )
-    before = _before(state, version)
-    another = f"--to {before[-1]}" if before else "--to VERSION"
-    return (
+    text = (
         f"version {version} of {state.name!r} already answers all requests: no label is set, so "
-        f"the servers chose it. To keep it: `shortlist promote {version}`. To try it on a share "
-        f"of the requests: `shortlist rollback {another}`, then `shortlist canary {version}`"
+        f"the servers chose it. To keep it: `shortlist promote {version}`"
+    )
+    if set(state.published) == {version}:
+        return text
+    return (
+        f"{text}. To try it on a share of the requests: {_way_back(state, version)}, then "
+        f"`shortlist canary {version}`"
     )
 
 
@@ -299,12 +302,8 @@ def _way_back(state: ServableState, stable: int) -> str:
         return "`shortlist rollback`"
     if not set(state.published) - {stable}:
         return "publish one, then run `shortlist canary VERSION`"
-    before = _before(state, stable)
+    before = [version for version in state.published if version < stable]
     return f"`shortlist rollback --to {before[-1] if before else 'VERSION'}`"
-
-
-def _before(state: ServableState, version: int) -> list[int]:
-    return [published for published in state.published if published < version]
 
 
 def _join(versions: Iterable[int]) -> str:

@@ -1,6 +1,6 @@
 """Every version at a glance: on disk, in its manifest, on the servers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +9,17 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.server_config import ModelEntry, entry_of, read_config
+from shortlist.serving.repository.server_config import (
+    CONFIG_FILE,
+    ModelEntry,
+    entry_of,
+    read_config,
+)
 from shortlist.serving.repository.version import Headline, Manifest, size_bytes
 from shortlist.serving.rollout.fleet import Server, UnreachableError
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServerState
 
-__all__ = ["VersionRow", "list_versions"]
+__all__ = ["VersionRow", "list_versions", "live_at_once"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +144,36 @@ def _state(server: ServerState, version: int) -> str | None:
     if version in server.busy:
         return "LOADING or UNLOADING"
     return "END, failed" if version in server.failed else None
+
+
+def live_at_once(repository: ModelRepository, names: Iterable[str], version: int) -> str | None:
+    """Return a line on a publication that servers load without a rollout; `None` if none does.
+
+    Only files are read, so whether a server runs is open.
+
+    Args:
+        repository: The model repository.
+        names: Models of the publication.
+        version: Published version.
+
+    Raises:
+        RepositoryError: The configuration file cannot be read.
+    """
+    path = repository.root / CONFIG_FILE
+    if not path.exists():
+        return None
+    config = read_config(path)
+    entries = {name: entry_of(config, name) for name in names}
+    newest = sorted(name for name, entry in entries.items() if entry and entry.versions is None)
+    if not newest:
+        return None
+    earlier = {at for name in newest for at in repository.versions(name) if at < version}
+    which = ""
+    if len(newest) < len(config.model_config_list.config):
+        which = "".join(f" --servable {name}" for name in newest)
+    back = f", to go back: `shortlist rollback --to {max(earlier)}{which}`" if earlier else ""
+    return (
+        f"servers of {path} load the newest version of {', '.join(newest)} at once, so version "
+        f"{version} is live where one runs. To keep it: `shortlist promote {version}{which}`"
+        f"{back}; after either, new versions wait for `shortlist canary`"
+    )

@@ -72,6 +72,7 @@ ROWS: list[tuple[State, str, int, dict[str, int] | None, str]] = [
     # canary
     (NEWEST, "canary 3", 1, None, "version 3 of 'retrieval_ivf' already answers all requests: no"),
     (NEWEST, "canary 3", 1, None, "shortlist rollback --to 2`, then `shortlist canary 3"),
+    (ONLY_VERSION, "canary 1", 1, None, "To keep it: `shortlist promote 1`\n"),
     (NEWEST, "canary 2", 0, {"stable": 3, "canary": 2}, "stable 3, canary 2 (3 steps"),
     (PINNED, "canary 2", 0, {"stable": 1, "canary": 2}, "stable 1, canary 2"),
     (STABLE_ONLY, "canary 2", 0, {"stable": 1, "canary": 2}, "stable 1, canary 2"),
@@ -219,7 +220,7 @@ LOSSES: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a model is missing",
         lambda root: only_model(root, NAME),
-        "models.config lists not other; .* would unload other on replica-0:8500, replica-1:8500",
+        "models.config does not list other; .* would unload other on replica-0:8500, replica-1",
     ),
 ]
 
