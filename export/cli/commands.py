@@ -152,8 +152,8 @@ def _add_verify(verbs: Parsers) -> None:
         verbs,
         "verify",
         "Run the gates on a version again.",
-        details="Compares VERSION_DIR, <repository>/<model>/<version>, with the live version of "
-        "its repository.",
+        details="Compares VERSION_DIR, <repository>/<model>/<version> (or a label), with the live "
+        "version of its repository.",
         example="shortlist verify models/retrieval_ivf/1",
         run=f"{_CLI}.gates:verify",
     )
@@ -200,12 +200,12 @@ def _add_evaluate(verbs: Parsers) -> None:
     add_train_arguments(parser)
     parser.add_argument(
         "--version-dir",
-        type=Path,
         action="append",
         metavar="DIR",
-        help="<repository>/<model>/<version> to measure instead of a recipe, with the --data that "
-        "it was exported from; repeatable",
+        help="<repository>/<model>/<version> to measure instead of a recipe, or <model>/<version> "
+        "in --repository; a label such as stable stands for its version; repeatable",
     )
+    _add_repository(parser, "models")
     parser.add_argument(
         "--baselines", action="store_true", help=f"measure {', '.join(BASELINES)}, too"
     )

@@ -13,6 +13,7 @@ from shortlist.export.cli.run_config import RunConfig, as_toml, run_config
 from shortlist.export.cli.summary import extra_metrics, headline_lines, protocols_of
 from shortlist.export.config import TrainConfig
 from shortlist.export.progress import StepTimer
+from shortlist.serving.repository.reference import find_version
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
@@ -88,7 +89,9 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
     from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
     from shortlist.export.pipeline import baseline_steps
 
-    versions = [PublishedVersion(path) for path in args.version_dir]
+    versions = [
+        PublishedVersion(find_version(text, root=args.repository).path) for text in args.version_dir
+    ]
     if args.baselines and len({version.config for version in versions}) > 1:
         raise ValueError("--baselines needs versions of the same split; measure these separately")
     dataset = load(settings.data)

@@ -13,8 +13,9 @@ from shortlist.export.gates.subject import Live, Subject, live_version, read_sub
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.local import ModelRepository, Publisher
-from shortlist.serving.repository.names import check_model_name, parse_version
+from shortlist.serving.repository.names import check_model_name
 from shortlist.serving.repository.object_store import ObjectStore, is_url
+from shortlist.serving.repository.reference import find_version
 from shortlist.serving.repository.version import (
     GateResult,
     Manifest,
@@ -77,22 +78,15 @@ def verify_version(path: Path, settings: GateSettings) -> dict[str, list[GateRes
     """Run the gates on a version in its repository, without changing anything.
 
     Args:
-        path: Folder `<repository>/<model>/<version>`.
+        path: Folder `<repository>/<model>/<version>`, or a label instead of the version.
         settings: Limits of the gates.
 
     Raises:
         RepositoryError: The path is not a version of a model repository.
     """
-    path = path.resolve()
-    version = parse_version(path.name)
-    if version is None or not path.is_dir():
-        raise RepositoryError(
-            f"{path} is not a version of a model repository; pass <repository>/<model>/<version>, "
-            "or publish a SavedModel from elsewhere with `shortlist publish`"
-        )
-    repository, name = ModelRepository(path.parent.parent), path.parent.name
-    live = live_version(repository, name, before=version)
-    return run_gates([read_subject(name, version, path, live=live)], settings)
+    found = find_version(str(path))
+    live = live_version(found.repository, found.name, before=found.version)
+    return run_gates([read_subject(found.name, found.version, found.path, live=live)], settings)
 
 
 def publish_saved_model(

@@ -241,14 +241,16 @@ def _add_repository_verbs(verbs: Parsers) -> None:
     diff = add_parser(
         verbs,
         "diff",
-        "Compare two versions of a model.",
+        "Compare two versions.",
         details="Shows differences in configuration, data, metrics and candidates, and how far "
-        "the answers of the two versions agree.",
-        example="shortlist diff 1 2 --servable retrieval_ivf --repository models",
+        "the answers of the two versions agree. A and B are <model>/<version>, in --repository or "
+        "with its path, or only <version>, of --servable or of every model that has both. A label "
+        "such as stable stands for its version.",
+        example="shortlist diff retrieval_ivf/1 retrieval_ivf/2 --repository models",
         run=f"{_CLI}.repository:diff",
     )
-    diff.add_argument("before", type=int, metavar="A", help="version")
-    diff.add_argument("after", type=int, metavar="B", help="version to compare it with")
+    diff.add_argument("before", metavar="A", help="version, such as models/retrieval_ivf/3")
+    diff.add_argument("after", metavar="B", help="version to compare it with")
     diff.add_argument("-k", "--k", type=int, default=10, help="cut-off (default: %(default)s)")
     diff.add_argument(
         "--without-answers", action="store_true", help="do not load the versions to compare answers"

@@ -10,8 +10,9 @@ from shortlist.clients.cli.output import megabytes, notice, table, write, write_
 from shortlist.serving.cli.fleet import config_path
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.reference import VersionReference, find_version
 from shortlist.serving.rollout.config import ConfigFile
-from shortlist.serving.rollout.diff import VersionDiff, diff_versions
+from shortlist.serving.rollout.diff import Change, VersionDiff, diff_versions
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.history import HISTORY_FILE, History, Recorder
 from shortlist.serving.rollout.prune import Decision
@@ -126,19 +127,9 @@ def _record_prune(args: argparse.Namespace, servers: list[str], decisions: list[
 
 def diff(args: argparse.Namespace) -> int:
     """Print how two versions differ."""
-    repository = ModelRepository(args.repository)
-    both = {args.before, args.after}
-    names = [name for name in _names(args) if args.servable or both <= {*repository.versions(name)}]
-    if not names:
-        raise RepositoryError(
-            f"no model in {args.repository} has both versions {args.before} and {args.after}; "
-            "`shortlist versions` lists them"
-        )
     diffs = [
-        diff_versions(
-            repository, name, args.before, args.after, k=args.k, ask=not args.without_answers
-        )
-        for name in names
+        diff_versions(before, after, k=args.k, ask=not args.without_answers)
+        for before, after in _versions_to_compare(args)
     ]
     if args.json:
         write_json(diffs)
@@ -147,13 +138,47 @@ def diff(args: argparse.Namespace) -> int:
     return 0
 
 
+def _versions_to_compare(
+    args: argparse.Namespace,
+) -> list[tuple[VersionReference, VersionReference]]:
+    """Return pairs of versions: the two named, or those of each model that has both."""
+    texts = (args.before, args.after)
+    named = [find_version(text, root=args.repository) for text in texts if "/" in text]
+    if named:
+        # A bare version or label belongs to the model of the other.
+        before, after = (
+            find_version(
+                text if "/" in text else str(named[0].path.parent / text), root=args.repository
+            )
+            for text in texts
+        )
+        return [(before, after)]
+    pairs = []
+    for name in _names(args):
+        try:
+            before, after = (find_version(f"{name}/{text}", root=args.repository) for text in texts)
+        except RepositoryError:
+            if args.servable:
+                raise
+        else:
+            pairs.append((before, after))
+    if not pairs:
+        raise RepositoryError(
+            f"no model in {args.repository} has both versions {args.before} and {args.after}; "
+            "`shortlist versions` lists them"
+        )
+    return pairs
+
+
 def _diff_text(diff: VersionDiff) -> str:
-    lines = [f"{diff.name}: version {diff.versions[0]} -> {diff.versions[1]}"]
+    lines = [f"{diff.before} -> {diff.after}"]
+    old, new = diff.headlines
+    if old is not None and new is not None and old.name == new.name:
+        lines.append(f"  {old.name}: {old.value:.4f} -> {new.value:.4f}")
+    elif old is not None or new is not None:
+        lines.append(f"  {old or 'no metric'} -> {new or 'no metric'}")
     for title, changes in (("settings", diff.settings), ("metrics", diff.metrics)):
-        lines += [
-            f"  {change.what}: {_value(change.before)} -> {_value(change.after)}"
-            for change in changes
-        ] or [f"  {title}: the same"]
+        lines += [f"  {_change(change)}" for change in changes] or [f"  {title}: the same"]
     if diff.added is not None:
         lines.append(f"  candidates: {diff.added} new, {diff.lost} lost")
     if diff.overlap is not None:
@@ -165,6 +190,12 @@ def _diff_text(diff: VersionDiff) -> str:
     else:
         lines.append(f"  answers: not compared: {diff.overlap_problem}")
     return "\n".join(lines)
+
+
+def _change(change: Change) -> str:
+    if isinstance(change.before, list) or isinstance(change.after, list):
+        return f"{change.what}: differs"
+    return f"{change.what}: {_value(change.before)} -> {_value(change.after)}"
 
 
 def _value(value: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery
-from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import read_corpus, read_probe
+from shortlist.serving.repository.reference import VersionReference
+from shortlist.serving.repository.version import Headline, Manifest, read_manifest
 from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
 
 __all__ = ["Change", "Overlap", "VersionDiff", "diff_versions"]
@@ -54,18 +55,20 @@ class VersionDiff:
     """Differences between two versions of a model.
 
     Attributes:
-        name: Model name.
-        versions: The two versions.
+        before: First version, such as `retrieval_ivf/1`.
+        after: Second version.
+        headlines: Headline metrics of both; `None` for a foreign SavedModel.
         settings: Changes in configuration, data, index and packages.
-        metrics: Changes in metrics.
+        metrics: Changes in other metrics.
         added: Number of candidates that only the second has; `None` if one has no list.
         lost: Number of candidates that only the first has; `None` if one has no list.
         overlap: Agreement of the answers; `None` if there are none to compare.
         overlap_problem: Reason why `overlap` is `None`.
     """
 
-    name: str
-    versions: tuple[int, int]
+    before: str
+    after: str
+    headlines: tuple[Headline | None, Headline | None]
     settings: tuple[Change, ...]
     metrics: tuple[Change, ...]
     added: int | None
@@ -75,34 +78,27 @@ class VersionDiff:
 
 
 def diff_versions(
-    repository: ModelRepository,
-    name: str,
-    before: int,
-    after: int,
+    before: VersionReference,
+    after: VersionReference,
     *,
     k: int = contract.DEFAULT_K,
     ask: bool = True,
 ) -> VersionDiff:
-    """Compare two versions of a model.
+    """Compare two versions, of one model or of two.
 
     Args:
-        repository: The model repository.
-        name: Model name.
         before: First version.
         after: Second version.
         k: Cutoff of the overlap of answers.
         ask: Whether to load both versions and compare answers, which takes time and memory.
 
     Raises:
-        RepositoryError: A version does not exist, or one of its files cannot be read.
+        RepositoryError: A file of a version cannot be read.
         ModelServerError: The process that loads them failed.
     """
-    old_manifest, new_manifest = (
-        manifest.as_json() if (manifest := repository.manifest(name, version)) else {}
-        for version in (before, after)
-    )
-    first, second = (repository.version_path(name, version) for version in (before, after))
-    corpora = read_corpus(first), read_corpus(second)
+    manifests = [read_manifest(version.path) or Manifest() for version in (before, after)]
+    old_manifest, new_manifest = (manifest.as_json() for manifest in manifests)
+    corpora = read_corpus(before.path), read_corpus(after.path)
     added = lost = None
     if corpora[0] is not None and corpora[1] is not None:
         old, new = set(corpora[0]), set(corpora[1])
@@ -110,18 +106,21 @@ def diff_versions(
     overlap, problem = None, "not asked for"
     if ask:
         try:
-            overlap, problem = _overlap(repository, name, (before, after), k), ""
+            overlap, problem = _overlap((before, after), k), ""
         except RepositoryError as exc:
             problem = str(exc)
     return VersionDiff(
-        name=name,
-        versions=(before, after),
+        before=str(before),
+        after=str(after),
+        headlines=(manifests[0].headline, manifests[1].headline),
         settings=tuple(_changes(old_manifest, new_manifest, _SETTINGS)),
-        # Lists, such as intervals and users by activity, repeat the same in detail.
+        # The headline stands apart; lists, such as intervals, repeat the same in detail.
         metrics=tuple(
             change
             for change in _changes(old_manifest, new_manifest, _NUMBERS)
-            if not isinstance(change.before, list) and not isinstance(change.after, list)
+            if not isinstance(change.before, list)
+            and not isinstance(change.after, list)
+            and not change.what.startswith("metrics.headline.")
         ),
         added=added,
         lost=lost,
@@ -148,9 +147,8 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], k: int) -> Overlap:
-    paths = [repository.version_path(name, version) for version in versions]
-    probes = [read_probe(path) for path in paths]
+def _overlap(versions: tuple[VersionReference, VersionReference], k: int) -> Overlap:
+    probes = [read_probe(version.path) for version in versions]
     users = sorted({user for probe in probes if probe is not None for user in probe.user_ids})
     if not users:
         raise RepositoryError("neither version has sample users to compare answers for")
@@ -159,8 +157,8 @@ def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], 
     )
     answers = ask_in_fresh_process(
         [
-            Asked(name=name, version=version, path=path, queries=[query])
-            for version, path in zip(versions, paths, strict=True)
+            Asked(name=version.name, version=version.version, path=version.path, queries=[query])
+            for version in versions
         ]
     )
     old, new = (
@@ -176,11 +174,11 @@ def _overlap(repository: ModelRepository, name: str, versions: tuple[int, int], 
     )
 
 
-def _rows(version: int, answer: FreshServable) -> list[list[str]]:
+def _rows(version: VersionReference, answer: FreshServable) -> list[list[str]]:
     if answer.error is not None:
-        raise RepositoryError(f"version {version} does not load: {answer.error}")
+        raise RepositoryError(f"{version} does not load: {answer.error}")
     outputs = answer.answers[0]
     if isinstance(outputs, str):
-        raise RepositoryError(f"version {version} does not answer: {outputs}")
+        raise RepositoryError(f"{version} does not answer: {outputs}")
     rows: list[list[str]] = outputs[contract.CANDIDATE_IDS]
     return rows
