@@ -106,7 +106,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
         "`retrieve`, whose scalar k cannot be batched",
     )
-    group.add_argument("--baselines", action="store_true", help="add EASE and iALS to the report")
+    group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
 
 
 def _add_demo(verbs: Parsers) -> None:
@@ -188,9 +188,9 @@ def _add_evaluate(verbs: Parsers) -> None:
         verbs,
         "evaluate",
         "Measure a recipe, or published versions, on held-out interactions.",
-        details="Trains by a recipe and publishes nothing; --baselines adds popularity, EASE and "
-        "iALS. With --version-dir, queries published versions instead, on the split that their "
-        "manifests record: brute force gives the manifest's numbers; candidates that an "
+        details="Trains by a recipe and publishes nothing; --baselines adds simple models to "
+        "compare with. With --version-dir, queries published versions instead, on the split that "
+        "their manifests record: brute force gives the manifest's numbers; candidates that an "
         "approximate index misses count as misses.",
         example="shortlist evaluate --data sample --epochs 5 --baselines",
         run=f"{_CLI}.evaluate:evaluate",

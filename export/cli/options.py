@@ -29,8 +29,16 @@ __all__ = [
     "train_configs",
 ]
 
-# Names of `evaluation.baselines`, cheapest first.
-BASELINES = ("popularity", "ease", "ials")
+# Names of `evaluation.baselines`.
+BASELINES = (
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "ease",
+    "decayed_ease",
+    "transitions",
+    "ials",
+)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Measures a model or baseline on held-out interactions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,7 @@ class Evaluation:
             the held-out interactions.
         rating: Error of predicted ratings; None without a rating head.
         similar: Quality of `similar` by co-interactions; None if it uses the towers.
+        settings: Settings of a baseline, chosen on the validation part.
     """
 
     held_out: HeldOut
@@ -94,6 +95,7 @@ class Evaluation:
     bands: Mapping[str, Sequence[float]]
     rating: RatingQuality | None = None
     similar: SimilarQuality | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
 
     def headline(self, protocol: Protocol) -> Headline:
         """Return the metric that summarises a model: hit rate@10 by its protocol.
@@ -124,6 +126,8 @@ class Evaluation:
             values["rating"] = asdict(self.rating)
         if self.similar is not None:
             values["similar"] = asdict(self.similar)
+        if self.settings:
+            values["settings"] = dict(self.settings)
         if self.intervals:
             values["intervals"] = {
                 protocol: {name: [interval.low, interval.high] for name, interval in rows.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -77,11 +78,12 @@ def judge_baseline(
     ks: Sequence[int] = KS,
     resamples: int = 0,
 ) -> Evaluation:
-    """Fit a baseline and return its metrics on the held-out part."""
+    """Fit a baseline and return its settings, and its metrics on the held-out part."""
     if name == "popularity":  # needs no scores, so it costs almost nothing
         return evaluate_popularity(dataset, split, ks=ks, resamples=resamples)
     fitted = fit_baseline(name, dataset, split, seed=seed)
-    return evaluate(fitted.scorer, dataset, split, ks=ks, resamples=resamples)
+    evaluation = evaluate(fitted.scorer, dataset, split, ks=ks, resamples=resamples)
+    return dataclasses.replace(evaluation, settings=fitted.settings)
 
 
 def judge_baselines(
@@ -94,19 +96,22 @@ def judge_baselines(
     resamples: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Judged]:
-    """Judge several baselines; `progress` is called with one line for each.
+    """Judge several baselines; `progress` is called before and after each.
 
-    For a baseline that is not installed or too large for the data, the result holds the
-    reason instead of metrics.
+    For a baseline that is not installed, too large for the data, or needs times that the data
+    does not have, the result holds the reason instead of metrics.
     """
     judged = []
     for name in names:
         progress(f"fitting {name}")
+        start = time.monotonic()
         try:
             evaluation = judge_baseline(dataset, split, name, seed=seed, ks=ks, resamples=resamples)
         except (ValueError, ModuleNotFoundError) as exc:
             log.warning("skipping %s: %s", name, exc)
             judged.append(Judged(name=name, evaluation=None, problem=str(exc)))
         else:
+            settings = ", ".join(f"{key} {value:g}" for key, value in evaluation.settings.items())
+            progress(f"{name}: {settings or 'no settings'} ({time.monotonic() - start:.1f} s)")
             judged.append(Judged(name=name, evaluation=evaluation))
     return judged

@@ -21,11 +21,11 @@ __all__ = [
     "rank_in_one_order",
 ]
 
-# Scores of users by position: int `[b]` -> float32 `[b, num_candidates]`. The caller may modify
-# the result.
-Scorer = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
+# Scores of users by position: int `[b]` -> float `[b, num_candidates]`. The caller may modify the
+# result.
+Scorer = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.floating]]
 
-_SCORES_PER_BATCH = 16_000_000  # float32 scores in memory at once, 64 MB
+_SCORES_PER_BATCH = 16_000_000  # scores in memory at once, 64 MB of float32
 _CELLS = 10_000_000  # comparisons of held-out candidates with lists at once
 
 
@@ -255,11 +255,11 @@ class _Best:
     """Best candidates of some rows, sorted.
 
     Attributes:
-        scores: float32 `[num_rows, top_k]`, -inf after the last.
+        scores: `[num_rows, top_k]`, -inf after the last.
         columns: int32 `[num_rows, top_k]`, -1 after the last.
     """
 
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.floating]
     columns: npt.NDArray[np.int32]
 
     @classmethod
@@ -267,7 +267,7 @@ class _Best:
         cls,
         rows: npt.NDArray[np.int64],
         columns: npt.NDArray[np.integer],
-        scores: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.floating],
         num_rows: int,
         top_k: int,
     ) -> "_Best":
@@ -275,7 +275,7 @@ class _Best:
         within = np.arange(len(rows)) - np.searchsorted(rows, np.arange(num_rows))[rows]
         first = within < top_k
         best = cls(
-            np.full((num_rows, top_k), -np.inf, np.float32),
+            np.full((num_rows, top_k), -np.inf, scores.dtype),
             np.full((num_rows, top_k), -1, np.int32),
         )
         best.scores[rows[first], within[first]] = scores[first]
@@ -292,7 +292,7 @@ class _Best:
         )
 
 
-def _best(scores: npt.NDArray[np.float32], top_k: int) -> _Best:
+def _best(scores: npt.NDArray[np.floating], top_k: int) -> _Best:
     """Return the best candidates of each row, without those of score -inf.
 
     Only as many cells as are returned get sorted, however many are equal: of those that tie

@@ -84,7 +84,13 @@ def _view(report: Report) -> dict[str, Any]:
 
 
 def _renamed(judged: Judged) -> Judged:
-    names = {"ease": "EASE", "ials": "iALS"}
+    names = {
+        "ease": "EASE",
+        "decayed_ease": "decayed EASE",
+        "ials": "iALS",
+        "item_knn": "item-kNN",
+        "recent_popularity": "recent popularity",
+    }
     return replace(judged, name=names.get(judged.name, judged.name))
 
 

@@ -1,98 +1,294 @@
 """Baselines against their definitions, and their choice of settings."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from shortlist.export.cli import options
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation import baselines as module
-from shortlist.export.evaluation.baselines import fit_baseline, fit_best
-from shortlist.export.evaluation.evaluate import evaluate
-from shortlist.export.evaluation.ranking import Scorer
+from shortlist.export.data.pairs import Pairs
+from shortlist.export.data.split import Split
+from shortlist.export.evaluation.baselines import (
+    BASELINES,
+    Histories,
+    Kind,
+    fit_baseline,
+    fit_best,
+)
+from shortlist.export.evaluation.baselines.ease import fit_ease
+from shortlist.export.evaluation.baselines.histories import Score, Settings
+from shortlist.export.evaluation.baselines.ials import fit_ials, solve_rows
+from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
+from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity
+from shortlist.export.evaluation.baselines.transitions import fit_transitions
+from shortlist.export.evaluation.evaluate import evaluate, evaluate_popularity
+from shortlist.export.evaluation.ranking import rank_held_out, rank_in_one_order
+
+PERSONAL = tuple(name for name in BASELINES if not name.endswith("popularity"))
 
 
-def dense(data: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    matrix = np.zeros((len(data.user_ids), len(data.candidate_ids)))
-    matrix[data.user_positions[rows], data.candidate_positions[rows]] = 1
+def histories(
+    rows: Sequence[Sequence[int]],
+    num_candidates: int,
+    times: Sequence[int] | None = None,
+) -> Histories:
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    columns = np.array([candidate for row in rows for candidate in row], np.int32)
+    return Histories(
+        events=Pairs.by_row(owners, columns, num_rows=len(rows)),
+        times=None if times is None else np.array(times, np.int64),
+        num_candidates=num_candidates,
+    )
+
+
+def some_histories(num_users: int, num_candidates: int, seed: int) -> Histories:
+    """Between 0 and 12 events of each user, the first candidates more often, some of them twice."""
+    random = np.random.default_rng(seed)
+    rows = [
+        (num_candidates * random.random(random.integers(0, 13)) ** 2).astype(int).tolist()
+        for _ in range(num_users)
+    ]
+    return histories(rows, num_candidates)
+
+
+def dense(of: Histories) -> npt.NDArray[np.float64]:
+    matrix = np.zeros((of.events.num_rows, of.num_candidates))
+    matrix[of.owners, of.events.columns] = 1
     return matrix
 
 
-@pytest.mark.parametrize("num_candidates", [150, 500])
-def test_ease_equals_its_closed_form_whichever_side_is_larger(
-    data: Dataset, split: Split, num_candidates: int
-) -> None:
-    """Both ways to compute the scores, by users and by candidates, agree."""
-    rows = split.training[data.candidate_positions[split.training] < num_candidates]
-    narrow = Dataset(
-        name="narrow",
-        user_ids=data.user_ids,
-        candidate_ids=data.candidate_ids[:num_candidates],
-        titles=data.titles[:num_candidates],
-        user_positions=data.user_positions,
-        candidate_positions=data.candidate_positions,
-    )
-    matrix = dense(data, rows)[:, :num_candidates]
-    inverse = np.linalg.inv(matrix.T @ matrix + 50.0 * np.eye(num_candidates))
+# --- histories ------------------------------------------------------------------------------
+
+
+def test_histories_are_in_the_order_of_time(data: Dataset, split: Split) -> None:
+    shuffled = np.random.default_rng(0).permutation(split.training)
+    of = Histories.of_users(data, shuffled).take(np.array([7, 3]))
+    assert data.timestamps is not None
+    assert of.times is not None
+    for place, user in enumerate((7, 3)):
+        own = split.training[data.user_positions[split.training] == user]
+        own = own[np.argsort(data.timestamps[own], kind="stable")]
+        np.testing.assert_array_equal(of.events.of(place), data.candidate_positions[own])
+        cells = slice(of.events.starts[place], of.events.starts[place + 1])
+        np.testing.assert_array_equal(of.times[cells], data.timestamps[own])
+
+
+def test_weights_decay_and_a_repeated_candidate_counts_once() -> None:
+    of = histories([[2, 0, 2, 1], [], [3]], 4)
+    assert of.matrix().toarray().tolist() == [[1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    assert of.matrix(half_life=1).toarray().tolist() == [
+        [0.25, 1, 0.5, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 1],
+    ]
+
+
+# --- the models -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_candidates", [30, 90], ids=["candidates inverted", "users inverted"])
+def test_ease_equals_its_closed_form_for_any_histories(num_candidates: int) -> None:
+    """Both ways agree, by users and by candidates, also for histories that are not in X."""
+    training, foreign = (some_histories(60, num_candidates, seed) for seed in (1, 2))
+    matrix = dense(training)
+    inverse = np.linalg.inv(matrix.T @ matrix + 5.0 * np.eye(num_candidates))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    scorer = module._ease(narrow, rows, {"lambda": 50.0})
-    users = np.array([3, 0, 299], np.int32)
-    np.testing.assert_allclose(scorer(users), (matrix @ weights)[users], atol=1e-4)
+    score = fit_ease(training, {"lambda": 5.0})
+    for asked in (training, foreign):
+        np.testing.assert_allclose(score(asked, {}), dense(asked) @ weights, atol=1e-5)
+        decayed = asked.matrix(half_life=3).toarray()
+        np.testing.assert_allclose(score(asked, {"half_life": 3}), decayed @ weights, atol=1e-5)
 
 
-def test_popularity_counts_interactions(data: Dataset, split: Split) -> None:
-    scores = fit_baseline("popularity", data, split).scorer(np.array([0, 5], np.int32))
-    counts = np.bincount(data.candidate_positions[split.fitted], minlength=500)
-    np.testing.assert_array_equal(scores, np.stack([counts, counts]))
+def test_ease_refuses_a_matrix_that_is_too_large() -> None:
+    with pytest.raises(ValueError, match="a 20001 x 20001 matrix, and 20000 is its limit; use"):
+        fit_ease(histories([[0]] * 20_001, 20_001), {"lambda": 1.0})
 
 
-@pytest.mark.parametrize("name", ["ease", "ials"])
-def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: str) -> None:
-    if name == "ials":
-        pytest.importorskip("implicit", reason="iALS needs shortlist[baselines]")
-    rates = {
-        baseline: evaluate(fit_baseline(baseline, data, split).scorer, data, split, ks=[10]).metrics
-        for baseline in ("popularity", name)
+@pytest.mark.parametrize("dimension", [4, 64], ids=["few dimensions", "many dimensions"])
+def test_half_step_solves_the_normal_equations(dimension: int) -> None:
+    """Rows with fewer columns than dimensions and others are solved in different ways."""
+    of = some_histories(50, 40, seed=3)
+    rows = Pairs.by_row(of.owners, of.events.columns, num_rows=50, distinct=True)
+    factors = np.random.default_rng(4).normal(0, 0.5, (40, dimension)).astype(np.float32)
+    expected = np.zeros((50, dimension))
+    for row in range(50):
+        own = factors[rows.of(row)].astype(np.float64)
+        system = own.T @ own + 0.3 * factors.T @ factors
+        system += 0.05 * (len(own) + 0.3 * 40) * np.eye(dimension)
+        expected[row] = np.linalg.solve(system, own.sum(axis=0))
+    solved = solve_rows(rows, factors, alpha=0.3, regularization=0.05)
+    np.testing.assert_allclose(solved, expected, atol=1e-4)
+
+
+def test_ials_scores_histories_by_its_half_step_and_ends_near_a_minimum() -> None:
+    """After the last half-step for the candidates, one for the users hardly moves them."""
+    training = some_histories(60, 40, seed=5)
+    settings = {"dimension": 8, "alpha": 0.3, "regularization": 0.02, "seed": 1}
+    score = fit_ials(training, settings)
+    scores = score(training, {})
+    own = dense(training) > 0
+    assert scores[own].mean() > 0.5 > 5 * scores[~own].mean()
+    np.testing.assert_allclose(
+        scores[::7], score(training.take(np.arange(0, 60, 7)), {}), atol=1e-6
+    )
+    np.testing.assert_array_equal(scores, fit_ials(training, settings)(training, {}))
+
+
+def test_item_knn_sums_shrunk_cosines_of_the_nearest() -> None:
+    training = histories([[0, 1], [0, 1, 2], [0, 2, 3], [3]], 5)
+    score = fit_item_knn(training, {"shrinkage": 1.0})
+    between_0_1, between_0_2 = 2 / (np.sqrt(3 * 2) + 1), 2 / (np.sqrt(3 * 2) + 1)
+    between_1_2, between_2_3 = 1 / (2 + 1), 1 / (2 + 1)
+    asked = histories([[1, 2], [4], []], 5)
+    expected = [between_0_1 + between_0_2, between_1_2, between_1_2, between_2_3, 0]
+    scores = score(asked, {"neighbors": 4})
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
+    assert not scores[1:].any()
+    nearest = score(asked, {"neighbors": 1})
+    np.testing.assert_allclose(nearest[0], [between_0_1 + between_0_2, 0, 0, 0, 0], rtol=1e-6)
+
+
+def test_transitions_count_what_follows_and_back_off_to_popularity() -> None:
+    training = histories([[0, 1, 2], [1, 2], [3]], 4)
+    score = fit_transitions(training, {"window": 2})
+    # After 0: 1 directly, 2 at distance 2; after 1: 2 twice; after 2 and 3 nothing.
+    shares = np.array([1, 2, 2, 1]) / 6
+    after_0 = (np.array([0, 1, 0.5, 0]) + 3 * shares) / (1.5 + 3)
+    after_1 = (np.array([0, 0, 2, 0]) + 3 * shares) / (2 + 3)
+    scores = score(histories([[0, 1], [3], []], 4), {"half_life": 1.0, "smoothing": 3.0})
+    np.testing.assert_allclose(scores[0], 0.5 * after_0 + after_1, rtol=1e-6)
+    np.testing.assert_allclose(scores[1], shares, rtol=1e-6)
+    assert not scores[2].any()
+
+
+def test_recent_popularity_halves_by_age() -> None:
+    day = 86_400
+    training = histories([[0, 1], [1, 2]], 4, times=[0, 2 * day, 4 * day, 4 * day])
+    scores = fit_recent_popularity(training, {"half_life_days": 2.0})(histories([[3], []], 4), {})
+    np.testing.assert_allclose(scores, [[0.25, 1.5, 1.0, 0.0]] * 2)
+
+
+# --- the rules for all ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_unknown(data: Dataset, split: Split) -> tuple[Dataset, Split]:
+    """The data, of which users from 200 and candidates from 480 are only in the held-out part."""
+    known = (data.user_positions < 200) & (data.candidate_positions < 480)
+    parts = {
+        name: part[known[part]]
+        for name, part in (("training", split.training), ("validation", split.validation))
     }
-    popular, learned = (metrics["seen_excluded"]["hit_rate@10"] for metrics in rates.values())
-    assert learned > 1.2 * popular
+    return data, Split(**parts, held_out=split.held_out)
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_unknown_users_get_exactly_popularity(
+    with_unknown: tuple[Dataset, Split], name: str
+) -> None:
+    data, split = with_unknown
+    split = replace(split, validation=split.validation[:50])
+    baseline = fit_best(name, _one(BASELINES[name]), data, split, seed=0)
+    order = np.argsort(-data.candidate_counts(split.fitted), kind="stable")
+    judged = split.held_out[data.user_positions[split.held_out] >= 200]
+    asked = replace(split, held_out=judged)
+    ranking = rank_held_out(baseline.scorer, data, asked, top_k=100)
+    popular = rank_in_one_order(order, data, asked, top_k=100)
+    for protocol in ("seen_kept", "seen_excluded"):
+        np.testing.assert_array_equal(ranking.top[protocol], popular.top[protocol])
+        np.testing.assert_array_equal(ranking.ranks[protocol], popular.ranks[protocol])
+    unknown_candidates = histories([[490, 480, 499]], len(data.candidate_ids))
+    top = np.argsort(-baseline.score(unknown_candidates)[0], kind="stable")
+    np.testing.assert_array_equal(top, order)
+
+
+def _one(kind: Kind) -> Kind:
+    """The kind with the last value of each setting as the only choice."""
+    return replace(
+        kind,
+        fits={key: values[-1:] for key, values in kind.fits.items()},
+        scorings={key: values[-1:] for key, values in kind.scorings.items()},
+    )
+
+
+def test_equal_scores_rank_by_popularity_and_others_keep_their_order(
+    data: Dataset, split: Split
+) -> None:
+    values = np.array([1, 1, -1, 0, 0, np.nextafter(np.float32(1), np.float32(2))], np.float32)
+    row = np.resize(values, len(data.candidate_ids))
+
+    def fit(training: Histories, settings: Settings) -> Score:
+        return lambda asked, settings: np.repeat(row[None], asked.events.num_rows, axis=0)
+
+    baseline = fit_best("fixed", Kind(fit=fit), data, split, seed=0)
+    (scores,) = baseline.scorer(np.array([5], np.int32))
+    counts = data.candidate_counts(split.fitted)
+    order = np.lexsort((np.arange(len(row)), -counts, -row))
+    np.testing.assert_array_equal(np.argsort(-scores, kind="stable"), order)
+
+
+def test_popularity_equals_that_of_one_order(data: Dataset, split: Split) -> None:
+    popular = fit_baseline("popularity", data, split)
+    assert evaluate(popular.scorer, data, split) == evaluate_popularity(data, split)
+
+
+@pytest.mark.parametrize("name", ["ease", "ials", "item_knn"])
+def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: str) -> None:
+    kind = BASELINES[name]
+    if name == "ials":
+        kind = replace(kind, fits={**kind.fits, "dimension": (16,)})  # for speed
+    baseline = fit_best(name, kind, data, split, seed=0)
+    learned = evaluate(baseline.scorer, data, split, ks=[10]).metrics["seen_excluded"]
+    popular = evaluate_popularity(data, split, ks=[10]).metrics["seen_excluded"]
+    assert learned["hit_rate@10"] > 1.2 * popular["hit_rate@10"]
+
+
+# --- settings -------------------------------------------------------------------------------
 
 
 def test_settings_are_chosen_on_the_validation_part(data: Dataset, split: Split) -> None:
     """A setting that ruins the scores is rejected without using the held-out part."""
     asked = []
 
-    def fit(dataset: Dataset, rows: npt.NDArray[np.int64], settings: Mapping[str, float]) -> Scorer:
-        asked.append(len(rows))
-        sign = np.float32(settings["sign"])
-        counts = np.bincount(dataset.candidate_positions[rows], minlength=500) * sign
-        return lambda users: np.repeat(counts[None], len(users), axis=0)
+    def fit(training: Histories, settings: Settings) -> Score:
+        asked.append(len(training.events.columns))
+        counts = training.counts().astype(np.float32) * np.float32(settings["sign"])
 
-    choices = ({"sign": -1.0}, {"sign": 1.0}, {"sign": 0.0})
-    baseline = fit_best("signed", fit, choices, data, split, seed=0)
-    assert baseline.settings == {"sign": 1.0}
-    assert asked == [len(split.training)] * 3 + [len(split.fitted)]
+        def score(histories: Histories, scoring: Settings) -> npt.NDArray[np.float32]:
+            return np.repeat(counts[None] * scoring["factor"], histories.events.num_rows, axis=0)
 
+        return score
 
-def test_ease_refuses_a_matrix_that_is_too_large() -> None:
-    ids = tuple(str(number) for number in range(20_001))
-    positions = np.arange(10, dtype=np.int32)
-    data = Dataset(
-        name="wide",
-        user_ids=ids,
-        candidate_ids=ids,
-        titles=ids,
-        user_positions=positions,
-        candidate_positions=positions,
+    kind = Kind(
+        fit=fit,
+        fits={"sign": (-2.0, -1.0, 1.0)},
+        scorings={"factor": (-1.0, 1.0)},
     )
-    split = make_split(data, held_out_fraction=0.2, seed=1)
-    with pytest.raises(ValueError, match="a 20001 x 20001 matrix, and 20000 is its limit; use"):
-        fit_baseline("ease", data, split)
+    baseline = fit_best("signed", kind, data, split, seed=0)
+    assert baseline.settings == {"sign": 1.0, "factor": 1.0}
+    assert asked == [len(split.training)] * 3 + [len(split.fitted)]
+    without = fit_best(
+        "signed", kind, data, replace(split, validation=split.validation[:0]), seed=0
+    )
+    assert without.settings == {"sign": -1.0, "factor": 1.0}
+
+
+def test_command_line_knows_all_baselines() -> None:
+    assert tuple(BASELINES) == options.BASELINES
+
+
+def test_baselines_that_need_times_say_so(data: Dataset, split: Split) -> None:
+    without = replace(data, timestamps=None)
+    for name in ("recent_popularity", "decayed_ease", "transitions"):
+        with pytest.raises(ValueError, match=f"{name} needs times, and sample has none; name"):
+            fit_baseline(name, without, split)
 
 
 def test_unknown_baseline_is_refused(data: Dataset, split: Split) -> None:
-    with pytest.raises(ValueError, match="unknown baseline 'knn'; choose from popularity, ease"):
+    with pytest.raises(ValueError, match="unknown baseline 'knn'; choose from popularity, recent"):
         fit_baseline("knn", data, split)
