@@ -117,6 +117,7 @@ def _act(args: argparse.Namespace, action: str) -> int:
         only = args.version if action == "canary" else None
         names = servables(args, fleet, version=only)
         plans = _plans(args, fleet, names, action)
+        args.servable = list(plans)  # what follows, such as a soak, is for the same models
         if args.dry_run:
             _print_plans(args, plans)
             return 0

@@ -93,7 +93,7 @@ def promote(state: ServableState, version: int | None = None) -> list[Goal]:
     """
     if state.label(STABLE) is None and version is not None:
         others = state.present() - {version}
-        if others:
+        if others and version in state.published:
             raise RolloutError(
                 f"no version of {state.name!r} is labelled stable, and the servers serve "
                 f"{_join(others)}; `shortlist canary {version}` labels that stable and loads "
@@ -281,11 +281,11 @@ def _begin_with(state: ServableState, stable: int) -> str:
     """Return what to run when there is no canary to promote."""
     if _lacks_labels(state):
         return f" without a label; to label it stable: `shortlist promote {stable}`"
-    loaded = max(_left_over(state, stable), default=None)
-    if loaded is not None:
+    left = max(_left_over(state, stable), default=None)
+    if left is not None:
         return (
-            f"; version {loaded} is loaded without a label: `shortlist canary {loaded}` "
-            "continues, `shortlist abort` unloads it"
+            f"; version {left} has no label yet: `shortlist canary {left}` continues, "
+            "`shortlist abort` unloads it"
         )
     return f"; begin with `shortlist canary VERSION` (published: {_join(state.published)})"
 

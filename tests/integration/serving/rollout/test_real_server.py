@@ -149,6 +149,67 @@ def test_a_restarted_server_has_the_same_labels(servables: Path, tmp_path: Path)
             assert client.status().available == [2, 1]
 
 
+def test_an_empty_file_unloads_nothing(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zero bytes are a valid configuration; a reload with one more model would unload the rest."""
+    root = tmp_path / "models"
+    publish(root, servables / "good")
+    with ModelRepository(root).publisher(["other"]) as publisher:
+        shutil.copytree(servables / "good", publisher.stage("other"), dirs_exist_ok=True)
+        publisher.publish()
+    both = {name: ModelEntry(versions=(1,)) for name in (NAME, "other")}
+    write_config(root / CONFIG_FILE, root, both)
+    with started(root) as (address, where):
+        publish(root, servables / "good")
+        (root / CONFIG_FILE).write_bytes(b"")
+        for verb in (["canary", "2"], ["rollback", "--to", "1"], ["promote", "1"]):
+            assert main([*verb, *where, "--servable", NAME]) == 1
+            assert f"would unload other on {address}" in capsys.readouterr().err
+        assert (root / CONFIG_FILE).read_bytes() == b""
+        for name in both:
+            with GrpcClient(address, model=name) as client:
+                assert client.status().available == [1]
+        write_config(root / CONFIG_FILE, root, both)
+        assert main(["canary", "2", *where, "--servable", NAME]) == 0
+        with GrpcClient(address, model="other") as client:
+            assert client.status().available == [1]
+
+
+def test_servers_that_disagreed_before_are_told(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "models"
+    for _ in range(3):
+        publish(root, servables / "good")
+    with started(root) as (first, where):
+        assert main(["promote", "1", *where]) == 0
+        other = tmp_path / "second.config"  # the first server has the repository's file
+        write_config(other, root, {NAME: ModelEntry(versions=(2,), labels={"stable": 2})})
+        options = ServerOptions(
+            model_config_file=other,
+            repository=root,
+            grpc_port=claim_port(0, option="--port"),
+            rest_port=claim_port(0, option="--rest-port"),
+            log_file=tmp_path / "second.log",
+        )
+        with ModelServer(ServerKind.EMBEDDED, options) as second:
+            with GrpcClient(second.grpc_address, model=NAME) as client:
+                client.wait_until_available(timeout=120)
+            all_ = [*where, "--address", second.grpc_address]
+            before = entry(root)
+            assert main(["canary", "3", *all_]) == 1
+            message = capsys.readouterr().err
+            assert f"({first}: 1, {second.grpc_address}: 2) before this rollout" in message
+            assert "`shortlist rollback --to 1`" in message
+            assert entry(root) == before
+            assert main(["rollback", "--to", "1", *all_]) == 0
+            assert main(["canary", "3", *all_]) == 0
+            for address in (first, second.grpc_address):
+                assert version_of(address, "stable") == 1
+                assert version_of(address, "canary") == 3
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_another_process_continues_for_a_killed_controller(
     servables: Path, tmp_path: Path, step: int

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from google.protobuf import text_format
 
 from shortlist.clients.cli.main import main
 from shortlist.serving.repository.server_config import ModelEntry, entry_of, read_config
+from shortlist.serving.rollout.steps import StepOptions
 from tests.unit.serving.rollout.fakes import NAME, FakeServer, make_fleet, publish, write_config
 
 CONFIG = "models.config"
@@ -27,6 +29,7 @@ class State:
         pinned: Whether the file names the versions; otherwise servers take the newest.
         on_disk: Versions in the repository.
         failed: Versions that do not load.
+        config: Whether there is a configuration file.
     """
 
     served: tuple[int, ...] = (1,)
@@ -34,6 +37,7 @@ class State:
     pinned: bool = True
     on_disk: tuple[int, ...] = (1, 2, 3)
     failed: tuple[int, ...] = ()
+    config: bool = True
 
     def set_up(self, root: Path, *, replicas: int = 1) -> list[FakeServer]:
         publish(root, *{*self.on_disk, *self.served})
@@ -45,7 +49,10 @@ class State:
             (root / NAME / str(version)).rename(root / f"deleted-{version}")
         for server in servers:
             server.broken = set(self.failed)
-            server.available = set(self.served)
+            server.available = set(self.served) - set(self.failed)
+            server.failed = dict.fromkeys(set(self.served) & set(self.failed), "no memory")
+        if not self.config:
+            (root / CONFIG).unlink()
         return servers
 
 
@@ -65,6 +72,8 @@ INTERRUPTED = State(served=(2, 3), labels={"stable": 2, "canary": 2})
 STABLE_DELETED = State(
     served=(1, 2), labels={"stable": 2, "canary": 2, "previous": 1}, on_disk=(2, 3)
 )
+NO_CONFIG = State(served=(1,), config=False)
+FAILED = State(served=(1, 2), labels={"stable": 1, "canary": 1}, failed=(2,))
 BAD_CANARY = State(served=(1,), labels={"stable": 1, "canary": 1}, failed=(2,))
 
 # (state, verb, status, labels afterwards, part of the output); labels None: nothing is written
@@ -88,6 +97,7 @@ ROWS: list[tuple[State, str, int, dict[str, int] | None, str]] = [
     (NEWEST, "promote", 1, None, "without a label; to label it stable: `shortlist promote 3`"),
     (NEWEST, "promote 3", 0, {"stable": 3, "canary": 3}, "stable 3, canary 3"),
     (NEWEST, "promote 1", 1, None, "`shortlist rollback --to 1` moves all requests at once"),
+    (NEWEST, "promote 9", 1, None, "version 9 of 'retrieval_ivf' is not in the repository"),
     (PINNED, "promote 1", 0, {"stable": 1, "canary": 1}, "stable 1, canary 1"),
     (STABLE_ONLY, "promote", 1, None, "no canary runs, version 1 answers all requests; begin with"),
     (STABLE_ONLY, "promote 2", 1, None, "begin with `shortlist canary 2`"),
@@ -98,7 +108,7 @@ ROWS: list[tuple[State, str, int, dict[str, int] | None, str]] = [
     (CANARY, "promote 2", 0, {"stable": 2, "canary": 2, "previous": 1}, "previous 1 (1 step"),
     (CANARY, "promote 1", 1, None, "version 1 of 'retrieval_ivf' is not the canary (version 2 is)"),
     (PROMOTED, "promote", 0, {"stable": 2, "canary": 2, "previous": 1}, "nothing changed"),
-    (INTERRUPTED, "promote", 1, None, "version 3 is loaded without a label: `shortlist canary 3`"),
+    (INTERRUPTED, "promote", 1, None, "version 3 has no label yet: `shortlist canary 3`"),
     # rollback
     (NEWEST, "rollback", 1, None, "no earlier version is known; in the repository: 1, 2; run"),
     (NEWEST, "rollback --to 1", 0, {"stable": 1, "canary": 1}, "stable 1, canary 1"),
@@ -122,6 +132,18 @@ ROWS: list[tuple[State, str, int, dict[str, int] | None, str]] = [
     (CANARY, "abort", 0, {"stable": 1, "canary": 1}, "stable 1, canary 1"),
     (PROMOTED, "abort", 1, None, "to serve another version: `shortlist rollback`"),
     (INTERRUPTED, "abort", 0, {"stable": 2, "canary": 2}, "stable 2, canary 2"),
+    # a version that a server could not load, left in the file
+    (FAILED, "canary 2", 1, {"stable": 1, "canary": 1}, "version 2 of 'retrieval_ivf' did not lo"),
+    (FAILED, "promote", 1, None, "version 2 has no label yet: `shortlist canary 2` continues"),
+    (FAILED, "rollback", 0, {"stable": 1, "canary": 1}, "stable 1, canary 1 (1 step"),
+    (FAILED, "abort", 0, {"stable": 1, "canary": 1}, "stable 1, canary 1 (1 step"),
+    (FAILED, "rollout status", 1, None, "version 2 did not load: no memory"),
+    # no configuration file
+    (NO_CONFIG, "canary 2", 1, None, "name the file that the servers were started with: --config"),
+    (NO_CONFIG, "promote 1", 1, None, "cannot read"),
+    (NO_CONFIG, "rollback --to 1", 1, None, "cannot read"),
+    (NO_CONFIG, "abort", 1, None, "cannot read"),
+    (NO_CONFIG, "rollout plan canary 2", 1, None, "cannot read"),
     # the same through `rollout`
     (NEWEST, "rollout plan rollback", 1, None, "no earlier version is known"),
     (SETTLED, "rollout apply rollback", 1, None, "no earlier version is known"),
@@ -139,6 +161,8 @@ ROWS: list[tuple[State, str, int, dict[str, int] | None, str]] = [
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    soon = partial(StepOptions, settle=0.02)
+    monkeypatch.setattr("shortlist.serving.cli.fleet.StepOptions", soon)
     files = ["--repository", str(tmp_path), "--config", str(tmp_path / CONFIG)]
 
     def run(verb: str, servers: list[FakeServer], *, everything: bool = False) -> int:
@@ -185,12 +209,16 @@ def test_verbs_say_what_they_did(
     before = written(tmp_path)
     assert run(verb, servers) == status
     out, err = capsys.readouterr()
-    assert message in (err if status else out)
-    assert len([line for line in err.splitlines() if line.startswith("shortlist")]) == status
+    assert message in out + err
+    errors = [line for line in err.splitlines() if line.startswith("shortlist: error")]
+    assert len(errors) == (0 if verb == "rollout status" else status)
     if labels is None:
         assert written(tmp_path) == before
         assert servers[0].reloads == []
         labels = state.labels
+    if not state.config:
+        assert servers[0].labels == labels
+        return
     entry = entry_of(read_config(tmp_path / CONFIG), NAME)
     assert entry is not None
     assert servers[0].labels == entry.labels == labels
@@ -348,6 +376,14 @@ def test_servers_that_disagreed_before_are_told_and_can_be_united(
     assert [server.labels for server in servers] == [{"stable": 1, "canary": 1}] * 2
     assert run(verb, servers) == 0
     assert [server.labels for server in servers] == [{"stable": 1, "canary": 3}] * 2
+
+
+def test_a_soak_ends_on_the_promoted_models_only(run: Run, tmp_path: Path) -> None:
+    servers = CANARY.set_up(tmp_path)
+    assert run("promote --soak 0", servers, everything=True) == 0
+    config = read_config(tmp_path / CONFIG)
+    assert entry_of(config, NAME) == ModelEntry(versions=(2,), labels={"stable": 2, "canary": 2})
+    assert entry_of(config, "other") == ModelEntry(versions=(7,), labels={"stable": 7})
 
 
 def test_the_latest_verb_brings_a_lagging_replica_up_to_date(run: Run, tmp_path: Path) -> None:
