@@ -24,6 +24,11 @@ __all__ = [
 _HEADERS: Final = "{'authorization': 'Bearer …'}"
 _HEADER_NAME: Final = re.compile(r"[\w.-]+(?<!-bin)", re.ASCII)  # what gRPC can send
 
+_BARE_IPV6: Final = re.compile(r"[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F.:]*")
+_PORT: Final = re.compile(
+    r"(?:https?://)?(?!unix|dns:|vsock)(?:[^:/[\]]+|\[[^]]+\]):([^:/]+)(?:/.*)?"
+)
+
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 
@@ -121,6 +126,13 @@ def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
     for entry in addresses:
         if not isinstance(entry, str) or entry.split() != [entry]:
             raise ValueError(f"an address looks like 'host:{port}', got {shown(entry)}")
+        if _BARE_IPV6.fullmatch(entry):
+            raise ValueError(
+                f"an IPv6 address has brackets, as in '[::1]:{port}'; got {shown(entry)}"
+            )
+        given = _PORT.fullmatch(entry)
+        if given and not (given[1].isdecimal() and 0 < int(given[1]) < 2**16):
+            raise ValueError(f"{given[1]!r} is not a port (1 to 65535) in {shown(entry)}")
     return addresses
 
 

@@ -3,6 +3,7 @@
 import json
 import netrc
 import os
+import re
 import threading
 import time
 import urllib.request
@@ -41,10 +42,9 @@ def _base_url(address: str, *, secure: bool) -> str:
     scheme, _, rest = address.partition("://")
     if scheme not in ("http", "https") or not rest or rest.startswith(("/", ":")):
         raise ValueError(f"an address looks like 'http://host:8501', got {address!r}")
-    before, api, _ = address.partition("/v1/models")
-    if api or "?" in address:
+    if api := re.search(r"/v1(/models.*)?/?$", address):
         raise ValueError(
-            f"an address ends before /v1, got {address!r}; use {before!r} and model='NAME'"
+            f"an address ends before /v1, got {address!r}; use {address[: api.start()]!r}"
         )
     return address.rstrip("/")
 

@@ -4,6 +4,7 @@ from typing import Final, TypeVar
 
 from shortlist.clients import contract
 from shortlist.clients._calls.call import Call, Flow
+from shortlist.clients._calls.failures import without_advice
 from shortlist.clients._codecs.requests import MetadataRequest, StatusRequest, Target
 from shortlist.clients.errors import (
     LabelNotFound,
@@ -36,26 +37,30 @@ def explained(call: Call, flow: Flow[T]) -> Flow[T]:
 
 def _explanation(call: Call, error: ServingError) -> Flow[ServingError | None]:
     """Return a more detailed error; None if there is nothing to add."""
-    kind, text = type(error), str(error)
+    kind, text = type(error), without_advice(error)
     if isinstance(error, SignatureNotFound):
         metadata = yield from call.ask(MetadataRequest(target=call.target))
         if not isinstance(metadata, Metadata):
             return None
         # Names with two underscores are TensorFlow's internal ones.
         names = sorted(name for name in metadata.signatures if not name.startswith("__"))
-        return kind(f"{text} (it has: {', '.join(names)})", received=error.received)
+        return kind(f"{text}; it has: {', '.join(names)}", received=error.received)
     model = call.target.model
     status = yield from call.ask(StatusRequest(target=Target(model=model)))
     if isinstance(status, ModelStatus):
         versions = ", ".join(f"{entry.version} {entry.state.name}" for entry in status.versions)
-        return kind(f"{text} (its versions: {versions or 'none'})", received=error.received)
+        return kind(f"{text}; its versions: {versions or 'none'}", received=error.received)
     if not isinstance(status, ServableNotFound):
         return None
     others = yield from _siblings(call)
-    listed = f"it serves: {', '.join(others)}" if others else "none of the usual names exists"
+    listed = (
+        f"it serves: {', '.join(others)}"
+        if others
+        else f"nor any of {', '.join(_usual_names(model))}; the server's log names its models"
+    )
     if not isinstance(error, ServableNotFound):
         text = f"no servable {model!r}: {error.received}"
-    return ServableNotFound(f"{text} ({listed})", received=error.received)
+    return ServableNotFound(f"{text}; {listed}", received=error.received)
 
 
 def _siblings(call: Call) -> Flow[list[str]]:
@@ -63,18 +68,21 @@ def _siblings(call: Call) -> Flow[list[str]]:
 
     TensorFlow Serving cannot list its models, so the names are tried.
     """
-    model = call.target.model
+    served = []
+    for name in _usual_names(call.target.model):
+        status = yield from call.ask(StatusRequest(target=Target(model=name)))
+        if isinstance(status, ModelStatus):
+            served.append(name)
+        elif not isinstance(status, ServableNotFound):
+            break  # the server is down; more requests would only take time
+    return served
+
+
+def _usual_names(model: str) -> list[str]:
+    """Return the names other than `model` that its servables and the default ones may have."""
     bases = [contract.DEFAULT_MODEL]
     for index in contract.INDEXES:
         if model.endswith(f"_{index}"):
             bases.insert(0, model.removesuffix(f"_{index}"))
     names = [contract.servable_name(base, index) for base in bases for index in contract.INDEXES]
-    served = []
-    for name in dict.fromkeys([*names, *bases]):
-        if name != model:
-            status = yield from call.ask(StatusRequest(target=Target(model=name)))
-            if isinstance(status, ModelStatus):
-                served.append(name)
-            elif not isinstance(status, ServableNotFound):
-                break  # the server is down; more requests would only take time
-    return served
+    return [name for name in dict.fromkeys([*names, *bases]) if name != model]

@@ -3,11 +3,11 @@
 import re
 from typing import Final
 
-from shortlist.clients import errors
+from shortlist.clients import contract, errors
 from shortlist.clients._calls.ports import wrong_port
-from shortlist.clients._codecs.requests import Request, Target
+from shortlist.clients._codecs.requests import Request
 
-__all__ = ["failure", "too_late", "unreachable"]
+__all__ = ["failure", "too_late", "unreachable", "without_advice"]
 
 _LABEL: Final = re.compile(r"Unrecognized servable version label")
 _SIGNATURE: Final = re.compile(
@@ -21,6 +21,8 @@ _START: Final = (
     "start one: shortlist serve --repository DIR"
 )
 _CLOSED: Final = re.compile(r"closed|reset|EOF")
+_NO_PORT: Final = re.compile(r"https?://(\[[^]]*\]|[^/:]*)(/.*)?")
+_USUAL: Final = f":{contract.DEFAULT_REST_PORT}"
 _IF_TLS: Final = "if the port speaks TLS, pass tls=True or --tls"
 _IF_CERTIFICATE: Final = "perhaps it demands a client certificate, or it is the other of its ports"
 _CERTIFICATES: Final = (
@@ -39,14 +41,20 @@ def _asked(request: Request) -> str:
     return f"{request.operation} of {request.target}" if request.target else request.operation
 
 
+def without_advice(error: errors.ServingError) -> str:
+    """Return the message of an error from `failure` up to its advice."""
+    text, received = str(error), error.received
+    if received is None or received not in text:
+        return text
+    return text[: text.index(received) + len(received)]
+
+
 def _shortened(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _MAX_RECEIVED else text[: _MAX_RECEIVED - 1] + "…"
 
 
-def _advice(
-    kind: type[errors.ServingError], target: Target | None, op: str | None, text: str
-) -> str:
+def _advice(kind: type[errors.ServingError], op: str | None, text: str, show: str) -> str:
     if "Conversion of JSON Value" in text:
         return (
             "the server's REST API takes no inputs of this type; use GrpcClient (--transport grpc)"
@@ -59,12 +67,11 @@ def _advice(
                 "has the ScaNN ops (see docker/)"
             )
         return "serve it with a build of TensorFlow Serving that has this op"
-    status = f"shortlist status --servable {target.model}" if target else "shortlist status"
     return {
-        errors.InvalidRequest: "compare the inputs with what client.metadata() lists",
-        errors.LabelNotFound: f"run `{status}` to list versions",
+        errors.InvalidRequest: "compare the request with the signature in client.metadata()",
+        errors.LabelNotFound: f"run `{show}` to list versions",
         errors.SignatureNotFound: "client.metadata() lists the signatures",
-        errors.ServableNotFound: f"run `{status}` to list versions",
+        errors.ServableNotFound: f"run `{show}` to list versions",
         errors.Unauthenticated: "pass the token in headers={'authorization': 'Bearer ...'}",
         errors.PermissionDenied: "ask the operator of the proxy for access",
         errors.Unsupported: "the server or a proxy in front of it does not have this method",
@@ -113,7 +120,10 @@ def failure(
         what = f"{request.target} at {address} needs the op {op!r}"
     else:
         what = f"{_asked(request)} at {address} failed"
-    return kind(f"{what}: {received}; {_advice(kind, request.target, op, text)}", received=received)
+    transport = "" if status.startswith("HTTP") else " --transport grpc"
+    servable = f" --servable {request.target.model}" if request.target else ""
+    show = f"shortlist status{servable} --address {address}{transport}"
+    return kind(f"{what}: {received}; {_advice(kind, op, text, show)}", received=received)
 
 
 def unreachable(
@@ -127,6 +137,8 @@ def unreachable(
     if _CLOSED.search(reason):
         # Ports with TLS close plain connections without a word.
         hint = f" ({_IF_CERTIFICATE if tls else _IF_TLS})"
+    elif _NO_PORT.fullmatch(address):
+        hint = f" (at port {443 if tls else 80}, as the address has none; try {_USUAL})"
     else:
         advice = next((text for sign, text in _CERTIFICATES if sign.search(reason)), advice)
     return errors.Unavailable(

@@ -6,6 +6,7 @@ from typing import Any
 from shortlist.clients import errors
 from shortlist.clients._arguments import seconds
 from shortlist.clients._calls.call import Call, Flow, Sleep
+from shortlist.clients._calls.failures import without_advice
 from shortlist.clients._codecs.requests import (
     MetadataRequest,
     ReloadRequest,
@@ -59,7 +60,7 @@ def wait(call: Call, *, timeout: float, poll_interval: float) -> Flow[ModelStatu
         elif isinstance(reply, errors.Unauthenticated | errors.PermissionDenied | errors.WrongPort):
             raise reply
         else:
-            last_seen = str(reply)
+            last_seen = without_advice(reply)
         remaining = deadline - time.monotonic()
         if remaining <= poll_interval:
             raise errors.DeadlineExceeded(

@@ -6,6 +6,7 @@ from typing import Any
 from shortlist.clients import errors
 from shortlist.clients._arguments import mapping, shown, text, texts
 from shortlist.clients._calls.call import Call, Flow
+from shortlist.clients._calls.failures import without_advice
 from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     Input,
@@ -15,7 +16,7 @@ from shortlist.clients._codecs.requests import (
     Target,
 )
 from shortlist.clients._codecs.values import is_array
-from shortlist.clients.types import Classification, Metadata, Prediction
+from shortlist.clients.types import Classification, Metadata, Prediction, Signature, TensorSpec
 
 __all__ = ["classify", "predict", "regress"]
 
@@ -39,13 +40,14 @@ def predict(
         try:
             request = _typed_request(metadata, inputs, target, signature, outputs)
             reply: Outputs = yield from call.send(request)
-        except (errors.InvalidRequest, errors.ServableNotFound, ValueError):
+        except (errors.InvalidRequest, errors.ServableNotFound, ValueError) as error:
             call.forget_metadata()
-            if fresh:
-                raise
             previous = metadata
-            metadata, fresh = yield from call.metadata()
+            if not fresh:
+                metadata, fresh = yield from call.metadata()
             if metadata == previous:
+                if type(error) is errors.InvalidRequest:
+                    raise _with_inputs(error, metadata.signatures[signature]) from error
                 raise
         else:
             break
@@ -64,6 +66,17 @@ def predict(
             raise errors.ProtocolError(f"output {name!r} of {target} is unreadable: {exc}") from exc
         values[name] = _text(value, name, arrays=arrays)
     return Prediction(outputs=values, model=target.model, version=reply.version)
+
+
+def _with_inputs(error: errors.ServingError, signature: Signature) -> errors.InvalidRequest:
+    def described(spec: TensorSpec) -> str:
+        sizes = ", ".join("?" if size is None else str(size) for size in spec.shape or ())
+        return spec.dtype + (" of any shape" if spec.shape is None else f" [{sizes}]")
+
+    inputs = [f"{name}: {described(spec)}" for name, spec in sorted(signature.inputs.items())]
+    return errors.InvalidRequest(
+        f"{without_advice(error)}; the inputs are {', '.join(inputs)}", received=error.received
+    )
 
 
 def _typed_request(

@@ -87,7 +87,12 @@ def body_of(request: Request) -> bytes | None:
 
 def _dump(body: object) -> bytes:
     # The server reads bare NaN and Infinity.
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        around = text[max(exc.start - 10, 0) : exc.end + 10]
+        raise ValueError(f"text that is not valid Unicode: {around!r}") from exc
 
 
 def _plain(name: str, value: Any, dtype_name: str | None) -> Any:

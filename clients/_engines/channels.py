@@ -27,6 +27,7 @@ from shortlist.clients.wire.methods import Method
 __all__ = ["Channels", "Line", "targets"]
 
 
+_SCHEMES: Final = ("dns:", "unix:", "ipv4:", "ipv6:", "xds:", "vsock:")  # of gRPC's names
 _MAX_LATE: Final = 2  # calls in a row that time out; a single one may be a slow model
 _MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get one connection after the other
 
@@ -39,7 +40,7 @@ def targets(address: str | Sequence[str]) -> list[str]:
     """
     addresses = address_list(address, port=contract.DEFAULT_GRPC_PORT)
     for target in addresses:
-        if "://" in target and target.startswith("http"):
+        if "/" in target and not target.startswith(_SCHEMES):
             raise ValueError(
                 f"a gRPC address looks like 'host:{contract.DEFAULT_GRPC_PORT}', without http:// "
                 f"and path, got {target!r}"

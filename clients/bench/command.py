@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
+from shortlist.clients import contract
 from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.clients.errors import ShortlistError
@@ -68,8 +69,16 @@ def _server(args: argparse.Namespace) -> Iterator[Server]:
     if (args.grpc_address is None) != (args.rest_address is None):
         raise ShortlistError("give both --grpc-address and --rest-address, or neither")
     if args.grpc_address is not None:
-        yield Server(args.grpc_address, args.rest_address, args.servable)
+        server = Server(
+            args.grpc_address, args.rest_address, args.servable or contract.DEFAULT_SERVABLE
+        )
+        _check(server)
+        yield server
         return
+    if args.servable is not None:
+        raise ShortlistError(
+            f"--servable {args.servable} needs its server: --grpc-address and --rest-address"
+        )
     process = subprocess.Popen(
         [sys.executable, "-m", "shortlist.clients.bench.server"],
         stdin=subprocess.PIPE,
@@ -88,6 +97,19 @@ def _server(args: argparse.Namespace) -> Iterator[Server]:
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _check(server: Server) -> None:
+    """Ask both ports once, so that a wrong one is said before anything is measured."""
+    from shortlist.clients.grpc import GrpcClient
+    from shortlist.clients.rest import RestClient
+
+    with (
+        GrpcClient(server.grpc, model=server.model) as grpc,
+        RestClient(server.rest, model=server.model) as rest,
+    ):
+        for client in (grpc, rest):
+            client.retrieve(["42"])
 
 
 def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:

@@ -151,7 +151,6 @@ def add_benches(benches: Parsers) -> None:
     parser.add_argument("--rest-address", metavar="HOST:PORT", help="REST port of that server")
     parser.add_argument(
         "--servable",
-        default=contract.DEFAULT_SERVABLE,
         metavar="NAME",
-        help="servable of that server (default: %(default)s)",
+        help=f"servable of that server (default: {contract.DEFAULT_SERVABLE})",
     )

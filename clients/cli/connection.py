@@ -1,6 +1,7 @@
 """Options of all verbs that talk to a server: its address, TLS, headers and the servable."""
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients import contract
@@ -89,6 +90,8 @@ def open_client(args: argparse.Namespace) -> "RetrievalClient":
     if args.address:
         options["address"] = args.address
     if args.transport == "grpc":
+        # Its errors say the same; gRPC reads this when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from shortlist.clients.grpc import GrpcClient
 
         return GrpcClient(**options)

@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with interruptible():
             run: Callable[[argparse.Namespace], int] = args.run
             return run(args)
-    except (ShortlistError, ValueError) as exc:
-        log.debug("the command failed", exc_info=True)
-        notice(f"error: {exc}")
-        return 1
     except BrokenPipeError:
         # The reader (`| head`) has closed the pipe; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ShortlistError, ValueError, OSError) as exc:
+        log.debug("the command failed", exc_info=True)
+        notice(f"error: {exc}")
         return 1
     except KeyboardInterrupt:
         notice("interrupted")

@@ -19,14 +19,24 @@ def predict(args: argparse.Namespace) -> int:
     """Run a signature and print its outputs."""
     inputs = _inputs(args)
     with open_client(args) as client:
-        prediction = client.predict(
-            inputs,
-            signature=args.signature,
-            outputs=args.output,
-            model=named_servable(args),
-            version=args.version,
-            label=args.label,
-        )
+        try:
+            prediction = client.predict(
+                inputs,
+                signature=args.signature,
+                outputs=args.output,
+                model=named_servable(args),
+                version=args.version,
+                label=args.label,
+            )
+        except ValueError as exc:
+            problem, unfit, _ = str(exc).partition(" does not fit ")
+            if not unfit:
+                raise
+            # The remedies of the client are in Python.
+            kind = str(exc).removeprefix(problem).partition(";")[0]
+            raise ShortlistError(
+                f"{problem}{kind}; in JSON, strings have quotes and numbers have none"
+            ) from exc
     outputs = {name: _jsonable(value) for name, value in prediction.items()}
     if args.json:
         document = {"model": prediction.model, "version": prediction.version, "outputs": outputs}
@@ -47,8 +57,10 @@ def _inputs(args: argparse.Namespace) -> dict[str, Any]:
                 if args.inputs == "-"
                 else Path(args.inputs).read_text(encoding="utf-8")
             )
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ShortlistError(f"{option}: {exc}") from exc
+        except OSError as exc:
+            raise ShortlistError(f"{option}: {exc.strerror}") from exc
+        except UnicodeDecodeError as exc:
+            raise ShortlistError(f"{option}: not UTF-8 ({exc})") from exc
         document = _parse(text, option)
         if not isinstance(document, dict):
             raise ShortlistError(f"{option}: expected a JSON object with the inputs by name")

@@ -33,15 +33,24 @@ def query(args: argparse.Namespace) -> int:
         for rank, (candidate_id, score) in enumerate(retrieval, 1):
             rows.append([retrieval.user_id, str(rank), candidate_id, f"{score:.4f}"])
     write(table(rows, text=(0, 2)))
-    for retrieval in retrievals:
-        user = f"user {retrieval.user_id!r}"
-        if retrieval.known_user is False:
-            progress(
-                f"note: {user} is unknown to the model; all unknown users get these candidates"
-            )
-        if not len(retrieval):
-            progress(f"note: no candidates are left for {user}")
+    unknown = [retrieval.user_id for retrieval in retrievals if retrieval.known_user is False]
+    if unknown:
+        verb = "is" if len(unknown) == 1 else "are"
+        progress(
+            f"note: {_users(unknown)} {verb} unknown to the model; all unknown users get these "
+            "candidates"
+        )
+    if empty := [retrieval.user_id for retrieval in retrievals if not len(retrieval)]:
+        progress(f"note: no candidates are left for {_users(empty)}")
     return 0
+
+
+def _users(user_ids: list[str]) -> str:
+    """Return the users for a sentence, at most three by name."""
+    if len(user_ids) == 1:
+        return f"user {user_ids[0]!r}"
+    names = ", ".join(map(repr, user_ids[:3]))
+    return f"{len(user_ids)} users ({names}{', …' if len(user_ids) > 3 else ''})"
 
 
 def _filter(args: argparse.Namespace) -> Filter | None:

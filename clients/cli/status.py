@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from shortlist.clients import RetrievalClient, contract
+from shortlist.clients._arguments import seconds
 from shortlist.clients.cli.connection import named_servable, open_client
 from shortlist.clients.cli.output import table, write, write_json
 from shortlist.clients.errors import ServableNotFound, ShortlistError
@@ -40,8 +41,9 @@ def status(args: argparse.Namespace) -> int:
 def _wait(client: RetrievalClient, names: list[str], args: argparse.Namespace) -> ModelStatus:
     if len(names) != 1:
         raise ShortlistError("--wait needs one servable; name it with --index or --servable")
+    timeout = seconds("--wait", args.wait)
     return client.wait_until_available(
-        model=names[0], version=args.version, label=args.label, timeout=args.wait
+        model=names[0], version=args.version, label=args.label, timeout=timeout
     )
 
 

@@ -480,11 +480,31 @@ def test_a_function_of_headers_is_checked_when_it_is_called(transport: str) -> N
         ("grpc", "http://127.0.0.1:8500", "a gRPC address looks like 'host:8500', without http://"),
         ("grpc", "127.0.0.1", "a gRPC address needs a port, got .*; use '127.0.0.1:8500'"),
         ("aio", "localhost", "a gRPC address needs a port"),
+        ("grpc", "127.0.0.1:8501/v1", "without http:// and path"),
+        ("grpc", "tcp://127.0.0.1:8500", "without http:// and path"),
+        ("rest", "http://h:8501/v1", "ends before /v1.*; use 'http://h:8501'"),
     ],
 )
 def test_addresses_have_the_form_of_their_transport(kind: str, address: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make_client(kind, address)
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [
+        ("grpc", "dns:///models.example:8500"),
+        ("grpc", "unix:/run/models.sock"),
+        ("grpc", "unix:models.sock"),
+        ("grpc", "ipv4:127.0.0.1:8500,127.0.0.1:8600"),
+        ("aio", "[::1]:8500"),
+        ("rest", "[::1]:8501"),
+        ("rest", "models.example"),
+        ("rest", "https://models.example/team/v1beta"),
+    ],
+)
+def test_other_addresses_are_taken(kind: str, address: str) -> None:
+    make_client(kind, address).close()
 
 
 @pytest.mark.parametrize("value", [np.int64(3), 3])

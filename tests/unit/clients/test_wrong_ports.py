@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from shortlist.clients import RetryPolicy, Tls
+from shortlist.clients._calls.failures import unreachable
+from shortlist.clients._codecs.requests import StatusRequest, Target
 from shortlist.clients.cli.main import main
 from shortlist.clients.errors import ProtocolError, Unavailable, WrongPort
 from tests.unit.clients.conftest import make_client, secured
@@ -150,6 +152,15 @@ def test_an_unknown_authority_is_told_apart_from_a_server_that_is_down(
         pytest.raises(Unavailable, match=r"pass the authority .* Tls\(ca=FILE\) or --ca FILE$"),
     ):
         client.status()
+
+
+def test_an_address_without_a_port_is_told_the_usual_one() -> None:
+    request = StatusRequest(target=Target(model="m"))
+    for address, tls, port in (("http://host", False, 80), ("https://[::1]/path", True, 443)):
+        error = unreachable(request=request, address=address, tls=tls, reason="refused")
+        assert f"(at port {port}, as the address has none; try :8501)" in str(error)
+    error = unreachable(request=request, address="http://host:1/path", tls=False, reason="refused")
+    assert "as the address has none" not in str(error)
 
 
 def test_another_web_server_is_not_taken_for_one_without_the_model() -> None:

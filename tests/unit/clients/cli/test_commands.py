@@ -1,11 +1,16 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shortlist.clients.cli.main import main
+from shortlist.clients.cli.main import build_parser, main
 from tests.unit.clients.toys import CANDIDATES, UNKNOWN, ToyServer, ranking
+
+COMMAND = [sys.executable, "-m", "shortlist.clients.cli.main"]
 
 
 @pytest.fixture(params=["rest", "grpc"])
@@ -58,6 +63,11 @@ def test_query_says_when_the_user_is_unknown(run: Any) -> None:
     status, _, err = run("query", UNKNOWN)
     assert status == 0
     assert "user 'unknown-user' is unknown to the model" in err
+    assert run("query", UNKNOWN, UNKNOWN)[2].startswith("note: 2 users ('unknown-user', 'unknown-")
+    many = run("query", *[UNKNOWN] * 5)[2]
+    assert many.startswith("note: 5 users (")
+    assert "…) are unknown" in many
+    assert many.count("\n") == 1
 
 
 def test_status_lists_the_servables_of_the_model(run: Any) -> None:
@@ -90,6 +100,14 @@ def test_status_prints_json_and_waits(run: Any) -> None:
         (["query", "42", "--ca", "/nowhere.pem"], "no file '/nowhere.pem'"),
         (["status", "--servable", "nope"], "no servable 'nope'"),
         (["status", "--wait", "1"], "--wait needs one servable"),
+        (["status", "--wait", "-1", "--index", "ivf"], "--wait must be a positive number"),
+        (["query", "42", "--version", "7"], "version 7 at "),
+        (["query", "42", "--version", "7"], "; its versions: 2 AVAILABLE, 1 AVAILABLE\n"),
+        (["query", "42", "--version", str(2**63)], "version must be a whole number of at most"),
+        (["query", "42", "--model", "nope"], "; it serves: retrieval_brute_force, retrieval_ivf\n"),
+        (["query", "42", "--timeout", "nan"], "timeout must be a number, got nan"),
+        (["query", "\udcff"], "\\udcff"),
+        (["query", "42", "--header", "a b=c"], "header 'a b': 'c' cannot be sent"),
     ],
 )
 def test_an_expected_failure_is_one_line_and_exit_status_1(
@@ -143,6 +161,13 @@ def test_predict_runs_any_signature(run: Any, tmp_path: Path) -> None:
         (["--input", "x=a"], "--input x: not JSON"),
         (["--inputs", "/nowhere.json"], "--inputs /nowhere.json: "),
         (["--input", 'x={"b64": "?"}'], "not base64: '?'"),
+        (["--inputs", "/"], "--inputs /: Is a directory"),
+        (
+            ["--input", 'x=["2"]', "--signature", "half_plus_two"],
+            "'2' does not fit DT_FLOAT (numbers); in JSON, strings have quotes",
+        ),
+        (["--input", "user_id=[1]"], "1 does not fit DT_STRING (strings or bytes); in JSON"),
+        (["--input", "x=[[1], [2, 3]]", "--signature", "half_plus_two"], "ragged"),
         (["--input", "z=[1]", "--signature", "half_plus_two"], "has no input 'z'; it has: x"),
         (["--input", "x=[1]", "--signature", "nope"], "has no signature 'nope'"),
     ],
@@ -159,8 +184,92 @@ def test_bench_measures_imports_and_calls(capsys: pytest.CaptureFixture[str]) ->
     report = json.loads(capsys.readouterr().out)
     assert report["imports"]["GrpcClient and one call"]["megabytes"] < 60
     assert set(report["calls"]["rest, 1 user, k=10"]) == {"RestClient", "requests"}
-    assert main(["bench", "client", "--calls", "1"]) == 1
-    assert "--calls must be at least 20" in capsys.readouterr().err
+
+
+def test_bench_asks_the_named_server_before_it_measures(
+    server: ToyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = ["--grpc-address", server.grpc_address, "--rest-address", server.rest_address]
+    swapped = ["--grpc-address", server.rest_address, "--rest-address", server.grpc_address]
+    for options, text in (
+        (["--calls", "1"], "--calls must be at least 20, got 1"),
+        (right[:2], "give both --grpc-address and --rest-address"),
+        (["--servable", "nope"], "--servable nope needs its server"),
+        (swapped, f"{server.rest_address} speaks REST, not gRPC"),
+        ([*right, "--servable", "nope"], "no servable 'nope' at "),
+    ):
+        assert main(["bench", "client", "--without-stub", *options]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(f"shortlist: error: {text}")
+        assert err.count("\n") == 1
+
+
+def test_every_verb_has_the_same_default_transport() -> None:
+    parser = build_parser()
+    for verb in (["query", "42"], ["status"], ["predict"]):
+        assert parser.parse_args(verb).transport == "rest"
+
+
+@pytest.mark.parametrize("verb", [["query", "42"], ["status"], ["predict", "--input", "x=[1]"]])
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("127.0.0.1:99999", "'99999' is not a port (1 to 65535) in '127.0.0.1:99999'"),
+        ("localhost:abc", "'abc' is not a port"),
+        ("::1:8501", "an IPv6 address has brackets"),
+        ("grpc://127.0.0.1:8500", "address looks like"),
+        ("127.0.0.1:8501/v1/models", "127.0.0.1:8501"),
+    ],
+)
+def test_an_impossible_address_is_refused(
+    transport: str, verb: list[str], address: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*verb, "--transport", transport, "--address", address]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("shortlist: error: ")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_too(server: ToyServer) -> None:
+    # In its own process, as the interpreter flushes what is left when it ends.
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'exec "$@" > /dev/full',
+            "sh",
+            *COMMAND,
+            "status",
+            "--address",
+            server.rest_address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines()[0] == "shortlist: error: [Errno 28] No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_pipe_ends_in_silence(server: ToyServer) -> None:
+    users = [f"user-{number}" for number in range(3000)]
+    with subprocess.Popen(
+        [*COMMAND, "query", *users, "--timeout", "60", "--address", server.rest_address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("USER")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
 
 
 @pytest.mark.slow
