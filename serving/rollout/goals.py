@@ -227,8 +227,11 @@ def _lacks_labels(state: ServableState) -> bool:
 def _left_over(state: ServableState, stable: int) -> frozenset[int]:
     """Return loaded or configured versions that no label needs, as an interrupted rollout leaves.
 
-    A label that only some servers have moved still points where the file says.
+    A label that only some servers have moved still points where the file says. Before a file
+    names versions, no rollout has loaded any.
     """
+    if state.recorded is None or state.recorded.versions is None:
+        return frozenset()
     needed = {stable, *(state.label(label) for label in MANAGED_LABELS)}
     return state.present() - needed - set(state.foreign_labels().values())
 

@@ -240,6 +240,12 @@ IMPOSSIBLE = [
     ),
     (state(recorded=None), "promote", 2, "no server of 'm' answers"),
     (state(server(set(), {}), recorded=None), "canary", 2, "no server serves a version of 'm'"),
+    (
+        state(server({2, 3}, labels(2, 2)), recorded=ModelEntry(labels=labels(2, 2))),
+        "rollback",
+        None,
+        "no earlier version is known; in the repository: 1, 3; run `shortlist rollback --to 1`",
+    ),
     (settled({1}, labels(1, 1)), "canary", None, "a canary needs a version"),
     (
         state(
