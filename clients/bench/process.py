@@ -13,6 +13,8 @@ from shortlist.clients.errors import ShortlistError
 
 __all__ = ["run_python"]
 
+_STOP_TIMEOUT = 15.0  # seconds from SIGTERM to SIGKILL
+
 
 def run_python(
     *arguments: str,
@@ -46,6 +48,7 @@ def run_python(
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
         )
         timer = threading.Timer(timeout, process.kill)
         timer.start()
@@ -57,8 +60,12 @@ def run_python(
                     if show_progress:
                         progress(line.rstrip("\n"))
                     last = line.strip() or last
-            except BaseException:  # a Ctrl-C that only this process got
-                process.kill()
+            except BaseException:
+                process.terminate()
+                try:
+                    process.wait(_STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    process.kill()
                 raise
             finally:
                 timer.cancel()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shortlist.clients.cli import output
+from shortlist.clients.cli.interrupts import interruptible
 from shortlist.export._tf import tf
 from shortlist.export.bench.index_child import query_tower
 from shortlist.export.bench.machine import PeakMemory
@@ -101,4 +102,6 @@ def _untrained(order: dict[str, Any]) -> tuple[Dataset, Trained]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # On SIGTERM servers stop and temporary folders are removed.
+    with interruptible():
+        sys.exit(main())

@@ -83,12 +83,16 @@ class _Server:
         self._flags = flags
         self._transports: list[_Transport] = []
         self._stop = threading.Event()
-        self._signal = signal.SIGTERM
+        self._signalled = False
 
     def run(self) -> int:
         """Start, serve and drain; return only if the start failed."""
-        # Until calls can be in flight, a signal ends the process at once.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Until calls can be in flight, a signal ends the process at once. A SIGINT that the
+        # parent ignores (`server &` in a script) stays ignored.
+        numbers = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            numbers.append(signal.SIGINT)
         try:
             settings = read_settings(self._flags)
             if self._flags.bind_address not in LOOPBACK:
@@ -102,7 +106,11 @@ class _Server:
         except StatusError as exc:
             _report(exc)
             return FAILED
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # Another thread may receive a signal; only the byte that it writes wakes this one.
+        waiting, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        for number in numbers:
             signal.signal(number, self._on_signal)
         try:
             self._start_rest(backend, core)
@@ -110,11 +118,12 @@ class _Server:
             # The real server reports the error and continues to serve gRPC.
             _report(exc)
         self._poll_configuration(core)
-        self._stop.wait()
+        received = os.read(waiting, 1)[0]
+        self._stop.set()
         self._drain(core)
         # Let the signal set the exit status.
-        signal.signal(self._signal, signal.SIG_DFL)
-        os.kill(os.getpid(), self._signal)
+        signal.signal(received, signal.SIG_DFL)
+        os.kill(os.getpid(), received)
         return FAILED
 
     def _start_core(self, settings: Settings) -> tuple["Backend", ServerCore]:
@@ -204,12 +213,11 @@ class _Server:
         return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number)
-        if self._stop.is_set():
+        if self._signalled:
             # The second signal does not wait for calls in flight.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._stop.set()
+        self._signalled = True
 
     def _drain(self, core: ServerCore) -> None:
         grace = float(max(self._flags.drain_seconds, 0))

@@ -150,19 +150,24 @@ def test_serve_ends_in_order_and_leaves_no_process(
     assert processes_that_name(f"--port={port}") == []
 
 
-@pytest.mark.parametrize("moment", ["data ", "train ", "save "])
-def test_a_demo_stopped_by_ctrl_c_leaves_no_process_and_no_half_version(
-    tmp_path: Path, moment: str
+@pytest.mark.parametrize(
+    ("moment", "signal_number"),
+    [("data ", signal.SIGINT), ("train ", signal.SIGTERM), ("save ", signal.SIGTERM)],
+)
+def test_a_demo_that_is_stopped_leaves_no_process_and_no_half_version(
+    tmp_path: Path, moment: str, signal_number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is interrupted in the step after each of these lines of progress."""
     models, log = tmp_path / "models", tmp_path / "log"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     arguments = ("demo", *SMALL_SAMPLE, "--repository", str(models))
     with started(*arguments, log=log) as process:
         wait_for_text(log, moment, process, 120)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal_number)
         assert process.wait(60) == 130
     assert log.read_text().rstrip().endswith("shortlist: interrupted")
     assert processes_that_name(str(models)) == []
+    assert list(tmp_path.glob("shortlist-*")) == []
     assert not list(models.glob("*/.publishing-*"))
     repository = ModelRepository(models)
     for name in repository.models():

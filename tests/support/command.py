@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,14 @@ SMALL_SAMPLE = (
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def allow_interrupts() -> None:
+    """Let SIGINT end a child as usual; for `preexec_fn`.
+
+    The caller of the tests may ignore it (`nohup make test &`), which children inherit.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(
@@ -58,6 +67,7 @@ def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            preexec_fn=allow_interrupts,
         ) as process,
     ):
         try:

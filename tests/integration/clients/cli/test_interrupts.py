@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.support.command import allow_interrupts
+
 # A finaliser that takes its time, and work after it that never ends by itself.
 PROGRAM = """
 import time, weakref
@@ -45,7 +47,7 @@ def interrupted(program: str, number: signal.Signals, *, after: str) -> str:
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=allow_interrupts,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"{after}\n"

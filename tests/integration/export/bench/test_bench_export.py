@@ -1,12 +1,9 @@
 """`shortlist bench export`, small."""
 
 import json
-import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,8 @@ from shortlist.clients import contract
 from shortlist.clients.cli.main import main
 from shortlist.export.bench.export import ExportCost, ServableCost, cost_picture
 from shortlist.export.bench.machine import PeakMemory
+from tests.support.command import processes_that_name, started
+from tests.support.waiting import wait_until
 
 MIB = 2**20
 SVG = "{http://www.w3.org/2000/svg}"
@@ -48,7 +47,10 @@ def test_an_export_is_published_served_and_measured(
     assert "gates" in output.err
     assert cost["gates_seconds"] < cost["seconds"]
     ET.parse(picture)
-    with served(repository) as address:
+    serve = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0", "--json")
+    with started(*serve, log=tmp_path / "log") as server:
+        assert server.stdout is not None
+        address = json.loads(server.stdout.readline())["grpc"]
         asked = ["--index", "brute_force", "--index", "ivf", "--queries", "64", "--json"]
         assert main(["bench", "index", "--address", address, *asked]) == 0
     exact, approximate = json.loads(capsys.readouterr().out)
@@ -57,19 +59,23 @@ def test_an_export_is_published_served_and_measured(
     assert 0 < approximate["p50_ms"] <= approximate["p99_ms"]
 
 
-@contextmanager
-def served(repository: Path) -> Iterator[str]:
-    """The gRPC address of `shortlist serve`, stopped at the end."""
-    command = [sys.executable, "-m", "shortlist", "serve", "--repository", str(repository)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--rest-port", "0", "--json"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["grpc"]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+@pytest.mark.slow
+def test_stopped_at_its_gates_it_leaves_no_process_and_no_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    log = tmp_path / "log"
+    arguments = ("bench", "export", "--size", "2000", "--dimension", "16", "--index", "ivf")
+    with started(*arguments, log=log) as process:
+        wait_until(
+            lambda: process.poll() is not None or bool(list(tmp_path.glob("shortlist-gate-*/*"))),
+            timeout=240,
+        )
+        process.terminate()
+        assert process.wait(60) == 130, log.read_text()
+    assert log.read_text().rstrip().endswith("shortlist: interrupted")
+    assert processes_that_name(str(tmp_path)) == []
+    assert list(tmp_path.glob("shortlist-*")) == []
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,31 @@ def test_call_in_flight_is_answered_after_sigterm(tmp_path: Path, base_path: Pat
         assert answer.model_spec.version.value == 1
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_sigint_ends_a_server_unless_its_parent_ignores_it(
+    tmp_path: Path, base_path: Path, ignored: bool
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        with serving(tmp_path, *one_model(base_path)) as server:
+            server.wait_open()
+            if ignored:
+                server.process.send_signal(signal.SIGINT)
+                assert server.predict(2.0) == 3.0
+                assert server.terminate() == -signal.SIGTERM
+            else:
+                assert server.terminate(signal.SIGINT) == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_two_signals_at_once_end_the_server(tmp_path: Path, base_path: Path) -> None:
+    with serving(tmp_path, *one_model(base_path)) as server:
+        server.wait_open()
+        server.process.send_signal(signal.SIGINT)
+        assert server.terminate(timeout=20) in (-signal.SIGINT, -signal.SIGTERM)
+
+
 def test_sigterm_ends_a_server_that_waits_for_its_model(tmp_path: Path) -> None:
     with serving(tmp_path, *one_model(tmp_path / "absent")) as server:
         wait_until(lambda: "Could not find base path" in server.log, timeout=60)
