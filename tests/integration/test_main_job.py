@@ -176,18 +176,15 @@ def test_a_demo_that_is_stopped_leaves_no_process_and_no_half_version(
 
 
 def test_the_demo_shows_answers_of_every_servable(tmp_path: Path) -> None:
-    """A second demo on the same data publishes the next version; other data has its own place."""
     repository = Path("demo-output/sample/models")
-    for version in ("1", "2"):
-        done = run("demo", *SMALL_SAMPLE, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.startswith("data: sample, given by --data\n")
-        assert f"version {version} of retrieval_brute_force" in done.stderr
-        assert "REST and gRPC agree" in done.stderr
-        for servable in SERVABLES:
-            assert servable in done.stdout
-            assert (tmp_path / repository / servable / version / "saved_model.pb").is_file()
-        assert f"shortlist serve --repository {repository}\n" in done.stdout
+    done = run("demo", *SMALL_SAMPLE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("data: sample, given by --data\n")
+    for servable in SERVABLES:
+        assert servable in done.stdout
+        assert (tmp_path / repository / servable / "1" / "saved_model.pb").is_file()
+    assert f"shortlist serve --repository {repository}\n" in done.stdout
+    assert "REST and gRPC agree" in done.stderr
     assert processes_that_name(str(tmp_path)) == []
 
 
