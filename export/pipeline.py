@@ -64,6 +64,7 @@ class ExportResult:
         report: Report of the first servable (every servable has the same), or None if nothing
             was judged.
         gates: Gate results by servable name.
+        baselines: The headline metric of each baseline that was measured.
     """
 
     version: int
@@ -72,6 +73,7 @@ class ExportResult:
     seconds: Mapping[str, float]
     report: Path | None = None
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,11 @@ def publish_trained(
         seconds=timer.seconds,
         report=next(iter(servables.values())) / contract.REPORT_FILE if trained.judged else None,
         gates=results,
+        baselines={
+            row.name: row.evaluation.headline(config.train.protocol).value
+            for row in trained.judged[1:]
+            if row.evaluation is not None
+        },
     )
 
 

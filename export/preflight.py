@@ -28,7 +28,11 @@ __all__ = ["check_config", "check_data", "check_publication", "check_targets"]
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann")
+# By the extra that installs them.
+_PACKAGES = {
+    "export": ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann"),
+    "baselines": ("scipy", "threadpoolctl"),
+}
 _NEAR = 2.0  # times the estimated size; checkpoints and logs need space, too
 
 
@@ -38,6 +42,7 @@ def check_config(
     *,
     gates: GateSettings,
     checkpoints: Path | None = None,
+    baselines: bool = False,
 ) -> None:
     """Check what is known before the data is read.
 
@@ -46,6 +51,7 @@ def check_config(
         repository: Model repository to publish into.
         gates: Limits of the gates, which name the server that they start.
         checkpoints: Folder of the checkpoints; None for one in the repository.
+        baselines: Whether all baselines are to be measured, too.
 
     Raises:
         ModelServerError: The server of the gates cannot start here.
@@ -53,11 +59,12 @@ def check_config(
         ShortlistError: A package is missing, or a folder cannot be written.
         ValueError: The target server lacks an op.
     """
-    for package in _PACKAGES:
-        if find_spec(package) is None:
-            raise ShortlistError(
-                f"an export needs {package}; install it with: pip install 'shortlist[export]'"
-            )
+    for extra in ("export", "baselines") if baselines else ("export",):
+        for package in _PACKAGES[extra]:
+            if find_spec(package) is None:
+                raise ShortlistError(
+                    f"{package} is not installed; run: pip install 'shortlist[{extra}]'"
+                )
     check_targets(config)
     _check_gate_server(gates)
     for option, folder in (

@@ -1,7 +1,10 @@
 """Progress of an export on a terminal."""
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -15,7 +18,7 @@ from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
 
-__all__ = ["ConsoleProgress", "load_data"]
+__all__ = ["ConsoleProgress", "command_name", "load_data"]
 
 
 class ConsoleProgress(Progress):
@@ -116,3 +119,11 @@ def _data_line(dataset: "Dataset") -> str:
         for time in (dataset.timestamps.min(), dataset.timestamps.max())
     )
     return f"{line}, {first} to {last}"
+
+
+def command_name() -> str:
+    """Return the command as the user must type it: with its path if it is not on PATH."""
+    called = Path(sys.argv[0])
+    return (
+        str(called) if called.name == "shortlist" and not shutil.which("shortlist") else "shortlist"
+    )

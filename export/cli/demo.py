@@ -22,7 +22,7 @@ from shortlist.clients import GrpcClient, RestClient
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
-from shortlist.export.cli.console import ConsoleProgress, load_data
+from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
 from shortlist.export.cli.options import data_config
 from shortlist.export.cli.summary import gate_lines, headline_lines, metrics_table
 from shortlist.export.config import ExportConfig
@@ -138,7 +138,7 @@ def run_demo(
         except GateError as exc:
             progress(gate_lines(exc.results))
             raise ShortlistError(
-                "a gate failed, so nothing was published; see its line above, or delete "
+                "a gate failed, so nothing was published: see its line above, or delete "
                 f"{repository} to start without earlier versions"
             ) from exc
         seconds |= result.seconds
@@ -321,21 +321,13 @@ def _quality(report: DemoReport) -> list[str]:
 
 def _next_steps(report: DemoReport) -> list[str]:
     user_id = report.answers[0].user_id
-    command = _command()
+    command = command_name()
     return [
         "next steps",
         f"  {command} serve --repository {shlex.quote(str(report.repository))}",
         f"  {command} query {shlex.quote(user_id)} -k 5 --transport grpc    (in another terminal)",
         f"  {command} export --data FILE.csv --repository models    (your own data)",
     ]
-
-
-def _command() -> str:
-    """Return the command as the user must type it: with its path if it is not on PATH."""
-    called = Path(sys.argv[0])
-    return (
-        str(called) if called.name == "shortlist" and not shutil.which("shortlist") else "shortlist"
-    )
 
 
 def _as_json(report: DemoReport) -> dict[str, Any]:

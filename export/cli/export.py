@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import progress, write, write_json
-from shortlist.export.cli.console import ConsoleProgress, load_data
+from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
 from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import as_toml, run_config
 from shortlist.export.cli.summary import (
@@ -16,6 +18,7 @@ from shortlist.export.cli.summary import (
     metrics_table,
     notice_if_live,
 )
+from shortlist.serving.repository.version import Verdict
 
 if TYPE_CHECKING:
     from shortlist.export.cli.run_config import RunConfig
@@ -45,7 +48,13 @@ def export(args: argparse.Namespace) -> int:
     workers = _workers()
     if workers is not None and not workers.is_chief:
         return _help(config, workers, checkpoints)
-    check_config(config.export, args.repository, gates=config.gates, checkpoints=args.checkpoints)
+    check_config(
+        config.export,
+        args.repository,
+        gates=config.gates,
+        checkpoints=args.checkpoints,
+        baselines=args.baselines,
+    )
     dataset = load_data(config.data)
     check_data(dataset, config.export, args.repository)
     # Imports TensorFlow, which takes seconds.
@@ -66,11 +75,10 @@ def export(args: argparse.Namespace) -> int:
     except GateError as exc:
         progress(gate_lines(exc.results))
         raise
-    progress(gate_lines(result.gates))
     if args.json:
         write_json(_as_json(result))
     else:
-        write(_as_text(result))
+        write(_as_text(result, args.repository))
     notice_if_live(args.repository, result.servables, result.version)
     return 0
 
@@ -99,6 +107,7 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
         "servables": {name: str(path) for name, path in result.servables.items()},
         "report": str(result.report),
         "metrics": result.metrics,
+        "baselines": result.baselines,
         "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
         "gates": {
             name: {gate.gate: str(gate.verdict) for gate in gates}
@@ -107,17 +116,37 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
     }
 
 
-def _as_text(result: "ExportResult") -> str:
+def _as_text(result: "ExportResult", repository: Path) -> str:
     names = [name for name in result.metrics["seen_kept"] if not name.startswith(_DETAILS)]
+    headline, *more = headline_lines(result.metrics)
+    others = ", ".join(f"{name} {value:.4f}" for name, value in result.baselines.items())
     return "\n".join(
         [
             f"published version {result.version}",
             *(f"  {name:<24} {path}" for name, path in result.servables.items()),
             f"  {'report':<24} {result.report}",
+            *_not_passed(result),
             "",
-            *headline_lines(result.metrics),
+            f"{headline}; {others}" if others else headline,
+            *more,
             "",
             metrics_table("on the held-out interactions", result.metrics, names, ".4f"),
             *extra_metrics(result.metrics),
+            "",
+            f"serve it with: {command_name()} serve --repository {shlex.quote(str(repository))}",
         ]
     )
+
+
+def _not_passed(result: "ExportResult") -> list[str]:
+    """Return a line for each gate that did not pass, with the servables that it concerns."""
+    servables: dict[str, list[str]] = {}
+    for name, gates in result.gates.items():
+        for gate in gates:
+            if gate.verdict != Verdict.PASSED:
+                line = f"gate {gate.gate} {gate.verdict}: {gate.measured}"
+                servables.setdefault(line, []).append(name)
+    return [
+        f"  {line}" if len(names) == len(result.gates) else f"  {line} ({', '.join(names)})"
+        for line, names in servables.items()
+    ]

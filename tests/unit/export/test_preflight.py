@@ -97,14 +97,22 @@ def test_refused_before_training_without_a_trace(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("package", "flags", "extra"),
+    [("scann", [], "export"), ("scipy", ["--baselines"], "baselines")],
+)
 def test_missing_package_is_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    package: str,
+    flags: list[str],
+    extra: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == "scann" else name)
-    assert main(["export", *SAMPLE.split()]) == 1
-    assert (
-        "needs scann; install it with: pip install 'shortlist[export]'" in capsys.readouterr().err
-    )
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == package else name)
+    assert main(["export", *SAMPLE.split(), *flags]) == 1
+    error = f"{package} is not installed; run: pip install 'shortlist[{extra}]'"
+    assert error in capsys.readouterr().err
 
 
 def test_failing_gate_server_is_not_refused_if_its_gate_is_allowed_to_fail(

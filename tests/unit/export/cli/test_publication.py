@@ -1,12 +1,12 @@
 """What the verbs that publish say about servers that load the newest version."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from shortlist.clients.cli.main import main
 from shortlist.export.gates.publication import Published
+from shortlist.export.pipeline import ExportResult
 from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
 from tests.unit.serving.rollout.fakes import NAME, publish
 
@@ -24,9 +24,7 @@ def arguments(
         result = Published(version=2, path=str(path), results={NAME: []})
         monkeypatch.setattr("shortlist.export.cli.gates.publish_saved_model", lambda *_: result)
         return ["publish", str(tmp_path / NAME / "1"), "--name", NAME]
-    export = SimpleNamespace(
-        version=2, servables={NAME: path}, report=path, metrics={}, seconds={}, gates={}
-    )
+    export = ExportResult(version=2, servables={NAME: path}, report=path, metrics={}, seconds={})
     monkeypatch.setattr("shortlist.export.pipeline.run_export", lambda *_, **__: export)
     return ["export", "--data", "sample", "--json"]
 

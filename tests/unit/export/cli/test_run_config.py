@@ -83,7 +83,7 @@ CONFIGS = st.builds(
     preset=st.sampled_from(list(PRESETS)),
     export=st.builds(
         ExportConfig,
-        model=TEXT,
+        model=st.from_regex(r"[a-z0-9_][A-Za-z0-9_.-]{,9}", fullmatch=True),
         top_k=COUNT,
         recall=maybe(SHARE),
         indexes=st.sampled_from([("ivf",), ("scann", "brute_force")]),
