@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import number, progress, table, write, write_json
-from shortlist.export.cli.options import BASELINES
+from shortlist.export.cli.options import BASELINES, data_config
 from shortlist.export.cli.run_config import RunConfig, as_toml, run_config
 from shortlist.export.cli.summary import extra_metrics, headline_lines, protocols_of
 from shortlist.export.config import TrainConfig
+from shortlist.export.data.config import DataConfig
 from shortlist.export.progress import StepTimer
 from shortlist.serving.repository.reference import find_version
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
     from shortlist.export.evaluation.judge import Judged
+    from shortlist.export.evaluation.published import PublishedVersion
 
 __all__ = ["evaluate"]
 
@@ -94,10 +96,12 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
     ]
     if args.baselines and len({version.config for version in versions}) > 1:
         raise ValueError("--baselines needs versions of the same split; measure these separately")
-    dataset = load(settings.data)
     rows: Rows = {}
+    source = dataset = None
     for version in versions:
-        version.check_data(dataset)
+        wanted = _source_of(version, args, settings)
+        if dataset is None or source != wanted:
+            source, dataset = wanted, load(wanted)
         split = split_of(version, dataset)
         config = version.config
         if args.protocol is not None:
@@ -106,23 +110,31 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
             evaluation = evaluate_version(version, dataset, split, resamples=args.resamples)
             measures.append(str(evaluation.headline(config.protocol)))
         rows |= _rows([Judged(name=version.name, evaluation=evaluation)], dataset, config)
-    if args.baselines:
-        judged = baseline_steps(
-            dataset, split, BASELINES, config, timer=timer, resamples=args.resamples
-        )
-        rows |= _rows(judged, dataset, config)
+        if args.baselines and version is versions[-1]:
+            judged = baseline_steps(
+                dataset, split, BASELINES, config, timer=timer, resamples=args.resamples
+            )
+            rows |= _rows(judged, dataset, config)
     return rows
+
+
+def _source_of(
+    version: "PublishedVersion", args: argparse.Namespace, settings: RunConfig
+) -> DataConfig:
+    """Return the data that was asked for, or else that of the version, with other options."""
+    if args.data_source is not None or settings.data.source != DataConfig.source:
+        return settings.data
+    source = data_config(args, **version.data_source().as_json())
+    progress(f"data of {version.name}: {source.source}")
+    return source
 
 
 def _rows(judged: "Sequence[Judged]", dataset: "Dataset", config: TrainConfig) -> Rows:
     """Return the metrics of each model, with the data and the split that they belong to."""
+    from shortlist.export.data.fingerprint import dataset_facts
+
     context = {
-        "data": {
-            "name": dataset.name,
-            "users": len(dataset.user_ids),
-            "candidates": len(dataset.candidate_ids),
-            "interactions": dataset.num_interactions,
-        },
+        "data": dataclasses.asdict(dataset_facts(dataset)),
         "split": {
             "method": config.split,
             "held_out_fraction": config.held_out_fraction,

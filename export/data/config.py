@@ -1,7 +1,9 @@
 """Configuration of the data source, and the error of unusable data."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from shortlist.clients.errors import ShortlistError
 
@@ -76,3 +78,33 @@ class DataConfig:
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")
+
+    @property
+    def path(self) -> Path | None:
+        """Path of the file or folder to read; None for data by name."""
+        if self.source == SAMPLE:
+            return None
+        path = Path(self.source).expanduser()
+        return None if self.source in MOVIELENS and not path.is_dir() else path
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values that are not the default, and the source, with absolute paths."""
+        values = {
+            part.name: value
+            for part in fields(self)
+            if (value := getattr(self, part.name)) != part.default or part.name == "source"
+        }
+        for name in ("source", "data_dir", "candidates_file"):
+            if name in values and (name != "source" or self.path is not None):
+                values[name] = str(Path(values[name]).expanduser().absolute())
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration that `as_json` stored; unknown values are ignored.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        names = {part.name for part in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.data.config import DataConfig
+
 __all__ = ["FILTER_SEPARATOR", "Attribute", "Dataset"]
 
 FILTER_SEPARATOR = "="  # between attribute and value in a filter
@@ -50,6 +52,7 @@ class Dataset:
         titles: `[num_candidates]`, display name of each candidate.
         attributes: Properties of the candidates by name; filters name them, so a name is not
             empty and has no "=".
+        source: Configuration that it was loaded with; None if it was not loaded.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Dataset:
     timestamps: npt.NDArray[np.int64] | None = None
     titles: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    source: DataConfig | None = None
 
     def __post_init__(self) -> None:
         for name in self.attributes:

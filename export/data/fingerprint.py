@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
+from shortlist.serving.repository.version import DatasetFacts
 
-__all__ = ["Hashes", "dataset_fingerprint", "hash_ids", "hash_rows"]
+__all__ = ["Hashes", "dataset_facts", "dataset_fingerprint", "hash_ids", "hash_rows"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -61,6 +62,18 @@ def dataset_fingerprint(dataset: Dataset) -> str:
         total, parity = int(np.sum(hashes)), int(np.bitwise_xor.reduce(hashes))
         digest.update(struct.pack("<QQQ", len(hashes), total, parity))
     return digest.hexdigest()
+
+
+def dataset_facts(dataset: Dataset) -> DatasetFacts:
+    """Return what a manifest records of the data."""
+    return DatasetFacts(
+        name=dataset.name,
+        users=len(dataset.user_ids),
+        candidates=len(dataset.candidate_ids),
+        interactions=dataset.num_interactions,
+        fingerprint=dataset_fingerprint(dataset),
+        source=None if dataset.source is None else dataset.source.as_json(),
+    )
 
 
 def _mix(values: Hashes) -> Hashes:

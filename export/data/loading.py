@@ -1,5 +1,6 @@
 """Loads data with the reader for its kind of source."""
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ def load(config: DataConfig) -> Dataset:
         DataError: The data cannot be found or read, or is inconsistent.
     """
     start = time.monotonic()
-    dataset = _load(config)
+    dataset = dataclasses.replace(_load(config), source=config)
     log.info(
         "read %s: %d interactions of %d users with %d candidates, %.1f s",
         dataset.name,

@@ -1,5 +1,6 @@
 """Measures a published version by querying its SavedModel, whatever its index."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy.typing as npt
 from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.config import PROTOCOLS, Protocol, TrainConfig
+from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.fingerprint import dataset_facts
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.evaluate import KS, Evaluation, evaluate_ranking
@@ -17,6 +20,8 @@ from shortlist.export.evaluation.ranking import Ranking, batches, places_in
 from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
+
+log = logging.getLogger(__name__)
 
 _MOST_USERS = 256  # per request
 _SCORES_PER_REQUEST = 16_000_000  # in memory at once, with brute force
@@ -28,6 +33,7 @@ class PublishedVersion:
     Attributes:
         path: The folder.
         name: Model name and version, as in `retrieval_ivf/3`.
+        trained_on: Its data.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +41,7 @@ class PublishedVersion:
 
         Raises:
             RepositoryError: The manifest cannot be read.
-            ValueError: The folder has no SavedModel or no manifest.
+            ValueError: The folder has no SavedModel or no manifest of an export.
         """
         self.path = path
         if not (path / "saved_model.pb").is_file():
@@ -44,11 +50,12 @@ class PublishedVersion:
                 "<repository>/<model>/<version>"
             )
         manifest = read_manifest(path)
-        if manifest is None:
+        if manifest is None or manifest.dataset is None or "train" not in manifest.config:
             raise ValueError(
-                f"{path} has no manifest, so its split is not known; give a version that "
-                "`shortlist export` published"
+                f"{path} has no manifest of an export, so its split is not known; give a version "
+                "that `shortlist export` published"
             )
+        self.trained_on = manifest.dataset
         self.manifest = manifest
         self.name = f"{manifest.servable}/{manifest.version}"
 
@@ -59,24 +66,44 @@ class PublishedVersion:
         names = ("split", "protocol", "held_out_fraction", "validation_fraction", "seed")
         return TrainConfig(**{name: stored[name] for name in names if name in stored})
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Check that the version was trained on this data.
+    def data_source(self) -> DataConfig:
+        """Return the data that the version was exported from, which still exists.
 
         Raises:
-            ValueError: Name or sizes differ.
+            ValueError: The manifest does not name it, or it does not exist any more.
         """
-        ours = {
-            "name": dataset.name,
-            "users": len(dataset.user_ids),
-            "candidates": len(dataset.candidate_ids),
-            "interactions": dataset.num_interactions,
-        }
-        for key, value in ours.items():
-            theirs = getattr(self.manifest.dataset, key, None)
-            if theirs != value:
+        if self.trained_on.source is None:
+            raise ValueError(
+                f"{self.name} does not record where its data {self.trained_on.name!r} came from; "
+                "name it with --data"
+            )
+        source = DataConfig.from_json(self.trained_on.source)
+        if source.path is not None and not source.path.exists():
+            raise ValueError(
+                f"{self.name} was exported from {source.path}, which does not exist here; name "
+                "the same data with --data"
+            )
+        return source
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that the version was trained on this data, whatever its name.
+
+        Versions of earlier releases have no fingerprint of the data, so only sizes are compared.
+
+        Raises:
+            ValueError: Sizes or fingerprints differ.
+        """
+        facts = dataset_facts(dataset)
+        for name in ("users", "candidates", "interactions", "fingerprint"):
+            recorded, given = getattr(self.trained_on, name), getattr(facts, name)
+            if recorded is None:
+                log.warning(
+                    "%s records no fingerprint of its data; only the sizes were compared", self.name
+                )
+            elif recorded != given:
                 raise ValueError(
-                    f"{self.name} was trained on other data: {key} {theirs!r}, and --data has "
-                    f"{value!r}; give the data that it was exported from"
+                    f"{self.name} was trained on other data: {name} {recorded}, and "
+                    f"{dataset.name} has {given}; give the data that it was exported from"
                 )
 
 
@@ -84,9 +111,19 @@ def split_of(version: PublishedVersion, dataset: Dataset) -> Split:
     """Return the split that the version was trained on, according to its manifest.
 
     Raises:
-        ValueError: The data cannot be split like that.
+        ValueError: The version was trained on other data, or split by an earlier release in a
+            way that this one does not reproduce.
     """
-    return configured_split(dataset, version.config)
+    version.check_data(dataset)
+    config = version.config
+    if version.trained_on.fingerprint is None and config.split != "leave_last_out":
+        release = version.manifest.packages.get("shortlist", "unknown")
+        raise ValueError(
+            f"{version.name} was exported by an earlier release ({release}), which held out other "
+            f"interactions with --split {config.split}: it would be judged on interactions that "
+            "it was trained on; export it again, or evaluate it with that release"
+        )
+    return configured_split(dataset, config)
 
 
 def evaluate_version(
@@ -110,9 +147,8 @@ def evaluate_version(
         resamples: Bootstrap resamples; 0 for no intervals.
 
     Raises:
-        ValueError: Nothing is held out, or the version was trained on other data.
+        ValueError: Nothing is held out.
     """
-    version.check_data(dataset)
     judged = split.held_out
     if not len(judged):
         raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")

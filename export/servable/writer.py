@@ -9,7 +9,7 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.fingerprint import dataset_fingerprint
+from shortlist.export.data.fingerprint import dataset_facts
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
@@ -23,7 +23,6 @@ from shortlist.export.servable.warmup import write_warmup_records
 from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.version import (
-    DatasetFacts,
     Manifest,
     checksums,
     write_manifest,
@@ -60,13 +59,7 @@ class ServableWriter:
             seed=config.train.seed,
         )
         self._corpus_facts = corpus_facts(model.candidate_embeddings)
-        self._dataset_facts = DatasetFacts(
-            name=dataset.name,
-            users=len(dataset.user_ids),
-            candidates=len(dataset.candidate_ids),
-            interactions=dataset.num_interactions,
-            fingerprint=dataset_fingerprint(dataset),
-        )
+        self._dataset_facts = dataset_facts(dataset)
 
     def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
         """Write one version; files that `path` already holds become part of it.

@@ -71,6 +71,8 @@ class DatasetFacts:
         interactions: Number of interactions.
         fingerprint: Digest of interactions and catalogue ids, whatever their order; `None` in
             manifests of earlier releases.
+        source: Values of the exporter's `DataConfig` that are not the default, paths absolute;
+            `None` if not recorded.
     """
 
     name: str
@@ -78,6 +80,7 @@ class DatasetFacts:
     candidates: int
     interactions: int
     fingerprint: str | None = None
+    source: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +196,9 @@ class Manifest:
             for name, value in asdict(self).items()
             if name == "format" or getattr(self, name) != getattr(default, name)
         }
-        if self.dataset is not None and self.dataset.fingerprint is None:
-            del values["dataset"]["fingerprint"]
+        if self.dataset is not None:
+            facts = values["dataset"].items()
+            values["dataset"] = {key: value for key, value in facts if value is not None}
         extra = values.pop("extra", {})
         return {**values, **extra}
 

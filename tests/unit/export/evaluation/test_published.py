@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from shortlist.clients.cli.main import main
+from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
 from shortlist.export.pipeline import ExportResult
+from shortlist.serving.repository.version import Manifest, write_manifest
 
 SMALL = ["--sample-users", "60", "--sample-candidates", "150", "--sample-interactions", "1500"]
 
@@ -62,31 +64,90 @@ def test_index_that_misses_is_judged_by_what_it_returns(
     assert rates["hit_rate@10"] < whole.metrics["seen_excluded"]["hit_rate@10"]
 
 
-def test_other_data_and_other_folders_are_refused(
-    small_export: ExportResult, small_dataset: Dataset, tmp_path: Path
+def test_data_is_recognised_by_its_content(
+    small_export: ExportResult, small_dataset: Dataset
 ) -> None:
-    path = small_export.servables["retrieval_ivf"]
-    version = PublishedVersion(path)
-    other = dataclasses.replace(small_dataset, name="other")
-    with pytest.raises(ValueError, match=r"trained on other data: name 'sample', and --data has"):
-        version.check_data(other)
+    version = PublishedVersion(small_export.servables["retrieval_ivf"])
+    version.check_data(dataclasses.replace(small_dataset, name="a copy"))
+    more = dataclasses.replace(small_dataset, user_ids=(*small_dataset.user_ids, "new"))
+    with pytest.raises(ValueError, match=r"trained on other data: users 60, and sample has 61"):
+        version.check_data(more)
+    moved = dataclasses.replace(
+        small_dataset, candidate_positions=small_dataset.candidate_positions[::-1]
+    )
+    with pytest.raises(ValueError, match=r"trained on other data: fingerprint \w{32}, and sample"):
+        version.check_data(moved)
+
+
+def test_split_of_an_earlier_release_is_not_taken_for_that_of_this_one(
+    small_export: ExportResult, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = PublishedVersion(small_export.servables["retrieval_ivf"])
+    version.trained_on = dataclasses.replace(version.trained_on, fingerprint=None)
+    with pytest.raises(ValueError, match=r"exported by an earlier release .*export it again"):
+        split_of(version, small_dataset)
+    train = {**version.manifest.config["train"], "split": "leave_last_out"}
+    config = {**version.manifest.config, "train": train}
+    version.manifest = dataclasses.replace(version.manifest, config=config)
+    held_out = split_of(version, small_dataset).held_out
+    assert len(held_out) == len(small_dataset.user_ids)  # as in every release
+    assert "records no fingerprint of its data; only the sizes were compared" in caplog.text
+
+
+def test_data_of_the_manifest_must_still_be_there(
+    small_export: ExportResult, tmp_path: Path
+) -> None:
+    version = PublishedVersion(small_export.servables["retrieval_ivf"])
+    assert version.data_source() == DataConfig(
+        source="sample", sample_users=60, sample_candidates=150, sample_interactions=1500
+    )
+    gone = DataConfig(source=str(tmp_path / "clicks.csv"), user_column="who").as_json()
+    for source, problem in (
+        (gone, rf"was exported from {tmp_path}/clicks.csv, which does not exist here.* --data"),
+        (None, r"does not record where its data 'sample' came from; name it with --data"),
+    ):
+        version.trained_on = dataclasses.replace(version.trained_on, source=source)
+        with pytest.raises(ValueError, match=problem):
+            version.data_source()
+
+
+def test_folders_that_are_not_exported_versions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no SavedModel in .*; give the folder of a version"):
         PublishedVersion(tmp_path)
     (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(ValueError, match=r"has no manifest, so its split is not known"):
+    with pytest.raises(ValueError, match=r"has no manifest of an export, so its split is not"):
+        PublishedVersion(tmp_path)
+    write_manifest(tmp_path, Manifest(servable="ranker"))
+    with pytest.raises(ValueError, match=r"has no manifest of an export, so its split is not"):
         PublishedVersion(tmp_path)
 
 
 def test_command_shows_versions_side_by_side(
     small_export: ExportResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = [small_export.servables[f"retrieval_{index}"] for index in ("scann", "ivf")]
-    options = [text for path in paths for text in ("--version-dir", str(path))]
-    arguments = ["evaluate", "--data", "sample", *SMALL, *options, "--resamples", "20", "--json"]
-    assert main(arguments) == 0
+    """Without --data, they are measured on the data that they were exported from."""
+    scann = small_export.servables["retrieval_scann"]
+    options = ["--version-dir", str(scann), "--version-dir", "retrieval_ivf/1"]
+    options += ["--repository", str(scann.parent.parent), "--resamples", "20"]
+    assert main(["evaluate", *options, "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert list(answers) == ["retrieval_scann/1", "retrieval_ivf/1"]
-    assert answers["retrieval_ivf/1"]["intervals"]["seen_kept"]
+    for row in answers.values():
+        assert row["intervals"]["seen_kept"]
+        assert row["data"]["source"]["sample_interactions"] == 1500
+        assert len(row["data"]["fingerprint"]) == 32
+        assert row["split"] == {
+            "method": "random",
+            "held_out_fraction": 0.2,
+            "validation_fraction": 0.1,
+            "seed": 42,
+        }
+        assert row["headline"]["protocol"] == "seen_excluded"
+    assert main(["evaluate", *options, "--protocol", "seen_kept", "--details"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("seen kept ")  # the protocol that was asked for comes first
+    assert [line.split()[0] for line in lines[3:5]] == ["retrieval_scann/1", "retrieval_ivf/1"]
+    assert sum(line.startswith("training interactions ") for line in lines) == 2
     wrong = ["evaluate", "--data", "sample", *SMALL[:-1], "1600", *options]
     assert main(wrong) == 1
     assert "was trained on other data" in capsys.readouterr().err
