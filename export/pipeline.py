@@ -276,8 +276,11 @@ def baseline_steps(
     for name in names:
         with timer.step(name) as measures:
             row = judge_baselines(dataset, split, [name], seed=config.seed, resamples=resamples)[0]
-            headline = None if row.evaluation is None else row.evaluation.headline(config.protocol)
-            measures.append(str(headline or f"omitted: {row.problem}"))
+            if row.evaluation is None:
+                measures.append(f"omitted: {row.problem}")
+            else:
+                measures.append(str(row.evaluation.headline(config.protocol)))
+                measures += [f"{key} {value:g}" for key, value in row.evaluation.settings.items()]
         judged.append(row)
     return judged
 

@@ -7,21 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shortlist.clients.cli.output import table
-from shortlist.export.config import PRESETS, PROTOCOLS, ModelConfig, TrainConfig
+from shortlist.export.bench.machine import machine
+from shortlist.export.config import PRESETS, ModelConfig, Protocol, SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.fingerprint import dataset_facts
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.baselines import BASELINES
-from shortlist.export.evaluation.evaluate import Evaluation
-from shortlist.export.evaluation.judge import judge_baseline, judge_model
+from shortlist.export.evaluation.evaluate import KS, Evaluation
+from shortlist.export.evaluation.held_out import HeldOut, held_out_facts
+from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
 from shortlist.export.training.train import train
+from shortlist.serving.repository.version import DatasetFacts
 
-__all__ = ["ABLATIONS", "Spread", "as_markdown", "compare", "recipe_of"]
+__all__ = ["ABLATIONS", "SHOWN_KS", "Comparison", "Spread", "as_markdown", "compare", "recipe_of"]
 
 SHOWN_KS = (10, 100)
 
 Recipe = tuple[ModelConfig, TrainConfig]
 
-# The default recipe with one part changed, to measure its effect.
+# A preset with one part changed, to measure its effect.
 ABLATIONS: Mapping[str, Mapping[str, object]] = {
     "cosines alone": {"inner_product_weight": 0.0},
     "no penalty on lengths": {"norm_penalty": 0.0},
@@ -48,8 +52,32 @@ class Spread:
     deviation: float
 
 
-def recipe_of(row: str) -> Recipe:
-    """Return the recipe of a table row: a preset, or the default with one part changed.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Metrics of several rows on the same splits.
+
+    Attributes:
+        data: Data of all rows.
+        split: Method of the split.
+        seeds: Random seeds.
+        held_out: Size of the held-out part, by seed.
+        machine: Processor and number of cores.
+        rows: By row: `<protocol> <metric>`, `seconds` (training and metrics), and, for recipes
+            that predict ratings, `rmse` and `baseline rmse`.
+        omitted: By row that could not be measured, the reason.
+    """
+
+    data: DatasetFacts
+    split: SplitMethod
+    seeds: Sequence[int]
+    held_out: Mapping[int, HeldOut]
+    machine: str
+    rows: Mapping[str, Mapping[str, Spread]]
+    omitted: Mapping[str, str]
+
+
+def recipe_of(row: str, *, base: str = "default") -> Recipe:
+    """Return the recipe of a table row: a preset, or the base with one part changed.
 
     Raises:
         ValueError: The row is unknown.
@@ -59,7 +87,7 @@ def recipe_of(row: str) -> Recipe:
     if row not in ABLATIONS:
         known = (*PRESETS, *BASELINES, *ABLATIONS)
         raise ValueError(f"unknown row {row!r}; choose from {', '.join(known)}")
-    return _replace(PRESETS["default"], ABLATIONS[row])
+    return _replace(PRESETS[base], ABLATIONS[row])
 
 
 def _replace(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
@@ -79,9 +107,13 @@ def compare(
     rows: Sequence[str],
     seeds: Sequence[int],
     *,
+    base: str = "default",
+    method: SplitMethod = "random",
+    protocol: Protocol = "seen_excluded",
+    ks: Sequence[int] = KS,
     progress: Callable[[str], None] = lambda text: None,
-) -> dict[str, dict[str, Spread]]:
-    """Metrics of presets, ablations and baselines over several seeds.
+) -> Comparison:
+    """Measure presets, ablations and baselines over several seeds.
 
     A seed decides the split, which all rows share, and the initial values. The held-out part
     is used only for the final metrics.
@@ -90,38 +122,60 @@ def compare(
         dataset: Interactions.
         rows: Names from `PRESETS`, `ABLATIONS` or `BASELINES`.
         seeds: Random seeds, at least one.
+        base: Preset that ablations change.
+        method: Method of the split.
+        protocol: Protocol of the headline metric in the progress.
+        ks: Cut-offs.
         progress: Callback, called with one line per finished row and seed.
 
-    Returns:
-        By row: `<protocol> <metric>`, `seconds` (training and metrics), and, for recipes that
-        predict ratings, `rmse` and `baseline rmse`.
+    Raises:
+        ValueError: A row is unknown, or the data cannot be split like that.
     """
-    recipes = {row: recipe_of(row) for row in rows if row not in BASELINES}
+    recipes = {row: recipe_of(row, base=base) for row in rows if row not in BASELINES}
     values: dict[str, dict[str, list[float]]] = {row: {} for row in rows}
+    omitted: dict[str, str] = {}
+    held_out = {}
     for seed in seeds:
-        split = configured_split(dataset, dataclasses.replace(PRESETS["default"][1], seed=seed))
-        for row in rows:
+        config = dataclasses.replace(PRESETS[base][1], seed=seed, split=method)
+        split = configured_split(dataset, config)
+        held_out[seed] = held_out_facts(dataset, split)
+        held_out[seed].check(protocol)
+        for row in [row for row in rows if row not in omitted]:
             start = time.monotonic()
             if row in recipes:
                 model = train(dataset, split, *_replace(recipes[row], {"seed": seed}))
-                evaluation = judge_model(model, dataset, split)
+                judged = Judged(name=row, evaluation=judge_model(model, dataset, split, ks=ks))
             else:
-                evaluation = judge_baseline(dataset, split, row, seed=seed)
+                judged = judge_baselines(dataset, split, [row], seed=seed, ks=ks)[0]
             seconds = time.monotonic() - start
-            for name, value in _flat(evaluation, seconds).items():
+            if judged.evaluation is None:
+                omitted[row] = judged.problem
+                progress(f"seed {seed}, {row}: omitted: {judged.problem}")
+                continue
+            for name, value in _flat(judged.evaluation, seconds).items():
                 values[row].setdefault(name, []).append(value)
-            progress(f"seed {seed}, {row}: {seconds:.1f} s")
-    return {
-        row: {name: _spread(per_seed) for name, per_seed in metrics.items()}
-        for row, metrics in values.items()
-    }
+            headline = judged.evaluation.headline(protocol)
+            progress(f"seed {seed}, {row}: {headline}, {seconds:.1f} s")
+    return Comparison(
+        data=dataset_facts(dataset),
+        split=method,
+        seeds=list(seeds),
+        held_out=held_out,
+        machine=machine(),
+        rows={
+            row: {name: _spread(per_seed) for name, per_seed in metrics.items()}
+            for row, metrics in values.items()
+            if row not in omitted
+        },
+        omitted=omitted,
+    )
 
 
 def _flat(evaluation: Evaluation, seconds: float) -> dict[str, float]:
     flat = {
         f"{protocol} {name}": value
-        for protocol in PROTOCOLS
-        for name, value in evaluation.metrics[protocol].items()
+        for protocol, metrics in evaluation.metrics.items()
+        for name, value in metrics.items()
     }
     if evaluation.rating is not None:
         flat |= {"rmse": evaluation.rating.rmse, "baseline rmse": evaluation.rating.baseline_rmse}
@@ -133,15 +187,42 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 
 
-def as_markdown(spreads: Mapping[str, Mapping[str, Spread]]) -> str:
-    """Hit rates of `compare` as a Markdown table: mean ± standard deviation over the seeds."""
-    columns = [f"{protocol} hit_rate@{k}" for protocol in PROTOCOLS for k in SHOWN_KS]
+def as_markdown(
+    comparison: Comparison,
+    *,
+    protocols: Sequence[Protocol] = ("seen_excluded", "seen_kept"),
+    ks: Sequence[int] = SHOWN_KS,
+    metrics: Sequence[str] = ("hit_rate",),
+) -> str:
+    """Return a Markdown table, mean ± standard deviation over the seeds, under what it is of."""
+    columns = [
+        f"{protocol} {metric}@{k}" for protocol in protocols for metric in metrics for k in ks
+    ]
     heads = [name.replace("_", " ") for name in columns]
-    rows = [["recipe", *heads, "seconds"]]
-    for recipe, metrics in spreads.items():
+    lines = [["recipe", *heads, "seconds"]]
+    for row, values in comparison.rows.items():
         cells = [
-            f"{metrics[name].mean:.4f} ± {metrics[name].deviation:.4f}" if name in metrics else "–"
+            f"{values[name].mean:.4f} ± {values[name].deviation:.4f}" if name in values else "–"
             for name in columns
         ]
-        rows.append([recipe, *cells, f"{metrics['seconds'].mean:.1f}"])
-    return table(rows, markdown=True)
+        lines.append([row, *cells, f"{values['seconds'].mean:.1f}"])
+    notes = [f"{row} is omitted: {reason}" for row, reason in comparison.omitted.items()]
+    return "\n\n".join([_heading(comparison), table(lines, markdown=True), *notes])
+
+
+def _heading(comparison: Comparison) -> str:
+    """Return a sentence on data, split, seeds and machine."""
+    data, held_out = comparison.data, list(comparison.held_out.values())
+    seeds = ", ".join(map(str, comparison.seeds))
+    return (
+        f"{data.name}: {data.interactions:,} interactions of {data.users:,} users with "
+        f"{data.candidates:,} candidates, fingerprint {data.fingerprint}; split "
+        f"{comparison.split}, seeds {seeds}: {_range([part.interactions for part in held_out])} "
+        f"interactions held out, {_range([part.repeats for part in held_out])} of them repeats, "
+        f"which seen excluded does not count; {comparison.machine}."
+    )
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -8,7 +8,15 @@ from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.clients.contract import INDEXES
 from shortlist.export.cli.options import BASELINES, add_data_arguments, data_config
-from shortlist.export.config import PRESETS, ROW_TYPES, ExportConfig, IvfConfig
+from shortlist.export.config import (
+    PRESETS,
+    PROTOCOLS,
+    ROW_TYPES,
+    SPLIT_METHODS,
+    ExportConfig,
+    IvfConfig,
+    TrainConfig,
+)
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
@@ -32,8 +40,10 @@ def _add_quality(benches: Parsers) -> None:
         benches,
         "quality",
         "Compare hit rates of recipes and baselines on the same splits, over several seeds.",
-        details="Prints mean and standard deviation over the seeds as a Markdown table.",
-        example="shortlist bench quality --data sample --seeds 1 --row default --row popularity",
+        details="Prints mean and standard deviation over the seeds as a Markdown table, headed by "
+        "the data, the split, the seeds and the machine.",
+        example="shortlist bench quality --data sample --seeds 1 --row default --row popularity "
+        "--split leave_last_out",
         run=f"{_CLI}.bench:quality",
     )
     add_data_arguments(parser)
@@ -57,28 +67,69 @@ def _add_quality(benches: Parsers) -> None:
     parser.add_argument(
         "--ablation",
         action="store_true",
-        help="compare the default recipe with variants that differ in one part",
+        help="compare --preset with variants that differ from it in one part",
     )
+    parser.add_argument(
+        "--preset",
+        default="default",
+        choices=tuple(PRESETS),
+        help="recipe that --ablation varies (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        default=TrainConfig.split,
+        choices=SPLIT_METHODS,
+        help="method of holding out interactions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        choices=PROTOCOLS,
+        help="protocol of the columns; repeatable (default: seen_excluded, then seen_kept)",
+    )
+    parser.add_argument(
+        "-k",
+        "--k",
+        type=int,
+        action="append",
+        metavar="K",
+        help="cut-off of the columns; repeatable (default: 10 and 100)",
+    )
+    parser.add_argument("--ndcg", action="store_true", help="add columns for NDCG")
 
 
 def quality(args: argparse.Namespace) -> int:
     """Compare recipes and baselines on the same splits."""
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
+    if args.k and min(args.k) < 1:
+        raise ValueError(f"--k must be at least 1, got {min(args.k)}")
     source = data_config(args)
-    from shortlist.export.bench.quality import ABLATIONS, as_markdown, compare
+    from shortlist.export.bench.quality import ABLATIONS, SHOWN_KS, as_markdown, compare
     from shortlist.export.data import load
+    from shortlist.export.evaluation.evaluate import KS
 
     dataset = load(source)
-    recipes = args.row or (*BASELINES, *_presets_for(dataset))
+    rows = args.row or (*BASELINES, *_presets_for(dataset))
     if args.ablation:
-        recipes = ("default", *ABLATIONS)
-    seeds = range(args.first_seed, args.first_seed + args.seeds)
-    spreads = compare(dataset, recipes, seeds, progress=progress)
+        rows = (args.preset, *ABLATIONS)
+    protocols = args.protocol or ["seen_excluded", "seen_kept"]
+    ks = args.k or SHOWN_KS
+    comparison = compare(
+        dataset,
+        rows,
+        range(args.first_seed, args.first_seed + args.seeds),
+        base=args.preset,
+        method=args.split,
+        protocol=protocols[0],
+        ks=sorted({*KS, *ks}),
+        progress=progress,
+    )
     if args.json:
-        write_json(spreads)
+        write_json(comparison)
     else:
-        write(as_markdown(spreads))
+        metrics = ("hit_rate", "ndcg") if args.ndcg else ("hit_rate",)
+        write(as_markdown(comparison, protocols=protocols, ks=ks, metrics=metrics))
     return 0
 
 

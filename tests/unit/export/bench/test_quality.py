@@ -1,5 +1,6 @@
 """Comparison of recipes and baselines."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from shortlist.clients.cli.main import main
-from shortlist.export.bench.quality import ABLATIONS, Spread, as_markdown, compare, recipe_of
+from shortlist.export.bench.machine import machine
+from shortlist.export.bench.quality import ABLATIONS, as_markdown, compare, recipe_of
 from shortlist.export.config import PRESETS
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.fingerprint import dataset_fingerprint
 
 SAMPLE = (
     *("--data", "sample", "--sample-users", "60", "--sample-candidates", "150"),
@@ -27,24 +30,54 @@ def test_unknown_row_is_refused() -> None:
         recipe_of("magic")
 
 
+def test_ablations_change_the_preset_that_is_asked_for() -> None:
+    towers, config = recipe_of("users weighted equally", base="seen_kept")
+    assert (towers, config.seen_last_epochs) == (PRESETS["seen_kept"][0], 60)
+    assert config.activity_power == 0.0
+
+
 def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread(
     small_dataset: Dataset,
 ) -> None:
-    alone = compare(small_dataset, ["popularity"], [1, 2])["popularity"]
-    together = compare(small_dataset, ["ease", "popularity"], [1, 2])["popularity"]
+    alone = compare(small_dataset, ["popularity"], [1, 2]).rows["popularity"]
+    together = compare(small_dataset, ["ease", "popularity"], [1, 2]).rows["popularity"]
     name = "seen_excluded hit_rate@10"
     assert alone[name] == together[name]
     assert alone[name].deviation > 0
-    each = [compare(small_dataset, ["popularity"], [s])["popularity"][name].mean for s in (1, 2)]
+    each = [
+        compare(small_dataset, ["popularity"], [seed]).rows["popularity"][name].mean
+        for seed in (1, 2)
+    ]
     assert alone[name].mean == pytest.approx(sum(each) / 2)
 
 
-def test_table_is_markdown() -> None:
-    metrics = {"seen_excluded hit_rate@10": Spread(mean=0.5, deviation=0.01)}
-    text = as_markdown({"it": {**metrics, "seconds": Spread(mean=2, deviation=0)}})
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert lines[2] == ["it", "–", "–", "0.5000 ± 0.0100", "–", "2.0"]
-    assert {len(line) for line in lines} == {6}
+def test_row_that_cannot_be_measured_is_omitted_with_the_reason(small_dataset: Dataset) -> None:
+    timeless = dataclasses.replace(small_dataset, timestamps=None)
+    lines: list[str] = []
+    rows = ["recent_popularity", "popularity"]
+    comparison = compare(timeless, rows, [1, 2], progress=lines.append)
+    assert list(comparison.rows) == ["popularity"]
+    assert len(lines) == 3  # the omitted row is tried once
+    reason = comparison.omitted["recent_popularity"]
+    assert as_markdown(comparison).splitlines()[-1] == f"recent_popularity is omitted: {reason}"
+
+
+def test_table_is_markdown_under_what_it_is_of(small_dataset: Dataset) -> None:
+    comparison = compare(small_dataset, ["popularity"], [1, 2], method="leave_last_out", ks=[3, 10])
+    text = as_markdown(comparison, protocols=["seen_kept"], ks=[3, 10], metrics=["ndcg"])
+    heading, _, *rows = text.splitlines()
+    held_out = comparison.held_out[1]
+    assert heading == (
+        f"sample: {small_dataset.num_interactions:,} interactions of 60 users with 150 candidates, "
+        f"fingerprint {dataset_fingerprint(small_dataset)}; split leave_last_out, seeds 1, 2: "
+        f"{held_out.interactions} interactions held out, {held_out.repeats} of them repeats, "
+        f"which seen excluded does not count; {machine()}."
+    )
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rows]
+    assert lines[0] == ["recipe", "seen kept ndcg@3", "seen kept ndcg@10", "seconds"]
+    value = comparison.rows["popularity"]["seen_kept ndcg@3"].mean
+    assert lines[2][:2] == ["popularity", f"{value:.4f} ± 0.0000"]  # this split has no seed
+    assert {len(line) for line in lines} == {4}
 
 
 def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +118,9 @@ def test_a_report_that_cannot_be_written_is_refused_before_training(
 
 def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "quality", *SAMPLE, "--seeds", "2", "--row", "popularity"]) == 0
-    assert re.search(r"\| popularity +\| +0\.", capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert re.search(r"\| popularity +\| +0\.", printed.out)
+    assert re.search(r"^seed 44, popularity: hit_rate@10 \(seen excluded\) 0\.", printed.err, re.M)
 
 
 def test_bench_quality_takes_the_first_seed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +128,7 @@ def test_bench_quality_takes_the_first_seed(capsys: pytest.CaptureFixture[str]) 
     for first in ("43", "44"):
         argv = ["--seeds", "1", "--first-seed", first, "--row", "popularity", "--json"]
         assert main(["bench", "quality", *SAMPLE, *argv]) == 0
-        tables.append(json.loads(capsys.readouterr().out)["popularity"])
+        tables.append(json.loads(capsys.readouterr().out)["rows"]["popularity"])
     assert tables[0]["seen_kept ndcg@100"] != tables[1]["seen_kept ndcg@100"]
 
 
