@@ -269,7 +269,7 @@ class Filter:
     dramas since 1990.
 
     Attributes:
-        any: Values by attribute; at least one of these pairs must hold.
+        any: Values by attribute, strings or whole numbers; at least one of these pairs must hold.
         all: Values by attribute; every pair must hold.
         min: Inclusive lower bound by attribute.
         max: Inclusive upper bound by attribute.

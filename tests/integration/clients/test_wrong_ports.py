@@ -7,6 +7,7 @@ import pytest
 
 from shortlist.clients.cli.main import main
 from shortlist.clients.errors import WrongPort
+from shortlist.serving.repository.server_config import CONFIG_FILE
 from tests.support.recorded import MODELS
 from tests.support.server_process import ServerProcess, serving
 from tests.unit.clients.conftest import make_client
@@ -40,6 +41,12 @@ def test_a_rollout_verb_names_the_grpc_port(
 ) -> None:
     (tmp_path / MODEL / "1").mkdir(parents=True)
     (tmp_path / MODEL / "1" / "saved_model.pb").touch()
+    config = tmp_path / CONFIG_FILE
+    config.parent.mkdir()
+    config.write_text(
+        f'model_config_list {{ config {{ name: "{MODEL}" base_path: "{tmp_path / MODEL}" '
+        'model_platform: "tensorflow" } }'
+    )
     address = f"127.0.0.1:{embedded.rest_port}"
     for verb in (["versions"], ["canary", "1", "--servable", MODEL], ["prune", "--keep", "1"]):
         assert main([*verb, "--repository", str(tmp_path), "--address", address]) == 1
