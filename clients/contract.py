@@ -46,6 +46,7 @@ __all__ = [
     "SERVABLE_VERSION",
     "SERVING_DEFAULT",
     "SIMILAR",
+    "USERS_FILE",
     "USER_ID",
     "WARMUP_FILE",
     "K",
@@ -100,9 +101,10 @@ def servable_name(model: str, index: str) -> str:
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 MANIFEST_FILE: Final = "assets.extra/shortlist_manifest.json"
 GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and their answers
-PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # best candidates and held-out interactions
+PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # sampled users and their best candidates
 REPORT_FILE: Final = "assets.extra/report.html"  # report for people on the model's quality
 CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
+USERS_FILE: Final = "assets.extra/shortlist_users.jsonl.gz"  # sampled users' interactions
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export

@@ -97,8 +97,8 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--without-seen",
         action="store_true",
-        help="omit users' training interactions from the servables: smaller, but requests cannot "
-        "exclude them",
+        help="omit users' training interactions from the servables, but for a sample that the "
+        "gates need: smaller, but requests cannot exclude them",
     )
     group.add_argument(
         "--batching",

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from shortlist.export.config import (
     PRESETS,
@@ -265,7 +265,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, text in (
         ("--min-recall", "minimum recall@10 against brute force"),
-        ("--max-hit-rate-drop", "maximum drop of hit rate@10 below the live version's"),
+        ("--max-quality-drop", "maximum drop of the headline metric, as a share of the live one's"),
         ("--max-size-change", "maximum change of the corpus size, as a share of the live one"),
         ("--max-lost", "maximum share of the live corpus that is missing"),
         ("--max-latency-ratio", "maximum p99 as a multiple of the live version's"),
@@ -275,6 +275,7 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             option, type=float, metavar="NUMBER", help=f"{text} (default: {default:g})"
         )
+    group.add_argument("--max-hit-rate-drop", type=_renamed, help=argparse.SUPPRESS)
     group.add_argument(
         "--max-memory-mib",
         type=int,
@@ -288,6 +289,12 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="newest graph format that the target server reads (default: that of the installed "
         "TensorFlow)",
+    )
+
+
+def _renamed(value: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(
+        f"got {value}; it is now --max-quality-drop, a share of the live version's hit rate"
     )
 
 
@@ -305,7 +312,7 @@ def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) ->
         "server": None if args.gate_server is None else ServerKind(args.gate_server),
         "target_producer": args.target_producer,
         "min_recall": args.min_recall,
-        "max_hit_rate_drop": args.max_hit_rate_drop,
+        "max_quality_drop": args.max_quality_drop,
         "max_size_change": args.max_size_change,
         "max_lost": args.max_lost,
         "max_latency_ratio": args.max_latency_ratio,

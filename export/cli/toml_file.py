@@ -22,6 +22,10 @@ __all__ = ["apply", "attribute_docs", "check_keys", "keys_of", "read_toml", "tab
 _WIDTH = 96
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
+_RENAMED = {
+    "gates.max_hit_rate_drop": "gates.max_quality_drop, a share of the live version's hit rate"
+}
+
 Config = TypeVar("Config")
 
 
@@ -182,6 +186,8 @@ def _shown(value: Any) -> str:
 
 def _unknown(key: str, known: Sequence[str]) -> str:
     """Return a message with the nearest known key: the same name in another table, or similar."""
+    if key in _RENAMED:
+        return f"unknown key {key}; it is now {_RENAMED[key]}"
     leaf = key.rpartition(".")[2]
     leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = [leaves[leaf]] if leaf in leaves else difflib.get_close_matches(key, known, n=1)

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from shortlist.clients import contract
+from shortlist.export.gates.questions import Answer, candidate_rows
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
-from shortlist.serving.repository.golden import GoldenQuery, compare
-from shortlist.serving.repository.probe import Probe, read_corpus
+from shortlist.serving.repository.golden import compare
 from shortlist.serving.repository.version import (
     CorpusFacts,
     GateResult,
@@ -19,19 +18,13 @@ from shortlist.serving.repository.version import (
 from shortlist.serving.servers.check import FreshServable
 
 __all__ = [
-    "UNKNOWN_USER",
     "complete",
     "corpus",
     "golden",
     "ops",
-    "probe_queries",
-    "quality",
+    "recall",
     "signatures",
-    "subject_queries",
 ]
-
-UNKNOWN_USER = "\x00no user has this id"
-_USERS_PER_REQUEST = 100
 
 # Inputs and outputs of every signature of the contract; more outputs are fine.
 _ANSWERS = {contract.CANDIDATE_IDS, contract.SCORES}
@@ -55,29 +48,6 @@ _CONTRACT: Mapping[str, tuple[set[str], set[str]]] = {
     contract.SIMILAR: ({contract.CANDIDATE_ID}, _ANSWERS),
     contract.RATE: ({contract.USER_ID, contract.CANDIDATE_ID}, {contract.RATING}),
 }
-
-
-def subject_queries(subject: Subject) -> list[GoldenQuery]:
-    """Return the queries for a subject: golden ones, an unknown user, the probe's users."""
-    if subject.probe is None:
-        return list(subject.golden)
-    return [*subject.golden, *_ask([UNKNOWN_USER]), *probe_queries(subject.probe)]
-
-
-def probe_queries(probe: Probe) -> list[GoldenQuery]:
-    """Return the queries for the users of a probe."""
-    return _ask([*probe.user_ids, *probe.held_out_user_ids])
-
-
-def _ask(user_ids: Sequence[str]) -> list[GoldenQuery]:
-    return [
-        GoldenQuery(
-            signature=contract.SERVING_DEFAULT,
-            inputs={contract.USER_ID: list(user_ids[start : start + _USERS_PER_REQUEST])},
-            outputs={},
-        )
-        for start in range(0, len(user_ids), _USERS_PER_REQUEST)
-    ]
 
 
 def complete(subject: Subject, fresh: FreshServable) -> GateResult:
@@ -117,12 +87,11 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
     return gate.result(True, f"{len(fresh.signatures)} signatures")
 
 
-def golden(subject: Subject, fresh: FreshServable) -> GateResult:
+def golden(subject: Subject, answers: Sequence[Answer]) -> GateResult:
     """Check that known queries get the same answers after loading."""
     gate = Gate("golden", "the answers from before saving, to 1e-5")
     if not subject.golden:
         return gate.skipped("the version has no known queries")
-    answers = fresh.answers[: len(subject.golden)]
     for query, answer in zip(subject.golden, answers, strict=True):
         wrong = answer if isinstance(answer, str) else compare(query, answer)
         if wrong is not None:
@@ -147,74 +116,33 @@ def ops(
     return gate.result(fresh.producer <= target, measured)
 
 
-def _rows(answers: Sequence[Mapping[str, Any] | str], name: str) -> list[Any] | None:
-    rows: list[Any] = []
-    for answer in answers:
-        if isinstance(answer, str) or name not in answer:
-            return None
-        rows += answer[name]
-    return rows
-
-
-def quality(
-    subject: Subject, fresh: FreshServable, live: FreshServable | None, settings: GateSettings
-) -> GateResult:
-    """Check recall against brute force, and the hit rate against the live version's.
-
-    The live version answers for the same held-out interactions; candidates that it does
-    not know are misses for it, as they are for its users.
-    """
+def recall(subject: Subject, answers: Sequence[Answer], settings: GateSettings) -> GateResult:
+    """Check recall against brute force."""
+    gate = Gate("recall", f"recall@10 >= {settings.min_recall:g}")
     probe = subject.probe
-    required = f"recall@10 >= {settings.min_recall:g}"
     if probe is None:
-        return Gate("quality", required).skipped("the version has no probe to measure it with")
-    first = len(subject.golden) + 1  # after the known queries and the unknown user
-    rows = _rows(fresh.answers[first:], contract.CANDIDATE_IDS)
-    if rows is None:
-        return Gate("quality", required).failed("no answers for the probe's users")
-    count = len(probe.user_ids)
-    recall = _recall(rows[:count], probe)
-    measured = f"recall@{probe.k} {recall:.4f}"
-    passed = recall >= settings.min_recall
-    hits = _hits(rows[count:], probe)
-    if hits:
-        measured += f", hit rate@{probe.k} {sum(hits) / len(hits):.4f}"
-    live_rows = _rows(live.answers, contract.CANDIDATE_IDS) if live is not None else None
-    if hits and live_rows is not None and subject.live is not None:
-        before = _hits(live_rows[count:], probe)
-        drop, error = _paired_drop(before, hits)
-        limit = settings.max_hit_rate_drop + 2 * error
-        measured += f" (version {subject.live.version}: {sum(before) / len(before):.4f})"
-        required += f", hit rate at most {limit:.4f} lower than the live version's"
-        passed = passed and drop <= limit
-    return Gate("quality", required).result(passed, measured)
-
-
-def _recall(rows: Sequence[Sequence[str]], probe: Probe) -> float:
+        return gate.skipped("the version has no probe to measure it with")
+    rows = candidate_rows(answers)
+    if isinstance(rows, str):
+        return gate.failed(f"no answers for the probe's users: {rows}")
     shares = [
         len(set(exact) & set(row[: probe.k])) / len(exact)
         for exact, row in zip(probe.exact_ids, rows, strict=True)
     ]
-    return sum(shares) / len(shares) if shares else 1.0
+    mean = sum(shares) / len(shares) if shares else 1.0
+    return gate.result(
+        mean >= settings.min_recall, f"recall@{probe.k} {mean:.4f} of {len(shares)} users"
+    )
 
 
-def _hits(rows: Sequence[Sequence[str]], probe: Probe) -> list[int]:
-    return [
-        int(candidate in row[: probe.k])
-        for candidate, row in zip(probe.held_out_candidate_ids, rows, strict=True)
-    ]
+def corpus(subject: Subject, answers: Sequence[Answer], settings: GateSettings) -> GateResult:
+    """Check the candidates, alone and compared with the live version's.
 
-
-def _paired_drop(before: Sequence[int], after: Sequence[int]) -> tuple[float, float]:
-    """Return the mean of before - after over the same interactions, and its standard error."""
-    drops = [old - new for old, new in zip(before, after, strict=True)]
-    mean = sum(drops) / len(drops)
-    variance = sum((drop - mean) ** 2 for drop in drops) / max(1, len(drops) - 1)
-    return mean, math.sqrt(variance / len(drops))
-
-
-def corpus(subject: Subject, fresh: FreshServable, settings: GateSettings) -> GateResult:
-    """Check the candidates, alone and compared with the live version's."""
+    Args:
+        subject: The new version.
+        answers: Its answer for an unknown user.
+        settings: Limits of the gates.
+    """
     required = "no duplicates, no NaN, no zero-norm embeddings, an answer for unknown users"
     if subject.corpus is None:
         return Gate("corpus", required).skipped("the version has no list of its candidates")
@@ -227,10 +155,10 @@ def corpus(subject: Subject, fresh: FreshServable, settings: GateSettings) -> Ga
     measured = f"{len(subject.corpus)} candidates, " + ", ".join(
         f"{count} {what}" for what, count in bad.items()
     )
-    problem = _unknown_user_problem(subject, fresh)
+    problem = _unknown_user_problem(answers[0])
     measured += f", unknown user: {problem or 'answered'}"
     passed = problem is None and not any(bad.values())
-    before = read_corpus(subject.live.path) if subject.live is not None else None
+    before = subject.live.corpus if subject.live is not None else None
     if before and subject.live is not None:
         change = len(subject.corpus) / len(before) - 1
         lost = len(set(before) - set(subject.corpus)) / len(set(before))
@@ -243,8 +171,7 @@ def corpus(subject: Subject, fresh: FreshServable, settings: GateSettings) -> Ga
     return Gate("corpus", required).result(passed, measured)
 
 
-def _unknown_user_problem(subject: Subject, fresh: FreshServable) -> str | None:
-    answer = fresh.answers[len(subject.golden)]
+def _unknown_user_problem(answer: Answer) -> str | None:
     if isinstance(answer, str):
         return answer
     ids, scores = answer[contract.CANDIDATE_IDS][0], answer[contract.SCORES][0]

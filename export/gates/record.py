@@ -9,7 +9,17 @@ from shortlist.serving.repository.version import GateResult, Verdict
 __all__ = ["GATES", "Gate", "GateError", "require_passed", "summary"]
 
 # In the order they run.
-GATES = ("complete", "signatures", "golden", "ops", "quality", "corpus", "server", "latency")
+GATES = (
+    "complete",
+    "signatures",
+    "golden",
+    "ops",
+    "recall",
+    "quality",
+    "corpus",
+    "server",
+    "latency",
+)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """Run all gates on versions."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from shortlist.export.gates import checks
+from shortlist.export.gates.quality import Comparison, check_quality, plan_comparison
+from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import GATES, Gate
 from shortlist.export.gates.server import run_server_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
+from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.version import GateResult, Verdict
 from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
 
@@ -33,19 +36,29 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
     Raises:
         ModelServerError: The fresh process or the server's program could not be started.
     """
-    fresh, live, producer = _ask(subjects)
+    comparisons = {subject.name: plan_comparison(subject, settings) for subject in subjects}
+    asked = {
+        subject.name: questions(subject, _queries(comparisons[subject.name]))
+        for subject in subjects
+    }
+    fresh, live, producer = _ask(subjects, asked)
     results = {
         subject.name: [checks.complete(subject, fresh[subject.name])] for subject in subjects
     }
     loadable = [subject for subject in subjects if fresh[subject.name].error is None]
     for subject in loadable:
-        own = fresh[subject.name]
-        results[subject.name] += [
+        name, own = subject.name, fresh[subject.name]
+        answers = sort_answers(asked[name], own.answers)
+        comparison = comparisons[name]
+        results[name] += [
             checks.signatures(subject, own),
-            checks.golden(subject, own),
+            checks.golden(subject, answers.golden),
             checks.ops(subject, own, settings, installed_producer=producer),
-            checks.quality(subject, own, live.get(subject.name), settings),
-            checks.corpus(subject, own, settings),
+            checks.recall(subject, answers.probe, settings),
+            check_quality(comparison, own, answers.comparison, live[name], settings)
+            if isinstance(comparison, Comparison)
+            else comparison,
+            checks.corpus(subject, answers.unknown_user, settings),
         ]
     if loadable:
         for name, served in run_server_gates(loadable, settings).items():
@@ -57,16 +70,20 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
     return results
 
 
+def _queries(comparison: Comparison | GateResult) -> list[GoldenQuery]:
+    return comparison.queries() if isinstance(comparison, Comparison) else []
+
+
 def _ask(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Subject], asked: Mapping[str, ByPurpose[GoldenQuery]]
 ) -> tuple[dict[str, FreshServable], dict[str, FreshServable], int]:
-    """Load every subject and its live version, and ask both the subject's probe."""
-    asked = [
+    """Load every subject, and the live versions that are compared with one, and ask them."""
+    own = [
         Asked(
             name=subject.name,
             version=subject.version,
             path=subject.path,
-            queries=checks.subject_queries(subject),
+            queries=asked[subject.name].in_order(),
         )
         for subject in subjects
     ]
@@ -75,19 +92,17 @@ def _ask(
             name=subject.name,
             version=subject.live.version,
             path=subject.live.path,
-            queries=checks.probe_queries(subject.probe),
+            queries=asked[subject.name].comparison,
         )
         for subject in subjects
-        if subject.live is not None and subject.probe is not None
+        if subject.live is not None and asked[subject.name].comparison
     ]
-    answers = ask_in_fresh_process([*asked, *live])
-    names = [servable.name for servable in asked], [servable.name for servable in live]
-    count = len(asked)
-    return (
-        dict(zip(names[0], answers.servables[:count], strict=True)),
-        dict(zip(names[1], answers.servables[count:], strict=True)),
-        answers.tensorflow_producer,
-    )
+    answers = ask_in_fresh_process([*own, *live])
+    answered = [
+        (servable.name, facts)
+        for servable, facts in zip([*own, *live], answers.servables, strict=True)
+    ]
+    return dict(answered[: len(own)]), dict(answered[len(own) :]), answers.tensorflow_producer
 
 
 def _allowed(result: GateResult, settings: GateSettings) -> GateResult:

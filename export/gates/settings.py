@@ -18,8 +18,8 @@ class GateSettings:
         target_producer: Newest graph format that the target server reads; None for that of
             the installed TensorFlow.
         min_recall: Minimum recall@10 against brute force.
-        max_hit_rate_drop: Maximum drop of the hit rate@10 below the live version's on the same
-            held-out interactions, in addition to two standard errors of the difference.
+        max_quality_drop: Maximum drop of the headline metric, as a share of the live version's.
+            A drop counts as larger only if its 95% interval excludes anything smaller.
         max_size_change: Maximum change of the number of candidates, as a share of the live
             version's.
         max_lost: Maximum share of the live version's candidates that may disappear.
@@ -33,7 +33,7 @@ class GateSettings:
     server: ServerKind = ServerKind.EMBEDDED
     target_producer: int | None = None
     min_recall: float = 0.8
-    max_hit_rate_drop: float = 0.02
+    max_quality_drop: float = 0.1
     max_size_change: float = 0.5
     max_lost: float = 0.2
     load_timeout: float = 180.0
@@ -46,11 +46,10 @@ class GateSettings:
         unknown = sorted(self.allow - set(GATES))
         if unknown:
             raise ValueError(f"unknown gate {unknown[0]!r}; gates are {', '.join(GATES)}")
-        for name in ("min_recall", "max_lost"):
+        for name in ("min_recall", "max_quality_drop", "max_lost"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         for name in (
-            "max_hit_rate_drop",
             "max_size_change",
             "load_timeout",
             "max_memory_bytes",

@@ -1,11 +1,18 @@
 """Versions to run the gates on, with their files and the live version to compare with."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from shortlist.serving.repository.golden import GoldenQuery, read_golden
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.probe import Probe, read_corpus, read_probe
+from shortlist.serving.repository.probe import (
+    Probe,
+    UserSample,
+    read_corpus,
+    read_probe,
+    read_user_sample,
+)
 from shortlist.serving.repository.server_config import CONFIG_FILE, STABLE, entry_of, read_config
 from shortlist.serving.repository.version import Manifest, read_manifest
 
@@ -14,7 +21,7 @@ __all__ = ["Live", "Subject", "live_version", "read_subject"]
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """The version that users get now.
+    """The version that users get now; its files are read when they are needed.
 
     Attributes:
         version: Version number.
@@ -23,6 +30,21 @@ class Live:
 
     version: int
     path: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Manifest; empty for a SavedModel from elsewhere."""
+        return read_manifest(self.path) or Manifest()
+
+    @cached_property
+    def corpus(self) -> list[str] | None:
+        """Candidate ids; None for a SavedModel from elsewhere."""
+        return read_corpus(self.path)
+
+    @cached_property
+    def sample(self) -> UserSample | None:
+        """Users with the interactions that it was trained on; None if not recorded."""
+        return read_user_sample(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +57,9 @@ class Subject:
         path: Folder of the version, staged or published.
         manifest: Manifest; empty for a SavedModel from elsewhere.
         golden: Known queries and answers; may be empty.
-        probe: Queries that measure quality; None for a SavedModel from elsewhere.
+        probe: Users with their exact answers; None for a SavedModel from elsewhere.
         corpus: Candidate ids; None for a SavedModel from elsewhere.
+        sample: Users with their fitted and held-out interactions; None if not recorded.
         live: The version that users get now, or None.
     """
 
@@ -47,6 +70,7 @@ class Subject:
     golden: tuple[GoldenQuery, ...]
     probe: Probe | None
     corpus: list[str] | None
+    sample: UserSample | None
     live: Live | None
 
 
@@ -88,5 +112,6 @@ def read_subject(name: str, version: int, path: Path, *, live: Live | None) -> S
         golden=read_golden(path),
         probe=read_probe(path),
         corpus=read_corpus(path),
+        sample=read_user_sample(path),
         live=live,
     )

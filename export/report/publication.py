@@ -15,7 +15,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import inner_product_scorer
-from shortlist.export.gates.checks import UNKNOWN_USER
+from shortlist.export.gates.questions import UNKNOWN_USER
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users

@@ -1,5 +1,6 @@
-"""Known answers, probe and corpus that every version carries for its gates."""
+"""Known answers, probe, corpus and sampled users that every version carries for its gates."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,27 @@ import numpy.typing as npt
 from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.fingerprint import hash_ids
 from shortlist.export.data.split import Split
 from shortlist.export.index.tuning import exact_positions
 from shortlist.serving.repository.golden import GoldenQuery, write_golden
-from shortlist.serving.repository.probe import Probe, write_corpus, write_probe
+from shortlist.serving.repository.probe import (
+    Interaction,
+    Probe,
+    SampledUser,
+    UserSample,
+    write_corpus,
+    write_probe,
+    write_user_sample,
+)
 from shortlist.serving.repository.version import CorpusFacts
 
-__all__ = ["corpus_facts", "make_probe", "write_self_test"]
+__all__ = ["corpus_facts", "make_probe", "sample_users", "write_self_test"]
 
 _GOLDEN_USERS = 5
 _PROBE_USERS = 200
-_PROBE_HELD_OUT = 1000
+_SAMPLED_INTERACTIONS = 100_000  # of all users in the sample, about 1 MB
+_MOST_INTERACTIONS = 2000  # of one user: more make requests that exclude them slow
 _K = contract.DEFAULT_K
 _ROWS = 100_000  # embeddings whose norms are computed at once
 
@@ -30,21 +41,19 @@ def make_probe(
     query_embeddings: npt.NDArray[np.float32],
     candidate_embeddings: npt.NDArray[np.float32],
     dataset: Dataset,
-    split: Split,
     seed: int,
 ) -> Probe:
-    """Sample users with their exact answers, and held-out interactions.
+    """Sample users with their exact answers.
 
     Args:
         query_embeddings: `[num_users, d]`.
         candidate_embeddings: `[n, d]` embeddings that the indexes are built from.
-        dataset: Users, candidates and interactions.
-        split: Split with the held-out interactions.
-        seed: Random seed for the samples.
+        dataset: Users and candidates.
+        seed: Random seed for the sample.
     """
+    total = len(dataset.user_ids)
     random = np.random.default_rng(seed)
-    users = _sample(random, len(dataset.user_ids), _PROBE_USERS)
-    held_out = split.held_out[_sample(random, len(split.held_out), _PROBE_HELD_OUT)]
+    users = np.sort(random.choice(total, size=min(_PROBE_USERS, total), replace=False))
     best = exact_positions(query_embeddings[users], candidate_embeddings, _K)
 
     def ids(all_ids: Sequence[str], positions: npt.NDArray[np.integer]) -> list[str]:
@@ -54,9 +63,59 @@ def make_probe(
         k=_K,
         user_ids=ids(dataset.user_ids, users),
         exact_ids=[ids(dataset.candidate_ids, row) for row in best],
-        held_out_user_ids=ids(dataset.user_ids, dataset.user_positions[held_out]),
-        held_out_candidate_ids=ids(dataset.candidate_ids, dataset.candidate_positions[held_out]),
     )
+
+
+def sample_users(
+    dataset: Dataset,
+    split: Split,
+    *,
+    most: int = _SAMPLED_INTERACTIONS,
+    most_per_user: int = _MOST_INTERACTIONS,
+) -> UserSample:
+    """Collect all interactions of the users with the lowest hashes.
+
+    Args:
+        dataset: Interactions.
+        split: Fitted and held-out interactions.
+        most: Interactions to collect at most.
+        most_per_user: Interactions of one user at most; users with more are left out.
+    """
+    hashes = hash_ids(dataset.user_ids)
+    order = np.argsort(hashes)
+    counts = np.bincount(dataset.user_positions, minlength=len(order))[order]
+    sizes = np.where(counts > most_per_user, 0, counts)
+    covered = int(np.searchsorted(np.cumsum(sizes), most, side="right"))
+    bound = int(hashes[order[covered]]) if covered < len(order) else 2**64
+    chosen = order[:covered][sizes[:covered] > 0]
+    fitted, held_out = (_by_user(dataset, part, chosen) for part in (split.fitted, split.held_out))
+    return UserSample(
+        bound=bound,
+        left_out=frozenset(
+            dataset.user_ids[user] for user in order[:covered][counts[:covered] > most_per_user]
+        ),
+        users={
+            dataset.user_ids[user]: SampledUser(fitted=own, held_out=judged)
+            for user, own, judged in zip(chosen.tolist(), fitted, held_out, strict=True)
+        },
+    )
+
+
+def _by_user(
+    dataset: Dataset, part: npt.NDArray[np.int64], users: npt.NDArray[np.int64]
+) -> list[tuple[Interaction, ...]]:
+    """Return the interactions of each user in a part of the data, in the order of the data."""
+    places = np.full(len(dataset.user_ids), -1, np.int64)
+    places[users] = np.arange(len(users))
+    owners = places[dataset.user_positions[part]]
+    part, owners = part[owners >= 0], owners[owners >= 0]
+    order = np.argsort(owners, kind="stable")
+    part, owners = part[order], owners[order]
+    candidates = dataset.candidate_positions[part].tolist()
+    times = [None] * len(part) if dataset.timestamps is None else dataset.timestamps[part].tolist()
+    pairs = list(zip(candidates, times, strict=True))
+    starts = np.searchsorted(owners, np.arange(len(users) + 1)).tolist()
+    return [tuple(pairs[start:stop]) for start, stop in itertools.pairwise(starts)]
 
 
 def write_self_test(
@@ -65,9 +124,10 @@ def write_self_test(
     signatures: Mapping[str, Any],
     example_requests: Mapping[str, Sequence[Mapping[str, Any]]],
     probe: Probe,
+    sample: UserSample,
     candidate_ids: Sequence[str],
 ) -> None:
-    """Write known answers, a probe and the corpus into a version's folder.
+    """Write known answers, a probe, sampled users and the corpus into a version's folder.
 
     The answers come from the signatures in memory, for comparison after loading.
 
@@ -76,6 +136,7 @@ def write_self_test(
         signatures: Concrete functions by signature name.
         example_requests: Requests by signature name, as for warm-up.
         probe: Result of `make_probe`; the known answers are for its first users.
+        sample: Result of `sample_users`.
         candidate_ids: `[n]`.
     """
     users = np.array(probe.user_ids[:_GOLDEN_USERS], dtype=object)
@@ -85,6 +146,7 @@ def write_self_test(
     ]
     write_golden(path, [_golden(name, signatures[name], inputs) for name, inputs in requests])
     write_probe(path, probe)
+    write_user_sample(path, sample)
     write_corpus(path, candidate_ids)
 
 
@@ -96,10 +158,6 @@ def corpus_facts(candidate_embeddings: npt.NDArray[np.float32]) -> CorpusFacts:
         non_finite += int(np.count_nonzero(~np.isfinite(norms)))
         zero_norm += int(np.count_nonzero(norms == 0))
     return CorpusFacts(non_finite=non_finite, zero_norm=zero_norm)
-
-
-def _sample(random: np.random.Generator, total: int, size: int) -> npt.NDArray[np.int64]:
-    return np.sort(random.choice(total, size=min(size, total), replace=False))
 
 
 def _golden(name: str, function: Any, inputs: Mapping[str, Any]) -> GoldenQuery:

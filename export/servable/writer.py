@@ -16,7 +16,12 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import inspect_saved_model, save
-from shortlist.export.servable.self_test import corpus_facts, make_probe, write_self_test
+from shortlist.export.servable.self_test import (
+    corpus_facts,
+    make_probe,
+    sample_users,
+    write_self_test,
+)
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
@@ -55,9 +60,9 @@ class ServableWriter:
             query_embeddings=model.query_embeddings,
             candidate_embeddings=model.candidate_embeddings,
             dataset=dataset,
-            split=split,
             seed=config.train.seed,
         )
+        self._sample = sample_users(dataset, split)
         self._corpus_facts = corpus_facts(model.candidate_embeddings)
         self._dataset_facts = dataset_facts(dataset)
 
@@ -97,6 +102,7 @@ class ServableWriter:
             signatures=signatures,
             example_requests=examples,
             probe=self._probe,
+            sample=self._sample,
             candidate_ids=dataset.candidate_ids,
         )
         manifest = Manifest(

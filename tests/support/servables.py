@@ -71,8 +71,6 @@ def save(folder: Path, *, slow: bool = False, failing: bool = False) -> None:
             k=10,
             user_ids=USERS,
             exact_ids=[IDS] * len(USERS),
-            held_out_user_ids=[],
-            held_out_candidate_ids=[],
         ),
     )
 

@@ -35,16 +35,20 @@ def test_an_export_carries_the_record_of_its_gates(small_export: ExportResult) -
         manifest = json.loads((path / contract.MANIFEST_FILE).read_text())
         verdicts = {record["gate"]: record["verdict"] for record in manifest["gates"]}
         assert list(verdicts) == list(GATES)
-        assert verdicts.pop("latency") == "skipped"  # there is no version before
+        for gate in ("quality", "latency"):
+            assert verdicts.pop(gate) == "skipped"  # there is no version before
         assert set(verdicts.values()) == {"passed"}, name
 
 
 def test_the_next_version_is_compared_with_the_live_one(repository: Path) -> None:
     published = publish_saved_model(repository / NAME / "1", NAME, str(repository), GateSettings())
     assert published.version == 2
-    assert [result.verdict for result in published.results[NAME]] == [Verdict.PASSED] * len(GATES)
     by_gate = {result.gate: result.measured for result in published.results[NAME]}
-    assert "(version 1: " in by_gate["quality"]
+    passed = [r.gate for r in published.results[NAME] if r.verdict is Verdict.PASSED]
+    # A model of two epochs may have too few hits to be compared with.
+    assert [gate for gate in passed if gate != "quality"] == [g for g in GATES if g != "quality"]
+    assert "version 1" in by_gate["quality"]
+    assert "comparable interactions of " in by_gate["quality"]
     assert "compared with version 1 +0.0%, 0.0% lost" in by_gate["corpus"]
     assert "version 1: " in by_gate["latency"]
 
@@ -86,7 +90,7 @@ def test_no_broken_version_becomes_visible(repository: Path, damage: str, gate: 
     with pytest.raises(GateError, match=f"failed the gate '{gate}'") as caught:
         publish_saved_model(broken, NAME, str(repository), GateSettings())
     verdicts = {result.gate: result.verdict for result in caught.value.results[NAME]}
-    assert "recall" not in damage or verdicts["quality"] is Verdict.FAILED
+    assert "recall" not in damage or verdicts["recall"] is Verdict.FAILED
     assert ModelRepository(repository).versions(NAME) == [1]
     assert not list((repository / NAME).glob(".publishing-*"))
 
@@ -108,7 +112,7 @@ def test_a_store_that_cannot_rename_gets_versions_that_passed(repository: Path) 
         published = publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())
         assert published.version == version
     assert store.versions(NAME) == [1, 2]
-    assert "(version 1: " in str(published.results[NAME])
+    assert "comparable interactions of " in str(published.results[NAME])
     (repository / NAME / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(GateError, match="failed the gate 'complete'"):
         publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())

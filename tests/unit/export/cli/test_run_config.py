@@ -148,6 +148,10 @@ def test_printed_configuration_names_and_explains_every_key(
         ("[train]\nlearning_rate = nan", "train.learning_rate must be a finite number, got NaN"),
         ("[train]\nloss = 'hinge'", "train.loss must be one of user_softmax, in_batch_softmax"),
         ("[train]\ntensorboard = 1", "train.tensorboard must be a string, got 1"),
+        (
+            "[gates]\nmax_hit_rate_drop = 0.02",
+            "unknown key gates.max_hit_rate_drop; it is now gates.max_quality_drop, a share of",
+        ),
         ("keep_seen = 1", "keep_seen must be true or false, got 1"),
         ("model = 1979-05-27", 'model must be a string, got "1979-05-27"'),
         ("indexes = 'ivf'", 'indexes must be an array of strings, got "ivf"'),

@@ -8,6 +8,7 @@ import pytest
 
 from shortlist.clients import contract
 from shortlist.export.gates import checks
+from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import Gate, GateError, require_passed
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
@@ -39,14 +40,7 @@ DEFAULT_SIGNATURE = {
 }
 
 
-def make_probe(held_out: int = 2) -> Probe:
-    return Probe(
-        k=2,
-        user_ids=["1", "2"],
-        exact_ids=[["a", "b"], ["b", "a"]],
-        held_out_user_ids=["1"] * held_out,
-        held_out_candidate_ids=["a"] * held_out,
-    )
+PROBE = Probe(k=2, user_ids=["1", "2"], exact_ids=[["a", "b"], ["b", "a"]])
 
 
 def make_subject(path: Path, **fields: Any) -> Subject:
@@ -58,26 +52,25 @@ def make_subject(path: Path, **fields: Any) -> Subject:
         "path": path,
         "manifest": Manifest(files=checksums(path)),
         "golden": (QUERY,),
-        "probe": make_probe(),
+        "probe": PROBE,
         "corpus": ["a", "b", "c"],
+        "sample": None,
         "live": None,
     }
     return Subject(**{**values, **fields})
 
 
-def make_fresh(rows: list[list[str]] | None = None, **fields: Any) -> FreshServable:
-    rows = rows or [["a", "b", "c"], ["b", "a", "c"], ["a", "c", "b"], ["a", "b", "c"]]
+def make_fresh(**fields: Any) -> FreshServable:
     values: dict[str, Any] = {
         "ops": ("MatMul", "TopKV2"),
         "producer": 2288,
         "signatures": DEFAULT_SIGNATURE,
-        "answers": (ANSWER, UNKNOWN, {contract.CANDIDATE_IDS: rows}),
     }
     return FreshServable(**{**values, **fields})
 
 
-def quality(subject: Subject, fresh: FreshServable, live: FreshServable | None) -> GateResult:
-    return checks.quality(subject, fresh, live, SETTINGS)
+def recall(subject: Subject, rows: list[list[str]]) -> GateResult:
+    return checks.recall(subject, [{contract.CANDIDATE_IDS: rows}], SETTINGS)
 
 
 def test_a_good_version_passes_everything(tmp_path: Path) -> None:
@@ -85,10 +78,10 @@ def test_a_good_version_passes_everything(tmp_path: Path) -> None:
     results = [
         checks.complete(subject, fresh),
         checks.signatures(subject, fresh),
-        checks.golden(subject, fresh),
+        checks.golden(subject, [ANSWER]),
         checks.ops(subject, fresh, SETTINGS, installed_producer=2288),
-        quality(subject, fresh, None),
-        checks.corpus(subject, fresh, SETTINGS),
+        recall(subject, [["a", "b", "c"], ["b", "a", "c"]]),
+        checks.corpus(subject, [UNKNOWN], SETTINGS),
     ]
     assert [result.verdict for result in results] == [Verdict.PASSED] * 6
     require_passed({"retrieval_ivf": results})
@@ -154,12 +147,12 @@ def test_a_signature_that_the_manifest_promises_must_be_there(tmp_path: Path) ->
 def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
     subject = make_subject(tmp_path)
     off = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.0001]]}
-    result = checks.golden(subject, make_fresh(answers=(off, UNKNOWN)))
+    result = checks.golden(subject, [off])
     assert result.verdict is Verdict.FAILED
     assert "expected 1.0, got 1.0001" in result.measured
     close = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.000001]]}
-    assert checks.golden(subject, make_fresh(answers=(close,))).verdict is Verdict.PASSED
-    broken = checks.golden(subject, make_fresh(answers=("FAILED_PRECONDITION: variable",)))
+    assert checks.golden(subject, [close]).verdict is Verdict.PASSED
+    broken = checks.golden(subject, ["FAILED_PRECONDITION: variable"])
     assert broken.measured == "FAILED_PRECONDITION: variable"
 
 
@@ -183,27 +176,15 @@ def test_a_graph_that_is_newer_than_the_target_fails(tmp_path: Path) -> None:
 
 
 def test_low_recall_fails(tmp_path: Path) -> None:
-    rows = [["a", "x", "b"], ["x", "y", "a"], ["a"], ["a"]]
-    result = quality(make_subject(tmp_path), make_fresh(rows), None)
+    result = recall(make_subject(tmp_path), [["a", "x", "b"], ["x", "y", "a"]])
     assert result.verdict is Verdict.FAILED
-    assert result.measured.startswith("recall@2 0.2500")
+    assert result.measured == "recall@2 0.2500 of 2 users"
 
 
-def test_a_hit_rate_far_below_the_live_version_fails(tmp_path: Path) -> None:
-    count = 400
-    subject = make_subject(
-        tmp_path, probe=make_probe(count), live=Live(version=1, path=tmp_path / "1")
-    )
-    own = [["a", "b"], ["b", "a"]]
-    live = make_fresh(answers=({contract.CANDIDATE_IDS: own + [["a", "b"]] * count},))
-
-    def verdict(hits: int) -> str:
-        rows = own + [["a", "b"]] * hits + [["x", "y"]] * (count - hits)
-        return quality(subject, make_fresh(rows), live).verdict
-
-    assert verdict(count) is Verdict.PASSED
-    assert verdict(count - 8) is Verdict.PASSED  # 2 % lower
-    assert verdict(count - 40) is Verdict.FAILED
+def test_no_answers_for_the_probe_fail(tmp_path: Path) -> None:
+    result = checks.recall(make_subject(tmp_path), ["INTERNAL: lookup"], SETTINGS)
+    assert result.verdict is Verdict.FAILED
+    assert result.measured == "no answers for the probe's users: INTERNAL: lookup"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +196,7 @@ def test_a_hit_rate_far_below_the_live_version_fails(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_corpus_fails(tmp_path: Path, fields: dict[str, Any], measured: str) -> None:
-    result = checks.corpus(make_subject(tmp_path, **fields), make_fresh(), SETTINGS)
+    result = checks.corpus(make_subject(tmp_path, **fields), [UNKNOWN], SETTINGS)
     assert result.verdict is Verdict.FAILED
     assert measured in result.measured
 
@@ -230,7 +211,7 @@ def test_a_bad_corpus_fails(tmp_path: Path, fields: dict[str, Any], measured: st
     ],
 )
 def test_a_bad_answer_for_an_unknown_user_fails(tmp_path: Path, answer: Any, problem: str) -> None:
-    result = checks.corpus(make_subject(tmp_path), make_fresh(answers=(ANSWER, answer)), SETTINGS)
+    result = checks.corpus(make_subject(tmp_path), [answer], SETTINGS)
     assert result.verdict is Verdict.FAILED
     assert problem in result.measured
 
@@ -250,16 +231,31 @@ def test_a_corpus_unlike_the_live_one_fails(
     write_corpus(tmp_path / "1", before)
     assert read_corpus(tmp_path / "1") == before
     subject = make_subject(tmp_path / "2", live=Live(version=1, path=tmp_path / "1"))
-    assert checks.corpus(subject, make_fresh(), SETTINGS).verdict is verdict
+    assert checks.corpus(subject, [UNKNOWN], SETTINGS).verdict is verdict
 
 
 def test_a_foreign_saved_model_skips_gates_that_it_has_no_data_for(tmp_path: Path) -> None:
     subject = make_subject(tmp_path, manifest=Manifest(), golden=(), probe=None, corpus=None)
-    fresh = make_fresh(answers=())
-    assert checks.complete(subject, fresh).verdict is Verdict.PASSED
-    assert checks.golden(subject, fresh).verdict is Verdict.SKIPPED
-    assert quality(subject, fresh, None).verdict is Verdict.SKIPPED
-    assert checks.corpus(subject, fresh, SETTINGS).verdict is Verdict.SKIPPED
+    assert checks.complete(subject, make_fresh()).verdict is Verdict.PASSED
+    assert checks.golden(subject, []).verdict is Verdict.SKIPPED
+    assert checks.recall(subject, [], SETTINGS).verdict is Verdict.SKIPPED
+    assert checks.corpus(subject, [], SETTINGS).verdict is Verdict.SKIPPED
+
+
+def test_a_corpus_without_a_probe_is_still_asked_for_an_unknown_user(tmp_path: Path) -> None:
+    asked = questions(make_subject(tmp_path, probe=None), ())
+    assert (len(asked.golden), len(asked.unknown_user), len(asked.probe)) == (1, 1, 0)
+    answers = sort_answers(asked, [ANSWER, UNKNOWN])
+    assert answers.unknown_user == [UNKNOWN]
+
+
+def test_answers_go_to_the_gates_that_asked(tmp_path: Path) -> None:
+    asked = questions(make_subject(tmp_path), [QUERY] * 2)
+    assert len(asked.in_order()) == 5
+    answers = sort_answers(asked, ["golden", "unknown", "probe", "first", "second"])
+    assert answers == ByPurpose(
+        golden=["golden"], unknown_user=["unknown"], probe=["probe"], comparison=["first", "second"]
+    )
 
 
 def test_the_error_names_the_gate_the_numbers_and_the_override() -> None:

@@ -15,9 +15,7 @@ from shortlist.serving.repository.version import GateResult, Manifest, Verdict
 def latency(milliseconds: Callable[[int], float], *, live: bool = True) -> GateResult:
     """Run the gate on a version 2 whose queries take the given time, by version."""
     path, now = Path("nowhere"), 0.0
-    probe = Probe(
-        k=10, user_ids=["1"], exact_ids=[["a"]], held_out_user_ids=[], held_out_candidate_ids=[]
-    )
+    probe = Probe(k=10, user_ids=["1"], exact_ids=[["a"]])
     subject = Subject(
         name="m",
         version=2,
@@ -26,6 +24,7 @@ def latency(milliseconds: Callable[[int], float], *, live: bool = True) -> GateR
         golden=(),
         probe=probe,
         corpus=None,
+        sample=None,
         live=Live(version=1, path=path) if live else None,
     )
 
