@@ -19,7 +19,7 @@ from shortlist.export.evaluation.held_out import held_out_facts
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.servable.target import check_target
 from shortlist.export.towers.rating_means import ratings_of
-from shortlist.serving.errors import RepositoryError
+from shortlist.serving.errors import ModelServerError, RepositoryError
 from shortlist.serving.repository.files import check_writable, existing_folder
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.servers.available import check_available
@@ -123,8 +123,12 @@ def check_publication(source: Path, name: str, repository: Path, gates: GateSett
 
 
 def _check_gate_server(gates: GateSettings) -> None:
-    if "server" not in gates.allow:  # else the gate records the reason
+    if "server" in gates.allow:
+        return  # the gate records the reason
+    try:
         check_available(gates.server)
+    except ModelServerError as exc:
+        raise ModelServerError(str(exc).replace("--server", "--gate-server")) from exc
 
 
 def _estimated_bytes(dataset: Dataset, config: ExportConfig) -> int:

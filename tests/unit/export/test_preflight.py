@@ -60,7 +60,10 @@ SAMPLE = "--data sample --sample-users 20 --sample-candidates 200 --sample-inter
         (f"demo {SAMPLE} --server docker", "there is no docker on PATH; install Docker"),
         (f"demo {SAMPLE} --repository file/m", "model repository file/m: Not a directory; choose"),
         ("demo --data nowhere.csv", "no such file: nowhere.csv"),
-        (f"export {SAMPLE} --gate-server binary", "there is no tensorflow_model_server on PATH"),
+        (
+            f"export {SAMPLE} --gate-server binary",
+            "no tensorflow_model_server .* --gate-server docker",
+        ),
         (f"export {SAMPLE} --gate-server docker", "there is no docker on PATH"),
         (f"export {SAMPLE} --repository file", "cannot write to the model repository file: Not a"),
         (f"export {SAMPLE} --repository taken", "to the model repository taken: Is a directory"),
