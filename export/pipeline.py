@@ -25,6 +25,7 @@ from shortlist.export.preflight import check_targets
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.report.figures import recall_picture
 from shortlist.export.report.publication import export_report, store_report
+from shortlist.export.servable.saved_model import check_producer
 from shortlist.export.servable.writer import ServableWriter
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
@@ -127,6 +128,8 @@ def run_export(
             or the target server lacks an op.
     """
     check_targets(config)  # before the training, to fail early
+    if gates is not None and "ops" not in gates.allow:
+        check_producer(gates.target_producer)
     timer = StepTimer(progress or Progress())
     trained = train_and_judge(
         dataset, config, timer=timer, checkpoints=checkpoints, workers=workers, baselines=baselines

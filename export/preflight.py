@@ -22,6 +22,7 @@ from shortlist.export.towers.rating_means import ratings_of
 from shortlist.serving.errors import ModelServerError, RepositoryError
 from shortlist.serving.repository.files import check_writable, existing_folder
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.object_store import is_url
 from shortlist.serving.servers.available import check_available
 
 __all__ = ["check_config", "check_data", "check_publication", "check_targets"]
@@ -108,8 +109,10 @@ def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None
     _check_space(repository, _estimated_bytes(dataset, config))
 
 
-def check_publication(source: Path, name: str, repository: Path, gates: GateSettings) -> None:
+def check_publication(source: Path, name: str, repository: str, gates: GateSettings) -> None:
     """Check what is known before a SavedModel is copied and goes through the gates.
+
+    Of a repository at a URL, only the copy itself shows whether it can be written.
 
     Raises:
         ModelServerError: The server of the gates cannot start here.
@@ -117,9 +120,11 @@ def check_publication(source: Path, name: str, repository: Path, gates: GateSett
             little free disk space.
     """
     _check_gate_server(gates)
-    ModelRepository(repository).check_publishable([name])
+    if is_url(repository):
+        return
+    ModelRepository(Path(repository)).check_publishable([name])
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    _check_space(repository, size)
+    _check_space(Path(repository), size)
 
 
 def _check_gate_server(gates: GateSettings) -> None:

@@ -28,8 +28,7 @@ def verify(args: argparse.Namespace) -> int:
 def publish(args: argparse.Namespace) -> int:
     """Publish a SavedModel that passes the gates."""
     settings = gate_settings(args)
-    if not is_url(args.repository):
-        check_publication(args.path, args.name, Path(args.repository), settings)
+    check_publication(args.path, args.name, args.repository, settings)
     try:
         published = publish_saved_model(args.path, args.name, args.repository, settings)
     except GateError as exc:

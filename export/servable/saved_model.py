@@ -8,7 +8,7 @@ from typing import Any
 from shortlist.export._tf import saved_model_pb2, tf
 from shortlist.export.servable.target import SCANN_NAMESPACE
 
-__all__ = ["GraphFacts", "inspect_saved_model", "save"]
+__all__ = ["GraphFacts", "check_producer", "inspect_saved_model", "save"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,20 @@ def inspect_saved_model(path: Path) -> GraphFacts:
         tensorflow_producer=graph.versions.producer,
         tensorflow_min_consumer=graph.versions.min_consumer,
     )
+
+
+def check_producer(target: int | None) -> None:
+    """Check that a server which reads graph formats up to `target` reads that of this TensorFlow.
+
+    Raises:
+        ValueError: It does not.
+    """
+    written = tf.version.GRAPH_DEF_VERSION
+    if target is not None and target < written:
+        raise ValueError(
+            f"TensorFlow {tf.__version__} writes graph format {written}, and --target-producer is "
+            f"{target}; export with the target's TensorFlow, or publish anyway with --allow ops"
+        )
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

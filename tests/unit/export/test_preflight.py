@@ -81,6 +81,10 @@ SAMPLE = "--data sample --sample-users 20 --sample-candidates 200 --sample-inter
             "attribute name 'a=b' must not be empty or contain '='",
         ),
         ("publish saved --name m --gate-server binary", "no tensorflow_model_server on PATH"),
+        (
+            "publish saved --name m --repository memory://models --gate-server docker",
+            "there is no docker on PATH; install Docker, or use --gate-server embedded",
+        ),
         ("publish saved --name m --repository file", "to the model repository file: Not a direc"),
         ("publish saved --name a/b", "'a/b' is not a valid model name"),
     ],

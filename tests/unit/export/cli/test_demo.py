@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shortlist.clients.cli.main import main
 from shortlist.clients.types import Retrieval
 from shortlist.export.cli.demo import (
     Answer,
@@ -17,7 +18,9 @@ from shortlist.export.cli.demo import (
     history,
 )
 from shortlist.export.data import DataConfig, Dataset, tfds
+from shortlist.export.gates.record import GateError
 from shortlist.export.pipeline import ExportResult
+from shortlist.serving.repository.version import GateResult
 from shortlist.serving.servers.kinds import ServerKind
 
 TITLES = ("Alien", "Brazil", "Casablanca", "Dune")
@@ -173,3 +176,24 @@ def test_one_line_says_which_data_is_used_and_why(
     monkeypatch.setattr(tfds, "availability", lambda *args: problem)
     chosen, choice = _available(DataConfig(source=name))
     assert (chosen.source, choice) == (source, line)
+
+
+def test_failed_gate_names_the_folder_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make demo` has no `--allow`."""
+    failed = GateResult(gate="corpus", verdict="failed", measured="-50.0%", required="-20%")
+
+    def run_export(*args: object, **kwargs: object) -> None:
+        raise GateError("unused", {"retrieval_ivf": [failed]})
+
+    monkeypatch.setattr("shortlist.export.pipeline.run_export", run_export)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--data", "sample"]) == 1
+    *_, gate, error = capsys.readouterr().err.splitlines()
+    assert gate == "retrieval_ivf: corpus     FAILED   -50.0% (required: -20%)"
+    assert error == (
+        "shortlist: error: a gate failed, so nothing was published: see its line above, or delete "
+        "demo-output/sample/models to start without earlier versions"
+    )
+    assert [path.name for path in Path("demo-output/sample").iterdir()] == ["data.json"]
