@@ -16,7 +16,8 @@ __all__ = ["check_available", "check_flags"]
 
 _EMBEDDED_NEEDS: Final = ("tensorflow", "numpy", "orjson", "httptools", "prometheus_client")
 _HELP_TIMEOUT: Final = 60.0  # seconds
-_OPTIONS: Final = {"port": "--port", "rest_api_port": "--rest-port"}  # ours, for the server's flags
+# Our options, for flags of the server that would have no effect or another one than meant.
+_OPTIONS: Final = {"port": "--port", "rest_api_port": "--rest-port", "model_name": "--servable"}
 _VALUES: Final = {
     "bool": re.compile(r"true|false|0|1", re.IGNORECASE),
     "int32": re.compile(r"[+-]?\d+"),

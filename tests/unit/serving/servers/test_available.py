@@ -45,6 +45,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--num_load_threads=two", r"'two' is not a valid int32 value of --num_load_threads"),
         ("--enable_batching=maybe", r"'maybe' is not a valid bool value of --enable_batching"),
         ("--port=9000", r"--port=9000 after -- is not possible: .*use --port before --"),
+        ("--model_name=m", r"--model_name=m after -- .*use --servable before --"),
         ("--rest_api_port=1", r"--rest_api_port=1 after -- .*use --rest-port before --"),
     ],
 )
