@@ -140,9 +140,9 @@ def plan_comparison(subject: Subject, settings: GateSettings) -> Comparison | Ga
     if headline is None:
         return gate.skipped("the manifest has no headline metric")
     if live is None:
-        held_out = subject.manifest.metrics.get("held_out", {}).get("interactions")
-        on = "" if held_out is None else f" on {held_out:,} held-out interactions"
-        return gate.skipped(f"no live version to compare with; {headline}{on}")
+        return gate.skipped(
+            f"no live version to compare with; {headline}{_counted(subject.manifest, headline)}"
+        )
     try:
         live_sample, live_corpus = live.sample, live.corpus
     except RepositoryError as exc:
@@ -215,6 +215,14 @@ def check_quality(
 def _gate(settings: GateSettings) -> Gate:
     limit = settings.max_quality_drop
     return Gate("quality", f"upper end of the change's 95% interval >= {-limit:.0%}")
+
+
+def _counted(manifest: Manifest, headline: Headline) -> str:
+    held_out = manifest.metrics.get("held_out", {})
+    if "interactions" not in held_out:
+        return ""
+    repeats = held_out.get("repeats", 0) if headline.protocol == _EXCLUDED else 0
+    return f" on {held_out['interactions'] - repeats:,} held-out interactions"
 
 
 def _records_nothing(manifest: Manifest) -> str:
