@@ -1,6 +1,7 @@
 """The steps of an export: train, evaluate, index, save, run the gates, report, publish."""
 
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ __all__ = [
     "run_export",
     "train_and_judge",
 ]
+
+log = logging.getLogger(__name__)
 
 _RECALL_K = 10  # of the recall that indexes are tuned to
 _RECALL_PICTURE = "recall_latency.svg"  # in the folder of the manifest
@@ -242,6 +245,9 @@ def train_and_judge(
         held_out.check(config.train.protocol)
         measures.append(f"{len(split.fitted)} interactions to train on ({config.train.split})")
         measures.append(str(held_out))
+    advice = held_out.advice(config.train.protocol, seen_last=config.train.seen_last_epochs > 0)
+    if advice is not None:
+        log.warning(advice)
     with timer.step("train") as measures:
         model = train(
             dataset,

@@ -55,15 +55,23 @@ class HeldOut:
             )
         return text
 
-    def advice(self, protocol: Protocol) -> str | None:
-        """Return the advice to use the other protocol, or None if this one fits the data."""
+    def advice(self, protocol: Protocol, *, seen_last: bool = False) -> str | None:
+        """Return advice on the protocol and the recipe, or None if they fit the data.
+
+        Args:
+            protocol: Protocol that applications ask by.
+            seen_last: Whether the recipe teaches the model to rank seen candidates last.
+        """
         share = self.repeats / self.interactions
-        if protocol != "seen_excluded" or share <= _MANY_REPEATS:
+        if share <= _MANY_REPEATS or not (seen_last or protocol == "seen_excluded"):
             return None
-        return (
-            f"{share:.0%} of the held-out interactions are with candidates that the user had "
-            "before; if applications may show those again, use --protocol seen_kept"
-        )
+        what = f"{share:.0%} of the held-out interactions are with candidates that the user had "
+        if seen_last:
+            return (
+                f"{what}before, and this recipe ranks those last (seen_last_epochs); if "
+                "applications may show them again, use --preset default --protocol seen_kept"
+            )
+        return f"{what}before; if applications may show those again, use --protocol seen_kept"
 
 
 def held_out_facts(dataset: Dataset, split: Split) -> HeldOut:

@@ -108,7 +108,7 @@ def judge_baselines(
         try:
             evaluation = judge_baseline(dataset, split, name, seed=seed, ks=ks, resamples=resamples)
         except (ValueError, ModuleNotFoundError) as exc:
-            log.warning("skipping %s: %s", name, exc)
+            log.info("skipping %s: %s", name, exc)
             judged.append(Judged(name=name, evaluation=None, problem=str(exc)))
         else:
             settings = ", ".join(f"{key} {value:g}" for key, value in evaluation.settings.items())

@@ -71,6 +71,9 @@ def test_held_out_part_says_how_much_repeats_and_which_protocol_fits() -> None:
     )
     assert "use --protocol seen_kept" in (facts.advice("seen_excluded") or "")
     assert facts.advice("seen_kept") is None
+    assert "--preset default --protocol seen_kept" in (
+        facts.advice("seen_kept", seen_last=True) or ""
+    )
     fresh = held_out_facts(SOME, Split(training=np.arange(2), held_out=np.arange(3, 6)))
     assert str(fresh) == "3 held-out interactions of 2 users"
     assert fresh.advice("seen_excluded") is None
