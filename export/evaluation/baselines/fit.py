@@ -80,28 +80,28 @@ BASELINES: Mapping[str, Kind] = {
     ),
     "item_knn": Kind(
         fit=fit_item_knn,
-        fits={"shrinkage": (0, 5, 20)},
+        fits={"shrinkage": (0, 5, 20, 100)},
         scorings={"neighbors": (10, 20, 50, 100, 200)},
     ),
     "ease": Kind(fit=fit_ease, fits={"lambda": _LAMBDAS}),
     "decayed_ease": Kind(
         fit=fit_ease,
         fits={"lambda": _LAMBDAS},
-        scorings={"half_life": (1, 2, 5, 10, 20, 50, 100, 1000)},
+        scorings={"half_life": (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)},
         needs_times=True,
     ),
     "transitions": Kind(
         fit=fit_transitions,
-        fits={"window": (1, 2, 5, 10)},
+        fits={"window": (1, 2, 5, 10, 20)},
         scorings={"half_life": (0.5, 1, 2, 5, 20, 100), "smoothing": (1, 10, 100, 1000)},
         needs_times=True,
     ),
     "ials": Kind(
         fit=fit_ials,
         fits={
-            "dimension": (16, 64, 128),
-            "alpha": (0.1, 0.3, 1.0),
-            "regularization": (0.003, 0.01, 0.03),
+            "regularization": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01),
+            "alpha": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "dimension": (16, 64, 128, 256),
         },
     ),
 }

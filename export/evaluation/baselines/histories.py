@@ -80,6 +80,12 @@ class Histories:
             shape=(self.events.num_rows, self.num_candidates),
         )
 
+    def distinct(self) -> Pairs:
+        """Candidates of each history, ascending, each once."""
+        return Pairs.by_row(
+            self.owners, self.events.columns, num_rows=self.events.num_rows, distinct=True
+        )
+
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of events by candidate, int64 `[num_candidates]`."""
         return np.bincount(self.events.columns, minlength=self.num_candidates)

@@ -113,7 +113,7 @@ def test_ease_refuses_a_matrix_that_is_too_large() -> None:
 def test_half_step_solves_the_normal_equations(dimension: int) -> None:
     """Rows with fewer columns than dimensions and others are solved in different ways."""
     of = some_histories(50, 40, seed=3)
-    rows = Pairs.by_row(of.owners, of.events.columns, num_rows=50, distinct=True)
+    rows = of.distinct()
     factors = np.random.default_rng(4).normal(0, 0.5, (40, dimension)).astype(np.float32)
     expected = np.zeros((50, dimension))
     for row in range(50):
@@ -128,7 +128,7 @@ def test_half_step_solves_the_normal_equations(dimension: int) -> None:
 def test_ials_scores_histories_by_its_half_step_and_ends_near_a_minimum() -> None:
     """After the last half-step for the candidates, one for the users hardly moves them."""
     training = some_histories(60, 40, seed=5)
-    settings = {"dimension": 8, "alpha": 0.3, "regularization": 0.02, "seed": 1}
+    settings = {"dimension": 8, "alpha": 0.3, "regularization": 0.006, "seed": 1}
     score = fit_ials(training, settings)
     scores = score(training, {})
     own = dense(training) > 0
