@@ -125,7 +125,7 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             f"published version {result.version}",
             *(f"  {name:<24} {path}" for name, path in result.servables.items()),
             f"  {'report':<24} {result.report}",
-            *_not_passed(result),
+            *_notable_gates(result),
             "",
             f"{headline}; {others}" if others else headline,
             *more,
@@ -138,12 +138,12 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
     )
 
 
-def _not_passed(result: "ExportResult") -> list[str]:
-    """Return a line for each gate that did not pass, with the servables that it concerns."""
+def _notable_gates(result: "ExportResult") -> list[str]:
+    """Return a line for `quality` and each gate that did not pass, with the servables."""
     servables: dict[str, list[str]] = {}
     for name, gates in result.gates.items():
         for gate in gates:
-            if gate.verdict != Verdict.PASSED:
+            if gate.verdict != Verdict.PASSED or gate.gate == "quality":
                 line = f"gate {gate.gate} {gate.verdict}: {gate.measured}"
                 servables.setdefault(line, []).append(name)
     return [

@@ -248,10 +248,7 @@ def _judged(
         if user_hash >= live_sample.bound or user_id in live_sample.left_out:
             continue
         live_fitted = live_sample.users.get(user_id, SampledUser()).fitted
-        fitted = [
-            *_by_id(user.fitted, own[1]),
-            *_by_id(live_fitted, live[1]),
-        ]
+        fitted = [*_by_id(user.fitted, own[1]), *_by_id(live_fitted, live[1])]
         held_out = _by_id(user.held_out, own[1])
         seen = {candidate for candidate, _ in fitted}
         if exclude or any(time is None for _, time in (*fitted, *held_out)):

@@ -64,6 +64,18 @@ def test_gate_that_one_servable_did_not_pass_names_it(result: ExportResult) -> N
     assert "  gate ops allowed: odd (retrieval_scann)" in lines
 
 
+def test_comparison_with_the_live_version_is_shown_even_if_it_passed(result: ExportResult) -> None:
+    gates = {
+        name: [gate("quality", "passed", f"change {change}"), gate("ops", "passed")]
+        for name, change in zip(SERVABLES, ("+1%", "-1%"), strict=True)
+    }
+    lines = _as_text(replace(result, gates=gates), Path("models")).splitlines()
+    assert [line for line in lines if "gate" in line] == [
+        "  gate quality passed: change +1% (retrieval_ivf)",
+        "  gate quality passed: change -1% (retrieval_scann)",
+    ]
+
+
 def test_json_holds_baselines_and_every_gate(result: ExportResult) -> None:
     values = _as_json(result)
     assert values["baselines"] == {"popularity": 0.125, "ease": 0.5}
