@@ -214,12 +214,14 @@ def _heading(comparison: Comparison) -> str:
     """Return a sentence on data, split, seeds and machine."""
     data, held_out = comparison.data, list(comparison.held_out.values())
     seeds = ", ".join(map(str, comparison.seeds))
+    counts = f"{_range([part.interactions for part in held_out])} interactions held out"
+    if any(part.repeats for part in held_out):
+        repeats = _range([part.repeats for part in held_out])
+        counts += f", {repeats} of them repeats, which seen excluded does not count"
     return (
         f"{data.name}: {data.interactions:,} interactions of {data.users:,} users with "
         f"{data.candidates:,} candidates, fingerprint {data.fingerprint}; split "
-        f"{comparison.split}, seeds {seeds}: {_range([part.interactions for part in held_out])} "
-        f"interactions held out, {_range([part.repeats for part in held_out])} of them repeats, "
-        f"which seen excluded does not count; {comparison.machine}."
+        f"{comparison.split}, seeds {seeds}: {counts}; {comparison.machine}."
     )
 
 

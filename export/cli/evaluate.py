@@ -172,7 +172,8 @@ def _side_by_side(rows: Rows, protocol: str) -> str:
     first = next(iter(rows.values()))
     headline = first["headline"]["metric"]
     k, most = headline.partition("@")[2], max(map(_cutoff, first[protocol]))
-    names = ["hit_rate@1", f"hit_rate@{most}", f"ndcg@{k}", f"ndcg@{most}", f"coverage@{k}"]
+    others = ("hit_rate@1", f"hit_rate@{most}", f"ndcg@{k}", f"ndcg@{most}", f"coverage@{k}")
+    names = [name for name in dict.fromkeys(others) if name != headline]
     lines = [[protocol.replace("_", " "), headline, "95% interval", *names]]
     for model, row in rows.items():
         metrics = row.get(protocol, {})

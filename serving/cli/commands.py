@@ -199,8 +199,8 @@ def _add_repository_verbs(verbs: Parsers) -> None:
         verbs,
         "versions",
         "List the versions of a model repository.",
-        details="Shows each version with its labels, states on the servers, hit rate, size and "
-        "gates.",
+        details="Shows each version with its labels, states on the servers, headline metric, size "
+        "and gates.",
         example="shortlist versions --repository models",
         run=f"{_CLI}.repository:versions",
     )
