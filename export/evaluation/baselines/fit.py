@@ -119,19 +119,21 @@ def fit_baseline(name: str, dataset: Dataset, split: Split, *, seed: int = 0) ->
     Raises:
         ValueError: The name is unknown, the baseline needs times and the data has none, or there
             are too many users and candidates for EASE.
-        ModuleNotFoundError: All but the popularities need SciPy.
+        ModuleNotFoundError: `shortlist[baselines]` is not installed.
     """
     if name not in BASELINES:
         raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
     if BASELINES[name].needs_times and dataset.timestamps is None:
         raise ValueError(
-            f"{name} needs times, and {dataset.name} has none; name their column with "
+            f"times are needed, and {dataset.name} has none; name their column with "
             "--timestamp-column"
         )
     try:
         return fit_best(name, BASELINES[name], dataset, split, seed=seed)
     except ModuleNotFoundError as exc:
-        raise ModuleNotFoundError(f"{name} needs SciPy; install shortlist[baselines]") from exc
+        raise ModuleNotFoundError(
+            f"the package {exc.name} is missing; install shortlist[baselines]", name=exc.name
+        ) from exc
 
 
 def fit_best(name: str, kind: Kind, dataset: Dataset, split: Split, *, seed: int) -> Baseline:

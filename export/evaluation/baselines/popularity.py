@@ -17,8 +17,7 @@ def fit_popularity(training: Histories, settings: Settings) -> Score:
 
 def fit_recent_popularity(training: Histories, settings: Settings) -> Score:
     """Score a candidate by its interactions, whose weight halves every `half_life_days`."""
-    if training.times is None:
-        raise ValueError("recent_popularity needs times")
+    assert training.times is not None, "fit_baseline refuses data without times"
     ages = (training.times.max(initial=0) - training.times) / _DAY
     weights = 0.5 ** (ages / settings["half_life_days"])
     return _same_for_all(np.bincount(training.events.columns, weights, training.num_candidates))

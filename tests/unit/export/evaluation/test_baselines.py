@@ -1,5 +1,6 @@
 """Baselines against their definitions, and their choice of settings."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from shortlist.export.evaluation.baselines import (
     BASELINES,
     Histories,
     Kind,
+    fit,
     fit_baseline,
     fit_best,
 )
@@ -278,6 +280,25 @@ def test_settings_are_chosen_on_the_validation_part(data: Dataset, split: Split)
     assert without.settings == {"sign": -1.0, "factor": 1.0}
 
 
+def test_a_sample_of_users_chooses_the_settings_of_large_data(
+    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "_MOST_JUDGED", 100)
+    rows = fit._judged_rows(data, split.validation)
+    users = np.unique(data.user_positions[rows])
+    assert len(users) == 100
+    own = np.isin(data.user_positions[split.validation], users)
+    np.testing.assert_array_equal(rows, split.validation[own])
+
+
+def test_a_missing_package_is_named_with_its_remedy(
+    data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(ModuleNotFoundError, match=r"scipy.* is missing; install shortlist\[base"):
+        fit_baseline("item_knn", data, split)
+
+
 def test_command_line_knows_all_baselines() -> None:
     assert tuple(BASELINES) == options.BASELINES
 
@@ -285,7 +306,7 @@ def test_command_line_knows_all_baselines() -> None:
 def test_baselines_that_need_times_say_so(data: Dataset, split: Split) -> None:
     without = replace(data, timestamps=None)
     for name in ("recent_popularity", "decayed_ease", "transitions"):
-        with pytest.raises(ValueError, match=f"{name} needs times, and sample has none; name"):
+        with pytest.raises(ValueError, match="times are needed, and sample has none; name their"):
             fit_baseline(name, without, split)
 
 

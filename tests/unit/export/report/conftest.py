@@ -95,7 +95,7 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Repor
             Judged(name="this model", evaluation=model),
             Judged(name="popularity", evaluation=popular),
             Judged(name="ease", evaluation=ease),
-            Judged(name="ials", evaluation=None, problem="ials needs SciPy"),
+            Judged(name="ials", evaluation=None, problem="the package scipy is missing"),
         ],
         epochs=20,
         records=[

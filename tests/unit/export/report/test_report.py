@@ -77,7 +77,7 @@ def test_report_says_what_was_measured(page: str, full_report: Report) -> None:
         "2026-01-02 03:04:05 UTC",
         "sample & <b>more</b>",
         "EASE",
-        "iALS is missing: ials needs SciPy",
+        "iALS is missing: the package scipy is missing",
         "retrieval_scann",
         "0.9530 target 0.95",
         "num leaves 125, num leaves to search 10",
