@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shortlist.clients.cli.main import main
@@ -28,6 +29,25 @@ def test_exact_index_gives_the_metrics_of_the_manifest(
     for name in ("seen_kept", "seen_excluded", "held_out", "activity"):
         expected = json.loads(json.dumps(version.manifest.metrics[name]))
         assert json.loads(json.dumps(answers[name])) == expected
+
+
+def test_repeats_are_no_misses_of_a_published_version(
+    small_export: ExportResult, small_dataset: Dataset
+) -> None:
+    version = PublishedVersion(small_export.servables["retrieval_brute_force"])
+    split = split_of(version, small_dataset)
+    plain = evaluate_version(version, small_dataset, split)
+    more = dataclasses.replace(
+        split, held_out=np.sort(np.concatenate([split.held_out, split.fitted[::20]]))
+    )
+    repeated = evaluate_version(version, small_dataset, more)
+    repeats = len(split.fitted[::20])
+    assert repeated.held_out.repeats == plain.held_out.repeats + repeats
+    for name, rate in plain.metrics["seen_excluded"].items():
+        if name.startswith(("hit_rate", "ndcg", "mrr")):
+            assert repeated.metrics["seen_excluded"][name] == pytest.approx(rate), name
+    kept = [evaluation.metrics["seen_kept"]["hit_rate@10"] for evaluation in (plain, repeated)]
+    assert kept[0] != kept[1]
 
 
 def test_version_without_seen_candidates_gets_them_in_requests(
