@@ -64,7 +64,7 @@ def _add_export(verbs: Parsers) -> None:
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    _add_repository(group, "models")
+    _add_repository(group, created=True)
     group.add_argument(
         "--model",
         metavar="NAME",
@@ -137,13 +137,14 @@ def _add_demo(verbs: Parsers) -> None:
     )
 
 
-def _add_repository(parser: "argparse._ActionsContainer", default: str) -> None:
+def _add_repository(parser: "argparse._ActionsContainer", *, created: bool = False) -> None:
+    note = ", created if missing" if created else ""
     parser.add_argument(
         "--repository",
         type=Path,
-        default=Path(default),
+        default=Path("models"),
         metavar="DIR",
-        help="model repository, created if missing (default: %(default)s)",
+        help=f"model repository{note} (default: %(default)s)",
     )
 
 
@@ -152,12 +153,18 @@ def _add_verify(verbs: Parsers) -> None:
         verbs,
         "verify",
         "Run the gates on a version again.",
-        details="Compares VERSION_DIR, <repository>/<model>/<version> (or a label), with the live "
-        "version of its repository.",
+        details="Compares it with the live version of its repository.",
         example="shortlist verify models/retrieval_ivf/1",
         run=f"{_CLI}.gates:verify",
     )
-    parser.add_argument("path", type=Path, metavar="VERSION_DIR")
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="VERSION_DIR",
+        help="<repository>/<model>/<version>, or <model>/<version> in --repository; a label such "
+        "as stable stands for its version",
+    )
+    _add_repository(parser)
     add_gate_arguments(parser)
 
 
@@ -205,7 +212,7 @@ def _add_evaluate(verbs: Parsers) -> None:
         help="<repository>/<model>/<version> to measure instead of a recipe, or <model>/<version> "
         "in --repository; a label such as stable stands for its version; repeatable",
     )
-    _add_repository(parser, "models")
+    _add_repository(parser)
     parser.add_argument(
         "--baselines", action="store_true", help=f"measure {', '.join(BASELINES)}, too"
     )

@@ -16,7 +16,7 @@ __all__ = ["publish", "verify"]
 
 def verify(args: argparse.Namespace) -> int:
     """Run the gates on a version again."""
-    results = verify_version(args.path, gate_settings(args))
+    results = verify_version(args.path, gate_settings(args), repository=args.repository)
     if args.json:
         write_json(results)
     else:

@@ -74,17 +74,20 @@ class Published:
     results: Mapping[str, Sequence[GateResult]]
 
 
-def verify_version(path: Path, settings: GateSettings) -> dict[str, list[GateResult]]:
+def verify_version(
+    path: Path, settings: GateSettings, *, repository: Path | None = None
+) -> dict[str, list[GateResult]]:
     """Run the gates on a version in its repository, without changing anything.
 
     Args:
         path: Folder `<repository>/<model>/<version>`, or a label instead of the version.
         settings: Limits of the gates.
+        repository: Model repository in which `path` may also be `<model>/<version>`.
 
     Raises:
         RepositoryError: The path is not a version of a model repository.
     """
-    found = find_version(str(path))
+    found = find_version(str(path), root=repository)
     live = live_version(found.repository, found.name, before=found.version)
     return run_gates([read_subject(found.name, found.version, found.path, live=live)], settings)
 

@@ -79,10 +79,14 @@ def require_passed(results: Mapping[str, Sequence[GateResult]]) -> None:
     if not failed:
         return
     name, first = failed[0]
-    others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    others = ", ".join(f"{result.gate} of {other}" for other, result in failed[1:])
+    also = f"; also failed: {others}" if others else ""
+    allow = " ".join(
+        f"--allow {gate}" for gate in dict.fromkeys(result.gate for _, result in failed)
+    )
     raise GateError(
         f"{name} failed the gate {first.gate!r}: {first.measured}, required: {first.required}"
-        f"{others}; fix the model, or publish it anyway with --allow {first.gate}",
+        f"{also}; fix the model, or publish it anyway with {allow}",
         results,
     )
 

@@ -131,6 +131,8 @@ def test_verify_names_the_broken_file_in_one_line(
     assert "complete   FAILED   saved_model.pb is missing, new or changed" in captured.out
     assert captured.err.startswith("shortlist: error: retrieval_ivf failed the gate 'complete'")
     assert verify_version(version, GateSettings())[NAME][1].verdict is Verdict.SKIPPED
+    assert main(["verify", f"{NAME}/1", "--repository", str(repository)]) == 1
+    assert capsys.readouterr().out == captured.out
 
 
 def test_verify_needs_a_version_of_a_repository(

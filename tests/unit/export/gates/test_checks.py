@@ -258,14 +258,21 @@ def test_answers_go_to_the_gates_that_asked(tmp_path: Path) -> None:
     )
 
 
-def test_the_error_names_the_gate_the_numbers_and_the_override() -> None:
+def test_the_error_names_every_failed_gate_the_numbers_and_the_override() -> None:
     bad = Gate("quality", ">= 0.8").failed("0.3")
     other = replace(bad, gate="corpus")
     with pytest.raises(GateError) as error:
-        require_passed({"retrieval_ivf": [bad, other]})
+        require_passed({"retrieval_ivf": [bad]})
     assert str(error.value) == (
-        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8 and 1 more; fix the "
-        "model, or publish it anyway with --allow quality"
+        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8; fix the model, or "
+        "publish it anyway with --allow quality"
+    )
+    with pytest.raises(GateError) as error:
+        require_passed({"retrieval_ivf": [bad, other], "retrieval_scann": [bad]})
+    assert str(error.value) == (
+        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8; also failed: corpus of "
+        "retrieval_ivf, quality of retrieval_scann; fix the model, or publish it anyway with "
+        "--allow quality --allow corpus"
     )
     require_passed({"m": [replace(bad, verdict=Verdict.ALLOWED)]})
 
