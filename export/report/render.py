@@ -111,7 +111,7 @@ def _summary(judged: list[Judged], protocol: Protocol, few: int, many: int) -> s
     chosen, recommended = (
         ("candidates that users chose for the first time, unseen by training", "recommends to")
         if protocol == "seen_excluded"
-        else ("choices that training did not see, repeated ones included,", "ranks first for")
+        else ("choices that training did not see, repeated ones included", "ranks first for")
     )
     words = (
         f"Of 100 {chosen}, {own[f'hit_rate@{few}'] * 100:.1f} are among the {few} that the model "
