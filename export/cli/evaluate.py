@@ -96,9 +96,12 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
     ]
     if args.baselines and len({version.config for version in versions}) > 1:
         raise ValueError("--baselines needs versions of the same split; measure these separately")
+    names = [version.name for version in versions]
+    if len(set(names)) < len(names):  # of several repositories
+        names = [str(version.path) for version in versions]
     rows: Rows = {}
     source = dataset = None
-    for version in versions:
+    for name, version in zip(names, versions, strict=True):
         wanted = _source_of(version, args, settings)
         if dataset is None or source != wanted:
             source, dataset = wanted, load(wanted)
@@ -106,10 +109,10 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
         config = version.config
         if args.protocol is not None:
             config = dataclasses.replace(config, protocol=args.protocol)
-        with timer.step(version.name) as measures:
+        with timer.step(name) as measures:
             evaluation = evaluate_version(version, dataset, split, resamples=args.resamples)
             measures.append(str(evaluation.headline(config.protocol)))
-        rows |= _rows([Judged(name=version.name, evaluation=evaluation)], dataset, config)
+        rows |= _rows([Judged(name=name, evaluation=evaluation)], dataset, config)
         if args.baselines and version is versions[-1]:
             judged = baseline_steps(
                 dataset, split, BASELINES, config, timer=timer, resamples=args.resamples

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,15 @@ def test_command_shows_versions_side_by_side(
     wrong = ["evaluate", "--data", "sample", *SMALL[:-1], "1600", *options]
     assert main(wrong) == 1
     assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_versions_of_the_same_name_keep_a_row_each(
+    small_export: ExportResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Versions of two repositories are called by their folders."""
+    version = small_export.servables["retrieval_brute_force"]
+    copy = tmp_path.resolve() / "retrieval_brute_force" / "1"
+    shutil.copytree(version, copy)
+    options = ["--version-dir", str(version), "--version-dir", str(copy), "--resamples", "20"]
+    assert main(["evaluate", *options, "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == [str(version.resolve()), str(copy)]
