@@ -289,7 +289,7 @@ ids = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1
 @settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(
-        st.tuples(ids.filter(bool), ids.filter(bool), st.integers(1, 5), st.integers(0, 2**31)),
+        st.tuples(ids.filter(bool), ids.filter(bool), st.integers(1, 5), st.integers(10**9, 2**31)),
         min_size=1,
         max_size=20,
     )
