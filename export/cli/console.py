@@ -113,7 +113,7 @@ def _data_line(dataset: "Dataset") -> str:
         f"{len(dataset.user_ids):,} users with {len(dataset.candidate_ids):,} candidates"
     )
     if dataset.timestamps is None:
-        return line
+        return f"{line}, without times"
     first, last = (
         str(time.astype("datetime64[s]"))[:10]
         for time in (dataset.timestamps.min(), dataset.timestamps.max())

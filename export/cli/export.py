@@ -128,6 +128,7 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             *_notable_gates(result),
             "",
             f"{headline}; {others}" if others else headline,
+            *_weakness(result),
             *more,
             "",
             metrics_table("on the held-out interactions", result.metrics, names, ".4f"),
@@ -136,6 +137,14 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             f"serve it with: {command_name()} serve --repository {shlex.quote(str(repository))}",
         ]
     )
+
+
+def _weakness(result: "ExportResult") -> list[str]:
+    """Return a line if a list of the most popular candidates is as good."""
+    popularity = result.baselines.get("popularity", 0.0)
+    if popularity < result.metrics["headline"]["value"]:
+        return []
+    return ["popularity alone is as good: train on more data or longer, or serve a popular list"]
 
 
 def _notable_gates(result: "ExportResult") -> list[str]:

@@ -204,7 +204,8 @@ def check_quality(
     change, total = compare_hits(hits, live_hits), comparison.num_interactions
     measured = (
         f"{comparison.headline.name} {hits.sum() / total:.4f}, "
-        f"{name}: {live_hits.sum() / total:.4f}, change {change}, {_amount(comparison)}"
+        f"{name}: {live_hits.sum() / total:.4f}, change {change}, on {total:,} interactions of "
+        f"{len(comparison.users):,} users that neither was trained on"
     )
     theirs = comparison.live_headline
     if theirs is not None and theirs.protocol != comparison.headline.protocol:

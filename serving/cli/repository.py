@@ -1,6 +1,7 @@
 """`shortlist versions`, `prune` and `diff`."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,6 +22,14 @@ from shortlist.serving.rollout.replica import ReplicaClient
 from shortlist.serving.rollout.versions import VersionRow, list_versions
 
 __all__ = ["diff", "prune", "versions"]
+
+
+# Settings that decide which interactions are held out, and metrics that a text shows.
+_HELD_OUT = {
+    "dataset.fingerprint",
+    *(f"config.train.{name}" for name in ("split", "seed", "held_out_fraction")),
+}
+_SHOWN = re.compile(r"\.(hit_rate|ndcg)@100?$|rmse|similar")
 
 
 @contextmanager
@@ -177,8 +186,18 @@ def _diff_text(diff: VersionDiff) -> str:
         lines.append(f"  {old.name}: {old.value:.4f} -> {new.value:.4f}")
     elif old is not None or new is not None:
         lines.append(f"  {old or 'no metric'} -> {new or 'no metric'}")
-    for title, changes in (("settings", diff.settings), ("metrics", diff.metrics)):
+    if any(change.what in _HELD_OUT for change in diff.settings):
+        lines.append(
+            "  ! measured on different held-out interactions, so metrics are not comparable; the "
+            "gate `quality` compares versions on the same ones"
+        )
+    metrics = [change for change in diff.metrics if _SHOWN.search(change.what)]
+    for title, changes in (("settings", diff.settings), ("metrics", metrics)):
         lines += [f"  {_change(change)}" for change in changes] or [f"  {title}: the same"]
+    if len(metrics) < len(diff.metrics):
+        lines.append(
+            f"  other metrics that differ (--json lists them): {len(diff.metrics) - len(metrics)}"
+        )
     if diff.added is not None:
         lines.append(f"  candidates: {diff.added} new, {diff.lost} lost")
     if diff.overlap is not None:

@@ -214,9 +214,11 @@ def _labels(outcome: Outcome) -> dict[str, int | None]:
 def rollout_status(args: argparse.Namespace) -> int:
     """Run `shortlist rollout status`; 1 if servers and file disagree."""
     with opened_fleet(args) as fleet:
-        names = servables(args, fleet)
+        names: list[str] = []
         if not args.servable:
             names += fleet.unlisted(fleet.known_models())
+        if not names or fleet.config_file.read().model_config_list.config:
+            names = [*servables(args, fleet), *names]
         observations = {name: fleet.observe(name) for name in names}
     split = read_split(config_path(args))
     problems = {name: _problems(seen) for name, seen in observations.items()}

@@ -48,7 +48,7 @@ def test_the_next_version_is_compared_with_the_live_one(repository: Path) -> Non
     # A model of two epochs may have too few hits to be compared with.
     assert [gate for gate in passed if gate != "quality"] == [g for g in GATES if g != "quality"]
     assert "version 1" in by_gate["quality"]
-    assert "comparable interactions of " in by_gate["quality"]
+    assert "interactions of " in by_gate["quality"]
     assert "compared with version 1 +0.0%, 0.0% lost" in by_gate["corpus"]
     assert "version 1: " in by_gate["latency"]
 
@@ -112,7 +112,7 @@ def test_a_store_that_cannot_rename_gets_versions_that_passed(repository: Path) 
         published = publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())
         assert published.version == version
     assert store.versions(NAME) == [1, 2]
-    assert "comparable interactions of " in str(published.results[NAME])
+    assert "interactions of " in str(published.results[NAME])
     (repository / NAME / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(GateError, match="failed the gate 'complete'"):
         publish_saved_model(repository / NAME / "1", NAME, store.url, GateSettings())

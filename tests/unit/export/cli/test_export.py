@@ -58,6 +58,15 @@ def test_summary_names_what_was_published_how_good_it_is_and_how_to_serve_it(
     ]
 
 
+@pytest.mark.parametrize(("popularity", "told"), [(0.2499, False), (0.25, True)])
+def test_summary_says_if_popularity_is_as_good(
+    result: ExportResult, popularity: float, told: bool
+) -> None:
+    result = replace(result, baselines={"popularity": popularity})
+    text = _as_text(result, Path("models"))
+    assert ("popularity alone is as good" in text) is told
+
+
 def test_gate_that_one_servable_did_not_pass_names_it(result: ExportResult) -> None:
     gates = {SERVABLES[0]: [gate("ops", "passed")], SERVABLES[1]: [gate("ops", "allowed", "odd")]}
     lines = _as_text(replace(result, gates=gates), Path("models")).splitlines()

@@ -230,7 +230,7 @@ def test_an_equal_version_passes_and_the_text_says_what_was_measured() -> None:
     assert passed.verdict is Verdict.PASSED
     assert passed.measured == (
         "hit_rate@4 (seen excluded) 0.4951, version 3: 0.4951, change +0.0% [+0.0%, +0.0%], "
-        "204 comparable interactions of 51 users"
+        "on 204 interactions of 51 users that neither was trained on"
     )
     assert passed.required == "upper end of the change's 95% interval >= -10%"
 

@@ -310,6 +310,16 @@ def test_status_shows_a_served_model_that_the_file_lacks(
     assert "replica-0:8500: serves this model, which the configuration file does not list" in out
 
 
+def test_status_reads_a_file_without_models(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers = SETTLED.set_up(tmp_path)
+    (tmp_path / CONFIG).write_bytes(b"")
+    assert run("rollout status", servers, everything=True) == 1
+    out = capsys.readouterr().out
+    assert out.count("serves this model, which the configuration file does not list") == 2
+
+
 def test_of_unnamed_models_only_those_with_a_canary_are_promoted(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,17 +13,20 @@ from tests.unit.serving.rollout.fakes import NAME, publish
 
 
 def publish_with(
-    root: Path, version: int, *, value: float, protocol: str, curve: list[int]
+    root: Path, version: int, *, value: float, protocol: str, curve: list[int], seed: int = 42
 ) -> None:
     publish(root, version)
     metrics: dict[str, Any] = {
         "headline": {"metric": "hit_rate@10", "protocol": protocol, "value": value},
         "seen_kept": {"hit_rate@10": 0.02},
-        protocol: {"hit_rate@10": value},
+        protocol: {"hit_rate@10": value, "mrr@50": value},
         "activity": [version],
     }
     index = {"kind": "ivf", "recall": {"curve": curve}}
-    write_manifest(root / NAME / str(version), Manifest(metrics=metrics, index=index))
+    config = {"train": {"seed": seed}}
+    write_manifest(
+        root / NAME / str(version), Manifest(metrics=metrics, index=index, config=config)
+    )
 
 
 @pytest.fixture
@@ -49,8 +52,17 @@ def test_headline_metric_comes_first_and_lists_only_differ(
         "  hit_rate@10 (seen excluded): 0.1772 -> 0.1760",
         "  index.recall.curve: differs",
         "  metrics.seen_excluded.hit_rate@10: 0.1772 -> 0.1760",
+        "  other metrics that differ (--json lists them): 1",
         "  answers: not compared: not asked for",
     ]
+
+
+def test_metrics_of_different_held_out_interactions_are_not_compared(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_with(root, 4, value=0.9, protocol="seen_excluded", curve=[2], seed=7)
+    lines = diff(capsys, "2", "4", "--repository", str(root))
+    assert lines[2].startswith("  ! measured on different held-out interactions")
 
 
 def test_metrics_of_different_protocols_are_both_named(
