@@ -46,12 +46,12 @@ class HeldOut:
             )
 
     def __str__(self) -> str:
-        text = f"{self.interactions} held-out interactions of {self.users} users"
+        text = f"{self.interactions:,} held-out interactions of {self.users:,} users"
         if self.repeats:
             text = (
-                f"{self.repeats} of {self.interactions} held-out interactions repeat a candidate "
-                'of the user\'s training part; "seen excluded" counts the other '
-                f"{self.interactions - self.repeats}"
+                f"{self.repeats:,} of {self.interactions:,} held-out interactions repeat a "
+                'candidate of the user\'s training part; "seen excluded" counts the other '
+                f"{self.interactions - self.repeats:,}"
             )
         return text
 
