@@ -184,7 +184,8 @@ def _date(number: int, form: str) -> datetime | None:
 
 def _form(text: str) -> str | None:
     """Return the form of a value in words, or None if it is not a time."""
-    if _is(text, pa.float64()):
+    # Most are digits, and a scalar of Arrow takes 30 microseconds.
+    if (text.isascii() and text.isdigit()) or _is(text, pa.float64()):
         return "a number"
     if _is(text, *_PLAIN):
         return "a time without a time zone"
