@@ -189,7 +189,7 @@ class ModelRepository:
                         f"then publish {name!r} again"
                     )
         return (
-            f"there is no version number above {MAX_VERSION} for {', '.join(names)} in "
+            f"no version number is left above {MAX_VERSION} for {', '.join(names)} in "
             f"{self.root}; publish under another model name"
         )
 

@@ -75,7 +75,7 @@ BASELINES: Mapping[str, Kind] = {
     "popularity": Kind(fit=fit_popularity),
     "recent_popularity": Kind(
         fit=fit_recent_popularity,
-        fits={"half_life_days": (1, 7, 30, 90, 365, 1000)},
+        fits={"half_life_days": (1, 7, 30, 90, 365, 1000, 100_000)},
         needs_times=True,
     ),
     "item_knn": Kind(

@@ -1,4 +1,4 @@
-"""The wrong one of a server's ports, and TLS where there is none: recognised and said."""
+"""The wrong one of a server's ports and TLS on a plain port are recognised."""
 
 import socket
 import threading

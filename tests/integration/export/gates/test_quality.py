@@ -14,6 +14,7 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.export.pipeline import ExportResult, publish_trained, run_export, train_and_judge
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.serving.repository.version import GateResult, Verdict
+from tests.support.clicks import make_clicks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,23 +28,8 @@ CONFIG = ExportConfig(
 )
 
 
-def clicks(total: int) -> Dataset:
-    """Clicks of users who return to a few favourites; more of them are the same and then some."""
-    random = np.random.default_rng(5)
-    num_users, num_candidates = 120, 60
-    favourites = random.dirichlet([0.1] * num_candidates, num_users).cumsum(axis=1)
-    users = random.integers(0, num_users, 5000, np.int32)[:total]
-    candidates = (favourites[users] < random.random(5000)[:total, None]).sum(axis=1)
-    ids = tuple(f"p{number}" for number in range(num_candidates))
-    return Dataset(
-        name="clicks",
-        user_ids=tuple(f"u{number}" for number in range(num_users)),
-        candidate_ids=ids,
-        titles=ids,
-        user_positions=users,
-        candidate_positions=candidates.clip(0, num_candidates - 1).astype(np.int32),
-        timestamps=1_700_000_000 + np.arange(5000)[:total] * 60,
-    )
+def clicks(shown: int) -> Dataset:
+    return make_clicks(num_users=120, num_candidates=60, total=5000, shown=shown)
 
 
 @pytest.fixture(scope="module")

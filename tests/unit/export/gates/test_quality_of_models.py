@@ -29,6 +29,7 @@ from shortlist.serving.repository.version import (
     write_manifest,
 )
 from shortlist.serving.servers.check import FreshServable
+from tests.support.clicks import make_clicks
 
 Factors = npt.NDArray[np.float32]
 SHUFFLES = range(20)
@@ -52,21 +53,7 @@ def films() -> Dataset:
 @pytest.fixture(scope="module")
 def clicks() -> Dataset:
     """Users return to a few favourites again and again."""
-    random = np.random.default_rng(5)
-    num_users, num_candidates, total = 200, 80, 8000
-    users = random.integers(0, num_users, total, np.int32)
-    favourites = random.dirichlet([0.1] * num_candidates, num_users).cumsum(axis=1)
-    candidates = (favourites[users] < random.random(total)[:, None]).sum(axis=1)
-    ids = tuple(f"p{number}" for number in range(num_candidates))
-    return Dataset(
-        name="clicks",
-        user_ids=tuple(f"u{number}" for number in range(num_users)),
-        candidate_ids=ids,
-        titles=ids,
-        user_positions=users,
-        candidate_positions=candidates.clip(0, num_candidates - 1).astype(np.int32),
-        timestamps=1_700_000_000 + np.arange(total) * 60,
-    )
+    return make_clicks(num_users=200, num_candidates=80, total=8000)
 
 
 @pytest.fixture

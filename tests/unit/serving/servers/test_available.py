@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shortlist.serving.errors import ModelServerError
-from shortlist.serving.servers import available, compose
+from shortlist.serving.servers import available
 from shortlist.serving.servers.available import check_available, check_flags
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, replace_process, running
@@ -18,19 +18,11 @@ from tests.support.recorded import RECORDED
 USAGE = RECORDED / "flags.txt"  # what the binary prints for --help
 
 
-@pytest.fixture(autouse=True)
-def _fresh_search_for_compose() -> None:
-    compose.compose_command.cache_clear()
-
-
 @pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands first on PATH, with a binary that prints the usage."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    install(folder, "tensorflow_model_server", f"cat {USAGE}; exit 255")
-    return folder
+def programs(programs: Path) -> Path:
+    """The folder of programs, with a binary that prints the usage."""
+    install(programs, "tensorflow_model_server", f"cat {USAGE}; exit 255")
+    return programs
 
 
 @pytest.mark.parametrize("kind", [ServerKind.BINARY, ServerKind.DOCKER])

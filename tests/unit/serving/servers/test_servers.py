@@ -1,7 +1,6 @@
 """Starting, waiting for and stopping model servers, with small programs in their place."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -25,20 +24,6 @@ from shortlist.serving.servers.output import load_failures
 from shortlist.serving.servers.runner import ModelServer, all_available, command_line
 from tests.support.paths import ROOT
 from tests.support.programs import install
-
-
-@pytest.fixture(autouse=True)
-def _fresh_search_for_compose() -> None:
-    compose.compose_command.cache_clear()
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands first on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
 
 
 @pytest.fixture
