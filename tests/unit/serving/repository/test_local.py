@@ -119,7 +119,7 @@ def test_above_the_highest_version_nothing_is_published(tmp_path: Path, top: str
 
 def test_a_parent_with_a_number_that_is_too_high_is_refused(tmp_path: Path) -> None:
     with (
-        pytest.raises(RepositoryError, match=f"no version number above {2**63 - 1}"),
+        pytest.raises(RepositoryError, match=f"no version number is left above {2**63 - 1}"),
         ModelRepository(tmp_path).publisher(NAMES, at_least=2**63),
     ):
         pass
