@@ -16,6 +16,7 @@ from shortlist.clients.types import (
     Classification,
     Embedding,
     Exclude,
+    Features,
     Filter,
     Metadata,
     ModelStatus,
@@ -57,10 +58,15 @@ class RetrievalClient:
 
     def retrieve(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[str] | None = None,
         *,
+        history: Sequence[Sequence[str]] | None = None,
+        history_ages: Sequence[Sequence[float | None]] | None = None,
+        history_weights: Sequence[Sequence[float]] | None = None,
+        features: Sequence[Features] | None = None,
         k: int = contract.DEFAULT_K,
         exclude: Exclude | None = None,
+        exclude_history: bool = True,
         exclude_seen: bool = False,
         filter: Filter | None = None,  # noqa: A002 - the word that users look for
         model: str | None = None,
@@ -70,14 +76,23 @@ class RetrievalClient:
     ) -> list[Retrieval]:
         """Return candidates for each user, best first.
 
-        Large batches are split, sent concurrently and put together again.
+        Large batches are split, sent concurrently and put together again. A call without history
+        and features is answered by every servable, one with them by those exported for it.
 
         Args:
-            user_ids: `[batch]` user ids, at least one.
+            user_ids: `[batch]` user ids, at least one. With `history` or `features` they may be
+                left out, for nobody in each row; an empty id is nobody, too.
+            history: Candidate ids of each user's last events, oldest first: `[batch]` lists, some
+                may be empty. They follow the events that the version keeps of a known user.
+            history_ages: Seconds from each event to the request, `None` for an unknown one.
+            history_weights: Positive weight of each event; all 1 if not set.
+            features: User and context features of each row by name: `[batch]` mappings to a
+                string, a number or several of them.
             k: Maximum number of candidates per user; there may be fewer in the corpus, or left
                 by the exclusions and the filter.
             exclude: Candidate ids to leave out: a list for all users, or a mapping from user
                 id to list.
+            exclude_history: Leave out the candidates in `history`.
             exclude_seen: Leave out what each user interacted with in the training data.
             filter: Conditions on the attributes of the candidates.
             model: Model name; `None` for the client's default.
@@ -86,19 +101,25 @@ class RetrievalClient:
             timeout: Seconds for the whole call; `None` for the client's default.
 
         Returns:
-            `[batch]` retrievals in the order of `user_ids`.
+            `[batch]` retrievals in the order of the rows.
 
         Raises:
             ServableNotFound: The server has no such model or version.
             LabelNotFound: No version has the label.
-            SignatureNotFound: The servable does not support exclusions, filters or this `k`.
+            SignatureNotFound: The servable does not support histories and features, exclusions,
+                filters or this `k`.
         """
         return self._run(
             retrieve,
             self._caller.call(model, version, label, timeout),
             user_ids,
+            history=history,
+            history_ages=history_ages,
+            history_weights=history_weights,
+            features=features,
             k=k,
             exclude=exclude,
+            exclude_history=exclude_history,
             exclude_seen=exclude_seen,
             filter=filter,
         )
@@ -126,19 +147,34 @@ class RetrievalClient:
 
     def embed(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[str] | None = None,
         *,
+        history: Sequence[Sequence[str]] | None = None,
+        history_ages: Sequence[Sequence[float | None]] | None = None,
+        history_weights: Sequence[Sequence[float]] | None = None,
+        features: Sequence[Features] | None = None,
         model: str | None = None,
         version: int | None = None,
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Embedding]:
-        """Return the query tower's embedding of each user, in the order of `user_ids`.
+        """Return the query tower's embedding of each user, in the order of the rows.
+
+        User ids, histories and features are those of `retrieve`.
 
         Raises:
-            SignatureNotFound: The servable has no signature `embed`.
+            SignatureNotFound: The servable has no signature `embed`, or does not support
+                histories and features.
         """
-        return self._run(lookups.embed, self._caller.call(model, version, label, timeout), user_ids)
+        return self._run(
+            lookups.embed,
+            self._caller.call(model, version, label, timeout),
+            user_ids,
+            history=history,
+            history_ages=history_ages,
+            history_weights=history_weights,
+            features=features,
+        )
 
     def rate(
         self,

@@ -24,6 +24,7 @@ from shortlist.clients.types import (
     Classification,
     Embedding,
     Exclude,
+    Features,
     Filter,
     Metadata,
     ModelStatus,
@@ -115,10 +116,15 @@ class AsyncGrpcClient:
 
     async def retrieve(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[str] | None = None,
         *,
+        history: Sequence[Sequence[str]] | None = None,
+        history_ages: Sequence[Sequence[float | None]] | None = None,
+        history_weights: Sequence[Sequence[float]] | None = None,
+        features: Sequence[Features] | None = None,
         k: int = contract.DEFAULT_K,
         exclude: Exclude | None = None,
+        exclude_history: bool = True,
         exclude_seen: bool = False,
         filter: Filter | None = None,  # noqa: A002 - the word that users look for
         model: str | None = None,
@@ -131,8 +137,13 @@ class AsyncGrpcClient:
             retrieve,
             self._caller.call(model, version, label, timeout),
             user_ids,
+            history=history,
+            history_ages=history_ages,
+            history_weights=history_weights,
+            features=features,
             k=k,
             exclude=exclude,
+            exclude_history=exclude_history,
             exclude_seen=exclude_seen,
             filter=filter,
         )
@@ -157,19 +168,29 @@ class AsyncGrpcClient:
 
     async def embed(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[str] | None = None,
         *,
+        history: Sequence[Sequence[str]] | None = None,
+        history_ages: Sequence[Sequence[float | None]] | None = None,
+        history_weights: Sequence[Sequence[float]] | None = None,
+        features: Sequence[Features] | None = None,
         model: str | None = None,
         version: int | None = None,
         label: str | None = None,
         timeout: float | None = None,
     ) -> list[Embedding]:
-        """Return the query tower's embedding of each user, in the order of `user_ids`.
+        """Return the query tower's embedding of each user, in the order of the rows.
 
         See `GrpcClient.embed`.
         """
         return await self._run(
-            lookups.embed, self._caller.call(model, version, label, timeout), user_ids
+            lookups.embed,
+            self._caller.call(model, version, label, timeout),
+            user_ids,
+            history=history,
+            history_ages=history_ages,
+            history_weights=history_weights,
+            features=features,
         )
 
     async def rate(

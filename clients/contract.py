@@ -22,15 +22,22 @@ __all__ = [
     "DEFAULT_TOP_K",
     "DEFAULT_WAIT_TIMEOUT",
     "EMBED",
+    "EMBED_BY_QUERY",
     "EXCLUDE",
+    "EXCLUDE_HISTORY",
     "EXCLUDE_SEEN",
+    "FEATURES",
     "FILTER_ALL",
     "FILTER_ANY",
     "FILTER_MAX",
     "FILTER_MIN",
     "GOLDEN_FILE",
+    "HISTORY",
+    "HISTORY_AGE",
+    "HISTORY_WEIGHT",
     "INDEXES",
     "KNOWN_CANDIDATE",
+    "KNOWN_HISTORY",
     "KNOWN_USER",
     "MANIFEST_FILE",
     "PADDING_CANDIDATE_ID",
@@ -42,10 +49,12 @@ __all__ = [
     "REPORT_FILE",
     "RETRIEVE",
     "RETRIEVE_BY_EMBEDDING",
+    "RETRIEVE_BY_QUERY",
     "SCORES",
     "SERVABLE_VERSION",
     "SERVING_DEFAULT",
     "SIMILAR",
+    "UNKNOWN_AGE",
     "USERS_FILE",
     "USER_ID",
     "WARMUP_FILE",
@@ -57,16 +66,24 @@ __all__ = [
 SERVING_DEFAULT: Final = "serving_default"  # user_id -> candidates; fixed K; may be batched
 RETRIEVE: Final = "retrieve"  # the same with k, exclusions and filters
 RETRIEVE_BY_EMBEDDING: Final = "retrieve_by_embedding"  # query_embedding -> candidates
+RETRIEVE_BY_QUERY: Final = "retrieve_by_query"  # RETRIEVE with history and features
 EMBED: Final = "embed"  # user_id -> query_embedding
+EMBED_BY_QUERY: Final = "embed_by_query"  # EMBED with history and features
 SIMILAR: Final = "similar"  # candidate_id -> candidates
 RATE: Final = "rate"  # user_id, candidate_id -> rating
 
 # --- inputs -------------------------------------------------------------------
-USER_ID: Final = "user_id"  # string [batch]
+USER_ID: Final = "user_id"  # string [batch]; "" for nobody
 CANDIDATE_ID: Final = "candidate_id"  # string [batch]
 QUERY_EMBEDDING: Final = "query_embedding"  # float32 [batch, d]; also the output of EMBED
+# Rows of candidate ids, oldest first, padded at their end with PADDING_CANDIDATE_ID.
+HISTORY: Final = "history"  # string [batch, h]
+HISTORY_AGE: Final = "history_age"  # float32 [batch, h], seconds; [batch, 0] if all are unknown
+HISTORY_WEIGHT: Final = "history_weight"  # float32 [batch, h]; [batch, 0] if all are 1
+FEATURES: Final = "features"  # string [batch, f] of "name=value", padded with ""
 K: Final = "k"  # int32 scalar
 EXCLUDE: Final = "exclude"  # string [batch, n], padded with ""
+EXCLUDE_HISTORY: Final = "exclude_history"  # bool scalar
 EXCLUDE_SEEN: Final = "exclude_seen"  # bool scalar
 FILTER_ANY: Final = "filter_any"  # string [n] of "attribute=value"; at least one must hold
 FILTER_ALL: Final = "filter_all"  # string [n] of "attribute=value"; every one must hold
@@ -78,8 +95,11 @@ CANDIDATE_IDS: Final = "candidate_ids"  # string [batch, k], best first
 SCORES: Final = "scores"  # float32 [batch, k], best first
 KNOWN_USER: Final = "known_user"  # bool [batch]
 KNOWN_CANDIDATE: Final = "known_candidate"  # bool [batch]
+KNOWN_HISTORY: Final = "known_history"  # int32 [batch], events whose candidate is known
 SERVABLE_VERSION: Final = "servable_version"  # int64 [batch]
 RATING: Final = "rating"  # float32 [batch]
+
+UNKNOWN_AGE: Final = -1.0  # also where a history is padded
 
 # A row with fewer than k answers is padded at its end with these; clients drop them.
 PADDING_CANDIDATE_ID: Final = ""

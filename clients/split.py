@@ -18,6 +18,10 @@ class Split:
     label's share moves no user between the other labels if their order stays the same. Users
     of a label that the server does not have get the answers of `fallback`.
 
+    A row without a user id is assigned by its history and features, so its next event may change
+    its label. To keep the label of such a session, pass the session's id as the user id: unknown
+    users with a history get lists of their own.
+
     Attributes:
         shares: Share of users by label; the sum is 1.
         fallback: Label for users whose label is not available; one of `shares`.

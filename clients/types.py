@@ -12,6 +12,7 @@ __all__ = [
     "Classification",
     "Embedding",
     "Exclude",
+    "Features",
     "Filter",
     "Metadata",
     "ModelStatus",
@@ -28,6 +29,8 @@ __all__ = [
 
 # Candidate ids to leave out: for all users, or by user id.
 Exclude = Sequence[str] | Mapping[str, Sequence[str]]
+# Values of one user's (or one request's) features by name.
+Features = Mapping[str, str | float | Sequence[str | float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +68,18 @@ class Retrieval(Ranking):
     """Candidates for one user.
 
     Attributes:
-        user_id: User id.
-        known_user: True if training met the user id; all unknown users get the same answer.
-            `None` if the servable does not say.
+        user_id: User id; empty for nobody.
+        known_user: True if training met the user id. All unknown users without history and
+            features get the same answer. `None` if the servable does not say.
         label: Version label of the request, for instance the one that a `Split` chose.
+        known_history: Number of events in the history whose candidate the version knows; `None`
+            for calls without history and features.
     """
 
     user_id: str
     known_user: bool | None = None
     label: str | None = None
+    known_history: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +100,18 @@ class Embedding:
     """Embedding of one user by the query tower.
 
     Attributes:
-        user_id: User id.
+        user_id: User id; empty for nobody.
         values: `[d]` floats.
         known_user: As in `Retrieval`.
         version: As in `Ranking`.
+        known_history: As in `Retrieval`.
     """
 
     user_id: str
     values: tuple[float, ...]
     known_user: bool | None = None
     version: int | None = None
+    known_history: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
+from shortlist.clients import contract
 from shortlist.clients._arguments import seconds, shown
-from shortlist.clients._calls.failures import too_late
+from shortlist.clients._calls.failures import no_signature, too_late
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
@@ -244,9 +245,12 @@ class Call:
             metadata, fresh = yield from self.metadata()
         if signature not in metadata.signatures:
             self.forget_metadata()
+            less = "a smaller k, no exclusions, no filter"
+            if signature in (contract.RETRIEVE_BY_QUERY, contract.EMBED_BY_QUERY):
+                less = "no history, no features"
             raise SignatureNotFound(
-                f"{self.target} has no signature {signature!r}, which this call needs; export the "
-                "model again, or ask for less (a smaller k, no exclusions, no filter)"
+                f"{no_signature(str(self.target), signature)}, which this call needs; export the "
+                f"model again, or ask for less ({less})"
             )
         return frozenset(metadata.signatures[signature].inputs)
 

@@ -7,7 +7,7 @@ from shortlist.clients import contract, errors
 from shortlist.clients._calls.ports import wrong_port
 from shortlist.clients._codecs.requests import Request
 
-__all__ = ["failure", "too_late", "unreachable", "without_advice"]
+__all__ = ["failure", "no_signature", "too_late", "unreachable", "without_advice"]
 
 _LABEL: Final = re.compile(r"Unrecognized servable version label")
 _SIGNATURE: Final = re.compile(
@@ -82,6 +82,14 @@ def _advice(kind: type[errors.ServingError], op: str | None, text: str, show: st
     }.get(kind, "see the server's log")
 
 
+def no_signature(where: str, name: str | None) -> str:
+    """Return the sentence for a servable without a signature."""
+    text = f"{where} has no signature {name!r}"
+    if name in (contract.RETRIEVE_BY_QUERY, contract.EMBED_BY_QUERY):
+        return f"this version takes no history and no features: {text}"
+    return text
+
+
 def failure(
     kind: type[errors.ServingError],
     *,
@@ -115,7 +123,7 @@ def failure(
         what = f"no {request.target} at {address}"
     elif kind is errors.SignatureNotFound and request.target is not None:
         name = getattr(request, "signature", None)
-        what = f"{request.target} at {address} has no signature {name!r}"
+        what = no_signature(f"{request.target} at {address}", name)
     elif op is not None:
         what = f"{request.target} at {address} needs the op {op!r}"
     else:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import shown
 from shortlist.clients._calls.call import Call, Flow
+from shortlist.clients._calls.queries import checked_queries, inputs_for
 from shortlist.clients._calls.rankings import (
     checked_ids,
     checked_k,
@@ -15,7 +16,7 @@ from shortlist.clients._calls.rankings import (
     versions,
 )
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest
-from shortlist.clients.types import Embedding, Rating, Similar
+from shortlist.clients.types import Embedding, Features, Rating, Similar
 
 __all__ = ["embed", "rate", "similar"]
 
@@ -73,22 +74,42 @@ def similar(call: Call, candidate_ids: Sequence[str], *, k: int) -> Flow[list[Si
     return (yield from _batched(call, len(queries), request, read))
 
 
-def embed(call: Call, user_ids: Sequence[str]) -> Flow[list[Embedding]]:
+def embed(
+    call: Call,
+    user_ids: Sequence[str] | None,
+    *,
+    history: Sequence[Sequence[str]] | None,
+    history_ages: Sequence[Sequence[float | None]] | None,
+    history_weights: Sequence[Sequence[float]] | None,
+    features: Sequence[Features] | None,
+) -> Flow[list[Embedding]]:
     """Return the query tower's embedding of each user, in order."""
     target = call.target
-    users = checked_ids("user_ids", user_ids)
+    queries = checked_queries(
+        user_ids,
+        history=history,
+        history_ages=history_ages,
+        history_weights=history_weights,
+        features=features,
+    )
+    signature, known = contract.EMBED, frozenset([contract.USER_ID])
+    if not queries.only_users:
+        signature = contract.EMBED_BY_QUERY
+        known = yield from call.inputs_of(signature)
 
     def request(batch: slice) -> PredictRequest:
+        part = queries.take(batch)
+        size = len(part.users)
         return PredictRequest(
             target=target,
-            signature=contract.EMBED,
-            inputs={contract.USER_ID: Input(users[batch], "DT_STRING")},
+            signature=signature,
+            inputs=inputs_for(part.inputs(), size, signature=signature, known=known, target=target),
             only_output=contract.QUERY_EMBEDDING,
             operation="embed",
         )
 
     def read(batch: slice, reply: Outputs) -> list[Embedding]:
-        part = users[batch]
+        part = queries.users[batch]
         vectors = matrix(reply, contract.QUERY_EMBEDDING, target)
         if vectors.shape[0] != len(part):
             raise errors.ProtocolError(f"{target} answered {vectors.shape} to {len(part)} users")
@@ -96,19 +117,21 @@ def embed(call: Call, user_ids: Sequence[str]) -> Flow[list[Embedding]]:
             numbers = vectors.numbers(vectors.shape[1])
         except (ValueError, TypeError) as exc:
             raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-        known = vector(reply, contract.KNOWN_USER, len(part))
+        known_users = vector(reply, contract.KNOWN_USER, len(part))
         answered = versions(reply, len(part))
+        known_history = vector(reply, contract.KNOWN_HISTORY, len(part))
         return [
             Embedding(
                 user_id=user,
                 values=numbers[index],
-                known_user=known[index],
+                known_user=known_users[index],
                 version=answered[index],
+                known_history=known_history[index],
             )
             for index, user in enumerate(part)
         ]
 
-    return (yield from _batched(call, len(users), request, read))
+    return (yield from _batched(call, len(queries.users), request, read))
 
 
 def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:

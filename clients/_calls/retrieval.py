@@ -3,89 +3,98 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import flag, shown, texts
 from shortlist.clients._calls.call import Call, Flow
-from shortlist.clients._calls.rankings import (
-    checked_ids,
-    checked_k,
-    matrix,
-    rankings,
-    vector,
-    versions,
-)
+from shortlist.clients._calls.queries import Queries, checked_queries, inputs_for
+from shortlist.clients._calls.rankings import checked_k, matrix, rankings, vector, versions
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
 from shortlist.clients.split import Split
-from shortlist.clients.types import Exclude, Filter, Retrieval
+from shortlist.clients.types import Exclude, Features, Filter, Retrieval
 
 __all__ = ["retrieve"]
 
 log = logging.getLogger(__name__)
-
-R = TypeVar("R")
 
 _AS_FILTER: Final = "Filter(any={'genre': ['Comedy']})"
 
 
 def retrieve(
     call: Call,
-    user_ids: Sequence[str],
+    user_ids: Sequence[str] | None,
     *,
+    history: Sequence[Sequence[str]] | None,
+    history_ages: Sequence[Sequence[float | None]] | None,
+    history_weights: Sequence[Sequence[float]] | None,
+    features: Sequence[Features] | None,
     k: int,
     exclude: Exclude | None,
+    exclude_history: bool,
     exclude_seen: bool,
     filter: Filter | None,  # noqa: A002 - the word of the public interface
 ) -> Flow[list[Retrieval]]:
     """Return candidates for each user, in order; each by its own label if the call has a split."""
-    users = checked_ids("user_ids", user_ids)
-    if call.split is not None:
-        options = {"k": k, "exclude": exclude, "exclude_seen": exclude_seen, "filter": filter}
-        return (yield from _split_retrieve(call, call.split, users, options))
+    queries = checked_queries(
+        user_ids,
+        history=history,
+        history_ages=history_ages,
+        history_weights=history_weights,
+        features=features,
+    )
     k, exclude_seen = checked_k(k), flag("exclude_seen", exclude_seen)
+    exclude_history = flag("exclude_history", exclude_history)
     if filter is not None and not isinstance(filter, Filter):
         raise ValueError(f"filter takes a Filter, got {shown(filter)}; use {_AS_FILTER}")
-    excluded = _excluded(users, exclude)
-    target, narrow, batch_size = call.target, call.caller.widths, call.caller.limits.batch_size
-    parts = _parts(users, batch_size)
-    plain = excluded is None and not exclude_seen and filter is None
+    queries.exclude = _excluded(queries.users, exclude)
+    options = _options(exclude_seen, filter)
+    if queries.history is not None and exclude_history:
+        options[contract.EXCLUDE_HISTORY] = Input(True, "DT_BOOL")
+    if call.split is not None:
+        return (yield from _split_retrieve(call, call.split, queries, k, options))
+    return (yield from _retrieve(call, queries, k, options))
+
+
+def _retrieve(
+    call: Call, queries: Queries, k: int, options: Mapping[str, Input]
+) -> Flow[list[Retrieval]]:
+    """Return candidates for each query, by the simplest signature that does it."""
+    target, narrow = call.target, call.caller.widths
+    parts = queries.parts(call.caller.limits.batch_size)
+    plain = queries.only_users and queries.exclude is None and not options
     if plain and (not narrow or k <= narrow.get(target, k)):
         replies = yield from call.send_all([_plain(part, target) for part in parts])
         width = max([matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies])
         if k <= width:
             return _retrievals(parts, replies, k, target)
         narrow[target] = width
-    inputs = yield from call.inputs_of(contract.RETRIEVE)
-    asked = _options(k, exclude_seen, filter)
-    excluded_parts = [None] * len(parts) if excluded is None else _parts(excluded, batch_size)
-    requests = [
-        _retrieve_request(part, excluded_part, asked, inputs, target)
-        for part, excluded_part in zip(parts, excluded_parts, strict=True)
-    ]
+    signature = contract.RETRIEVE if queries.only_users else contract.RETRIEVE_BY_QUERY
+    known = yield from call.inputs_of(signature)
+    requests = []
+    for part in parts:
+        asked = {**part.inputs(), contract.K: Input(k, "DT_INT32"), **_NO_OPTIONS, **options}
+        size = len(part.users)
+        inputs = inputs_for(asked, size, signature=signature, known=known, target=target)
+        requests.append(
+            PredictRequest(target=target, signature=signature, inputs=inputs, operation="retrieve")
+        )
     replies = yield from call.send_all(requests)
     return _retrievals(parts, replies, k, target)
 
 
-def _parts(rows: list[R], size: int) -> list[list[R]]:
-    """Return the rows in parts of at most `size`."""
-    if len(rows) <= size:
-        return [rows]
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
-
-
 def _split_retrieve(
-    call: Call, split: Split, users: list[str], options: Mapping[str, Any]
+    call: Call, split: Split, queries: Queries, k: int, options: Mapping[str, Input]
 ) -> Flow[list[Retrieval]]:
-    """Return candidates for each user, by the label from the split."""
+    """Return candidates for each query, by the label from the split."""
     positions: dict[str, list[int]] = {}
-    for position, user in enumerate(users):
-        positions.setdefault(split.label_for(user), []).append(position)
+    for position in range(len(queries.users)):
+        positions.setdefault(split.label_for(queries.identity(position)), []).append(position)
     retrievals: dict[int, Retrieval] = {}
     for label, chosen in positions.items():
-        part = [users[position] for position in chosen]
+        part = queries.take(chosen)
         try:
-            answers = yield from retrieve(call.with_label(label), part, **options)
+            answers = yield from _retrieve(call.with_label(label), part, k, options)
         except (errors.LabelNotFound, errors.ServableNotFound) as error:
             if label == split.fallback:
                 raise
@@ -96,9 +105,9 @@ def _split_retrieve(
                 split.fallback,
                 error,
             )
-            answers = yield from retrieve(call.with_label(split.fallback), part, **options)
+            answers = yield from _retrieve(call.with_label(split.fallback), part, k, options)
         retrievals.update(zip(chosen, answers, strict=True))
-    return [retrievals[position] for position in range(len(users))]
+    return [retrievals[position] for position in range(len(queries.users))]
 
 
 def _excluded(users: list[str], exclude: Exclude | None) -> list[list[str]] | None:
@@ -114,78 +123,57 @@ def _excluded(users: list[str], exclude: Exclude | None) -> list[list[str]] | No
     return rows if any(rows) else None
 
 
-def _plain(users: list[str], target: Target) -> PredictRequest:
+def _plain(queries: Queries, target: Target) -> PredictRequest:
     return PredictRequest(
         target=target,
         signature=contract.SERVING_DEFAULT,
-        inputs={contract.USER_ID: Input(users, "DT_STRING")},
+        inputs={contract.USER_ID: Input(queries.users, "DT_STRING")},
         operation="retrieve",
     )
 
 
-def _options(k: int, exclude_seen: bool, filter_: Filter | None) -> dict[str, Input | None]:
-    """Return the inputs of RETRIEVE that all batches share; `None` for unused ones."""
-    chosen = filter_ or Filter()
-
-    def pairs(values: Mapping[str, Sequence[str]]) -> Input | None:
-        texts = [f"{name}={value}" for name, many in values.items() for value in many]
-        return Input(texts, "DT_STRING") if texts else None
-
-    def bounds(values: Mapping[str, float]) -> Input | None:
-        texts = [f"{name}={value!r}" for name, value in values.items()]
-        return Input(texts, "DT_STRING") if texts else None
-
-    return {
-        contract.K: Input(k, "DT_INT32"),
-        contract.EXCLUDE_SEEN: Input(True, "DT_BOOL") if exclude_seen else None,
-        contract.FILTER_ANY: pairs(chosen.any),
-        contract.FILTER_ALL: pairs(chosen.all),
-        contract.FILTER_MIN: bounds(chosen.min),
-        contract.FILTER_MAX: bounds(chosen.max),
-    }
-
-
-def _retrieve_request(
-    users: list[str],
-    excluded: list[list[str]] | None,
-    options: Mapping[str, Input | None],
-    known: frozenset[str],
-    target: Target,
-) -> PredictRequest:
-    """Return a request with every input of the signature, neutral if not asked for."""
-    width = max((len(row) for row in excluded), default=0) if excluded else 0
-    padded = [row + [""] * (max(width, 1) - len(row)) for row in excluded or [[]] * len(users)]
-    asked: dict[str, Input | None] = {
-        **options,
-        contract.EXCLUDE: Input(padded, "DT_STRING") if width else None,
-    }
-    inputs = {contract.USER_ID: Input(users, "DT_STRING")}
-    for name, value in asked.items():
-        if value is not None and name not in known:
-            raise errors.Unsupported(
-                f"signature {contract.RETRIEVE!r} of {target} has no input {name!r}; "
-                f"it has: {', '.join(sorted(known))}; export the model again"
-            )
-        if name in known:
-            neutral = {
-                contract.EXCLUDE: Input(padded, "DT_STRING"),
-                contract.EXCLUDE_SEEN: Input(False, "DT_BOOL"),
-            }
-            inputs[name] = value or neutral.get(name, Input([], "DT_STRING"))
-    return PredictRequest(
-        target=target, signature=contract.RETRIEVE, inputs=inputs, operation="retrieve"
+# The inputs of RETRIEVE and RETRIEVE_BY_QUERY that all queries of a call share, except K.
+_NO_OPTIONS: Final[Mapping[str, Input | None]] = dict.fromkeys(
+    (
+        contract.EXCLUDE_HISTORY,
+        contract.EXCLUDE_SEEN,
+        contract.FILTER_ANY,
+        contract.FILTER_ALL,
+        contract.FILTER_MIN,
+        contract.FILTER_MAX,
     )
+)
+
+
+def _options(exclude_seen: bool, filter_: Filter | None) -> dict[str, Input]:
+    """Return the values of the shared inputs that are asked for."""
+    options = {}
+    if exclude_seen:
+        options[contract.EXCLUDE_SEEN] = Input(True, "DT_BOOL")
+    if filter_ is None:
+        return options
+    for name, values in ((contract.FILTER_ANY, filter_.any), (contract.FILTER_ALL, filter_.all)):
+        if pairs := [f"{key}={value}" for key, many in values.items() for value in many]:
+            options[name] = Input(pairs, "DT_STRING")
+    for name, bounds in ((contract.FILTER_MIN, filter_.min), (contract.FILTER_MAX, filter_.max)):
+        if bounds:
+            pairs = [f"{key}={value!r}" for key, value in bounds.items()]
+            options[name] = Input(pairs, "DT_STRING")
+    return options
 
 
 def _retrievals(
-    parts: list[list[str]], replies: list[Outputs], k: int, target: Target
+    parts: list[Queries], replies: list[Outputs], k: int, target: Target
 ) -> list[Retrieval]:
     retrievals: list[Retrieval] = []
+    label = repeat(target.label)
     for part, reply in zip(parts, replies, strict=True):
-        names, scores = rankings(reply, len(part), k, target)
-        known = vector(reply, contract.KNOWN_USER, len(part))
-        answered = versions(reply, len(part))
-        retrievals += map(_retrieval, part, names, scores, known, answered, repeat(target.label))
+        users = part.users
+        names, scores = rankings(reply, len(users), k, target)
+        known = vector(reply, contract.KNOWN_USER, len(users))
+        answered = versions(reply, len(users))
+        events = vector(reply, contract.KNOWN_HISTORY, len(users))
+        retrievals += map(_retrieval, users, names, scores, known, answered, label, events)
     return retrievals
 
 
@@ -198,6 +186,7 @@ def _setters(names: Sequence[str]) -> list[Callable[[Retrieval, Any], None]]:
 _new_retrieval = Retrieval.__new__
 _set_user_id, _set_candidate_ids, _set_scores = _setters(["user_id", "candidate_ids", "scores"])
 _set_known_user, _set_version, _set_label = _setters(["known_user", "version", "label"])
+(_set_known_history,) = _setters(["known_history"])
 
 
 def _retrieval(
@@ -207,6 +196,7 @@ def _retrieval(
     known_user: bool | None,
     version: int | None,
     label: str | None,
+    known_history: int | None,
 ) -> Retrieval:
     """Return `Retrieval(…)`, in half the time."""
     retrieval = _new_retrieval(Retrieval)
@@ -216,4 +206,5 @@ def _retrieval(
     _set_known_user(retrieval, known_user)
     _set_version(retrieval, version)
     _set_label(retrieval, label)
+    _set_known_history(retrieval, known_history)
     return retrieval
