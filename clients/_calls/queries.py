@@ -307,7 +307,7 @@ def _feature_row(name: str, row: Any) -> list[str]:
         feature = text(f"a feature's name in {name}", feature)
         if "=" in feature:
             raise ValueError(f"a feature's name in {name} must be without '=', got {feature!r}")
-        single = isinstance(value, str | bytes) or not isinstance(value, Iterable)
+        single = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
         pairs += [
             f"{feature}={_feature_text(f'{feature!r} of {name}', item)}"
             for item in ([value] if single else value)

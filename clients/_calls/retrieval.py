@@ -47,13 +47,14 @@ def retrieve(
     exclude_history = flag("exclude_history", exclude_history)
     if filter is not None and not isinstance(filter, Filter):
         raise ValueError(f"filter takes a Filter, got {shown(filter)}; use {_AS_FILTER}")
-    queries.exclude = _excluded(queries.users, exclude)
+    if exclude is not None:
+        queries.exclude = _excluded(queries.users, exclude)
     options = _options(exclude_seen, filter)
     if queries.history is not None and exclude_history:
         options[contract.EXCLUDE_HISTORY] = Input(True, "DT_BOOL")
     if call.split is not None:
-        return (yield from _split_retrieve(call, call.split, queries, k, options))
-    return (yield from _retrieve(call, queries, k, options))
+        return _split_retrieve(call, call.split, queries, k, options)
+    return _retrieve(call, queries, k, options)
 
 
 def _retrieve(
@@ -110,10 +111,8 @@ def _split_retrieve(
     return [retrievals[position] for position in range(len(queries.users))]
 
 
-def _excluded(users: list[str], exclude: Exclude | None) -> list[list[str]] | None:
+def _excluded(users: list[str], exclude: Exclude) -> list[list[str]] | None:
     """Return the excluded candidate ids of each user; `None` if nothing is excluded."""
-    if exclude is None:
-        return None
     if not isinstance(exclude, Mapping):
         row = texts("exclude", exclude)
         return [row] * len(users) if row else None
@@ -166,14 +165,14 @@ def _retrievals(
     parts: list[Queries], replies: list[Outputs], k: int, target: Target
 ) -> list[Retrieval]:
     retrievals: list[Retrieval] = []
-    label = repeat(target.label)
+    label, none = repeat(target.label), repeat(None)
     for part, reply in zip(parts, replies, strict=True):
         users = part.users
         names, scores = rankings(reply, len(users), k, target)
         known = vector(reply, contract.KNOWN_USER, len(users))
         answered = versions(reply, len(users))
-        events = vector(reply, contract.KNOWN_HISTORY, len(users))
-        retrievals += map(_retrieval, users, names, scores, known, answered, label, events)
+        events = [] if part.only_users else vector(reply, contract.KNOWN_HISTORY, len(users))
+        retrievals += map(_retrieval, users, names, scores, known, answered, label, events or none)
     return retrievals
 
 

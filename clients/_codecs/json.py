@@ -20,6 +20,7 @@ from shortlist.clients._codecs.requests import (
 )
 from shortlist.clients._codecs.tensors import JsonTensor
 from shortlist.clients._codecs.values import (
+    all_plain,
     all_str,
     cast_array,
     check_kind,
@@ -108,6 +109,8 @@ def _plain(name: str, value: Any, dtype_name: str | None) -> Any:
         shape, flat = flatten(value)
         if dtype is not None:
             check_kind(flat, dtype)
+        if all_plain(flat):
+            return nest(flat, shape)
     except ValueError as exc:
         raise ValueError(f"input {name!r}: {exc}") from exc
     return nest([_jsonable(name, item) for item in flat], shape)

@@ -7,7 +7,8 @@ NumPy is imported only if arrays are used. Numbers travel as one block of memory
 import math
 import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final, TypeGuard
 
 from shortlist.clients._arguments import number_remedy, shown, text_remedy, whole_remedy
@@ -15,6 +16,7 @@ from shortlist.clients.wire.dtypes import Dtype, by_name, by_numpy_name, numpy_d
 from shortlist.clients.wire.tensor_pb2 import TensorProto
 
 __all__ = [
+    "all_plain",
     "all_str",
     "cast_array",
     "check_kind",
@@ -38,6 +40,11 @@ def is_array(value: object) -> TypeGuard[Any]:
 def all_str(values: list[Any]) -> bool:
     """Return whether the values are strings; `False` for none."""
     return {*map(type, values)} == {str}
+
+
+def all_plain(values: list[Any]) -> bool:
+    """Return whether all values are Python's own scalars that JSON has, too."""
+    return {*map(type, values)} <= {str, float, int, bool}
 
 
 def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
@@ -66,7 +73,8 @@ def to_tensor_proto(value: object, dtype: str | None = None) -> TensorProto:
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     if inferred.kind == "s":
-        tensor.string_val.extend([_to_bytes(item) for item in flat])
+        encoded = map(str.encode, flat) if all_str(flat) else map(_to_bytes, flat)
+        tensor.string_val.extend(encoded)
         return tensor
     check_kind(flat, inferred)
     if inferred.kind == "i" and inferred.char is None:
@@ -105,6 +113,10 @@ def flatten(value: object) -> tuple[list[int], list[Any]]:
     Raises:
         ValueError: The nesting is ragged.
     """
+    if type(value) is list and {*map(type, value)} == {list} and len({*map(len, value)}) == 1:
+        flat = list(chain.from_iterable(value))
+        if all_plain(flat):  # a matrix, such as histories, in a tenth of the time
+            return [len(value), len(value[0])], flat
     shape: list[int] = []
     level = _without_arrays([value])
     while level and isinstance(level[0], list | tuple):
@@ -183,13 +195,15 @@ _REMEDIES: Final[dict[str, Callable[[object], str]]] = {
 }
 
 
-def check_kind(flat: Iterable[Any], dtype: Dtype) -> None:
+def check_kind(flat: Sequence[Any], dtype: Dtype) -> None:
     """Refuse elements that Python would convert but the server would not, such as 1.5 for an int.
 
     Raises:
         ValueError: An element has the wrong type.
     """
     types = _FITS[dtype.kind]
+    if {*map(type, flat)} <= {*types}:
+        return
     for item in flat:
         if not isinstance(item, types) or (isinstance(item, bool) and dtype.kind != "b"):
             remedy = _REMEDIES[dtype.kind](item) if dtype.kind in _REMEDIES else ""

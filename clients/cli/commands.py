@@ -23,15 +23,46 @@ def _add_query(verbs: Parsers) -> None:
         "query",
         "Retrieve candidates for users from a running server.",
         example="shortlist query 42 -k 5 --transport grpc",
+        details="A history or features personalise the candidates of unknown users, too.",
         run=f"{_CLI}.query:query",
     )
-    parser.add_argument("users", nargs="+", metavar="USER", help="user id")
+    parser.add_argument(
+        "users",
+        nargs="*",
+        metavar="USER",
+        help="user id; optional with --history, --feature or --history-file",
+    )
     parser.add_argument(
         "-k",
         "--k",
         type=int,
         default=contract.DEFAULT_K,
         help="candidates per user (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--history",
+        action="append",
+        metavar="CANDIDATE",
+        help="candidate id of an event of the user (or of nobody), oldest first; repeatable",
+    )
+    parser.add_argument(
+        "--history-file",
+        metavar="FILE",
+        help='JSON lines such as {"user_id": "42", "history": ["a", "b"], "ages": [60, 5], '
+        '"weights": [1, 2], "features": {"device": "mobile"}}, all keys optional; '
+        "- for standard input",
+    )
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="user or context feature of every USER (or of nobody); repeatable",
+    )
+    parser.add_argument(
+        "--keep-history",
+        action="store_true",
+        help="do not omit the candidates in the history",
     )
     parser.add_argument(
         "--exclude", action="append", metavar="CANDIDATE", help="candidate id to omit; repeatable"

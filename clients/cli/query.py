@@ -1,9 +1,11 @@
 """`shortlist query`."""
 
 import argparse
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shortlist.clients.cli.connection import named_servable, open_client
+from shortlist.clients.cli.histories import Asked, asked_queries
 from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
@@ -14,11 +16,13 @@ __all__ = ["query"]
 
 def query(args: argparse.Namespace) -> int:
     """Print the candidates of some users."""
+    asked = asked_queries(args)
     with open_client(args) as client:
         retrievals = client.retrieve(
-            args.users,
+            **asked,
             k=args.k,
             exclude=args.exclude,
+            exclude_history=not args.keep_history,
             exclude_seen=args.exclude_seen,
             filter=_filter(args),
             model=named_servable(args),
@@ -31,25 +35,46 @@ def query(args: argparse.Namespace) -> int:
     rows = [["USER", "RANK", "CANDIDATE", "SCORE"]]
     for retrieval in retrievals:
         for rank, (candidate_id, score) in enumerate(retrieval, 1):
-            rows.append([retrieval.user_id, str(rank), candidate_id, f"{score:.4f}"])
+            rows.append([retrieval.user_id or "-", str(rank), candidate_id, f"{score:.4f}"])
     write(table(rows, text=(0, 2)))
-    unknown = [retrieval.user_id for retrieval in retrievals if retrieval.known_user is False]
-    if unknown:
-        verb = "is" if len(unknown) == 1 else "are"
-        progress(
-            f"note: {_users(unknown)} {verb} unknown to the model; all unknown users get these "
-            "candidates"
-        )
-    if empty := [retrieval.user_id for retrieval in retrievals if not len(retrieval)]:
-        progress(f"note: no candidates are left for {_users(empty)}")
+    for note in _notes(retrievals, asked):
+        progress(f"note: {note}")
     return 0
+
+
+def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
+    """Yield what the table does not show."""
+    features = asked.get("features") or [{}] * len(retrievals)
+    unknown: list[str] = []
+    personal: list[str] = []
+    for retrieval, values in zip(retrievals, features, strict=True):
+        if retrieval.known_user is False:
+            (personal if retrieval.known_history or values else unknown).append(retrieval.user_id)
+    if unknown:
+        yield f"{_are(unknown)} unknown to the model; all unknown users get these candidates"
+    if named := [user_id for user_id in personal if user_id]:
+        yield (
+            f"{_are(named)} unknown to the model; the candidates follow from history and "
+            "features alone"
+        )
+    events = sum(map(len, asked.get("history") or []))
+    missing = events - sum(retrieval.known_history or 0 for retrieval in retrievals)
+    if missing:
+        verb = "is" if missing == 1 else "are"
+        yield f"{missing} of {events} candidates in the history {verb} unknown to the model"
+    if empty := [retrieval.user_id for retrieval in retrievals if not len(retrieval)]:
+        yield f"no candidates are left for {_users(empty)}"
+
+
+def _are(user_ids: list[str]) -> str:
+    return f"{_users(user_ids)} {'is' if len(user_ids) == 1 else 'are'}"
 
 
 def _users(user_ids: list[str]) -> str:
     """Return the users for a sentence, at most three by name."""
     if len(user_ids) == 1:
-        return f"user {user_ids[0]!r}"
-    names = ", ".join(map(repr, user_ids[:3]))
+        return f"user {user_ids[0]!r}" if user_ids[0] else "the user without id"
+    names = ", ".join(repr(user_id) if user_id else "-" for user_id in user_ids[:3])
     return f"{len(user_ids)} users ({names}{', …' if len(user_ids) > 3 else ''})"
 
 
@@ -78,8 +103,9 @@ def _filter(args: argparse.Namespace) -> Filter | None:
 
 def _as_json(retrieval: Retrieval) -> dict[str, Any]:
     return {
-        "user_id": retrieval.user_id,
+        "user_id": retrieval.user_id or None,
         "known_user": retrieval.known_user,
+        "known_history": retrieval.known_history,
         "version": retrieval.version,
         "candidates": [
             {"candidate_id": candidate_id, "score": score} for candidate_id, score in retrieval

@@ -67,14 +67,14 @@ class FakeModel:
     Attributes:
         candidates: Attributes of each candidate by candidate id, for filters.
         rankings: Scripted answers: pairs of candidate id and score, best first, by user id (or
-            candidate id, for `similar`).
-        unknown_users: Users that answers mark as unknown.
+            candidate id, for `similar`). Histories and features change only other answers.
+        unknown_users: Users that answers mark as unknown; the empty id always is.
         seen: Candidate ids that `exclude_seen` leaves out, by user id.
         versions: State of each version.
         load_errors: Error message of each version that failed to load (and is at END).
         labels: Version of each label.
-        signatures: By name; `serving_default`, `retrieve`, `similar`, `embed` and `rate` if not
-            set. Add others, or remove some.
+        signatures: By name; `serving_default`, `retrieve`, `retrieve_by_query`, `similar`,
+            `embed`, `embed_by_query` and `rate` if not set. Add others, or remove some.
         classify: Function of an example's features that returns pairs of class label and score.
         regress: Function of an example's features that returns its value.
     """
@@ -172,6 +172,15 @@ class FakeModel:
             contract.SCORES: ("DT_FLOAT", [-1, _TOP_K]),
         }
         candidates: Specs = {contract.CANDIDATE_ID: ("DT_STRING", [-1])}
+        queries: Specs = {
+            **users,
+            contract.HISTORY: ("DT_STRING", [-1, -1]),
+            contract.HISTORY_AGE: ("DT_FLOAT", [-1, -1]),
+            contract.HISTORY_WEIGHT: ("DT_FLOAT", [-1, -1]),
+            contract.FEATURES: ("DT_STRING", [-1, -1]),
+        }
+        embeddings: Specs = {contract.QUERY_EMBEDDING: ("DT_FLOAT", [-1, 3])}
+        known_history: Specs = {contract.KNOWN_HISTORY: ("DT_INT32", [-1])}
         return {
             contract.SERVING_DEFAULT: FakeSignature(
                 inputs=users, outputs=fixed, run=self._retrieve
@@ -181,6 +190,11 @@ class FakeModel:
                 outputs=_ranked(contract.KNOWN_USER),
                 run=self._retrieve,
             ),
+            contract.RETRIEVE_BY_QUERY: FakeSignature(
+                inputs={**queries, **options, contract.EXCLUDE_HISTORY: ("DT_BOOL", [])},
+                outputs={**_ranked(contract.KNOWN_USER), **known_history},
+                run=self._retrieve,
+            ),
             contract.SIMILAR: FakeSignature(
                 inputs={**candidates, contract.K: ("DT_INT32", [])},
                 outputs=_ranked(contract.KNOWN_CANDIDATE),
@@ -188,7 +202,17 @@ class FakeModel:
             ),
             contract.EMBED: FakeSignature(
                 inputs=users,
-                outputs={contract.QUERY_EMBEDDING: ("DT_FLOAT", [-1, 3])},
+                outputs=embeddings,
+                run=self._embed,
+            ),
+            contract.EMBED_BY_QUERY: FakeSignature(
+                inputs=queries,
+                outputs={
+                    **embeddings,
+                    contract.KNOWN_USER: ("DT_BOOL", [-1]),
+                    **known_history,
+                    contract.SERVABLE_VERSION: ("DT_INT64", [-1]),
+                },
                 run=self._embed,
             ),
             contract.RATE: FakeSignature(
@@ -203,16 +227,40 @@ class FakeModel:
         allowed = [name for name in self.candidates if _passes(self.candidates[name], inputs)]
         filtered = len(allowed) < len(self.candidates)
         rows = []
-        for index, user in enumerate(inputs[contract.USER_ID]):
+        for index, (user, query) in enumerate(zip(*self._queries(inputs), strict=True)):
             excluded = set(inputs.get(contract.EXCLUDE, {index: ()})[index])
             if inputs.get(contract.EXCLUDE_SEEN):
                 excluded |= set(self.seen.get(user, ()))
-            best = self.ranking(user, allowed if filtered else None)
+            if inputs.get(contract.EXCLUDE_HISTORY):
+                excluded |= set(inputs[contract.HISTORY][index])
+            best = self.ranking(query, allowed if filtered else None)
             row = [pair for pair in best if pair[0] not in excluded][:k]
             padding = (contract.PADDING_CANDIDATE_ID, contract.PADDING_SCORE)
             rows.append(row + [padding] * (min(k, len(self.candidates)) - len(row)))
-        known = [user not in self.unknown_users for user in inputs[contract.USER_ID]]
-        return {**_columns(rows, version), contract.KNOWN_USER: known}
+        return {**_columns(rows, version), **self._known(inputs)}
+
+    def _queries(self, inputs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Return the user of each row, and what its scores depend on."""
+        users = inputs[contract.USER_ID]
+        rows = [
+            inputs.get(name, [()] * len(users)) for name in (contract.HISTORY, contract.FEATURES)
+        ]
+        queries = [
+            user if user in self.rankings else "/".join(filter(None, (user, *history, *features)))
+            for user, history, features in zip(users, *rows, strict=True)
+        ]
+        return users, queries
+
+    def _known(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return which users, and how many events of each history, the model knows."""
+        users = inputs[contract.USER_ID]
+        known = {
+            contract.KNOWN_USER: [bool(user) and user not in self.unknown_users for user in users]
+        }
+        if contract.HISTORY not in inputs:
+            return known
+        events = [sum(map(self.candidates.__contains__, row)) for row in inputs[contract.HISTORY]]
+        return {**known, contract.KNOWN_HISTORY: events}
 
     def _similar(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
         queries, k = inputs[contract.CANDIDATE_ID], int(inputs.get(contract.K, _TOP_K))
@@ -221,9 +269,12 @@ class FakeModel:
         return {**_columns(rows, version), contract.KNOWN_CANDIDATE: known}
 
     def _embed(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
-        users = inputs[contract.USER_ID]
-        vectors = [[self.score(user, str(axis)) for axis in range(3)] for user in users]
-        return {contract.QUERY_EMBEDDING: vectors}
+        users, queries = self._queries(inputs)
+        vectors = [[self.score(query, str(axis)) for axis in range(3)] for query in queries]
+        if contract.HISTORY not in inputs:
+            return {contract.QUERY_EMBEDDING: vectors}
+        versions = {contract.SERVABLE_VERSION: [version] * len(users)}
+        return {contract.QUERY_EMBEDDING: vectors, **self._known(inputs), **versions}
 
     def _rate(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
         pairs = zip(inputs[contract.USER_ID], inputs[contract.CANDIDATE_ID], strict=True)

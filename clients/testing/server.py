@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, Final, Self
 
@@ -34,6 +34,7 @@ class ReceivedCall:
         signature: Signature name of a `predict`; otherwise empty.
         batch_size: Rows of the largest input of a `predict`; otherwise 0.
         headers: Headers or gRPC metadata by lower-case name.
+        inputs: Inputs of a `predict` by name, as nested lists with their padding.
     """
 
     operation: str
@@ -41,6 +42,13 @@ class ReceivedCall:
     signature: str
     batch_size: int
     headers: Mapping[str, str]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def history(self) -> list[list[str]]:
+        """Return the history of each row, without padding; empty for calls without."""
+        rows = self.inputs.get(contract.HISTORY, [])
+        return [[candidate_id for candidate_id in row if candidate_id] for row in rows]
 
 
 class _HttpServer(ThreadingHTTPServer):
@@ -171,6 +179,7 @@ class FakeServer:
             signature=signature,
             batch_size=0 if inputs is None else max(sizes, default=1),
             headers=headers,
+            inputs=inputs or {},
         )
         with self._lock:
             self.calls.append(call)
