@@ -73,3 +73,15 @@ def test_a_server_can_be_closed_twice() -> None:
     server = FakeServer()
     server.close()
     server.close()
+
+
+def test_histories_and_features_are_answered_and_recorded(over: Any, fake: FakeServer) -> None:
+    (first,) = over.retrieve(history=[["b", "z"]], features=[{"device": "tv"}])
+    assert set(first.candidate_ids) == {"a", "c"}
+    assert (first.known_user, first.known_history) == (False, 1)
+    assert fake.calls[-1].history == [["b", "z"]]
+    assert fake.calls[-1].inputs["features"] == [["device=tv"]]
+    (scripted,) = over.retrieve(["42"], history=[["c"]])
+    assert list(scripted) == [("b", 0.25)]
+    over.retrieve(["42"])
+    assert fake.calls[-1].history == []

@@ -247,6 +247,25 @@ def test_tensors_have_the_bytes_that_tensorflow_writes(name: str, shape: tuple[i
     assert back.dtype == array.dtype
 
 
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ([["a", "", "七人"], ["b", "", ""]], "string"),
+        ([[""], [""]], "string"),
+        ([[0.5, -1.0], [2e7, 1.0]], "float32"),
+        ([[], []], "float32"),
+    ],
+)
+def test_rows_of_values_have_the_bytes_that_tensorflow_writes(values: Any, name: str) -> None:
+    from tensorflow import dtypes, make_tensor_proto
+
+    theirs = make_tensor_proto(values, dtype=dtypes.as_dtype(name))
+    ours = to_tensor_proto(values, {"string": "DT_STRING", "float32": "DT_FLOAT"}[name])
+    assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(
+        deterministic=True
+    )
+
+
 def test_paths_and_messages_are_those_of_their_stub() -> None:
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
