@@ -76,18 +76,24 @@ class RetrievalClient:
     ) -> list[Retrieval]:
         """Return candidates for each user, best first.
 
-        Large batches are split, sent concurrently and put together again. A call without history
-        and features is answered by every servable, one with them by those exported for it.
+        Large batches are split, sent concurrently and put together again.
+
+        With a history or features, an unknown user gets candidates of its own, if the model was
+        exported to take them. Candidate ids in the history that the version does not know are
+        skipped; `Retrieval.known_history` counts the others.
 
         Args:
-            user_ids: `[batch]` user ids, at least one. With `history` or `features` they may be
-                left out, for nobody in each row; an empty id is nobody, too.
-            history: Candidate ids of each user's last events, oldest first: `[batch]` lists, some
-                may be empty. They follow the events that the version keeps of a known user.
-            history_ages: Seconds from each event to the request, `None` for an unknown one.
-            history_weights: Positive weight of each event; all 1 if not set.
-            features: User and context features of each row by name: `[batch]` mappings to a
-                string, a number or several of them.
+            user_ids: `[batch]` user ids, at least one. With `history` or `features` they are
+                optional: without them, or with an empty id, a row is a user without id.
+            history: `[batch]` lists of the candidate ids of each user's last events, oldest
+                first; a list may be empty. The events follow those that the version keeps of a
+                known user.
+            history_ages: `[batch]` lists of the seconds from each event to the request; `None`
+                for an unknown age.
+            history_weights: `[batch]` lists of the positive weight of each event; all 1 if not
+                set.
+            features: `[batch]` mappings from the name of a user or context feature to a string,
+                a number, or several of them.
             k: Maximum number of candidates per user; there may be fewer in the corpus, or left
                 by the exclusions and the filter.
             exclude: Candidate ids to leave out: a list for all users, or a mapping from user

@@ -39,8 +39,17 @@ PUBLIC = {
         *("error_class_for_code", "error_class_for_http_status"),
     ],
     "shortlist.clients.types": [
-        *("Classification", "Embedding", "Exclude", "Filter", "Metadata", "ModelStatus"),
-        *("Prediction", "Ranking", "Rating", "Retrieval", "Signature", "Similar", "State"),
+        *("Classification", "Embedding", "Exclude", "Features", "Filter", "Metadata"),
+        *(
+            "ModelStatus",
+            "Prediction",
+            "Ranking",
+            "Rating",
+            "Retrieval",
+            "Signature",
+            "Similar",
+            "State",
+        ),
         *("TensorSpec", "VersionStatus"),
     ],
 }
