@@ -54,6 +54,16 @@ def comedies(client: RetrievalClient) -> float:
     return best[1]
 
 
+def session(client: RetrievalClient, events: list[tuple[str, float]], device: str) -> int | None:
+    """Return how many events of somebody without a user id the version knows."""
+    history = [[candidate_id for candidate_id, _ in events]]
+    ages = [[age for _, age in events]]
+    features = [{"device": device}]
+    (retrieval,) = client.retrieve(history=history, history_ages=ages, features=features)
+    assert not set(history[0]) & set(retrieval.candidate_ids)
+    return retrieval.known_history
+
+
 async def concurrently(address: str, users: list[str]) -> list[tuple[str, ...]]:
     async with AsyncGrpcClient(address, timeout=10, limits=Limits(max_in_flight=64)) as client:
         answers = await asyncio.gather(*(client.retrieve([user], k=3) for user in users))

@@ -112,6 +112,7 @@ def test_the_example_works(server: ToyServer) -> None:
     with make_client("rest", rest_address) as client:
         assert set(example.canary(client, users).values()) == {1, 2}
         assert 0 < example.comedies(client) < 1
+        assert example.session(client, [("c01", 60.0), ("gone", 5.0)], "mobile") == 1
         assert example.half(client, [2.0]) == [3.0]
     answers = asyncio.run(example.concurrently(grpc_address, users))
     assert answers == [tuple(name for name, _ in ranking(user)[:3]) for user in users]
