@@ -90,8 +90,8 @@ class RetrievalClient:
                 known user.
             history_ages: `[batch]` lists of the seconds from each event to the request; `None`
                 for an unknown age.
-            history_weights: `[batch]` lists of the positive weight of each event; all 1 if not
-                set.
+            history_weights: `[batch]` lists of the weight of each event, 1e-6 to 1e6; all 1 if
+                not set.
             features: `[batch]` mappings from the name of a user or context feature to a string,
                 a number, or several of them.
             k: Maximum number of candidates per user; there may be fewer in the corpus, or left

@@ -60,7 +60,7 @@ def _prose(docstring: str) -> str:
         if line.endswith(":") and heading in _SECTIONS:
             inside = heading
             lines += [f"**{heading}**", ""]
-        elif inside and (entry := re.match(r"    ([\w ,|\[\]`*.]+?): (.*)", line)):
+        elif inside and (entry := re.match(r"    (?! )([\w ,|\[\]`*.]+?): (.*)", line)):
             lines.append(f"- `{entry.group(1)}`: {entry.group(2)}")
         elif inside and line.startswith("        "):
             lines.append(f"  {line.strip()}")

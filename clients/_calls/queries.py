@@ -17,7 +17,7 @@ __all__ = ["Queries", "checked_queries", "inputs_for"]
 T = TypeVar("T")
 
 _MAX_AGE: Final = 1e10  # seconds; more is a time stamp in milliseconds
-_MAX_WEIGHT: Final = 1e30  # fits float32
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6  # the square of a sum of them fits float32
 _NUMBERS: Final = {int, float}
 _PADDING: Final = contract.PADDING_CANDIDATE_ID
 
@@ -160,10 +160,11 @@ def checked_queries(
     Raises:
         ValueError: A value has the wrong type or size, or the numbers of rows differ.
     """
-    if history is None and features is None:
+    if history is None:
         for name, values in (("history_ages", history_ages), ("history_weights", history_weights)):
             if values is not None:
                 raise ValueError(f"{name} needs history; pass the events that it belongs to")
+    if history is None and features is None:
         if user_ids is None:
             raise ValueError(
                 "user_ids takes a list of strings, got None; only a call with history or "
@@ -184,8 +185,10 @@ def checked_queries(
     _check_size(first, len(rows), size)
     if queries.features is not None:
         _check_size("features", len(queries.features), size)
-    queries.ages = _per_event("history_ages", history_ages, queries.history, _age_row)
-    queries.weights = _per_event("history_weights", history_weights, queries.history, _weight_row)
+    if queries.history is not None:
+        events = queries.history
+        queries.ages = _per_event("history_ages", history_ages, events, _age_row)
+        queries.weights = _per_event("history_weights", history_weights, events, _weight_row)
     return queries
 
 
@@ -232,14 +235,12 @@ def _history_row(name: str, row: Any) -> list[str]:
 def _per_event(
     name: str,
     values: Any,
-    history: list[list[str]] | None,
+    history: list[list[str]],
     checked: Callable[[str, Any], list[float]],
 ) -> list[list[float]] | None:
     """Return one number for each event of the history."""
     if values is None:
         return None
-    if history is None:
-        raise ValueError(f"{name} needs history; pass the events that it belongs to")
     rows = _rows(name, values, "numbers", checked)
     if len(rows) != len(history):
         raise ValueError(f"{name} has {len(rows)} rows, history has {len(history)}")
@@ -279,15 +280,17 @@ def _age(name: str, value: Any) -> float:
 def _weight_row(name: str, row: Any) -> list[float]:
     weights = row.tolist() if hasattr(row, "tolist") else list(row)
     fits = {*map(type, weights)} <= _NUMBERS
-    if not weights or (fits and min(weights) > 0 and sum(weights) <= _MAX_WEIGHT):
+    if not weights or (fits and min(weights) >= _LEAST_WEIGHT and sum(weights) <= _MOST_WEIGHT):
         return list(map(float, weights))
     return [_weight(f"{name}[{index}]", weight) for index, weight in enumerate(weights)]
 
 
 def _weight(name: str, value: Any) -> float:
     weight = float(number(name, value))
-    if not 0 < weight <= _MAX_WEIGHT:
-        raise ValueError(f"{name} must be positive and at most {_MAX_WEIGHT:g}, got {shown(value)}")
+    if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+        raise ValueError(
+            f"{name} must be in {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}, got {shown(value)}"
+        )
     return weight
 
 

@@ -108,7 +108,7 @@ def test_a_file_of_user_ids_alone_asks_as_before(
             '{"history": ["a"], "ages": [1, 2]}',
             "ages has 2 numbers for the 1 events of history; give one for each event, null for",
         ),
-        ('{"history": ["a"], "weights": [0]}', "weights[0] must be positive"),
+        ('{"history": ["a"], "weights": [0]}', "weights[0] must be in 1e-06 to 1e+06, got 0"),
         ('{"features": [1]}', '\'features\' looks like {"device": "mobile"}, got [1]'),
         ('{"features": {"a=b": 1}}', "a feature's name in features must be without '=', got"),
     ],
