@@ -38,8 +38,13 @@ CUSTOM_OPS: Mapping[str, tuple[str, ...]] = {
 ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
 
 
-SplitMethod = Literal["random", "leave_last_out", "global_time"]
-SPLIT_METHODS: tuple[SplitMethod, ...] = ("random", "leave_last_out", "global_time")
+SplitMethod = Literal["random", "leave_last_out", "global_time", "new_users"]
+SPLIT_METHODS: tuple[SplitMethod, ...] = (
+    "random",
+    "leave_last_out",
+    "global_time",
+    "new_users",
+)
 
 Protocol = Literal["seen_kept", "seen_excluded"]
 PROTOCOLS: tuple[Protocol, ...] = ("seen_kept", "seen_excluded")
@@ -118,10 +123,11 @@ class TrainConfig:
         seen_last_epochs: Passes of a second stage that teaches the towers to rank seen
             candidates last, for lists shown without `exclude_seen`; 0 for none.
         sampled_candidates: Negatives per batch; unset, the whole corpus if it fits into memory.
-        split: Method of holding out: `random`, `leave_last_out` or `global_time`.
+        split: Method of holding out: `random`, `leave_last_out`, `global_time` or `new_users`.
         protocol: How applications will ask: `seen_excluded` without the candidates that the user
             already has, `seen_kept` with them. The headline metric and the gate `quality` use it.
-        held_out_fraction: Share of the interactions that evaluates the model.
+        held_out_fraction: Share of the interactions, or with `new_users` of the users, that
+            evaluates the model.
         validation_fraction: Share of the rest that stops training; 0 for no early stopping.
         patience: Validations without improvement before training stops.
         seed: Random seed for the split, initial values and order.

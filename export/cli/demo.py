@@ -190,7 +190,7 @@ def _available(source: DataConfig) -> tuple[DataConfig, str]:
     given = "the default" if source.source == DataConfig.source else "given by --data"
     if source.source not in MOVIELENS:
         return source, f"{source.source}, {given}"
-    from shortlist.export.data.tfds import availability
+    from shortlist.export.data.sources.tfds import availability
 
     problem = availability(source.source, source.data_dir)
     if problem is None:

@@ -17,13 +17,18 @@ Hashes = npt.NDArray[np.uint64]
 _ROWS = 1_000_000  # hashed at once, 8 MB per temporary array
 
 
-def hash_ids(ids: Sequence[str]) -> Hashes:
-    """Hash distinct ids, uint64 `[num_ids]`; about a microsecond per id."""
+def hash_ids(ids: Sequence[str], *, seed: int | None = None) -> Hashes:
+    """Hash distinct ids, uint64 `[num_ids]`; about a microsecond per id.
+
+    Args:
+        ids: Ids.
+        seed: Seed that gives other, independent hashes.
+    """
     digests = b"".join(
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for text in ids
     )
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    return _salted(np.frombuffer(digests, "<u8").astype(np.uint64), seed)
 
 
 def hash_rows(dataset: Dataset, *, seed: int | None = None) -> Hashes:
@@ -38,7 +43,6 @@ def hash_rows(dataset: Dataset, *, seed: int | None = None) -> Hashes:
     """
     users, candidates = _mix(hash_ids(dataset.user_ids)), hash_ids(dataset.candidate_ids)
     hashes = np.empty(dataset.num_interactions, np.uint64)
-    salt = None if seed is None else _mix(np.array([seed], np.uint64))
     for start in range(0, len(hashes), _ROWS):
         part = slice(start, start + _ROWS)
         mixed = _mix(
@@ -46,8 +50,7 @@ def hash_rows(dataset: Dataset, *, seed: int | None = None) -> Hashes:
         )
         if dataset.timestamps is not None:
             mixed += dataset.timestamps[part].astype(np.uint64)
-        mixed = _mix(mixed)
-        hashes[part] = mixed if salt is None else _mix(mixed ^ salt)
+        hashes[part] = _salted(_mix(mixed), seed)
     return hashes
 
 
@@ -74,6 +77,10 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         fingerprint=dataset_fingerprint(dataset),
         source=None if dataset.source is None else dataset.source.as_json(),
     )
+
+
+def _salted(hashes: Hashes, seed: int | None) -> Hashes:
+    return hashes if seed is None else _mix(hashes ^ _mix(np.array([seed], np.uint64)))
 
 
 def _mix(values: Hashes) -> Hashes:

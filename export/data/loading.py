@@ -7,10 +7,10 @@ from pathlib import Path
 
 from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig, DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.movielens import read_release
-from shortlist.export.data.sample import make_sample
-from shortlist.export.data.tabular import read_table
-from shortlist.export.data.tfds import read_tfds
+from shortlist.export.data.sources.movielens import read_release
+from shortlist.export.data.sources.sample import make_sample
+from shortlist.export.data.sources.tabular import read_table
+from shortlist.export.data.sources.tfds import read_tfds
 
 __all__ = ["load"]
 

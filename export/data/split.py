@@ -7,11 +7,13 @@ import numpy.typing as npt
 
 from shortlist.export.config import SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.fingerprint import Hashes, hash_rows
+from shortlist.export.data.fingerprint import Hashes, hash_ids, hash_rows
 
 __all__ = ["Split", "configured_split", "make_split"]
 
 Positions = npt.NDArray[np.int64]
+
+_JUDGED_SHARE = 0.2  # of the interactions of a held-out user, as in the literature (Mult-VAE)
 
 
 def _none() -> Positions:
@@ -23,19 +25,27 @@ class Split:
     """Parts of the interactions, as ascending positions int64.
 
     Attributes:
+        method: Method of the split, which also decides what an evaluation asks; see `Questions`.
         training: Interactions to train on.
         validation: Interactions for early stopping and other choices.
+        validation_given: Other interactions of the validation users, which are only in the
+            request; with `new_users` only.
         held_out: Interactions for the final metrics only.
+        given: Other interactions of the held-out users, which are only in the request; with
+            `new_users` only.
     """
 
+    method: SplitMethod = "random"
     training: Positions
     validation: Positions = field(default_factory=_none)
+    validation_given: Positions = field(default_factory=_none)
     held_out: Positions
+    given: Positions = field(default_factory=_none)
 
     @property
     def fitted(self) -> Positions:
-        """Training and validation part: the data of the final model."""
-        return np.sort(np.concatenate([self.training, self.validation]))
+        """Interactions that the final model is trained on: all but the held-out and given ones."""
+        return np.sort(np.concatenate([self.training, self.validation, self.validation_given]))
 
 
 def configured_split(dataset: Dataset, config: TrainConfig) -> Split:
@@ -57,22 +67,26 @@ def make_split(
     validation_fraction: float = 0.0,
     seed: int = 42,
 ) -> Split:
-    """Split by one of three methods; the same arguments give the same split.
+    """Split by one of four methods; the same arguments give the same split.
 
     `random` decides by a hash of seed, user id, candidate id and time: an interaction keeps its
     part when others are added or removed, or their order changes, and exact duplicates are in
-    the same part. So the shares are only approximate.
+    the same part. So the shares are only approximate. `new_users` decides by such hashes, too,
+    first of users, then of their interactions.
 
     Args:
         dataset: Interactions to split.
         method: `random` holds out a share of all interactions; `leave_last_out` the last
             interaction of each user with several; `global_time` the latest share of all
-            interactions, as for a model in production. The validation part is taken from the
-            rest in the same way, so the held-out part does not depend on it.
-        held_out_fraction: Share of the interactions; unused by `leave_last_out`.
-        validation_fraction: Share of the interactions that are not held out; 0 for no validation
-            part. With `leave_last_out`, any value above 0 takes one interaction per user.
-        seed: Random seed of `random`; the other methods are deterministic.
+            interactions, as for a model in production; `new_users` a share of the users with
+            several, of whose interactions 20% judge and the others are given in the request. The
+            validation part is taken from the rest in the same way, so the held-out part does not
+            depend on it.
+        held_out_fraction: Share of the interactions, or with `new_users` of the users; unused by
+            `leave_last_out`.
+        validation_fraction: Share of what is not held out; 0 for no validation part. With
+            `leave_last_out`, any value above 0 takes one interaction per user.
+        seed: Random seed of `random` and `new_users`; the other methods are deterministic.
 
     Raises:
         ValueError: There are too few interactions, or the method needs times and they are missing
@@ -81,50 +95,82 @@ def make_split(
     total = dataset.num_interactions
     if total < 3:
         raise ValueError(f"{dataset.name} has {total} interactions; a split needs at least 3")
-    if method == "random":
-        return _random(dataset, held_out_fraction, validation_fraction, seed)
-    everything = np.arange(total)
-    if method == "leave_last_out":
-        _require_order(dataset)
-        rest, held_out = _last_of_each(dataset, everything)
-        if validation_fraction:
-            training, validation = _last_of_each(dataset, rest)
-    else:
-        rest, held_out = _latest(dataset, everything, held_out_fraction)
-        if validation_fraction:
-            training, validation = _latest(dataset, rest, validation_fraction)
-    if not validation_fraction:
-        training, validation = rest, _none()
-    return Split(training=training, validation=validation, held_out=held_out)
-
-
-def _random(
-    dataset: Dataset, held_out_fraction: float, validation_fraction: float, seed: int
-) -> Split:
-    hashes = hash_rows(dataset, seed=seed)
     shares = [held_out_fraction]
     if validation_fraction:
         shares.append(held_out_fraction + (1 - held_out_fraction) * validation_fraction)
-    bounds = np.array([min(int(share * 2**64), 2**64 - 1) for share in shares], np.uint64)
-    parts = np.zeros(len(hashes), np.int8)
-    for bound in bounds:
-        parts += hashes >= bound
-    if len(np.unique(parts)) <= len(bounds):
-        parts = _parts_with_something(dataset, hashes, bounds)
-    held_out, *validation, training = (
-        np.flatnonzero(parts == part) for part in range(len(bounds) + 1)
-    )
+    if method == "random":
+        parts = _parts(hash_rows(dataset, seed=seed), shares, dataset, "different interactions")
+        return _split(method, *(np.flatnonzero(parts == part) for part in range(len(shares) + 1)))
+    if method == "new_users":
+        return _new_users(dataset, shares, seed)
+    rest = np.arange(total)
+    taken = []
+    for share in [held_out_fraction, *([validation_fraction] if validation_fraction else [])]:
+        if method == "leave_last_out":
+            _require_order(dataset)
+            rest, part = _last_of_each(dataset, rest)
+        else:
+            rest, part = _latest(dataset, rest, share)
+        taken.append(part)
+    return _split(method, *taken, rest)
+
+
+def _split(method: SplitMethod, held_out: Positions, *others: Positions) -> Split:
+    """Make a split of the held-out part, a validation part if there is one, and the rest."""
+    *validation, training = others
     return Split(
-        training=training, validation=validation[0] if validation else _none(), held_out=held_out
+        method=method,
+        training=training,
+        validation=validation[0] if validation else _none(),
+        held_out=held_out,
     )
 
 
-def _parts_with_something(dataset: Dataset, hashes: Hashes, bounds: Hashes) -> npt.NDArray[np.int8]:
+def _new_users(dataset: Dataset, shares: list[float], seed: int) -> Split:
+    hashes = hash_rows(dataset, seed=seed)
+    order = np.lexsort((hashes, dataset.user_positions))
+    users = dataset.user_positions[order]
+    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))
+    users = users[ends]
+    least, most = hashes[order[np.insert(ends[:-1] + 1, 0, 0)]], hashes[order[ends]]
+    # Exact duplicates are in the same part, so a user needs two different interactions.
+    several = users[least < most]
+    ids = hash_ids([dataset.user_ids[user] for user in several.tolist()], seed=seed)
+    part_of = np.full(len(dataset.user_ids), len(shares))
+    part_of[several] = _parts(ids, shares, dataset, "users with different interactions")
+    bounds = np.zeros(len(dataset.user_ids), np.uint64)
+    bounds[users] = np.clip(np.uint64(_JUDGED_SHARE * 2**64), least + np.uint64(1), most)
+    parts, judged = part_of[dataset.user_positions], hashes < bounds[dataset.user_positions]
+    validation = parts == 1 if len(shares) > 1 else np.zeros_like(judged)
+    return Split(
+        method="new_users",
+        training=np.flatnonzero(parts == len(shares)),
+        validation=np.flatnonzero(validation & judged),
+        validation_given=np.flatnonzero(validation & ~judged),
+        held_out=np.flatnonzero((parts == 0) & judged),
+        given=np.flatnonzero((parts == 0) & ~judged),
+    )
+
+
+def _parts(
+    hashes: Hashes, shares: list[float], dataset: Dataset, name: str
+) -> npt.NDArray[np.int8]:
+    """Divide by hashes: part i lies between the shares i - 1 and i; none is empty."""
+    bounds = np.array([min(int(share * 2**64), 2**64 - 1) for share in shares], np.uint64)
+    parts = np.searchsorted(bounds, hashes, side="right").astype(np.int8)
+    if len(np.unique(parts)) <= len(bounds):
+        parts = _parts_with_something(hashes, bounds, dataset, name)
+    return parts
+
+
+def _parts_with_something(
+    hashes: Hashes, bounds: Hashes, dataset: Dataset, name: str
+) -> npt.NDArray[np.int8]:
     """Move bounds between few hashes so that no part is empty."""
     distinct = np.unique(hashes)
     if len(distinct) <= len(bounds):
         raise ValueError(
-            f"{dataset.name} has {len(distinct)} different interactions; a split into "
+            f"{dataset.name} has {len(distinct)} {name}; a split into "
             f"{len(bounds) + 1} parts needs as many"
         )
     cuts: list[int] = []

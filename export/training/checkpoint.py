@@ -199,6 +199,7 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         dataset.ratings,
         split.training,
         split.validation,
+        split.validation_given,
     ):
         # A missing array changes the digest, too.
         digest.update(b"-" if array is None else _bytes(array))

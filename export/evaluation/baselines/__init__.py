@@ -7,6 +7,5 @@ from shortlist.export.evaluation.baselines.fit import (
     fit_baseline,
     fit_best,
 )
-from shortlist.export.evaluation.baselines.histories import Histories
 
-__all__ = ["BASELINES", "Baseline", "Histories", "Kind", "fit_baseline", "fit_best"]
+__all__ = ["BASELINES", "Baseline", "Kind", "fit_baseline", "fit_best"]

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.export.evaluation.baselines.histories import Histories, Score, Settings
+from shortlist.export.data.histories import Histories
+from shortlist.export.evaluation.baselines.types import Score, Settings
 
 __all__ = ["MOST_FOR_EASE", "fit_ease"]
 

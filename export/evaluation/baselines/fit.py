@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines.ease import fit_ease
-from shortlist.export.evaluation.baselines.histories import Fit, Histories, Score, Settings
 from shortlist.export.evaluation.baselines.ials import fit_ials
 from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
 from shortlist.export.evaluation.baselines.popularity import fit_popularity, fit_recent_popularity
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
+from shortlist.export.evaluation.baselines.types import Fit, Score, Settings
 from shortlist.export.evaluation.metrics import at_k
 from shortlist.export.evaluation.ranking import Scorer, rank_held_out
 

@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
-from shortlist.export.evaluation.baselines.histories import Histories, Score, Settings
+from shortlist.export.evaluation.baselines.types import Score, Settings
 
 __all__ = ["fit_ials", "solve_rows"]
 

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.export.evaluation.baselines.histories import Histories, Score, Settings
+from shortlist.export.data.histories import Histories
+from shortlist.export.evaluation.baselines.types import Score, Settings
 
 __all__ = ["fit_popularity", "fit_recent_popularity"]
 

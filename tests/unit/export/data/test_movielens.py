@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
-from shortlist.export.data._assemble import natural_order
+from shortlist.export.data.sources._assemble import natural_order
 from tests.unit.export.data.conftest import WriteRelease, write_1m, write_100k, write_csv
 
 

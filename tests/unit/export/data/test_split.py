@@ -45,6 +45,8 @@ def test_parts_are_disjoint_complete_and_repeatable(
 ) -> None:
     split = make_split(dataset, method=method, validation_fraction=validation_fraction)
     parts = [split.training, split.validation, split.held_out]
+    parts += [split.validation_given, split.given]
+    assert split.method == method
     assert sorted(np.concatenate(parts)) == list(range(dataset.num_interactions))
     assert all((np.diff(part) > 0).all() for part in parts)
     assert len(split.training)
@@ -54,8 +56,10 @@ def test_parts_are_disjoint_complete_and_repeatable(
     np.testing.assert_array_equal(split.held_out, again.held_out)
     np.testing.assert_array_equal(split.validation, again.validation)
     np.testing.assert_array_equal(
-        split.fitted, np.sort(np.concatenate([split.training, split.validation]))
+        split.fitted, np.sort(np.concatenate([split.training, *parts[1:2], *parts[3:4]]))
     )
+    assert bool(len(split.given)) == (method == "new_users")
+    assert bool(len(split.validation_given)) == bool(len(split.given) and validation_fraction)
 
 
 @settings(deadline=None)
@@ -85,6 +89,54 @@ def test_global_time_trains_on_the_past(dataset: Dataset) -> None:
     assert validation.max() < held_out.min()
 
 
+@settings(deadline=None)
+@given(datasets())
+def test_new_users_are_unknown_to_training(dataset: Dataset) -> None:
+    split = make_split(dataset, method="new_users", validation_fraction=0.2)
+    users = {
+        name: set(dataset.user_positions[getattr(split, name)].tolist())
+        for name in ("training", "validation", "validation_given", "held_out", "given")
+    }
+    assert users["held_out"] == users["given"]
+    assert users["validation"] == users["validation_given"]
+    assert not users["held_out"] & users["validation"]
+    assert not users["training"] & (users["held_out"] | users["validation"])
+    again = make_split(dataset, method="new_users")
+    np.testing.assert_array_equal(split.held_out, again.held_out)
+    np.testing.assert_array_equal(split.given, again.given)
+
+
+def test_new_users_have_shares_of_users_and_of_their_interactions(data: Dataset) -> None:
+    splits = [
+        make_split(data, method="new_users", validation_fraction=0.1, seed=seed)
+        for seed in range(8)
+    ]
+    for name, share in (("held_out", 0.2), ("validation", 0.08), ("training", 0.72)):
+        users = [len(np.unique(data.user_positions[getattr(split, name)])) for split in splits]
+        assert np.mean(users) / 300 == pytest.approx(share, abs=0.02)
+    for name, rest in (("held_out", "given"), ("validation", "validation_given")):
+        judged, others = (
+            sum(len(getattr(split, part)) for split in splits) for part in (name, rest)
+        )
+        assert judged / (judged + others) == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_user_who_did_one_thing_is_no_new_user(small_dataset: Dataset) -> None:
+    """Nothing could be given in the request, or nothing judged."""
+    few = dataclasses.replace(
+        small_dataset,
+        user_positions=np.array([0, 0, 0, 1, 2, 2, 3, 3], np.int32),
+        candidate_positions=np.array([5, 5, 5, 1, 1, 2, 1, 2], np.int32),
+        timestamps=np.array([7, 7, 7, 1, 2, 3, 4, 5]),
+    )
+    for seed in range(20):
+        split = make_split(few, method="new_users", held_out_fraction=0.9, seed=seed)
+        assert len(split.held_out) == len(split.given) == 1
+        assert set(few.user_positions[split.held_out]) <= {2, 3}
+    with pytest.raises(ValueError, match="sample has 2 users with different interactions; a split"):
+        make_split(few, method="new_users", validation_fraction=0.1)
+
+
 def keys(dataset: Dataset, part: np.ndarray) -> set[tuple[str, str, int]]:
     assert dataset.timestamps is not None
     return {
@@ -97,7 +149,10 @@ def keys(dataset: Dataset, part: np.ndarray) -> set[tuple[str, str, int]]:
     }
 
 
-def test_interactions_keep_their_part_when_others_come_and_go(small_dataset: Dataset) -> None:
+@pytest.mark.parametrize("method", ["random", "new_users"])
+def test_interactions_keep_their_part_when_others_come_and_go(
+    small_dataset: Dataset, method: SplitMethod
+) -> None:
     """Yesterday's model must not have been trained on what today's model holds out."""
     assert small_dataset.timestamps is not None
     random = np.random.default_rng(3)
@@ -118,11 +173,14 @@ def test_interactions_keep_their_part_when_others_come_and_go(small_dataset: Dat
         ).astype(np.int32),
         timestamps=np.append(small_dataset.timestamps[kept], np.arange(300)),
     )
-    split, again = (make_split(data, validation_fraction=0.1) for data in (small_dataset, later))
+    split, again = (
+        make_split(data, method=method, validation_fraction=0.1) for data in (small_dataset, later)
+    )
     for before, after in (
         (split.training, again.training),
         (split.validation, again.validation),
         (split.held_out, again.held_out),
+        *([(split.given, again.given)] if method == "new_users" else []),
     ):
         common = keys(small_dataset, before) & keys(small_dataset, kept)
         assert common
@@ -150,6 +208,10 @@ def test_random_split_is_the_same_on_every_platform_and_in_every_release(
     split = make_split(few, validation_fraction=0.2, seed=7)
     assert split.held_out.tolist() == [5, 8, 16, 17, 18]
     assert split.validation.tolist() == [2, 6, 9, 15]
+    few = dataclasses.replace(few, user_positions=np.arange(20, dtype=np.int32) % 7)
+    split = make_split(few, method="new_users", validation_fraction=0.2, seed=7)
+    assert (split.held_out.tolist(), split.given.tolist()) == ([14], [0, 7])
+    assert (split.validation.tolist(), split.validation_given.tolist()) == ([13], [6])
 
 
 def test_exact_duplicates_are_in_the_same_part(small_dataset: Dataset) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
-from shortlist.export.data.tfds import availability, read_tfds
+from shortlist.export.data.sources.tfds import availability, read_tfds
 
 NAME = "movielens/latest-small"
 

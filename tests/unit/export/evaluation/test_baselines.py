@@ -1,7 +1,6 @@
 """Baselines against their definitions, and their choice of settings."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,40 +9,26 @@ import pytest
 
 from shortlist.export.cli import options
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.pairs import Pairs
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines import (
     BASELINES,
-    Histories,
     Kind,
     fit,
     fit_baseline,
     fit_best,
 )
 from shortlist.export.evaluation.baselines.ease import fit_ease
-from shortlist.export.evaluation.baselines.histories import Score, Settings
 from shortlist.export.evaluation.baselines.ials import fit_ials, solve_rows
 from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
 from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
+from shortlist.export.evaluation.baselines.types import Score, Settings
 from shortlist.export.evaluation.evaluate import evaluate, evaluate_popularity
 from shortlist.export.evaluation.ranking import rank_held_out, rank_in_one_order
+from tests.support.histories import histories
 
 PERSONAL = tuple(name for name in BASELINES if not name.endswith("popularity"))
-
-
-def histories(
-    rows: Sequence[Sequence[int]],
-    num_candidates: int,
-    times: Sequence[int] | None = None,
-) -> Histories:
-    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    columns = np.array([candidate for row in rows for candidate in row], np.int32)
-    return Histories(
-        events=Pairs.by_row(owners, columns, num_rows=len(rows)),
-        times=None if times is None else np.array(times, np.int64),
-        num_candidates=num_candidates,
-    )
 
 
 def some_histories(num_users: int, num_candidates: int, seed: int) -> Histories:
@@ -60,32 +45,6 @@ def dense(of: Histories) -> npt.NDArray[np.float64]:
     matrix = np.zeros((of.events.num_rows, of.num_candidates))
     matrix[of.owners, of.events.columns] = 1
     return matrix
-
-
-# --- histories ------------------------------------------------------------------------------
-
-
-def test_histories_are_in_the_order_of_time(data: Dataset, split: Split) -> None:
-    shuffled = np.random.default_rng(0).permutation(split.training)
-    of = Histories.of_users(data, shuffled).take(np.array([7, 3]))
-    assert data.timestamps is not None
-    assert of.times is not None
-    for place, user in enumerate((7, 3)):
-        own = split.training[data.user_positions[split.training] == user]
-        own = own[np.argsort(data.timestamps[own], kind="stable")]
-        np.testing.assert_array_equal(of.events.of(place), data.candidate_positions[own])
-        cells = slice(of.events.starts[place], of.events.starts[place + 1])
-        np.testing.assert_array_equal(of.times[cells], data.timestamps[own])
-
-
-def test_weights_decay_and_a_repeated_candidate_counts_once() -> None:
-    of = histories([[2, 0, 2, 1], [], [3]], 4)
-    assert of.matrix().toarray().tolist() == [[1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
-    assert of.matrix(half_life=1).toarray().tolist() == [
-        [0.25, 1, 0.5, 0],
-        [0, 0, 0, 0],
-        [0, 0, 0, 1],
-    ]
 
 
 # --- the models -----------------------------------------------------------------------------
@@ -182,11 +141,11 @@ def test_recent_popularity_halves_by_age() -> None:
 def with_unknown(data: Dataset, split: Split) -> tuple[Dataset, Split]:
     """The data, of which users from 200 and candidates from 480 are only in the held-out part."""
     known = (data.user_positions < 200) & (data.candidate_positions < 480)
-    parts = {
-        name: part[known[part]]
-        for name, part in (("training", split.training), ("validation", split.validation))
-    }
-    return data, Split(**parts, held_out=split.held_out)
+    return data, Split(
+        training=split.training[known[split.training]],
+        validation=split.validation[known[split.validation]],
+        held_out=split.held_out,
+    )
 
 
 @pytest.mark.parametrize("name", PERSONAL)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shortlist.export.data._assemble import Catalogue, Interactions, assemble, natural_order
-from shortlist.export.data._delimited import ID, NUMBER, TIME, Delimited, check_columns
 from shortlist.export.data.config import CandidateId, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.sources._assemble import Catalogue, Interactions, assemble, natural_order
+from shortlist.export.data.sources._delimited import ID, NUMBER, TIME, Delimited, check_columns
 
 __all__ = ["movie_catalogue", "read_release"]
 

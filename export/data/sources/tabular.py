@@ -9,8 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from shortlist.export.data._assemble import Catalogue, Interactions, assemble, ids_of, natural_order
-from shortlist.export.data._delimited import (
+from shortlist.export.data.config import DataConfig, DataError
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.sources._assemble import (
+    Catalogue,
+    Interactions,
+    assemble,
+    ids_of,
+    natural_order,
+)
+from shortlist.export.data.sources._delimited import (
     ID,
     NUMBER,
     Delimited,
@@ -18,9 +26,7 @@ from shortlist.export.data._delimited import (
     check_file,
     one_line,
 )
-from shortlist.export.data._times import TimeColumn
-from shortlist.export.data.config import DataConfig, DataError
-from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.sources._times import TimeColumn
 
 __all__ = ["read_table"]
 

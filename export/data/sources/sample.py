@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.export.data._sample_words import GENRES, make_titles
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.sources._sample_words import GENRES, make_titles
 
 __all__ = ["make_sample"]
 

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import requests
 
-from shortlist.export.data._assemble import Interactions, assemble
-from shortlist.export.data._delimited import one_line
 from shortlist.export.data.config import MOVIELENS, CandidateId, DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.movielens import movie_catalogue, read_release
+from shortlist.export.data.sources._assemble import Interactions, assemble
+from shortlist.export.data.sources._delimited import one_line
+from shortlist.export.data.sources.movielens import movie_catalogue, read_release
 
 __all__ = ["availability", "read_tfds"]
 

@@ -1,0 +1,131 @@
+"""Histories: what users did, in the order of time."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
+
+__all__ = ["LONGEST_GAP", "Histories", "time_order"]
+
+LONGEST_GAP = 31  # bucket of all gaps from 2^30 seconds
+
+
+def time_order(dataset: Dataset, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sort positions of interactions by user, then by time.
+
+    Interactions without times, or with equal ones, keep the order of the data.
+    """
+    users, times = dataset.user_positions[part], dataset.timestamps
+    return part[np.lexsort((part, users) if times is None else (part, times[part], users))]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Histories:
+    """Events of some users, oldest first.
+
+    Attributes:
+        events: A row per history, with the candidate positions of its events.
+        times: int64 `[num_events]`, seconds since the epoch, or None.
+        num_candidates: Size of the corpus.
+    """
+
+    events: Pairs
+    times: npt.NDArray[np.int64] | None = None
+    num_candidates: int
+
+    @classmethod
+    def of_users(cls, dataset: Dataset, part: npt.NDArray[np.int64]) -> Self:
+        """Group interactions by user: `[num_users]` histories; see `time_order`."""
+        return cls.in_order(dataset, time_order(dataset, part))
+
+    @classmethod
+    def in_order(cls, dataset: Dataset, order: npt.NDArray[np.int64]) -> Self:
+        """Group interactions by user that are already in `time_order`."""
+        return cls(
+            events=Pairs.by_user(dataset, order),
+            times=None if dataset.timestamps is None else dataset.timestamps[order],
+            num_candidates=len(dataset.candidate_ids),
+        )
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "Histories":
+        """Return some of the histories."""
+        return self.between(self.events.starts[rows], self.events.starts[rows + 1])
+
+    def last(self, length: int) -> "Histories":
+        """Return at most the last `length` events of each history."""
+        starts, stops = self.events.starts[:-1], self.events.starts[1:]
+        return self.between(np.maximum(starts, stops - length), stops)
+
+    def between(self, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> "Histories":
+        """Return a history for each pair of places in the events: from start up to before stop."""
+        counts = stops - starts
+        ends = np.cumsum(counts)
+        entries = np.repeat(stops - ends, counts) + np.arange(counts.sum())
+        return Histories(
+            events=Pairs(starts=np.concatenate([[0], ends]), columns=self.events.columns[entries]),
+            times=None if self.times is None else self.times[entries],
+            num_candidates=self.num_candidates,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of histories."""
+        return self.events.num_rows
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """Row of each event, `[num_events]`."""
+        return np.repeat(np.arange(self.events.num_rows), self.events.counts)
+
+    @property
+    def later_events(self) -> npt.NDArray[np.int64]:
+        """Number of later events of the same history, for each event, `[num_events]`."""
+        ends = np.repeat(self.events.starts[1:], self.events.counts)
+        return ends - 1 - np.arange(len(self.events.columns))
+
+    @property
+    def gaps(self) -> npt.NDArray[np.int8]:
+        """Bucket of the time since the previous event of the same history, `[num_events]`.
+
+        0 if there is none or times are unknown, else 1 + floor(log2(1 + seconds)), at most
+        `LONGEST_GAP`.
+        """
+        buckets = np.zeros(len(self.events.columns), np.int8)
+        if self.times is None:
+            return buckets
+        seconds = np.diff(self.times, prepend=self.times[:1])
+        # The exponent of a float64 is exact, unlike a rounded logarithm just below a power of 2.
+        exponents = np.frexp(1.0 + seconds)[1]
+        buckets[:] = np.minimum(exponents, LONGEST_GAP)
+        starts = self.events.starts[:-1]
+        buckets[starts[self.events.counts > 0]] = 0
+        return buckets
+
+    def matrix(self, half_life: float = np.inf) -> Any:
+        """Sparse float32 `[num_histories, num_candidates]`.
+
+        An event with n later ones has the weight 0.5^(n / half_life). A candidate that occurs
+        several times counts once, as of its last event.
+        """
+        from scipy.sparse import csr_matrix
+
+        weights = 0.5 ** (self.later_events / half_life)
+        keys = self.owners * self.num_candidates + self.events.columns
+        cells, last = np.unique(keys[::-1], return_index=True)
+        return csr_matrix(
+            (weights[::-1][last].astype(np.float32), np.divmod(cells, self.num_candidates)),
+            shape=(self.events.num_rows, self.num_candidates),
+        )
+
+    def distinct(self) -> Pairs:
+        """Candidates of each history, ascending, each once."""
+        return Pairs.by_row(
+            self.owners, self.events.columns, num_rows=self.events.num_rows, distinct=True
+        )
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Number of events by candidate, int64 `[num_candidates]`."""
+        return np.bincount(self.events.columns, minlength=self.num_candidates)

@@ -1,0 +1,148 @@
+"""Questions that evaluate a model: who asks, what the server knows then, what was chosen."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories, time_order
+from shortlist.export.data.split import Split
+
+__all__ = ["Questions", "held_out_questions", "validation_questions"]
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Questions:
+    """Questions in the order of users, then of time, with the interactions that judge the answers.
+
+    Attributes:
+        users: int32 `[num_questions]`, position in `user_ids` of the user who asks.
+        known: bool `[num_questions]`, whether the model has met the user; others ask as unknown
+            users.
+        timelines: Events of all users, which the histories are parts of.
+        starts: int64 `[num_questions]`, place in the timelines of the first event before.
+        stops: int64 `[num_questions]`, place after the last one.
+        owners: int64 `[num_judged]`, ascending, question of each judged interaction.
+        interactions: int64 `[num_judged]`, positions of the judged interactions in the data.
+        candidates: int32 `[num_judged]`, their candidates.
+    """
+
+    users: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    timelines: Histories
+    starts: Positions
+    stops: Positions
+    owners: Positions
+    interactions: Positions
+    candidates: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.users)
+
+    @property
+    def histories(self) -> Histories:
+        """Events before each question: those that a servable keeps, then those of the request.
+
+        Computed at each access. The histories of many questions of the same users take much more
+        memory than the timelines; `take` some questions first.
+        """
+        return self.timelines.between(self.starts, self.stops)
+
+    @property
+    def askers(self) -> npt.NDArray[np.int32]:
+        """User of each question, -1 if unknown to the model, int32 `[num_questions]`."""
+        return np.where(self.known, self.users, np.int32(-1))
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "Questions":
+        """Return some of the questions, with their judged interactions."""
+        bounds = np.searchsorted(self.owners, np.arange(len(self) + 1))
+        counts = np.diff(bounds)[rows]
+        ends = np.cumsum(counts)
+        judged = np.repeat(bounds[rows] - (ends - counts), counts) + np.arange(counts.sum())
+        return replace(
+            self,
+            users=self.users[rows],
+            known=self.known[rows],
+            starts=self.starts[rows],
+            stops=self.stops[rows],
+            owners=np.repeat(np.arange(len(rows)), counts),
+            interactions=self.interactions[judged],
+            candidates=self.candidates[judged],
+        )
+
+
+def held_out_questions(dataset: Dataset, split: Split) -> Questions:
+    """Return the questions of the held-out part, asked as the method of the split asks.
+
+    `random` and `leave_last_out` ask once per user, who has all fitted interactions before.
+    `global_time` asks for each held-out interaction, with everything the user did before it.
+    `new_users` asks once per held-out user, with the interactions given in the request.
+
+    Raises:
+        ValueError: Nothing is held out.
+    """
+    if not len(split.held_out):
+        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
+    fitted = split.fitted
+    before = np.concatenate([fitted, split.given])
+    return _questions(dataset, split, fitted=fitted, before=before, judged=split.held_out)
+
+
+def validation_questions(
+    dataset: Dataset, split: Split, *, most: int | None = None, seed: int = 0
+) -> Questions:
+    """Return the questions of the validation part to a model of the training part.
+
+    They are asked as `held_out_questions` are.
+
+    Args:
+        dataset: Interactions that `split` refers to.
+        split: Split with a validation part.
+        most: Number of questions, at most, of which a sample is drawn; None for all.
+        seed: Random seed of the sample.
+
+    Raises:
+        ValueError: There is no validation part.
+    """
+    if not len(split.validation):
+        raise ValueError(f"{dataset.name} has no validation part; set validation_fraction above 0")
+    before = np.concatenate([split.training, split.validation_given])
+    questions = _questions(
+        dataset, split, fitted=split.training, before=before, judged=split.validation
+    )
+    if most is None or len(questions) <= most:
+        return questions
+    sample = np.random.default_rng(seed).choice(len(questions), most, replace=False)
+    return questions.take(np.sort(sample))
+
+
+def _questions(
+    dataset: Dataset, split: Split, *, fitted: Positions, before: Positions, judged: Positions
+) -> Questions:
+    one_each = split.method == "global_time"
+    order = time_order(dataset, np.concatenate([before, judged]) if one_each else before)
+    timelines = Histories.in_order(dataset, order)
+    interactions = time_order(dataset, judged)
+    asking = dataset.user_positions[interactions]
+    if one_each:
+        users, owners = asking, np.arange(len(interactions))
+        is_judged = np.zeros(dataset.num_interactions, np.bool_)
+        is_judged[judged] = True
+        stops = np.flatnonzero(is_judged[order])
+    else:
+        users, owners = np.unique(asking, return_inverse=True)
+        stops = timelines.events.starts[users + 1]
+    return Questions(
+        users=users,
+        known=(dataset.user_counts(fitted) > 0)[users],
+        timelines=timelines,
+        starts=timelines.events.starts[users],
+        stops=stops,
+        owners=owners,
+        interactions=interactions,
+        candidates=dataset.candidate_positions[interactions],
+    )

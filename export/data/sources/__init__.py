@@ -1,0 +1,1 @@
+"""Readers of interactions and catalogues by format, and synthetic data."""
