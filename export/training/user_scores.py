@@ -11,7 +11,7 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.tower_pair import TowerPair
 
-__all__ = ["Batch", "UserHistories", "UserScores", "sample_size"]
+__all__ = ["Batch", "CandidateSample", "UserHistories", "UserScores", "sample_size"]
 
 # Scores of a batch of users with the whole corpus: 256 MB, and as much for gradients.
 _MOST_SCORES = 64_000_000
@@ -32,6 +32,37 @@ def sample_size(num_candidates: int, batch_size: int, configured: int | None) ->
     if num_candidates * batch_size <= _MOST_SCORES:
         return None
     return min(max(_MOST_SCORES // (4 * batch_size), _SMALLEST_SAMPLE), num_candidates)
+
+
+class CandidateSample(tf.Module):
+    """Draws negatives: half by popularity, for strong ones; the other half uniformly."""
+
+    def __init__(self, counts: npt.NDArray[np.int64], size: int) -> None:
+        """Prepare the chances.
+
+        Args:
+            counts: `[num_candidates]`, interactions of each candidate.
+            size: Number of draws.
+        """
+        super().__init__()
+        chances = 0.5 * counts / counts.sum() + 0.5 / len(counts)
+        self.size = size
+        self._last = len(counts) - 1
+        self._chances = tf.constant(chances, tf.float32)
+        self._cumulative = tf.constant(np.cumsum(chances))
+
+    def draw(self, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return distinct candidates int32 `[n]`, and their logQ corrections float32 `[n]`.
+
+        Args:
+            numbers: Float64 `[size]`, uniform random numbers in [0, 1).
+        """
+        drawn = tf.searchsorted(self._cumulative, numbers * self._cumulative[-1], side="right")
+        drawn = tf.minimum(drawn, self._last)
+        distinct, _, counts = tf.unique_with_counts(drawn)
+        # Each draw stands for 1 / (sample size * chance) candidates.
+        expected = tf.gather(self._chances, distinct) * float(self.size)
+        return distinct, tf.math.log(tf.cast(counts, tf.float32) / expected)
 
 
 class UserHistories(tf.Module):
@@ -74,7 +105,7 @@ class Batch:
         distinct: int32 `[k]`, `own` without repetitions.
         index: int32 `[m]`, position of each entry of `own` in `distinct`.
         counts: float32 `[batch]`, number of candidates of each user.
-        drawn: int64 `[n]`, distinct candidates of a sample; None for the whole corpus.
+        drawn: int32 `[n]`, distinct candidates of a sample; None for the whole corpus.
         correction: float32 `[n]`, logQ corrections of `drawn`.
         places: int64 `[p, 2]`, rows and columns of the scores that belong to a user's own
             candidates.
@@ -113,18 +144,15 @@ class UserScores(tf.Module):
         self._histories = histories
         self._random = random
         self._num_candidates = len(histories.candidate_counts)
-        self._sampled = sample_size(self._num_candidates, batch_size, sampled)
-        if self._sampled is not None:
-            # Half of the draws by popularity, for strong negatives; the other half uniform.
-            counts = histories.candidate_counts.astype(np.float64)
-            chances = 0.5 * counts / counts.sum() + 0.5 / self._num_candidates
-            self._chances = tf.constant(chances, tf.float32)
-            self._cumulative = tf.constant(np.cumsum(chances))
+        size = sample_size(self._num_candidates, batch_size, sampled)
+        self._sample = (
+            CandidateSample(histories.candidate_counts, size) if size is not None else None
+        )
 
     @property
     def is_sampled(self) -> bool:
         """Return whether a batch is scored against a sample of the corpus."""
-        return self._sampled is not None
+        return self._sample is not None
 
     def batch(self, users: tf.Tensor) -> Batch:
         """Return users int32 `[batch]` with their candidates and, if needed, a new sample."""
@@ -132,8 +160,9 @@ class UserScores(tf.Module):
         distinct, index = tf.unique(own)
         drawn = correction = None
         places = tf.stack([rows, tf.cast(own, tf.int64)], axis=1)
-        if self._sampled is not None:
-            drawn, correction = self._draw()
+        if self._sample is not None:
+            numbers = self._random.uniform([self._sample.size], dtype=tf.float64)
+            drawn, correction = self._sample.draw(numbers)
             # A user's own candidates are not negatives, even if drawn by accident.
             slots = tf.tensor_scatter_nd_update(
                 tf.fill([self._num_candidates], tf.constant(-1, tf.int64)),
@@ -152,16 +181,6 @@ class UserScores(tf.Module):
             correction=correction,
             places=places,
         )
-
-    def _draw(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Distinct candidates of a sample, and their logQ corrections."""
-        draws = self._random.uniform([self._sampled], dtype=tf.float64)
-        drawn = tf.searchsorted(self._cumulative, draws * self._cumulative[-1], side="right")
-        drawn = tf.minimum(drawn, self._num_candidates - 1)
-        distinct, _, counts = tf.unique_with_counts(drawn)
-        # Each draw stands for 1 / (sample size * chance) candidates.
-        expected = tf.gather(self._chances, distinct) * tf.cast(self._sampled, tf.float32)
-        return distinct, tf.math.log(tf.cast(counts, tf.float32) / expected)
 
     def logits(
         self, pair: TowerPair, queries: tf.Tensor, batch: Batch

@@ -9,13 +9,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import make_split
+from shortlist.export.progress import Progress
+from shortlist.export.training.order import train_order
 from shortlist.export.training.train import train
-from shortlist.export.training.workers import alone, join_workers
+from shortlist.export.training.workers import Workers, alone, join_workers
 
 RECIPES = {
     "users": TrainConfig(epochs=3, batch_size=16, learning_rate=0.03, sampled_candidates=50),
@@ -34,7 +38,7 @@ from shortlist.clients.cli.main import main
 from shortlist.export.data import DataConfig, load
 from shortlist.export.data.split import make_split
 from shortlist.export.training.train import train
-from tests.integration.export.training.test_workers import MODEL, RECIPES
+from tests.integration.export.training.test_workers import MODEL, RECIPES, order_candidates
 data = load(DataConfig(source="sample", sample_users=60, sample_candidates=150,
                        sample_interactions=1500))
 split = make_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
@@ -43,6 +47,7 @@ for name, config in RECIPES.items():
     model = train(data, split, MODEL, config, workers=workers)
     results[name] = model.candidate_embeddings
     results[name + " loss"] = [record.loss for record in model.records]
+results["order"] = order_candidates(data, workers)
 folder = sys.argv[1]
 np.savez(folder + "/results.npz", **results)
 # A process can join a cluster only once, so the command reuses these workers.
@@ -52,6 +57,22 @@ sys.exit(main(["export", "--data", "sample", "--sample-users", "60", "--sample-c
                "--sample-interactions", "1500", "--preset", "tutorial", "--index", "brute_force",
                "--repository", folder + "/models"]))
 """
+
+
+def order_candidates(
+    dataset: Dataset, workers: Workers | None = None, *, epochs: int = 10
+) -> npt.NDArray[np.float32]:
+    """Candidate embeddings of a tower over the order of events, trained from random ones."""
+    _, candidates = train_order(
+        Histories.of_users(dataset, np.arange(dataset.num_interactions)),
+        np.random.default_rng(1).normal(size=(len(dataset.candidate_ids), 8)).astype(np.float32),
+        RECIPES["users"],
+        epochs=epochs,
+        progress=Progress(),
+        phase="order",
+        workers=workers,
+    )
+    return candidates
 
 
 def free_ports(count: int) -> list[int]:
@@ -114,6 +135,10 @@ def test_two_workers_end_with_the_model_of_one_and_the_first_one_publishes(
         losses = [record.loss for record in single.records]
         np.testing.assert_allclose(first[f"{name} loss"], losses, rtol=1e-4)
         np.testing.assert_allclose(first[name], single.candidate_embeddings, atol=2e-2)
+    np.testing.assert_array_equal(first["order"], second["order"])
+    single_order = order_candidates(small_dataset)
+    assert np.abs(single_order - order_candidates(small_dataset, epochs=0)).max() > 0.01
+    np.testing.assert_allclose(first["order"], single_order, atol=1e-3)
     assert "published version 1" in texts[0]
     assert (folders[0] / "models/retrieval_brute_force/1/saved_model.pb").is_file()
     assert "worker 1 of 2 is done" in texts[1]

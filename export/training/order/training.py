@@ -1,0 +1,294 @@
+"""Trains the query tower over the order of events, and its candidate embeddings."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export._tf import tf
+from shortlist.export.config import TrainConfig
+from shortlist.export.data.histories import Histories
+from shortlist.export.progress import Progress
+from shortlist.export.towers.order import OrderTower, Uniform
+from shortlist.export.training.checkpoint import Checkpoint, Saved
+from shortlist.export.training.loop import TrainingLoop
+from shortlist.export.training.optimizers import LazyAdam
+from shortlist.export.training.order.batches import OrderBatches
+from shortlist.export.training.user_scores import CandidateSample
+from shortlist.export.training.workers import Workers, alone
+
+__all__ = ["OrderSteps", "order_epochs", "train_order"]
+
+Table = npt.NDArray[np.float32]
+
+_DIMENSION = 128
+_LENGTH = 50  # 100 was no better on MovieLens
+_TOKENS = 1024  # inputs per step
+_NEGATIVES = 1024  # per step
+_DROPOUT = 0.3
+_LATER = 0.2  # weight of each later event, compared with the one before it
+_SPREAD = 0.05  # standard deviation of the first candidate embeddings
+_LEARNING_RATE = 2e-3
+_WARM_UP = 100
+_LEAST_RATE = 0.05  # share of the learning rate at the end
+_MOST_EPOCHS = 8
+_MOST_EVENTS = 50_000_000  # in all epochs: half an hour on two cores
+_MASKED = -1e9
+
+
+def order_epochs(num_events: int) -> int:
+    """Return the number of epochs for some events: fewer for much data."""
+    return min(max(_MOST_EVENTS // max(num_events, 1), 1), _MOST_EPOCHS)
+
+
+def train_order(
+    histories: Histories,
+    taste_candidates: Table,
+    config: TrainConfig,
+    *,
+    epochs: int,
+    progress: Progress,
+    phase: str,
+    checkpoint: Checkpoint | None = None,
+    carried: Mapping[str, Any] | None = None,
+    saved: Saved | None = None,
+    workers: Workers | None = None,
+) -> tuple[OrderTower, Table]:
+    """Train a tower and its candidate embeddings to tell the next events of each user.
+
+    Args:
+        histories: Events to train on.
+        taste_candidates: `[num_candidates, d]`, trained candidate embeddings to start from.
+        config: Training configuration: seed, and place of TensorBoard's files.
+        epochs: Passes over the events; see `order_epochs`.
+        progress: Callback, called for each training batch.
+        phase: Name in checkpoints and progress.
+        checkpoint: Checkpoint to write; None to write none.
+        carried: Extra values to store in checkpoints of this phase.
+        saved: Checkpoint to resume from, if it belongs to this phase.
+        workers: Processes that share the batches; None for this one alone.
+
+    Returns:
+        The tower, and candidate embeddings `[num_candidates, tower.dimension]`; the dimension is
+        128, or that of `taste_candidates` if less.
+
+    Raises:
+        CheckpointError: The workers do not see the same checkpoint.
+        ValueError: No user has two events, or the loss is no longer finite.
+    """
+    steps = OrderSteps(
+        histories,
+        taste_candidates,
+        epochs=epochs,
+        seed=config.seed,
+        length=_LENGTH,
+        tokens=_TOKENS,
+        workers=workers,
+    )
+    loop = TrainingLoop(
+        steps,
+        np.arange(steps.batches.count, dtype=np.int32),
+        dataclasses.replace(config, batch_size=1),  # an example is a batch
+        progress=progress,
+        phase=phase,
+        checkpoint=checkpoint,
+        carried=carried,
+        workers=workers,
+    )
+    loop.run(epochs, saved=saved)
+    return steps.tower, steps.table.numpy()
+
+
+class OrderSteps:
+    """Trains a tower; examples are numbers of batches.
+
+    All random numbers of a step follow from the seed and the number of the step, which is the
+    optimizer's. So a resumed training draws the same ones, and so do all workers.
+
+    Attributes:
+        batches: Batches of an epoch.
+        tower: Tower to train.
+        table: Candidate embeddings `[num_candidates, d]`.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        taste_candidates: Table,
+        *,
+        epochs: int,
+        seed: int,
+        length: int,
+        tokens: int,
+        workers: Workers | None = None,
+    ) -> None:
+        """Create the tower and its optimizer.
+
+        Args:
+            histories: Events to train on.
+            taste_candidates: Candidate embeddings to start from.
+            epochs: Planned passes, for the learning rate.
+            seed: Seed of all random numbers.
+            length: Largest number of events of a query.
+            tokens: Events per step, about.
+            workers: Processes that share the batches; None for this one alone.
+        """
+        self._workers = workers or alone()
+        self._seed = seed
+        self.batches = OrderBatches(histories, length=length, tokens=tokens, seed=seed)
+        counts = histories.counts()
+        self._sample = CandidateSample(counts, _NEGATIVES) if len(counts) > _NEGATIVES else None
+        start = _principal(taste_candidates, _DIMENSION)
+        # Created outside of the strategy, so that all workers draw the same numbers.
+        random = tf.random.Generator.from_seed(seed)
+        with self._workers.strategy.scope():
+            self.tower = OrderTower(start.shape[1], length, random)
+            self.table = tf.Variable(start, name="order_candidates")
+            self._trained = [self.table, *self.tower.trainable_variables]
+            rate = _Rate(self.batches.count * epochs)
+            self._optimizer = LazyAdam(rate, beta_2=0.99)
+            # By default created at the first step, but a checkpoint needs them earlier.
+            self._optimizer._create_all_weights(self._trained)
+        self._step = self._make_step()
+
+    def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
+        """Train on a batch; `examples` int32 `[1]` is its number."""
+        epoch = int(self._optimizer.iterations.numpy()) // self.batches.count
+        batch = self.batches.batch(int(examples[0]), epoch=epoch)
+        own = slice(self._workers.index, None, self._workers.count)
+        return self._step(
+            tf.constant(batch.candidates[own]),
+            tf.constant(batch.gaps[own]),
+            tf.constant(batch.counts[own]),
+            tf.constant(len(batch.counts)),
+            tf.constant(self.interactions(examples), tf.float32),
+        )
+
+    def interactions(self, examples: npt.NDArray[np.int32]) -> int:
+        """Number of events that a batch predicts."""
+        return self.batches.size(int(examples[0]))
+
+    def variables(self) -> list[tf.Variable]:
+        """Variables that a step changes."""
+        return [*self._trained, *self._optimizer.variables()]
+
+    def _loss(
+        self, candidates: tf.Tensor, gaps: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor
+    ) -> tf.Tensor:
+        """Sum of the losses of all events but the first ones.
+
+        A query competes with a sample of the corpus for the next event, by the logarithm of the
+        sampled softmax. Later events of the row are targets, too, with falling weights.
+        """
+        seed = tf.stack([tf.constant(self._seed, tf.int64), self._optimizer.iterations])
+        seeds = tf.random.split(seed, 2)
+        embeddings = tf.gather(self.table, candidates)
+        queries = self.tower.encode(
+            embeddings[:, :-1], gaps[:, :-1], dropout=_DROPOUT, random=self._uniform(seeds[0], rows)
+        )
+        targets = embeddings[:, 1:]
+        width = tf.shape(targets)[1]
+        valid = tf.sequence_mask(counts - 1, width, tf.float32)
+        total = self._log_total(queries, targets, candidates[:, 1:], seeds[1])
+        place = tf.range(width)
+        ahead = tf.cast(place - place[:, None], tf.float32)
+        weights = tf.where(ahead >= 0, _LATER**ahead, 0.0) * valid[:, None]
+        weights = tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=2, keepdims=True))
+        expected = tf.reduce_sum(queries * tf.matmul(weights, targets), axis=2)
+        return tf.reduce_sum(valid * (total - expected))
+
+    def _log_total(
+        self, queries: tf.Tensor, targets: tf.Tensor, positions: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Logarithm of the sum of exp of the logits of the corpus, float32 `[batch, l]`.
+
+        Those of the other candidates are estimated from a sample, if the corpus is large.
+        """
+        if self._sample is None:
+            others, correction = tf.range(self.table.shape[0]), 0.0
+        else:
+            numbers = tf.random.stateless_uniform([self._sample.size], seed, dtype=tf.float64)
+            others, correction = self._sample.draw(numbers)
+        flat = tf.reshape(queries, [-1, self.tower.dimension])
+        own = tf.reduce_sum(queries * targets, axis=2)
+        scores = tf.matmul(flat, tf.gather(self.table, others), transpose_b=True) + correction
+        is_own = tf.reshape(positions, [-1, 1]) == others
+        scores = tf.where(is_own, _MASKED, scores)
+        scores = tf.concat([tf.reshape(own, [-1, 1]), scores], axis=1)
+        first = tf.zeros(tf.shape(scores)[:1], tf.int32)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(first, scores)
+        return tf.reshape(loss, tf.shape(own)) + own
+
+    def _uniform(self, seed: tf.Tensor, rows: tf.Tensor) -> Uniform:
+        """Source of random numbers for the rows of this worker, of a batch of `rows`.
+
+        All workers draw the numbers of the whole batch, so that the result is that of one.
+        """
+        calls = itertools.count()
+        own = slice(self._workers.index, None, self._workers.count)
+
+        def uniform(shape: tf.Tensor) -> tf.Tensor:
+            whole = tf.concat([[rows], shape[1:]], axis=0)
+            return tf.random.stateless_uniform(whole, tf.random.fold_in(seed, next(calls)))[own]
+
+        return uniform
+
+    def _make_step(self) -> "tf.types.experimental.GenericFunction":
+        def replica_step(
+            candidates: tf.Tensor,
+            gaps: tf.Tensor,
+            counts: tf.Tensor,
+            rows: tf.Tensor,
+            total: tf.Tensor,
+        ) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                loss = self._loss(candidates, gaps, counts, rows) / total
+            gradients = tape.gradient(loss, self._trained)
+            # Adds the gradients of all workers.
+            self._optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
+            return self._workers.sum(loss)
+
+        @tf.function(
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([], tf.int32),
+                tf.TensorSpec([], tf.float32),
+            ],
+        )
+        def step(*batch: tf.Tensor) -> tf.Tensor:
+            return self._workers.strategy.run(replica_step, args=batch)
+
+        return step
+
+
+class _Rate(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate that rises for some steps, then falls along a cosine."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = max(steps, 1)
+        self._warm_up = max(min(_WARM_UP, steps // 10), 1)
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        cosine = 0.5 + 0.5 * tf.cos(math.pi * tf.minimum(step / self._steps, 1.0))
+        rise = tf.minimum((step + 1) / self._warm_up, 1.0)
+        return _LEARNING_RATE * rise * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+    def get_config(self) -> dict[str, int]:
+        return {"steps": self._steps}
+
+
+def _principal(table: Table, most: int) -> Table:
+    """Largest principal components of a table, `[n, most]` or all of them, with equal scale."""
+    mean = table.mean(axis=0)
+    covariance = table.T @ table / len(table) - np.outer(mean, mean)
+    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :most]
+    components = table @ directions - mean @ directions
+    return (components * (_SPREAD / max(components.std(), 1e-12))).astype(np.float32)
