@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, source: DataConfig) -> int:
     Raises:
         ValueError: An option is out of range.
     """
-    for name in ("epochs", "seconds", "interactions", "corpus_size", "users", "batch_size"):
+    for name in ("epochs", "seconds", "interactions", "corpus_size", "num_users", "batch_size"):
         value = getattr(args, name)
         least = 2 if name == "epochs" else 1
         if value is not None and value < least:
@@ -108,7 +108,7 @@ def _on_synthetic_data(args: argparse.Namespace) -> Row:
 
     start = time.monotonic()
     dataset = make_interactions(
-        num_users=args.users or max(1, args.interactions // 100),
+        num_users=args.num_users or max(1, args.interactions // 100),
         num_candidates=args.corpus_size,
         num_interactions=args.interactions,
         seed=42,

@@ -261,7 +261,9 @@ def _add_train(benches: Parsers) -> None:
     group = parser.add_argument_group("synthetic data")
     group.add_argument("--interactions", type=int, metavar="N", help="such as 25000000")
     group.add_argument("--corpus-size", type=int, metavar="N", help="such as 1000000")
-    group.add_argument("--users", type=int, metavar="N", help="(default: one per 100 interactions)")
+    group.add_argument(
+        "--num-users", type=int, metavar="N", help="(default: one per 100 interactions)"
+    )
     group.add_argument(
         "--batch-size",
         type=int,

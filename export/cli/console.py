@@ -107,18 +107,21 @@ def load_data(config: DataConfig) -> "Dataset":
 
 
 def _data_line(dataset: "Dataset") -> str:
-    """Return name, size and period of the data."""
+    """Return name, size, period and features of the data."""
     line = (
         f"{dataset.name}: {dataset.num_interactions:,} interactions of "
         f"{len(dataset.user_ids):,} users with {len(dataset.candidate_ids):,} candidates"
     )
     if dataset.timestamps is None:
-        return f"{line}, without times"
-    first, last = (
-        str(time.astype("datetime64[s]"))[:10]
-        for time in (dataset.timestamps.min(), dataset.timestamps.max())
-    )
-    return f"{line}, {first} to {last}"
+        line += ", without times"
+    else:
+        first, last = (
+            str(time.astype("datetime64[s]"))[:10]
+            for time in (dataset.timestamps.min(), dataset.timestamps.max())
+        )
+        line += f", {first} to {last}"
+    features = [*dataset.user_attributes, *dataset.context]
+    return f"{line}, features {', '.join(features)}" if features else line
 
 
 def command_name() -> str:

@@ -100,7 +100,7 @@ def add_data_arguments(
         help="folder of TensorFlow Datasets (default: ~/tensorflow_datasets)",
     )
     for name, text in (
-        ("user_column", f"user ids (default: {DataConfig.user_column})"),
+        ("user_column", f"user ids, in --users, too (default: {DataConfig.user_column})"),
         ("candidate_column", f"candidate ids (default: {DataConfig.candidate_column})"),
         ("rating_column", "ratings (default: rating, if present)"),
         ("timestamp_column", "times (default: timestamp, if present)"),
@@ -118,6 +118,21 @@ def add_data_arguments(
         metavar="FILE",
         help="CSV or Parquet file of the catalogue, one row per candidate; further columns "
         "become attributes (default: candidates of the interactions)",
+    )
+    group.add_argument(
+        "--users",
+        dest="data_users_file",
+        metavar="FILE",
+        help="CSV or Parquet file with attributes of users, one row per user, such as age and "
+        "country; requests can then give them as features (default: those of the data itself)",
+    )
+    group.add_argument(
+        "--context-column",
+        dest="data_context_columns",
+        action="append",
+        metavar="COLUMN",
+        help="column of the interactions with a circumstance, such as the device, that requests "
+        "can give as a feature; repeatable. Hour and weekday (UTC) are taken from the times",
     )
     for name, text in (
         ("sample_seed", "random seed"),
@@ -145,7 +160,7 @@ def data_config(args: argparse.Namespace, **defaults: Any) -> DataConfig:
         ValueError: A value is out of range, or a default is unknown.
     """
     chosen = {
-        name.removeprefix("data_"): value
+        name.removeprefix("data_"): tuple(value) if isinstance(value, list) else value
         for name, value in vars(args).items()
         if name.startswith("data_") and value is not None
     }

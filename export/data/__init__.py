@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 from shortlist.export.data.config import DataConfig, DataError
 
 if TYPE_CHECKING:
-    from shortlist.export.data.dataset import Attribute, Dataset
+    from shortlist.export.data.dataset import Attribute, Context, Dataset
     from shortlist.export.data.loading import load
 
-__all__ = ["Attribute", "DataConfig", "DataError", "Dataset", "load"]
+__all__ = ["Attribute", "Context", "DataConfig", "DataError", "Dataset", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # The command's parser imports `shortlist.export.cli.options`, also in an installation of the
     # clients alone; NumPy and PyArrow are imported only when data is read.
-    if name in {"Attribute", "Dataset"}:
+    if name in {"Attribute", "Context", "Dataset"}:
         from shortlist.export.data import dataset
 
         return getattr(dataset, name)

@@ -30,7 +30,7 @@ class DataConfig:
         strip_year: Remove the year from MovieLens titles; movies that then share a title become
             one candidate.
         data_dir: Folder of TensorFlow Datasets; None for its default.
-        user_column: Column of the user ids in a CSV or Parquet file.
+        user_column: Column of the user ids in a CSV or Parquet file and in `users_file`.
         candidate_column: Column of the candidate ids in this file and in `candidates_file`.
         rating_column: Column of the ratings; None for `rating`, if there is one.
         timestamp_column: Column of the times; None for `timestamp`, if there is one.
@@ -38,6 +38,10 @@ class DataConfig:
             candidates with interactions.
         title_column: Column of the titles in `candidates_file`; None for `title`, if there is
             one, else the ids.
+        users_file: CSV or Parquet file with attributes of users, for any source; None for
+            those that the source itself has.
+        context_columns: Columns of a CSV or Parquet file with a circumstance of each
+            interaction, such as the device.
         sample_seed: Random seed of `sample`.
         sample_users: Number of users in `sample`.
         sample_candidates: Number of candidates in `sample`.
@@ -54,6 +58,8 @@ class DataConfig:
     timestamp_column: str | None = None
     candidates_file: str | None = None
     title_column: str | None = None
+    users_file: str | None = None
+    context_columns: tuple[str, ...] = ()
     sample_seed: int = 42
     sample_users: int = 1000
     sample_candidates: int = 2000
@@ -78,6 +84,12 @@ class DataConfig:
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")
+        for name in self.context_columns:
+            if not name or self.context_columns.count(name) > 1:
+                raise ValueError(
+                    f"context_columns must name columns, each once, got {name!r} in "
+                    f"{list(self.context_columns)}"
+                )
 
     @property
     def path(self) -> Path | None:
@@ -94,7 +106,9 @@ class DataConfig:
             for part in fields(self)
             if (value := getattr(self, part.name)) != part.default or part.name == "source"
         }
-        for name in ("source", "data_dir", "candidates_file"):
+        if "context_columns" in values:
+            values["context_columns"] = list(self.context_columns)
+        for name in ("source", "data_dir", "candidates_file", "users_file"):
             if name in values and (name != "source" or self.path is not None):
                 values[name] = str(Path(values[name]).expanduser().absolute())
         return values
@@ -107,4 +121,6 @@ class DataConfig:
             ValueError: A value is out of range.
         """
         names = {part.name for part in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        known = {name: value for name, value in values.items() if name in names}
+        known["context_columns"] = tuple(known.get("context_columns", ()))
+        return cls(**known)

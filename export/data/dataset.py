@@ -2,27 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data.config import DataConfig
 
-__all__ = ["FILTER_SEPARATOR", "Attribute", "Dataset"]
+__all__ = ["FILTER_SEPARATOR", "Attribute", "Context", "Dataset"]
 
-FILTER_SEPARATOR = "="  # between attribute and value in a filter
+FILTER_SEPARATOR = "="  # between name and value in a filter or feature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
-    """A property of the candidates, such as genre (several values each) or year (a number).
+    """A property of candidates or users, such as genre (several values each) or age (a number).
 
     Exactly one of `values` and `numbers` is set.
 
     Attributes:
-        values: For a categorical attribute, `[num_candidates]` tuples of strings; a
-            candidate may have none, one or several.
-        numbers: For a numeric attribute, float64 `[num_candidates]`; NaN if unknown.
+        values: For a categorical attribute, `[num_rows]` tuples of strings; a candidate or user
+            may have none, one or several.
+        numbers: For a numeric attribute, float64 `[num_rows]`; NaN if unknown.
     """
 
     values: tuple[tuple[str, ...], ...] | None = None
@@ -31,6 +32,19 @@ class Attribute:
     def __post_init__(self) -> None:
         if (self.values is None) == (self.numbers is None):
             raise ValueError("an attribute needs either values or numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A circumstance of each interaction, such as the device or the hour of day.
+
+    Attributes:
+        values: Distinct values.
+        codes: int8 or int32 `[num_interactions]`, positions in `values`; -1 if unknown.
+    """
+
+    values: tuple[str, ...]
+    codes: npt.NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,9 @@ class Dataset:
         titles: `[num_candidates]`, display name of each candidate.
         attributes: Properties of the candidates by name; filters name them, so a name is not
             empty and has no "=".
+        user_attributes: Properties of the users by name; requests name them as features.
+        context: Circumstances of the interactions by name; requests name them as features, so
+            that a name is not also that of a user attribute.
         source: Configuration that it was loaded with; None if it was not loaded.
     """
 
@@ -64,15 +81,22 @@ class Dataset:
     timestamps: npt.NDArray[np.int64] | None = None
     titles: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    context: Mapping[str, Context] = field(default_factory=dict)
     source: DataConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in self.attributes:
+        for name in (*self.attributes, *self.user_attributes, *self.context):
             if not name or FILTER_SEPARATOR in name:
                 raise ValueError(
                     f"attribute name {name!r} must not be empty or contain {FILTER_SEPARATOR!r}, "
-                    f"which separates attribute{FILTER_SEPARATOR}value in filters; rename the "
-                    "column"
+                    f"which separates name{FILTER_SEPARATOR}value in filters and features; rename "
+                    "the column"
+                )
+        for name in self.context:
+            if name in self.user_attributes:
+                raise ValueError(
+                    f"{name!r} is both an attribute of users and a context column; rename one"
                 )
 
     @property

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig, DataError
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.sources.features import with_times, with_users
 from shortlist.export.data.sources.movielens import read_release
 from shortlist.export.data.sources.sample import make_sample
-from shortlist.export.data.sources.tabular import read_table
+from shortlist.export.data.sources.tabular import read_table, read_users
 from shortlist.export.data.sources.tfds import read_tfds
 
 __all__ = ["load"]
@@ -27,7 +28,11 @@ def load(config: DataConfig) -> Dataset:
         DataError: The data cannot be found or read, or is inconsistent.
     """
     start = time.monotonic()
-    dataset = dataclasses.replace(_load(config), source=config)
+    users = None if config.users_file is None else read_users(config)  # fails early
+    dataset = _load(config)
+    if users is not None:
+        dataset = with_users(dataset, users)
+    dataset = dataclasses.replace(with_times(dataset), source=config)
     log.info(
         "read %s: %d interactions of %d users with %d candidates, %.1f s",
         dataset.name,
@@ -40,6 +45,11 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _load(config: DataConfig) -> Dataset:
+    if config.context_columns and (config.path is None or config.path.is_dir()):
+        raise DataError(
+            f"{config.source} has no column {config.context_columns[0]!r}; --context-column needs "
+            "a CSV or Parquet file of interactions"
+        )
     if config.source == SAMPLE:
         return make_sample(
             num_users=config.sample_users,

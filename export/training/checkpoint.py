@@ -205,12 +205,16 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         digest.update(b"-" if array is None else _bytes(array))
     for ids in (dataset.user_ids, dataset.candidate_ids):
         digest.update("\0".join(ids).encode("utf-8", "surrogatepass"))
-    for name, attribute in sorted(dataset.attributes.items()):
-        digest.update(f"\1{name}".encode("utf-8", "surrogatepass"))
-        if attribute.numbers is not None:
-            digest.update(_bytes(attribute.numbers))
-        for values in attribute.values or ():
-            digest.update("\0".join(values).encode("utf-8", "surrogatepass") + b"\1")
+    for attributes in (dataset.attributes, dataset.user_attributes):
+        for name, attribute in sorted(attributes.items()):
+            digest.update(f"\1{name}".encode("utf-8", "surrogatepass"))
+            if attribute.numbers is not None:
+                digest.update(_bytes(attribute.numbers))
+            for values in attribute.values or ():
+                digest.update("\0".join(values).encode("utf-8", "surrogatepass") + b"\1")
+    for name, context in sorted(dataset.context.items()):
+        digest.update("\0".join([name, *context.values]).encode("utf-8", "surrogatepass"))
+        digest.update(_bytes(context.codes))
     return digest.hexdigest()
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shortlist.export.data.config import DataError
-from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.dataset import Attribute, Context, Dataset
 
-__all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "natural_order"]
+__all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "merge_rows", "natural_order"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Interactions:
         ratings: float32, or None.
         timestamps: int64, seconds since the epoch, or None.
         where: Location of a row for messages, such as `ratings.csv, line 17`.
+        context: Context of the rows by name.
     """
 
     users: Sequence[str]
@@ -38,6 +39,7 @@ class Interactions:
     ratings: npt.NDArray[np.float32] | None
     timestamps: npt.NDArray[np.int64] | None
     where: Callable[[int], str]
+    context: Mapping[str, Context] = field(default_factory=dict)
 
     @classmethod
     def of_columns(
@@ -48,6 +50,7 @@ class Interactions:
         ratings: npt.NDArray[np.float32] | None,
         timestamps: npt.NDArray[np.int64] | None,
         where: Callable[[int], str],
+        context: Mapping[str, Context] | None = None,
     ) -> Self:
         """Create interactions from dictionary columns of user and candidate ids."""
         user_ids, user_codes = ids_of(users)
@@ -60,6 +63,7 @@ class Interactions:
             ratings=ratings,
             timestamps=timestamps,
             where=where,
+            context=context or {},
         )
 
 
@@ -94,10 +98,7 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
     """
     if not len(interactions.user_codes):
         raise DataError(f"{name} has no interactions; it needs at least one")
-    position_of: dict[str, int] = {}
-    merged = np.asarray([position_of.setdefault(i, len(position_of)) for i in catalogue.ids])
-    first = np.full(len(position_of), len(merged))
-    np.minimum.at(first, merged, np.arange(len(merged)))
+    position_of, merged, first = _merged(catalogue.ids)
     if len(first) < len(merged):
         _log_merge(name, catalogue, merged, len(first))
     candidates = _positions(interactions, catalogue, merged)
@@ -119,7 +120,30 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
         attributes={
             key: _merge(attribute, merged, first) for key, attribute in catalogue.attributes.items()
         },
+        context={
+            key: Context(values=context.values, codes=context.codes[sort])
+            for key, context in interactions.context.items()
+        },
     )
+
+
+def merge_rows(
+    ids: Sequence[str], attributes: Mapping[str, Attribute]
+) -> tuple[dict[str, int], dict[str, Attribute]]:
+    """Return the position of each distinct id, and the attributes of its rows united."""
+    position_of, merged, first = _merged(ids)
+    return position_of, {key: _merge(value, merged, first) for key, value in attributes.items()}
+
+
+def _merged(
+    ids: Sequence[str],
+) -> tuple[dict[str, int], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Position of each distinct id; the position of each row; the first row of each position."""
+    position_of: dict[str, int] = {}
+    merged = np.asarray([position_of.setdefault(i, len(position_of)) for i in ids])
+    first = np.full(len(position_of), len(merged))
+    np.minimum.at(first, merged, np.arange(len(merged)))
+    return position_of, merged, first
 
 
 def ids_of(column: pa.ChunkedArray | pa.Array) -> tuple[list[str], npt.NDArray[np.int32]]:

@@ -1,6 +1,7 @@
 """Reads delimited text fast, and names the faulty line in errors."""
 
 import csv
+import difflib
 import gzip
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,20 @@ import pyarrow.csv
 
 from shortlist.export.data.config import DataError
 
-__all__ = ["ID", "NUMBER", "TIME", "Delimited", "check_columns", "check_file", "one_line"]
+__all__ = [
+    "CATEGORY",
+    "ID",
+    "NUMBER",
+    "TIME",
+    "Delimited",
+    "check_columns",
+    "check_file",
+    "one_line",
+]
 
 # Ids repeat, so a dictionary stores them in four bytes each.
 ID = pa.dictionary(pa.int32(), pa.string())
+CATEGORY = pa.dictionary(pa.int32(), pa.string())  # another object: may be empty
 NUMBER = pa.float32()
 TIME = pa.int64()
 
@@ -106,7 +117,7 @@ class Delimited:
             text = {name: kind or pa.string() for name, kind in types.items()}
             return self.read(text, optional=optional)
         if table.num_rows == 0:
-            raise DataError(f"{self.path} has no rows; it needs at least one interaction")
+            raise DataError(f"{self.path} has no rows; it needs at least one")
         for name in types:
             if name in optional:
                 continue
@@ -233,9 +244,10 @@ def check_columns(path: Path, header: Collection[str], names: Iterable[str]) -> 
     """Raise `DataError` if a file lacks a column."""
     for name in names:
         if name not in header:
+            near = difflib.get_close_matches(name, header, n=1)
             raise DataError(
                 f"{path} has no column {name!r}, only {', '.join(header)}; "
-                "rename it or name the right one"
+                "rename it or name the right one" + (f", such as {near[0]!r}" if near else "")
             )
 
 

@@ -1,7 +1,7 @@
 """Reads a MovieLens release in any of the three layouts that GroupLens has used."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ from shortlist.export.data.config import CandidateId, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.data.sources._assemble import Catalogue, Interactions, assemble, natural_order
 from shortlist.export.data.sources._delimited import ID, NUMBER, TIME, Delimited, check_columns
+from shortlist.export.data.sources.features import UserTable, with_users
 
-__all__ = ["movie_catalogue", "read_release"]
+__all__ = ["movie_catalogue", "read_release", "user_table"]
 
 # Named as in TensorFlow Datasets, so that both ways to read a release agree.
 _GENRES_100K = (
@@ -25,6 +26,16 @@ _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 
 _USER, _MOVIE, _RATING, _TIME = "user id", "movie id", "rating", "timestamp"
 _PLAIN = (_USER, _MOVIE, _RATING, _TIME)
+_AGE, _GENDER, _OCCUPATION, _ZIP = "age", "gender", "occupation", "zip"
+
+# By number in the 1m release.
+_OCCUPATIONS = (
+    *("other/not specified", "academic/educator", "artist", "clerical/admin"),
+    *("college/grad student", "customer service", "doctor/health care", "executive/managerial"),
+    *("farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing"),
+    *("scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed"),
+    "writer",
+)
 
 
 def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
@@ -44,6 +55,15 @@ def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
     return None
 
 
+def _users_file(folder: Path) -> Delimited | None:
+    """File of the users; None if the release has none."""
+    if (path := folder / "users.dat").exists():
+        return _latin_1(path, "::", (_USER, _GENDER, _AGE, _OCCUPATION, _ZIP))
+    if (path := folder / "u.user").exists():
+        return _latin_1(path, "|", (_USER, _AGE, _GENDER, _OCCUPATION, _ZIP))
+    return None
+
+
 def _latin_1(path: Path, delimiter: str, names: tuple[str, ...]) -> Delimited:
     return Delimited(path=path, delimiter=delimiter, names=names, encoding="latin-1", quoted=False)
 
@@ -54,7 +74,8 @@ def read_release(
     """Read the release in a folder.
 
     The folder contains `u.data` and `u.item`, or `ratings.dat` and `movies.dat` (both latin-1),
-    or `ratings.csv` and `movies.csv` (UTF-8).
+    or `ratings.csv` and `movies.csv` (UTF-8). `u.user` or `users.dat`, if present, describes
+    the users.
 
     Args:
         folder: Folder of the files.
@@ -75,7 +96,9 @@ def read_release(
             "unpack the whole release there"
         )
     catalogue = _read_movies(movies, candidate_id=candidate_id, strip_year=strip_year)
-    return assemble(name or folder.resolve().name, _read_ratings(ratings), catalogue)
+    dataset = assemble(name or folder.resolve().name, _read_ratings(ratings), catalogue)
+    users = _users_file(folder)
+    return dataset if users is None else with_users(dataset, _read_users(users))
 
 
 def movie_catalogue(
@@ -127,6 +150,67 @@ def _read_ratings(file: Delimited) -> Interactions:
     )
 
 
+def _rows(file: Delimited, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    for line, fields in file.rows():
+        if len(fields) != len(header):
+            raise DataError(
+                f"{file.path}, line {line} has {len(fields)} fields instead of {len(header)}; "
+                "correct or remove it"
+            )
+        yield line, fields
+
+
+def _read_users(file: Delimited) -> UserTable:
+    header = file.header()
+    columns: dict[str, list[str]] = {name: [] for name in header}
+    ages = []
+    for line, fields in _rows(file, header):
+        for name, value in zip(header, fields, strict=True):
+            columns[name].append(value.strip())
+        try:
+            ages.append(float(columns[_AGE][-1]))
+        except ValueError:
+            raise DataError(
+                f"{file.path}, line {line}, column {_AGE!r}: {columns[_AGE][-1]!r} is not a "
+                "number; correct or remove the line"
+            ) from None
+    return user_table(
+        columns[_USER],
+        ages=ages,
+        genders=columns[_GENDER],
+        occupations=[
+            _OCCUPATIONS[int(text)] if text.isdecimal() and int(text) < len(_OCCUPATIONS) else text
+            for text in columns[_OCCUPATION]
+        ],
+        zips=columns[_ZIP],
+        where=str(file.path),
+    )
+
+
+def user_table(
+    ids: Sequence[str],
+    *,
+    ages: Sequence[float],
+    genders: Sequence[str],
+    occupations: Sequence[str],
+    zips: Sequence[str],
+    where: str,
+) -> UserTable:
+    """Build the table of the users, who are described by age, gender, occupation and zip code."""
+    texts = {_GENDER: genders, _OCCUPATION: occupations, _ZIP: zips}
+    return UserTable(
+        ids=ids,
+        attributes={
+            _AGE: Attribute(numbers=np.asarray(ages, np.float64)),
+            **{
+                name: Attribute(values=tuple((text,) if text else () for text in column))
+                for name, column in texts.items()
+            },
+        },
+        where=where,
+    )
+
+
 def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool) -> Catalogue:
     """Read the catalogue in plain Python: it is small, and titles contain colons and quotes."""
     header = file.header()
@@ -135,12 +219,7 @@ def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool
     at_id, at_title = header.index(required[0]), header.index("title")
     ids: dict[str, None] = {}
     titles, genres = [], []
-    for line, fields in file.rows():
-        if len(fields) != len(header):
-            raise DataError(
-                f"{file.path}, line {line} has {len(fields)} fields instead of {len(header)}; "
-                "correct or remove it"
-            )
+    for line, fields in _rows(file, header):
         movie, title = fields[at_id].strip(), fields[at_title].strip()
         for name, value in ((header[at_id], movie), ("title", title)):
             if not value:

@@ -19,6 +19,7 @@ __all__ = ["make_sample"]
 FEWEST_PER_USER = 20  # as in MovieLens
 CANDIDATES_PER_NICHE = 40
 MOST_NICHES = 64
+NICHES_OF_INTEREST = 2
 # Share of the interactions that follow overall popularity instead of the user's taste.
 CROWD = 0.15
 FIRST_YEAR, LAST_YEAR = 1950, 1999
@@ -34,7 +35,7 @@ class _Catalogue:
     genres: tuple[tuple[str, ...], ...]
     years: npt.NDArray[np.int64]
     niches: npt.NDArray[np.int64]
-    num_niches: int
+    niche_genres: tuple[str, ...]  # main genre of each niche
     appeal: npt.NDArray[np.float64]
     quality: npt.NDArray[np.float64]
 
@@ -82,6 +83,18 @@ def make_sample(
             "genres": Attribute(values=catalogue.genres),
             "year": Attribute(numbers=catalogue.years.astype(np.float64)),
         },
+        user_attributes={"interests": Attribute(values=_interests(catalogue, taste))},
+    )
+
+
+def _interests(
+    catalogue: _Catalogue, taste: npt.NDArray[np.float64]
+) -> tuple[tuple[str, ...], ...]:
+    """Main genres of the niches that each user likes most."""
+    best = np.argsort(-taste, axis=1, kind="stable")[:, :NICHES_OF_INTEREST]
+    return tuple(
+        tuple(dict.fromkeys(catalogue.niche_genres[niche] for niche in row))
+        for row in best.tolist()
     )
 
 
@@ -106,7 +119,7 @@ def _make_catalogue(random: np.random.Generator, num_candidates: int) -> _Catalo
         genres=tuple(genres[i] for i in order),
         years=years[order],
         niches=niches[order],
-        num_niches=num_niches,
+        niche_genres=tuple(GENRES[first] for first, _ in niche_genres),
         appeal=np.asarray(1.0 / (ranks + 5.0) ** 0.9, np.float64),
         quality=random.normal(0.0, 0.5, num_candidates),
     )
@@ -116,7 +129,7 @@ def _make_taste(
     random: np.random.Generator, num_users: int, catalogue: _Catalogue
 ) -> npt.NDArray[np.float64]:
     """Probability of each niche for each user, `[num_users, num_niches]`."""
-    mass = np.bincount(catalogue.niches, catalogue.appeal, minlength=catalogue.num_niches)
+    mass = np.bincount(catalogue.niches, catalogue.appeal, minlength=len(catalogue.niche_genres))
     # Gamma draws with a small shape are sparse: a few niches get most of a user's mass.
     taste = random.standard_gamma(3.0 * mass / mass.sum() + 1e-3, (num_users, mass.size))
     taste[:, mass == 0] = 0.0
@@ -144,7 +157,7 @@ def _draw(
     num_users, num_candidates = len(counts), len(catalogue.appeal)
     by_niche = np.argsort(catalogue.niches, kind="stable")
     cumulative = np.concatenate([[0.0], np.cumsum(catalogue.appeal[by_niche])])
-    starts = np.searchsorted(catalogue.niches[by_niche], np.arange(catalogue.num_niches + 1))
+    starts = np.searchsorted(catalogue.niches[by_niche], np.arange(taste.shape[1] + 1))
     # Ascending cumulative probabilities; those of user u are in [u, u + 1].
     steps = (np.cumsum(taste, axis=1) + np.arange(num_users)[:, None]).ravel()
     pairs = np.empty(0, np.int64)
@@ -152,7 +165,7 @@ def _draw(
     for _ in range(20):
         users = np.repeat(np.arange(num_users), 2 * missing)
         niches = np.searchsorted(steps, users + random.random(users.size), side="right")
-        niches = np.minimum(niches - users * catalogue.num_niches, catalogue.num_niches - 1)
+        niches = np.minimum(niches - users * taste.shape[1], taste.shape[1] - 1)
         low, high = cumulative[starts[niches]], cumulative[starts[niches + 1]]
         crowd = random.random(users.size) < CROWD
         low[crowd], high[crowd] = 0.0, cumulative[-1]

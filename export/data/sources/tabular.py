@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from shortlist.export.data.config import DataConfig, DataError
-from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.dataset import Attribute, Context, Dataset
 from shortlist.export.data.sources._assemble import (
     Catalogue,
     Interactions,
@@ -19,6 +19,7 @@ from shortlist.export.data.sources._assemble import (
     natural_order,
 )
 from shortlist.export.data.sources._delimited import (
+    CATEGORY,
     ID,
     NUMBER,
     Delimited,
@@ -27,8 +28,9 @@ from shortlist.export.data.sources._delimited import (
     one_line,
 )
 from shortlist.export.data.sources._times import TimeColumn
+from shortlist.export.data.sources.features import UserTable, context_of
 
-__all__ = ["read_table"]
+__all__ = ["read_table", "read_users"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = {".parquet", ".pq"}
@@ -70,15 +72,40 @@ def read_table(path: Path, config: DataConfig) -> Dataset:
         types[rating] = NUMBER
     if timestamp:
         types[timestamp] = None
-    table = _read(path, types)
+    for context in config.context_columns:
+        if context in types:
+            raise DataError(
+                f"{path}: column {context!r} has another meaning and cannot be a context column; "
+                "name a further column"
+            )
+        types[context] = CATEGORY
+    if config.candidates_file is not None:  # fails early
+        candidates = Path(config.candidates_file).expanduser()
+        check_columns(candidates, _header(candidates), [config.candidate_column])
+    table = _read(path, types, optional=config.context_columns)
     interactions = Interactions.of_columns(
         table.columns.column(config.user_column),
         table.columns.column(config.candidate_column),
         ratings=table.columns.column(rating).to_numpy() if rating else None,
         timestamps=table.times(timestamp).seconds() if timestamp else None,
         where=table.where,
+        context={name: _context(table, name) for name in config.context_columns},
     )
     return assemble(path.name, interactions, _catalogue(config, interactions))
+
+
+def read_users(config: DataConfig) -> UserTable:
+    """Read the attributes of users from `users_file`.
+
+    Raises:
+        DataError: The file or its column of ids is missing, empty or faulty.
+    """
+    assert config.users_file is not None
+    path = Path(config.users_file).expanduser()
+    _, ids, attributes = _described(path, config.user_column, None)
+    if not attributes:
+        raise DataError(f"{path} has no column but {config.user_column!r}; add attributes to it")
+    return UserTable(ids=ids, attributes=attributes, where=str(path))
 
 
 def _optional(name: str | None, default: str, header: tuple[str, ...]) -> str | None:
@@ -93,20 +120,30 @@ def _catalogue(config: DataConfig, interactions: Interactions) -> Catalogue:
         ids = [interactions.keys[i] for i in order]
         return Catalogue(keys=ids, ids=ids, titles=ids, where="the interactions")
     path = Path(config.candidates_file).expanduser()
-    header = _header(path)
-    title = _optional(config.title_column, "title", header)
-    types: dict[str, pa.DataType | None] = dict.fromkeys(header)
-    types[config.candidate_column] = ID
-    table = _read(path, types, optional=set(header) - {config.candidate_column, title})
-    distinct, codes = ids_of(table.columns.column(config.candidate_column))
-    ids = [distinct[code] for code in codes.tolist()]
-    attributes = {
-        name: _attribute(table, name)
-        for name in header
-        if name not in (config.candidate_column, title)
-    }
+    title = _optional(config.title_column, "title", _header(path))
+    table, ids, attributes = _described(path, config.candidate_column, title)
     titles = _texts(table, title) if title else ids
     return Catalogue(keys=ids, ids=ids, titles=titles, attributes=attributes, where=str(path))
+
+
+def _described(
+    path: Path, id_column: str, title: str | None
+) -> tuple[_Table, list[str], dict[str, Attribute]]:
+    """Table, ids and attributes of a file with one row for each candidate or user."""
+    header = _header(path)
+    types: dict[str, pa.DataType | None] = dict.fromkeys(header)
+    types[id_column] = ID
+    table = _read(path, types, optional=set(header) - {id_column, title})
+    distinct, codes = ids_of(table.columns.column(id_column))
+    ids = [distinct[code] for code in codes.tolist()]
+    attributes = {
+        name: _attribute(table, name) for name in header if name not in (id_column, title)
+    }
+    return table, ids, attributes
+
+
+def _context(table: _Table, name: str) -> Context:
+    return context_of(*ids_of(table.columns.column(name)))
 
 
 def _header(path: Path) -> tuple[str, ...]:
@@ -163,6 +200,9 @@ def _read_parquet(
             raise table.fault(row, name, "is empty; fill it in or remove the row")
         if kind is ID:
             column = _parquet_ids(table, name, column)
+        elif kind is CATEGORY:
+            column = _parquet_texts(table, name, column, "categories").fill_null("")
+            column = column.dictionary_encode()
         elif kind is not None:
             try:
                 column = column.cast(kind)
@@ -175,18 +215,22 @@ def _read_parquet(
 
 
 def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = _parquet_texts(table, name, column, "ids")
+    empty = pc.index(column, "").as_py()
+    if empty >= 0:
+        raise table.fault(empty, name, "is empty; fill it in or remove the row")
+    return column.dictionary_encode()
+
+
+def _parquet_texts(table: _Table, name: str, column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (text or pa.types.is_integer(kind)):
         raise DataError(
             f"{table.path}, column {name!r} is of type {column.type}; "
-            "ids must be strings or whole numbers: convert it"
+            f"{what} must be strings or whole numbers: convert it"
         )
-    column = column.cast(pa.string())
-    empty = pc.index(column, "").as_py()
-    if empty >= 0:
-        raise table.fault(empty, name, "is empty; fill it in or remove the row")
-    return column.dictionary_encode()
+    return column.cast(pa.string())
 
 
 def _texts(table: _Table, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import requests
 
 from shortlist.export.data.config import MOVIELENS, CandidateId, DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.sources._assemble import Interactions, assemble
+from shortlist.export.data.sources._assemble import Interactions, assemble, ids_of
 from shortlist.export.data.sources._delimited import one_line
-from shortlist.export.data.sources.movielens import movie_catalogue, read_release
+from shortlist.export.data.sources.features import UserTable, with_users
+from shortlist.export.data.sources.movielens import movie_catalogue, read_release, user_table
 
 __all__ = ["availability", "read_tfds"]
 
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 URL = "https://files.grouplens.org/datasets/movielens/{archive}"
 ROWS_PER_BATCH = 65_536
 _PARTS = ("ratings", "movies")
+_COLUMNS = ("user_id", "movie_id", "user_rating", "timestamp")
+_USER_COLUMNS = (
+    *("user_gender", "bucketized_user_age", "raw_user_age", "user_occupation_text"),
+    "user_zip_code",
+)
 
 
 def availability(
@@ -185,12 +191,35 @@ def _read_prepared(
         timestamps=columns["timestamp"].to_numpy().astype(np.int64),
         where=lambda row: f"{name}-ratings in {folder}, example {row + 1}",
     )
-    return assemble(name, interactions, catalogue)
+    dataset = assemble(name, interactions, catalogue)
+    users = _prepared_users(columns, f"{name}-ratings in {folder}")
+    return dataset if users is None else with_users(dataset, users)
+
+
+def _prepared_users(columns: Mapping[str, pa.ChunkedArray], where: str) -> UserTable | None:
+    """Users, whose attributes are in each of their ratings; None if there are none."""
+    if "user_gender" not in columns:
+        return None
+    ids, codes = ids_of(columns["user_id"])
+    _, first = np.unique(codes, return_index=True)
+
+    def of_users(name: str) -> list[Any]:
+        rows: list[Any] = columns[name].unify_dictionaries().take(first).to_pylist()
+        return rows
+
+    return user_table(
+        ids,
+        ages=of_users("raw_user_age" if "raw_user_age" in columns else "bucketized_user_age"),
+        genders=["M" if male else "F" for male in of_users("user_gender")],
+        occupations=of_users("user_occupation_text"),
+        zips=of_users("user_zip_code"),
+        where=where,
+    )
 
 
 def _prepared_ratings(tfds: Any, builder: Any) -> dict[str, pa.ChunkedArray]:
-    """Four columns of the ratings; ids as dictionaries."""
-    names = ("user_id", "movie_id", "user_rating", "timestamp")
+    """Columns of the ratings; texts as dictionaries."""
+    names = [*_COLUMNS, *(name for name in _USER_COLUMNS if name in builder.info.features)]
     examples = builder.as_dataset(
         split="train",
         batch_size=ROWS_PER_BATCH,
