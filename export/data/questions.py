@@ -1,10 +1,12 @@
 """Questions that evaluate a model: who asks, what the server knows then, what was chosen."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.config import SplitMethod
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories, time_order
 from shortlist.export.data.split import Split
@@ -19,6 +21,7 @@ class Questions:
     """Questions in the order of users, then of time, with the interactions that judge the answers.
 
     Attributes:
+        method: Method of the split, which decides what is asked.
         users: int32 `[num_questions]`, position in `user_ids` of the user who asks.
         known: bool `[num_questions]`, whether the model has met the user; others ask as unknown
             users.
@@ -30,6 +33,7 @@ class Questions:
         candidates: int32 `[num_judged]`, their candidates.
     """
 
+    method: SplitMethod
     users: npt.NDArray[np.int32]
     known: npt.NDArray[np.bool_]
     timelines: Histories
@@ -57,12 +61,32 @@ class Questions:
         """User of each question, -1 if unknown to the model, int32 `[num_questions]`."""
         return np.where(self.known, self.users, np.int32(-1))
 
+    @property
+    def as_served(self) -> bool:
+        """Whether requests have to carry the histories, which servables do not keep."""
+        return self.method in ("global_time", "new_users")
+
+    @cached_property
+    def repeats(self) -> npt.NDArray[np.bool_]:
+        """Whether each judged candidate is in the history of its question, `[num_judged]`."""
+        width = self.timelines.num_candidates
+        # np.unique returns the first place of each pair, and timelines are in the order of time.
+        pairs, places = np.unique(
+            self.timelines.owners * width + self.timelines.events.columns, return_index=True
+        )
+        judged = self.users[self.owners].astype(np.int64) * width + self.candidates
+        at = np.searchsorted(pairs, judged)
+        found = at < len(pairs)
+        found[found] = pairs[at[found]] == judged[found]
+        found[found] = places[at[found]] < self.stops[self.owners[found]]
+        return found
+
     def take(self, rows: npt.NDArray[np.integer]) -> "Questions":
         """Return some of the questions, with their judged interactions."""
-        bounds = np.searchsorted(self.owners, np.arange(len(self) + 1))
-        counts = np.diff(bounds)[rows]
+        first = np.searchsorted(self.owners, rows)
+        counts = np.searchsorted(self.owners, rows, side="right") - first
         ends = np.cumsum(counts)
-        judged = np.repeat(bounds[rows] - (ends - counts), counts) + np.arange(counts.sum())
+        judged = np.repeat(first - (ends - counts), counts) + np.arange(counts.sum())
         return replace(
             self,
             users=self.users[rows],
@@ -137,6 +161,7 @@ def _questions(
         users, owners = np.unique(asking, return_inverse=True)
         stops = timelines.events.starts[users + 1]
     return Questions(
+        method=split.method,
         users=users,
         known=(dataset.user_counts(fitted) > 0)[users],
         timelines=timelines,

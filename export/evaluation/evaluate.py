@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.questions import Questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.export.evaluation.metrics import (
@@ -19,8 +20,9 @@ from shortlist.export.evaluation.metrics import (
     bootstrap,
     breadth,
     popularity_bands,
+    user_gains,
 )
-from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_held_out, rank_in_one_order
+from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_answers, rank_in_one_order
 from shortlist.export.evaluation.similar import SimilarQuality
 from shortlist.export.towers.rating_means import fit_means, ratings_of, rmse
 from shortlist.serving.repository.version import Headline
@@ -71,13 +73,14 @@ class Evaluation:
     """Metrics of a model on held-out interactions.
 
     Protocol `seen_kept` ranks the whole corpus; `seen_excluded` ranks it without the candidates
-    in the user's training part, and counts only held-out interactions with other candidates.
+    that the user had before, and counts only held-out interactions with other candidates.
 
     Attributes:
         held_out: Size of the held-out part.
         metrics: By protocol and name: hit rate, NDCG and MRR at each k (see `metrics.at_k`),
-            coverage and popularity lift (see `metrics.breadth`). Without `seen_excluded` if all
-            held-out interactions repeat a candidate of the training part.
+            coverage and popularity lift (see `metrics.breadth`); with the split `new_users` also
+            the metrics of the literature for it (see `metrics.user_gains`). Without
+            `seen_excluded` if all held-out interactions repeat a candidate of the user.
         intervals: 95% intervals of hit rate, NDCG and MRR, by protocol and name; empty without
             resamples.
         activity: The same metrics for groups of users by activity.
@@ -113,6 +116,7 @@ class Evaluation:
             protocol=protocol,
             value=metrics[metric],
             interval=None if interval is None else (interval.low, interval.high),
+            as_served=self.held_out.as_served,
         )
 
     def as_json(self, protocol: Protocol) -> dict[str, Any]:
@@ -138,47 +142,43 @@ class Evaluation:
 
 def evaluate(
     scorer: Scorer,
-    dataset: Dataset,
-    split: Split,
+    questions: Questions,
+    popularity: npt.NDArray[np.int64],
     *,
     ks: Sequence[int] = KS,
     resamples: int = 0,
 ) -> Evaluation:
-    """Exact metrics on the held-out part, over the whole corpus.
+    """Exact metrics of the answers to questions, over the whole corpus.
 
     Args:
         scorer: Scores to rank by.
-        dataset: Interactions that `split` refers to.
-        split: Split; interactions that are not held out count as seen.
+        questions: Questions of the held-out part.
+        popularity: int `[num_candidates]`, interactions in the training part.
         ks: Cut-offs; those larger than the corpus are ignored.
         resamples: Bootstrap resamples; 0 for no intervals.
-
-    Raises:
-        ValueError: Nothing is held out.
     """
-    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
-    ranking = rank_held_out(scorer, dataset, split, top_k=top_k, seen=split.fitted)
-    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+    top_k = max(k for k in ks if k <= len(popularity))
+    ranking = rank_answers(scorer, questions, top_k=top_k)
+    return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
 
 
 def evaluate_popularity(
-    dataset: Dataset, split: Split, *, ks: Sequence[int] = KS, resamples: int = 0
+    questions: Questions,
+    popularity: npt.NDArray[np.int64],
+    *,
+    ks: Sequence[int] = KS,
+    resamples: int = 0,
 ) -> Evaluation:
-    """Metrics of recommending the most popular candidates to everyone; needs no scores.
-
-    Raises:
-        ValueError: Nothing is held out.
-    """
-    order = np.argsort(-dataset.candidate_counts(split.fitted), kind="stable")
-    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
-    ranking = rank_in_one_order(order, dataset, split, top_k=top_k)
-    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+    """Metrics of recommending the most popular candidates to everyone; needs no scores."""
+    order = np.argsort(-popularity, kind="stable")
+    top_k = max(k for k in ks if k <= len(popularity))
+    ranking = rank_in_one_order(order, questions, top_k=top_k)
+    return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
 
 
 def evaluate_ranking(
     ranking: Ranking,
-    dataset: Dataset,
-    split: Split,
+    popularity: npt.NDArray[np.int64],
     *,
     ks: Sequence[int] = KS,
     resamples: int = 0,
@@ -186,29 +186,30 @@ def evaluate_ranking(
     """Metrics of an existing ranking, for the cut-offs up to its `top_k`."""
     ks = [k for k in ks if k <= ranking.top_k]
     protocols = [protocol for protocol in PROTOCOLS if ranking.counted(protocol).any()]
-    popularity = dataset.candidate_counts(split.fitted)
-    activity = dataset.user_counts(split.fitted)
+    by_user = {
+        protocol: user_gains(ranking, protocol) if ranking.questions.method == "new_users" else {}
+        for protocol in protocols
+    }
     return Evaluation(
-        held_out=HeldOut(
-            interactions=len(ranking.owners),
-            users=len(ranking.users),
-            repeats=int(ranking.repeats.sum()),
-        ),
+        held_out=HeldOut.of(ranking.questions),
         metrics={
             protocol: {
                 **at_k(ranking.ranks[protocol], ks),
+                **{name: float(np.nanmean(gain)) for name, gain in by_user[protocol].items()},
                 **breadth(ranking, protocol, popularity, ks),
             }
             for protocol in protocols
         },
         intervals={
-            protocol: bootstrap(ranking, protocol, ks, resamples=resamples)
+            protocol: bootstrap(
+                ranking, protocol, ks, resamples=resamples, per_user=by_user[protocol]
+            )
             for protocol in protocols
             if resamples
         },
-        activity=activity_buckets(ranking, activity, ks),
+        activity=activity_buckets(ranking, ks),
         bands={
-            "held_out": popularity_bands(ranking.candidates, popularity),
+            "held_out": popularity_bands(ranking.questions.candidates, popularity),
             **{
                 protocol: popularity_bands(ranking.top[protocol][:, :_BANDS_K], popularity)
                 for protocol in PROTOCOLS

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from shortlist.export.config import Protocol
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.pairs import Pairs
+from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split
 
 __all__ = ["HeldOut", "held_out_facts"]
@@ -20,13 +22,25 @@ class HeldOut:
     Attributes:
         interactions: Number of held-out interactions.
         users: Number of their users.
-        repeats: Number of held-out interactions whose candidate the user has in the training
-            part, too. No answer without seen candidates contains them.
+        repeats: Number of held-out interactions whose candidate the user had before. No answer
+            without seen candidates contains them.
+        as_served: Whether requests carried what the user did before.
     """
 
     interactions: int
     users: int
     repeats: int
+    as_served: bool = False
+
+    @classmethod
+    def of(cls, questions: Questions) -> "HeldOut":
+        """Return the size of the part that judges the answers to some questions."""
+        return cls(
+            interactions=len(questions.interactions),
+            users=len(np.unique(questions.users)),
+            repeats=int(questions.repeats.sum()),
+            as_served=questions.as_served,
+        )
 
     def counted(self, protocol: Protocol) -> int:
         """Return how many of the interactions a metric by this protocol counts."""
@@ -41,18 +55,20 @@ class HeldOut:
         if not self.counted(protocol):
             raise ValueError(
                 "nothing to evaluate on with seen candidates excluded: "
-                f"all {self.interactions} held-out interactions repeat a candidate of the user's "
-                "training part; use --protocol seen_kept"
+                f"all {self.interactions} held-out interactions are with candidates that the "
+                "user had before; use --protocol seen_kept"
             )
 
     def __str__(self) -> str:
         text = f"{self.interactions:,} held-out interactions of {self.users:,} users"
         if self.repeats:
             text = (
-                f"{self.repeats:,} of {self.interactions:,} held-out interactions repeat a "
-                'candidate of the user\'s training part; "seen excluded" counts the other '
+                f"{self.repeats:,} of {self.interactions:,} held-out interactions are with "
+                'candidates that the user had before; "seen excluded" counts the other '
                 f"{self.interactions - self.repeats:,}"
             )
+        if self.as_served:
+            text += "; asked as served: each request carried what the user did before"
         return text
 
     def advice(self, protocol: Protocol, *, seen_last: bool = False) -> str | None:
@@ -75,18 +91,9 @@ class HeldOut:
 
 
 def held_out_facts(dataset: Dataset, split: Split) -> HeldOut:
-    """Return the size of the held-out part, with the repeats of the fitted part.
+    """Return the size of the held-out part.
 
     Raises:
         ValueError: Nothing is held out.
     """
-    if not len(split.held_out):
-        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
-    users = dataset.user_positions[split.held_out]
-    fitted = Pairs.by_user(dataset, split.fitted, distinct=True)
-    repeats = fitted.contain(users, dataset.candidate_positions[split.held_out])
-    return HeldOut(
-        interactions=len(users),
-        users=int((dataset.user_counts(split.held_out) > 0).sum()),
-        repeats=int(repeats.sum()),
-    )
+    return HeldOut.of(held_out_questions(dataset, split))

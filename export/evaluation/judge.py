@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines import fit_baseline
 from shortlist.export.evaluation.evaluate import (
@@ -16,11 +20,11 @@ from shortlist.export.evaluation.evaluate import (
     evaluate_popularity,
     rating_quality,
 )
-from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.evaluation.ranking import Scorer
 from shortlist.export.evaluation.similar import similar_quality
 from shortlist.export.towers.trained import TrainedModel
 
-__all__ = ["Judged", "judge_baseline", "judge_baselines", "judge_model"]
+__all__ = ["Judged", "judge_baseline", "judge_baselines", "judge_model", "model_scorer"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,17 @@ class Judged:
     problem: str = ""
 
 
+def model_scorer(model: TrainedModel, questions: Questions) -> Scorer:
+    """Scores of a model's answers to questions."""
+    candidates = model.candidate_embeddings.T
+
+    def score(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        queries: npt.NDArray[np.float32] = model.query_embeddings[questions.users[rows]]
+        return queries @ candidates
+
+    return score
+
+
 def judge_model(
     model: TrainedModel,
     dataset: Dataset,
@@ -53,8 +68,14 @@ def judge_model(
     Raises:
         ValueError: Nothing is held out.
     """
-    scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-    evaluation = evaluate(scorer, dataset, split, ks=ks, resamples=resamples)
+    questions = held_out_questions(dataset, split)
+    evaluation = evaluate(
+        model_scorer(model, questions),
+        questions,
+        dataset.candidate_counts(split.fitted),
+        ks=ks,
+        resamples=resamples,
+    )
     if model.similar_queries is not None:
         similar = similar_quality(dataset, split, model.similar_queries, model.candidate_embeddings)
         evaluation = dataclasses.replace(evaluation, similar=similar)
@@ -79,10 +100,14 @@ def judge_baseline(
     resamples: int = 0,
 ) -> Evaluation:
     """Fit a baseline and return its settings, and its metrics on the held-out part."""
+    questions = held_out_questions(dataset, split)
+    popularity = dataset.candidate_counts(split.fitted)
     if name == "popularity":  # needs no scores, so it costs almost nothing
-        return evaluate_popularity(dataset, split, ks=ks, resamples=resamples)
+        return evaluate_popularity(questions, popularity, ks=ks, resamples=resamples)
     fitted = fit_baseline(name, dataset, split, seed=seed)
-    evaluation = evaluate(fitted.scorer, dataset, split, ks=ks, resamples=resamples)
+    evaluation = evaluate(
+        fitted.scorer(questions), questions, popularity, ks=ks, resamples=resamples
+    )
     return dataclasses.replace(evaluation, settings=fitted.settings)
 
 

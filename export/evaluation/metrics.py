@@ -18,12 +18,14 @@ __all__ = [
     "bootstrap",
     "breadth",
     "popularity_bands",
+    "user_gains",
 ]
 
 # Ends of the bands of the corpus by popularity, most popular first: 1 %, the next 4 %, the
 # next 15 %, and the other 80 %.
 BANDS = (0.01, 0.05, 0.2, 1.0)
 _MOST_UNITS = 20_000  # units that the bootstrap draws: users or groups of users
+_USER_RECALL_KS, _USER_NDCG_K = (20, 50), 100  # as in the literature since Mult-VAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivityBucket:
-    """Users with a similar number of interactions in the training part.
+    """Users with a similar number of interactions before the question.
 
     Attributes:
         fewest: Interactions of the least active user.
         most: Interactions of the most active user.
         num_users: Number of users.
         num_held_out: Number of their held-out interactions.
-        num_repeats: Number of those whose candidate the user has in the training part.
+        num_repeats: Number of those whose candidate the user had before.
         metrics: Metrics of these interactions, by protocol and name; without a protocol by which
             none of them can be hit.
     """
@@ -90,12 +92,51 @@ def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
 _ORDER = {"h": 0, "n": 1, "m": 2}
 
 
+def user_gains(ranking: Ranking, protocol: Protocol) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of each user for whom all held-out candidates are correct answers.
+
+    `user_recall@k` is the share of the user's held-out candidates in the top k, at most k of
+    which count; `user_ndcg@k` is the DCG of the list divided by that of the best possible one.
+    Both are those of Liang et al. 2018 (Mult-VAE). A candidate counts once.
+
+    Args:
+        ranking: Ranking of one question per user.
+        protocol: Protocol of the ranks.
+
+    Returns:
+        By name, `[num_questions]`; NaN for a user of whom nothing counts. Without cut-offs
+        beyond the ranking's.
+    """
+    questions, counted = ranking.questions, ranking.counted(protocol)
+    pairs = np.stack([questions.owners[counted], questions.candidates[counted]])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    owners, ranks = pairs[0, first], ranking.places[protocol][counted][first]
+
+    def per_user(gain: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.bincount(owners, gain, minlength=len(questions)).astype(np.float64)
+
+    correct = per_user(np.ones(len(owners)))
+    correct[correct == 0] = np.nan
+    discounts = 1.0 / np.log2(np.arange(_USER_NDCG_K) + 2.0)
+    gains = {}
+    if ranking.top_k >= _USER_NDCG_K:
+        best = np.insert(np.cumsum(discounts), 0, np.nan)
+        most = np.minimum(np.nan_to_num(correct), _USER_NDCG_K).astype(int)
+        own = np.append(discounts, 0.0)[np.minimum(ranks, _USER_NDCG_K)]
+        gains[f"user_ndcg@{_USER_NDCG_K}"] = per_user(own) / best[most]
+    for k in _USER_RECALL_KS:
+        if ranking.top_k >= k:
+            gains[f"user_recall@{k}"] = per_user((ranks < k).astype(float)) / np.minimum(correct, k)
+    return gains
+
+
 def bootstrap(
     ranking: Ranking,
     protocol: Protocol,
     ks: Sequence[int],
     *,
     resamples: int,
+    per_user: Mapping[str, npt.NDArray[np.float64]] | None = None,
     seed: int = 0,
     most_units: int = _MOST_UNITS,
 ) -> dict[str, Interval]:
@@ -107,24 +148,41 @@ def bootstrap(
     draws of as many users, with replacement. If there are more than `most_units` users, random
     groups of them are drawn instead. The groups are as independent as the users, so the
     intervals are as wide, and the cost stops growing.
+
+    Args:
+        ranking: Ranks of the interactions.
+        protocol: Protocol of the ranks.
+        ks: Cut-offs.
+        resamples: Number of resamples.
+        per_user: Result of `user_gains`, for intervals of these metrics, too.
+        seed: Random seed.
+        most_units: Number of users or groups, at most.
     """
     gains: dict[str, npt.NDArray[np.float64]] = {}
     for k in ks:
         gains.update(_gains(ranking.ranks[protocol], k))
     random = np.random.default_rng(seed)
-    users, units = np.unique(ranking.owners[ranking.counted(protocol)], return_inverse=True)
+    questions = ranking.questions
+    owners = questions.owners[ranking.counted(protocol)]
+    users, units = np.unique(questions.users[owners], return_inverse=True)
     num_units = len(users)
     if num_units > most_units:
         units = (random.permutation(num_units) % most_units)[units]
         num_units = most_units
-    counts = np.bincount(units, minlength=num_units).astype(np.float64)
-    sums = np.stack([np.bincount(units, gain, minlength=num_units) for gain in gains.values()])
-    draws = np.empty((resamples, len(gains)))
+    # Of each unit, the sum of every metric and the number of interactions or users.
+    sums = [np.bincount(units, gain, minlength=num_units) for gain in gains.values()]
+    counts = [np.bincount(units, minlength=num_units).astype(np.float64)] * len(gains)
+    askers, first = np.unique(owners, return_index=True)
+    for gain in (per_user or {}).values():
+        sums.append(np.bincount(units[first], gain[askers], minlength=num_units))
+        counts.append(np.bincount(units[first], minlength=num_units).astype(np.float64))
+    names = [*gains, *(per_user or {})]
+    draws = np.empty((resamples, len(names)))
     for draw in draws:
         times = np.bincount(random.integers(num_units, size=num_units), minlength=num_units)
-        draw[:] = sums @ times / (counts @ times)
+        draw[:] = np.stack(sums) @ times / (np.stack(counts) @ times)
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    return {name: Interval(low=float(low[i]), high=float(high[i])) for i, name in enumerate(gains)}
+    return {name: Interval(low=float(low[i]), high=float(high[i])) for i, name in enumerate(names)}
 
 
 def breadth(
@@ -136,18 +194,18 @@ def breadth(
     """Share of the corpus that is recommended, and its popularity.
 
     Args:
-        ranking: Top lists of all judged users.
+        ranking: Top lists of all questions.
         protocol: Protocol of the lists to use.
         popularity: int `[num_candidates]`, interactions in the training part.
         ks: Cut-offs.
 
     Returns:
-        `coverage@k`, the share of candidates in the top k of any user; and `popularity_lift@k`,
+        `coverage@k`, the share of candidates in any top k; and `popularity_lift@k`,
         the mean popularity of recommended candidates divided by that of held-out ones. At 1
         recommendations are as popular as what users choose; above 1 they are biased towards
         popular candidates.
     """
-    chosen = float(np.mean(popularity[ranking.candidates[ranking.counted(protocol)]]))
+    chosen = float(np.mean(popularity[ranking.questions.candidates[ranking.counted(protocol)]]))
     values: dict[str, float] = {}
     for k in ks:
         top = ranking.top[protocol][:, :k]
@@ -176,37 +234,33 @@ def popularity_bands(
 
 
 def activity_buckets(
-    ranking: Ranking,
-    activity: npt.NDArray[np.int64],
-    ks: Sequence[int],
-    *,
-    num_buckets: int = 4,
+    ranking: Ranking, ks: Sequence[int], *, num_buckets: int = 4
 ) -> list[ActivityBucket]:
-    """Metrics for groups of users by activity, least active first.
+    """Metrics for groups of users by activity before the question, least active first.
 
-    The borders are quantiles of the judged users, so that buckets have about the same number
-    of users; empty buckets are omitted.
+    The borders are quantiles of the questions, so that buckets have about the same number of
+    them; empty buckets are omitted. A user who asks several times may be in several.
 
     Args:
-        ranking: Ranks of all judged users.
-        activity: int `[num_users]`, interactions in the training part.
+        ranking: Ranks of all questions.
         ks: Cut-offs.
         num_buckets: Number of buckets, at most.
     """
-    own = activity[ranking.users]
+    questions = ranking.questions
+    own = questions.stops - questions.starts
     borders = np.quantile(own, np.arange(1, num_buckets) / num_buckets, method="lower")
     bucket_of = np.searchsorted(borders, own, side="left")
     buckets = []
     for bucket in np.unique(bucket_of):
-        users = bucket_of == bucket
-        rows = users[ranking.owners]
+        asked = bucket_of == bucket
+        rows = asked[questions.owners]
         buckets.append(
             ActivityBucket(
-                fewest=int(own[users].min()),
-                most=int(own[users].max()),
-                num_users=int(users.sum()),
+                fewest=int(own[asked].min()),
+                most=int(own[asked].max()),
+                num_users=len(np.unique(questions.users[asked])),
                 num_held_out=int(rows.sum()),
-                num_repeats=int(ranking.repeats[rows].sum()),
+                num_repeats=int(questions.repeats[rows].sum()),
                 metrics={
                     protocol: at_k(ranks[counted], ks)
                     for protocol, ranks in ranking.places.items()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,20 @@ from shortlist.export.config import PROTOCOLS, Protocol, TrainConfig
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.fingerprint import dataset_facts
-from shortlist.export.data.pairs import Pairs
+from shortlist.export.data.histories import Histories
+from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.evaluate import KS, Evaluation, evaluate_ranking
-from shortlist.export.evaluation.ranking import Ranking, batches, places_in
+from shortlist.export.evaluation.ranking import rank_lists
 from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["PublishedVersion", "evaluate_version", "split_of"]
 
 log = logging.getLogger(__name__)
 
-_MOST_USERS = 256  # per request
+_MOST_QUESTIONS = 256  # per request
 _SCORES_PER_REQUEST = 16_000_000  # in memory at once, with brute force
+_NOBODY = ""  # user id of requests without one
 
 
 class PublishedVersion:
@@ -134,10 +137,11 @@ def evaluate_version(
     ks: Sequence[int] = KS,
     resamples: int = 0,
 ) -> Evaluation:
-    """Metrics of the answers of `retrieve` for each user with held-out interactions.
+    """Metrics of the answers to the held-out questions.
 
-    For brute force they equal those of the manifest. For an approximate index, candidates that
-    the index misses count as misses, even if the model ranks them high.
+    `retrieve` is asked, or `retrieve_by_query` if requests carry what the servable does not keep
+    of the histories. For brute force the metrics equal those of the manifest. For an approximate
+    index, candidates that the index misses count as misses, even if the model ranks them high.
 
     Args:
         version: Version to measure.
@@ -147,82 +151,112 @@ def evaluate_version(
         resamples: Bootstrap resamples; 0 for no intervals.
 
     Raises:
-        ValueError: Nothing is held out.
+        ValueError: Nothing is held out, or the version takes no histories and the split asks with
+            them.
     """
-    judged = split.held_out
-    if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
-    top_k = max(k for k in ks if k <= len(dataset.candidate_ids))
-    users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
-    candidates = dataset.candidate_positions[judged]
-    retrieve = _Retrieve(version, dataset, split)
-    top: dict[Protocol, npt.NDArray[np.int32]] = {
-        protocol: retrieve(users, top_k, exclude_seen=protocol == "seen_excluded")
-        for protocol in PROTOCOLS
-    }
-    ranking = Ranking(
-        top_k=top_k,
-        users=users,
-        owners=owners,
-        candidates=candidates,
-        repeats=retrieve.seen.contain(users[owners], candidates),
-        places={protocol: places_in(rows, owners, candidates) for protocol, rows in top.items()},
-        top=top,
-    )
-    return evaluate_ranking(ranking, dataset, split, ks=ks, resamples=resamples)
+    questions = held_out_questions(dataset, split)
+    retrieve = _Retrieve(version, dataset, split, questions)
+    num_candidates = len(dataset.candidate_ids)
+    top_k = max(k for k in ks if k <= num_candidates)
+
+    def lists(rows: npt.NDArray[np.int64]) -> dict[Protocol, npt.NDArray[np.int32]]:
+        return {
+            protocol: retrieve(rows, top_k, exclude=protocol == "seen_excluded")
+            for protocol in PROTOCOLS
+        }
+
+    size = min(_MOST_QUESTIONS, _SCORES_PER_REQUEST // num_candidates)
+    ranking = rank_lists(lists, questions, top_k=top_k, batch_size=size)
+    popularity = dataset.candidate_counts(split.fitted)
+    return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
 
 
 class _Retrieve:
-    """Calls the signature `retrieve` and translates ids back to positions."""
+    """Asks questions of a version and translates ids back to positions."""
 
-    def __init__(self, version: PublishedVersion, dataset: Dataset, split: Split) -> None:
+    def __init__(
+        self, version: PublishedVersion, dataset: Dataset, split: Split, questions: Questions
+    ) -> None:
         # A signature alone does not keep its variables alive.
         self._model = tf.saved_model.load(str(version.path))
-        self._signature = self._model.signatures[contract.RETRIEVE]
-        self._user_ids = np.array(dataset.user_ids, dtype=object)
-        self._candidate_ids = np.array(dataset.candidate_ids, dtype=object)
+        name = contract.RETRIEVE_BY_QUERY if questions.as_served else contract.RETRIEVE
+        if name not in self._model.signatures:
+            raise ValueError(
+                f"{version.name} has no signature {name!r}, so it cannot be asked as served: "
+                f"--split {questions.method} puts histories into requests; export it again with "
+                "this release, or evaluate it with its own"
+            )
+        self._signature = self._model.signatures[name]
+        self._questions = questions
+        self._user_ids = np.array([*dataset.user_ids, _NOBODY], dtype=object)
+        self._candidate_ids = np.array(
+            [*dataset.candidate_ids, contract.PADDING_CANDIDATE_ID], dtype=object
+        )
         self._positions = {
             candidate_id.encode("utf-8"): position
             for position, candidate_id in enumerate(dataset.candidate_ids)
         }
         self._positions[contract.PADDING_CANDIDATE_ID.encode()] = -1
         self._keeps_seen = bool(version.manifest.config.get("keep_seen", True))
-        self.seen = Pairs.by_user(dataset, split.fitted, distinct=True)
+        self._num_kept = dataset.user_counts(split.fitted)
 
     def __call__(
-        self, users: npt.NDArray[np.int32], k: int, *, exclude_seen: bool
+        self, rows: npt.NDArray[np.int64], k: int, *, exclude: bool
     ) -> npt.NDArray[np.int32]:
-        """Positions int32 `[len(users), k]`, best first; -1 after the last."""
-        top = np.full((len(users), k), -1, np.int32)
-        size = min(_MOST_USERS, _SCORES_PER_REQUEST // len(self._candidate_ids))
-        for start, stop in batches(len(users), size):
-            batch = users[start:stop]
-            exclude = np.full((len(batch), 0), "", object)
-            if exclude_seen and not self._keeps_seen:
-                exclude = self._seen_ids(batch)
-            nothing = tf.constant([], tf.string)
-            answer = self._signature(
-                **{
-                    contract.USER_ID: tf.constant(self._user_ids[batch], tf.string),
-                    contract.K: tf.constant(k, tf.int32),
-                    contract.EXCLUDE: tf.constant(exclude, tf.string),
-                    contract.EXCLUDE_SEEN: tf.constant(exclude_seen and self._keeps_seen),
-                    contract.FILTER_ANY: nothing,
-                    contract.FILTER_ALL: nothing,
-                    contract.FILTER_MIN: nothing,
-                    contract.FILTER_MAX: nothing,
-                }
-            )
-            ids = answer[contract.CANDIDATE_IDS].numpy()
-            top[start:stop, : ids.shape[1]] = [
-                [self._positions[candidate_id] for candidate_id in row] for row in ids
-            ]
+        """Positions int32 `[len(rows), k]`, best first; -1 after the last."""
+        asked = self._questions.take(rows)
+        excluded = np.full((len(rows), 0), "", object)
+        if exclude and not self._keeps_seen:
+            excluded = self._ids(asked.histories)
+        nothing = tf.constant([], tf.string)
+        answer = self._signature(
+            **(self._history(asked, exclude=exclude) if asked.as_served else {}),
+            **{
+                contract.USER_ID: tf.constant(self._user_ids[asked.askers], tf.string),
+                contract.K: tf.constant(k, tf.int32),
+                contract.EXCLUDE: tf.constant(excluded, tf.string),
+                contract.EXCLUDE_SEEN: tf.constant(exclude and self._keeps_seen),
+                contract.FILTER_ANY: nothing,
+                contract.FILTER_ALL: nothing,
+                contract.FILTER_MIN: nothing,
+                contract.FILTER_MAX: nothing,
+            },
+        )
+        ids = answer[contract.CANDIDATE_IDS].numpy()
+        top = np.full((len(rows), k), -1, np.int32)
+        top[:, : ids.shape[1]] = [
+            [self._positions[candidate_id] for candidate_id in row] for row in ids
+        ]
         return top
 
-    def _seen_ids(self, users: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
-        """Candidate ids that each user has seen, `[len(users), most per user]`, padded."""
-        rows = [self._candidate_ids[self.seen.of(user)] for user in users.tolist()]
-        exclude = np.full((len(rows), max(map(len, rows))), "", object)
-        for row, ids in zip(exclude, rows, strict=True):
-            row[: len(ids)] = ids
-        return exclude
+    def _history(self, asked: Questions, *, exclude: bool) -> dict[str, tf.Tensor]:
+        """Return the inputs for what the users did after the events that the servable keeps."""
+        after = asked.timelines.between(asked.starts + self._num_kept[asked.users], asked.stops)
+        none = tf.zeros([len(asked), 0])
+        ages = none
+        if after.times is not None:
+            # Seconds before the last event: the times of the questions are not known.
+            last = after.times[after.events.starts[1:][after.owners] - 1]
+            ages = _padded(after, last - after.times, contract.UNKNOWN_AGE)
+        return {
+            contract.HISTORY: tf.constant(self._ids(after), tf.string),
+            contract.HISTORY_AGE: tf.constant(ages, tf.float32),
+            contract.HISTORY_WEIGHT: none,
+            contract.FEATURES: tf.zeros([len(asked), 0], tf.string),
+            contract.EXCLUDE_HISTORY: tf.constant(exclude),
+        }
+
+    def _ids(self, histories: Histories) -> npt.NDArray[np.object_]:
+        """Candidate ids of histories, `[len(histories), most events]`, padded."""
+        ids: npt.NDArray[np.object_] = self._candidate_ids[
+            _padded(histories, histories.events.columns, -1)
+        ]
+        return ids
+
+
+def _padded(histories: Histories, values: npt.NDArray[Any], padding: float) -> npt.NDArray[Any]:
+    """Return a value for each event as rows `[len(histories), most events]`."""
+    counts = histories.events.counts
+    rows = np.full((len(counts), counts.max(initial=0)), padding, values.dtype)
+    rows[np.arange(rows.shape[1]) < counts[:, None]] = values
+    return rows

@@ -1,4 +1,4 @@
-"""Exact ranks of held-out candidates in the whole corpus; ties rank by position."""
+"""Exact ranks of judged candidates in the whole corpus; ties rank by position."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,57 +7,56 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.config import PROTOCOLS, Protocol
-from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
-from shortlist.export.data.split import Split
+from shortlist.export.data.questions import Questions
 
 __all__ = [
     "Ranking",
     "Scorer",
     "batches",
     "inner_product_scorer",
-    "places_in",
-    "rank_held_out",
+    "rank_answers",
     "rank_in_one_order",
+    "rank_lists",
 ]
 
-# Scores of users by position: int `[b]` -> float `[b, num_candidates]`. The caller may modify the
-# result.
-Scorer = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.floating]]
+# Scores of the answers to some questions: int rows of the questions `[b]` -> float
+# `[b, num_candidates]`. The caller may modify the result.
+Scorer = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
+
+# Best candidates by protocol: int rows of the questions `[b]` -> int32 `[b, top_k]`, best first;
+# -1 after the last.
+Lists = Callable[[npt.NDArray[np.int64]], Mapping[Protocol, npt.NDArray[np.int32]]]
 
 _SCORES_PER_BATCH = 16_000_000  # scores in memory at once, 64 MB of float32
-_CELLS = 10_000_000  # comparisons of held-out candidates with lists at once
+_CELLS_PER_BATCH = 2_000_000  # ranks in memory at once
+_CELLS = 10_000_000  # comparisons of judged candidates with lists at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Ranks of the held-out interactions of each user, with and without seen candidates.
+    """Ranks of the judged candidates of each question, with and without seen candidates.
 
     Attributes:
+        questions: The questions.
         top_k: Number of ranks that are distinguished.
-        users: int32 `[num_judged]`, positions of the users with held-out interactions.
-        owners: int64 `[num_held_out]`, place in `users` of each interaction's user.
-        candidates: int32 `[num_held_out]`, held-out candidates.
-        repeats: bool `[num_held_out]`, whether the user has seen the candidate.
-        places: By protocol, int64 `[num_held_out]`, ranks from 0; `top_k` if not in the top k.
+        places: By protocol, int64 `[num_judged]`, ranks from 0; `top_k` if not in the top k.
             With `seen_excluded`, repeats are never in the top k.
-        top: By protocol, int32 `[num_judged, top_k]`, best candidates first; -1 after the last.
+        top: By protocol, int32 `[num_questions, top_k]`, best candidates first; -1 after the last.
     """
 
+    questions: Questions
     top_k: int
-    users: npt.NDArray[np.int32]
-    owners: npt.NDArray[np.int64]
-    candidates: npt.NDArray[np.int32]
-    repeats: npt.NDArray[np.bool_]
     places: Mapping[Protocol, npt.NDArray[np.int64]]
     top: Mapping[Protocol, npt.NDArray[np.int32]]
 
     def counted(self, protocol: Protocol) -> npt.NDArray[np.bool_]:
-        """Return which held-out interactions count: those that answers can contain.
+        """Return which judged interactions count: those that answers can contain.
 
         With `seen_excluded` these are all but the repeats.
         """
-        return ~self.repeats if protocol == "seen_excluded" else np.ones_like(self.repeats)
+        repeats = self.questions.repeats
+        return ~repeats if protocol == "seen_excluded" else np.ones_like(repeats)
 
     @property
     def ranks(self) -> dict[Protocol, npt.NDArray[np.int64]]:
@@ -68,169 +67,140 @@ class Ranking:
 def inner_product_scorer(
     query_embeddings: npt.NDArray[np.float32], candidate_embeddings: npt.NDArray[np.float32]
 ) -> Scorer:
-    """Scores by inner products of `[num_users, d]` and `[num_candidates, d]`."""
+    """Scores by inner products of `[num_questions, d]` and `[num_candidates, d]`."""
     transposed = candidate_embeddings.T
-
-    def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return query_embeddings[users] @ transposed
-
-    return score
+    return lambda rows: query_embeddings[rows] @ transposed
 
 
-def rank_held_out(
+def rank_answers(
     scorer: Scorer,
-    dataset: Dataset,
-    split: Split,
+    questions: Questions,
     *,
     top_k: int,
-    judged: npt.NDArray[np.int64] | None = None,
-    seen: npt.NDArray[np.int64] | None = None,
     scores_per_batch: int = _SCORES_PER_BATCH,
 ) -> Ranking:
-    """Rank held-out candidates in the whole corpus, and in the corpus without seen candidates.
+    """Rank judged candidates in the whole corpus, and in the corpus without seen candidates.
 
-    Equal scores rank by position, as in `tf.math.top_k`. Each user is scored once; memory
+    Equal scores rank by position, as in `tf.math.top_k`. Each question is scored once; memory
     holds one batch of scores, whatever the size of the corpus.
 
     Args:
         scorer: Scores to rank by.
-        dataset: Interactions that `split` refers to.
-        split: Training part, which counts as seen, and held-out part.
+        questions: Questions, in whose histories candidates count as seen.
         top_k: Number of ranks to distinguish, at most the size of the corpus.
-        judged: Positions of the interactions to rank; None for the held-out ones.
-        seen: Positions of the seen interactions; None for the training part.
         scores_per_batch: Scores in memory at once.
-
-    Raises:
-        ValueError: Nothing is held out.
     """
-    judged = split.held_out if judged is None else judged
-    if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
-    known = Pairs.by_user(dataset, split.training if seen is None else seen, distinct=True)
-    num_candidates = len(dataset.candidate_ids)
+    num_candidates = questions.timelines.num_candidates
     top_k = min(top_k, num_candidates)
-    users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
-    candidates = dataset.candidate_positions[judged]
-    top = {protocol: np.empty((len(users), top_k), np.int32) for protocol in PROTOCOLS}
-    for start, stop in batches(len(users), scores_per_batch // num_candidates):
-        scores = scorer(users[start:stop])
-        rows, entries = known.cells(users[start:stop])
-        columns = known.columns[entries]
-        seen_scores = scores[rows, columns]
-        scores[rows, columns] = -np.inf
+
+    def lists(rows: npt.NDArray[np.int64]) -> Mapping[Protocol, npt.NDArray[np.int32]]:
+        scores = scorer(rows)
+        seen = questions.take(rows).histories.distinct()
+        owners = np.repeat(np.arange(len(rows)), seen.counts)
+        seen_scores = scores[owners, seen.columns]
+        scores[owners, seen.columns] = -np.inf
         unseen = _best(scores, top_k)
         # The best of all candidates are among the best unseen ones and the best seen ones.
-        order = np.lexsort((columns, -seen_scores, rows))
-        best_seen = _Best.padded(rows, columns[order], seen_scores[order], len(scores), top_k)
-        top["seen_excluded"][start:stop] = unseen.columns
-        top["seen_kept"][start:stop] = unseen.joined(best_seen).columns
-    return Ranking(
-        top_k=top_k,
-        users=users,
-        owners=owners,
-        candidates=candidates,
-        repeats=known.contain(users[owners], candidates),
-        places={protocol: places_in(rows, owners, candidates) for protocol, rows in top.items()},
-        top=top,
-    )
+        order = np.lexsort((-seen_scores, owners))
+        best_seen = _Best.padded(
+            owners, seen.columns[order], seen_scores[order], len(scores), top_k
+        )
+        return {"seen_excluded": unseen.columns, "seen_kept": unseen.joined(best_seen).columns}
+
+    return rank_lists(lists, questions, top_k=top_k, batch_size=scores_per_batch // num_candidates)
 
 
 def rank_in_one_order(
     order: npt.NDArray[np.int64],
-    dataset: Dataset,
-    split: Split,
+    questions: Questions,
     *,
     top_k: int,
-    cells_per_batch: int = _SCORES_PER_BATCH,
+    cells_per_batch: int = _CELLS_PER_BATCH,
 ) -> Ranking:
-    """Rank held-out candidates as `rank_held_out` does, with one order for all users.
+    """Rank judged candidates as `rank_answers` does, with one order for all questions.
 
     Computes no scores: the cost is that of sorting the seen candidates, whatever the size of
-    the corpus. Interactions that are not held out count as seen.
+    the corpus.
 
     Args:
         order: `[num_candidates]`, all positions of the corpus, best first.
-        dataset: Interactions that `split` refers to.
-        split: Seen and held-out parts.
+        questions: Questions, in whose histories candidates count as seen.
         top_k: Number of ranks to distinguish, at most the size of the corpus.
         cells_per_batch: Ranks in memory at once.
-
-    Raises:
-        ValueError: Nothing is held out.
     """
-    judged, num_candidates = split.held_out, len(order)
-    if not len(judged):
-        raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
-    top_k = min(top_k, num_candidates)
-    users, owners = np.unique(dataset.user_positions[judged], return_inverse=True)
-    candidates = dataset.candidate_positions[judged]
-    place = np.empty(num_candidates, np.int64)
-    place[order] = np.arange(num_candidates)
-    known = Pairs.by_user(dataset, split.fitted, distinct=True)
-    rows, entries = known.cells(users)
-    # Places of the seen candidates in the order, ascending by user, then by place.
-    keys = np.sort(rows * num_candidates + place[known.columns[entries]])
-    starts = np.searchsorted(keys, np.arange(len(users)) * num_candidates)
-    targets = owners * num_candidates + place[candidates]
-    at = np.searchsorted(keys, targets)
-    seen = keys[np.minimum(at, len(keys) - 1)] == targets if len(keys) else np.zeros(len(at), bool)
-    left = place[candidates] - (at - starts[owners])
-    shifted = keys - (np.arange(len(keys)) - starts[rows])
+    top_k = min(top_k, len(order))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    first = order[:top_k].astype(np.int32)
+
+    def lists(rows: npt.NDArray[np.int64]) -> Mapping[Protocol, npt.NDArray[np.int32]]:
+        seen = questions.take(rows).histories.distinct()
+        owners = np.repeat(np.arange(len(rows)), seen.counts)
+        unseen = _first_unseen(
+            order, np.sort(owners * len(order) + place[seen.columns]), seen, top_k
+        )
+        return {"seen_excluded": unseen, "seen_kept": np.broadcast_to(first, unseen.shape)}
+
+    return rank_lists(lists, questions, top_k=top_k, batch_size=cells_per_batch // top_k)
+
+
+def rank_lists(lists: Lists, questions: Questions, *, top_k: int, batch_size: int) -> Ranking:
+    """Rank judged candidates by their places in lists of the best candidates.
+
+    Args:
+        lists: Best candidates of some questions.
+        questions: Questions.
+        top_k: Length of the lists.
+        batch_size: Questions per call of `lists`.
+    """
+    top = {protocol: np.empty((len(questions), top_k), np.int32) for protocol in PROTOCOLS}
+    for start, stop in batches(len(questions), batch_size):
+        for protocol, best in lists(np.arange(start, stop)).items():
+            top[protocol][start:stop] = best
     return Ranking(
+        questions=questions,
         top_k=top_k,
-        users=users,
-        owners=owners,
-        candidates=candidates,
-        repeats=seen,
         places={
-            "seen_kept": np.minimum(place[candidates], top_k),
-            "seen_excluded": np.where(seen, top_k, np.minimum(left, top_k)),
+            protocol: _places_in(rows, questions.owners, questions.candidates)
+            for protocol, rows in top.items()
         },
-        top={
-            "seen_kept": np.broadcast_to(order[:top_k].astype(np.int32), (len(users), top_k)),
-            "seen_excluded": _first_unseen(order, shifted, starts, top_k, cells_per_batch),
-        },
+        top=top,
     )
 
 
 def _first_unseen(
-    order: npt.NDArray[np.int64],
-    shifted: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-    top_k: int,
-    cells_per_batch: int,
+    order: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], seen: Pairs, top_k: int
 ) -> npt.NDArray[np.int32]:
-    """First candidates of an order that each user has not seen, int32 `[users, top_k]`.
+    """First candidates of an order that each question's user has not seen, int32 `[b, top_k]`.
 
-    The j-th unseen candidate of a user is at place j plus the number of seen ones ahead of it.
-    Those are the i-th seen ones with (place - i) <= j, which ascends like the places.
+    The j-th unseen candidate is at place j plus the number of seen ones ahead of it. Those are
+    the i-th seen ones with (place - i) <= j, which ascends like the places.
 
     Args:
         order: `[num_candidates]`, best first.
-        shifted: user * num_candidates + place - i of all seen candidates, user by user.
-        starts: `[users]`, start of each user in `shifted`.
+        keys: row * num_candidates + place in the order of all seen candidates, ascending.
+        seen: Seen candidates of each question.
         top_k: Length of the lists, at most num_candidates.
-        cells_per_batch: Ranks in memory at once.
     """
-    unseen = np.full((len(starts), top_k), -1, np.int32)
-    for start, stop in batches(len(starts), cells_per_batch // top_k):
-        part = np.arange(start, stop)[:, None]
-        cells = part * len(order) + np.arange(top_k)
-        places = np.searchsorted(shifted, cells, side="right") - starts[part] + np.arange(top_k)
-        valid = places < len(order)
-        unseen[start:stop][valid] = order[places[valid]]
+    starts = seen.starts[:-1]
+    shifted = keys - (np.arange(len(keys)) - np.repeat(starts, seen.counts))
+    cells = np.arange(seen.num_rows)[:, None] * len(order) + np.arange(top_k)
+    ahead = np.searchsorted(shifted, cells, side="right") - starts[:, None]
+    places = ahead + np.arange(top_k)
+    unseen = np.full(places.shape, -1, np.int32)
+    valid = places < len(order)
+    unseen[valid] = order[places[valid]]
     return unseen
 
 
-def batches(num_users: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of consecutive batches, each of at least one user."""
+def batches(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of consecutive batches, none of them empty."""
     size = max(1, size)
-    for start in range(0, num_users, size):
-        yield start, min(start + size, num_users)
+    for start in range(0, total, size):
+        yield start, min(start + size, total)
 
 
-def places_in(
+def _places_in(
     top: npt.NDArray[np.int32],
     owners: npt.NDArray[np.int64],
     candidates: npt.NDArray[np.int32],
@@ -295,11 +265,11 @@ class _Best:
 def _best(scores: npt.NDArray[np.floating], top_k: int) -> _Best:
     """Return the best candidates of each row, without those of score -inf.
 
-    Only as many cells as are returned get sorted, however many are equal: of those that tie
-    at the k-th place, the first are taken.
+    Only cells from a lower bound of the k-th best score are sorted, and of those that equal the
+    bound only as many as may be needed, however many there are.
     """
     num_rows, num_candidates = scores.shape
-    floor = np.partition(scores, num_candidates - top_k, axis=1)[:, num_candidates - top_k]
+    floor = _floor(scores, top_k)
     rows, columns = np.divmod(np.flatnonzero(scores >= floor[:, None]), num_candidates)
     values = scores[rows, columns]
     tie = values == floor[rows]
@@ -309,9 +279,19 @@ def _best(scores: npt.NDArray[np.floating], top_k: int) -> _Best:
     ties -= (ties[starts] - tie[starts])[rows]
     room = top_k - np.bincount(rows[~tie], minlength=num_rows)
     kept = (~tie | (ties <= room[rows])) & (values > -np.inf)
-    best = _Best.padded(rows[kept], columns[kept], values[kept], num_rows, top_k)
-    order = np.argsort(-best.scores, axis=1, kind="stable")
-    return _Best(
-        np.take_along_axis(best.scores, order, axis=1),
-        np.take_along_axis(best.columns, order, axis=1),
-    )
+    rows, columns, values = rows[kept], columns[kept], values[kept]
+    order = np.lexsort((-values, rows))
+    return _Best.padded(rows, columns[order], values[order], num_rows, top_k)
+
+
+def _floor(scores: npt.NDArray[np.floating], top_k: int) -> npt.NDArray[np.floating]:
+    """Lower bound of each row's k-th best score, `[num_rows]`: the k-th best of groups' bests.
+
+    Bests of groups take a fifth of the time of partitioning all scores.
+    """
+    num_rows, num_candidates = scores.shape
+    size = max(1, num_candidates // (4 * top_k))
+    groups = num_candidates // size
+    best = scores[:, : size * groups].reshape(num_rows, size, groups).max(axis=1)
+    bound: npt.NDArray[np.floating] = np.partition(best, groups - top_k, axis=1)[:, groups - top_k]
+    return bound

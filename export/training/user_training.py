@@ -13,9 +13,10 @@ import numpy.typing as npt
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.questions import validation_questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import at_k
-from shortlist.export.evaluation.ranking import inner_product_scorer, rank_held_out
+from shortlist.export.evaluation.ranking import inner_product_scorer, rank_answers
 from shortlist.export.progress import Progress
 from shortlist.export.towers.ids import TableTower
 from shortlist.export.towers.trained import EpochRecord, TrainedModel
@@ -263,20 +264,11 @@ class UserSteps:
 
 
 def _validate(model: Model, dataset: Dataset, split: Split, seed: int) -> float:
-    """NDCG on the validation part, or on a sample of its users."""
-    judged = split.validation
-    users = np.unique(dataset.user_positions[judged])
-    if len(users) > _VALIDATION_USERS:
-        some = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-        judged = judged[np.isin(dataset.user_positions[judged], some)]
-    ranking = rank_held_out(
-        inner_product_scorer(model.query_embeddings(), model.candidate_embeddings()),
-        dataset,
-        split,
-        top_k=_VALIDATION_K,
-        judged=judged,
-        seen=split.training,
-    )
+    """NDCG on the validation part, or on a sample of its questions."""
+    questions = validation_questions(dataset, split, most=_VALIDATION_USERS, seed=seed)
+    queries = model.query_embeddings()[questions.users]
+    scorer = inner_product_scorer(queries, model.candidate_embeddings())
+    ranking = rank_answers(scorer, questions, top_k=_VALIDATION_K)
     ranks = ranking.ranks["seen_excluded"]
     if not len(ranks):  # all of them repeat a candidate of the training part
         ranks = ranking.ranks["seen_kept"]

@@ -92,12 +92,14 @@ class Headline:
         protocol: `seen_excluded` or `seen_kept`.
         value: Value on the held-out part.
         interval: Ends of its 95% interval; `None` without one.
+        as_served: Whether requests carried what the user did before.
     """
 
     metric: str
     protocol: str
     value: float
     interval: tuple[float, float] | None = None
+    as_served: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4f}"
@@ -110,7 +112,8 @@ class Headline:
     @property
     def name(self) -> str:
         """The metric with its protocol, such as `hit_rate@10 (seen excluded)`."""
-        return f"{self.metric} ({self.protocol.replace('_', ' ')})"
+        as_served = ", as served" if self.as_served else ""
+        return f"{self.metric} ({self.protocol.replace('_', ' ')}{as_served})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +187,7 @@ class Manifest:
                 protocol=str(stored["protocol"]),
                 value=float(stored["value"]),
                 interval=None if low_high is None else (float(low_high[0]), float(low_high[1])),
+                as_served=bool(stored.get("as_served", False)),
             )
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
+from shortlist.export.data.questions import Questions, validation_questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.baselines.ease import fit_ease
 from shortlist.export.evaluation.baselines.ials import fit_ials
@@ -18,7 +19,7 @@ from shortlist.export.evaluation.baselines.popularity import fit_popularity, fit
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
 from shortlist.export.evaluation.baselines.types import Fit, Score, Settings
 from shortlist.export.evaluation.metrics import at_k
-from shortlist.export.evaluation.ranking import Scorer, rank_held_out
+from shortlist.export.evaluation.ranking import Scorer, rank_answers
 
 __all__ = ["BASELINES", "Baseline", "Kind", "fit_baseline", "fit_best"]
 
@@ -58,17 +59,18 @@ class Baseline:
         name: One of `BASELINES`.
         settings: Settings chosen on the validation part.
         score: Scores of any histories: float64 `[num_histories, num_candidates]`.
-        scorer: Scores of users by position, from their histories in the fitted part.
     """
 
     name: str
     settings: Settings
     score: Callable[[Histories], npt.NDArray[np.float64]]
-    scorer: Scorer
+
+    def scorer(self, questions: Questions) -> Scorer:
+        """Scores of the answers to questions, from the histories before them."""
+        return lambda rows: self.score(questions.take(rows).histories)
 
 
-# Number of users of the validation part that choose the settings: more change little.
-_MOST_JUDGED = 5000
+_MOST_QUESTIONS = 5000  # of the validation part, to choose settings by: more change little
 
 _LAMBDAS = (20, 50, 100, 200, 500, 1000)
 
@@ -142,7 +144,7 @@ def fit_best(name: str, kind: Kind, dataset: Dataset, split: Split, *, seed: int
 
     Seen candidates are excluded, and hit rate@100 decides between equal rates. The search starts
     in the middle and changes one setting at a time, to its best value, until none improves.
-    Of a large validation part, a sample of users decides. Without one, the middle is used.
+    Of many questions, a sample decides. Without a validation part, the middle is used.
     """
     settings = {key: values[len(values) // 2] for key, values in kind.axes.items()}
     if settings and len(split.validation):
@@ -155,7 +157,7 @@ def _best_settings(
     name: str, kind: Kind, dataset: Dataset, split: Split, seed: int
 ) -> dict[str, float]:
     training = Histories.of_users(dataset, split.training)
-    judged = _judged_rows(dataset, split.validation)
+    questions = validation_questions(dataset, split, most=_MOST_QUESTIONS)
 
     @functools.lru_cache(maxsize=1)
     def fit(values: tuple[float, ...]) -> Score:
@@ -165,9 +167,7 @@ def _best_settings(
     def rates(values: tuple[float, ...]) -> tuple[float, float]:
         settings = dict(zip(kind.axes, values, strict=True))
         baseline = _baseline(name, fit(values[: len(kind.fits)]), settings, training)
-        ranking = rank_held_out(
-            baseline.scorer, dataset, split, top_k=100, judged=judged, seen=split.training
-        )
+        ranking = rank_answers(baseline.scorer(questions), questions, top_k=100)
         at = at_k(ranking.ranks["seen_excluded"], [10, 100])
         log.info("%s with %s: validation hit rate@10 %.4f", name, settings, at["hit_rate@10"])
         return at["hit_rate@10"], at["hit_rate@100"]
@@ -178,14 +178,6 @@ def _best_settings(
         for place, values in enumerate(kind.axes.values()):
             best = max(((*best[:place], v, *best[place + 1 :]) for v in values), key=rates)
     return dict(zip(kind.axes, best, strict=True))
-
-
-def _judged_rows(dataset: Dataset, validation: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Validation rows of at most `_MOST_JUDGED` users, drawn at random."""
-    users = np.unique(dataset.user_positions[validation])
-    if len(users) > _MOST_JUDGED:
-        users = np.random.default_rng(0).choice(users, _MOST_JUDGED, replace=False)
-    return validation[np.isin(dataset.user_positions[validation], users)]
 
 
 def _baseline(name: str, score: Score, settings: Settings, training: Histories) -> Baseline:
@@ -200,9 +192,4 @@ def _baseline(name: str, score: Score, settings: Settings, training: Histories) 
         scores += (np.abs(scores) * 2.0**-25 + 2.0**-151) * places
         return scores
 
-    return Baseline(
-        name=name,
-        settings=settings,
-        score=complete,
-        scorer=lambda users: complete(training.take(users)),
-    )
+    return Baseline(name=name, settings=settings, score=complete)

@@ -2,17 +2,21 @@
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from shortlist.export.cli import options
+from shortlist.export.config import SplitMethod
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
-from shortlist.export.data.split import Split
+from shortlist.export.data.questions import held_out_questions
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.baselines import (
     BASELINES,
+    Baseline,
     Kind,
     fit,
     fit_baseline,
@@ -24,8 +28,9 @@ from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
 from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
 from shortlist.export.evaluation.baselines.types import Score, Settings
-from shortlist.export.evaluation.evaluate import evaluate, evaluate_popularity
-from shortlist.export.evaluation.ranking import rank_held_out, rank_in_one_order
+from shortlist.export.evaluation.evaluate import Evaluation, evaluate
+from shortlist.export.evaluation.ranking import rank_answers, rank_in_one_order
+from tests.support.evaluation import evaluate_order
 from tests.support.histories import histories
 
 PERSONAL = tuple(name for name in BASELINES if not name.endswith("popularity"))
@@ -157,9 +162,9 @@ def test_unknown_users_get_exactly_popularity(
     baseline = fit_best(name, _one(BASELINES[name]), data, split, seed=0)
     order = np.argsort(-data.candidate_counts(split.fitted), kind="stable")
     judged = split.held_out[data.user_positions[split.held_out] >= 200]
-    asked = replace(split, held_out=judged)
-    ranking = rank_held_out(baseline.scorer, data, asked, top_k=100)
-    popular = rank_in_one_order(order, data, asked, top_k=100)
+    questions = held_out_questions(data, replace(split, held_out=judged))
+    ranking = rank_answers(baseline.scorer(questions), questions, top_k=100)
+    popular = rank_in_one_order(order, questions, top_k=100)
     for protocol in ("seen_kept", "seen_excluded"):
         np.testing.assert_array_equal(ranking.top[protocol], popular.top[protocol])
         np.testing.assert_array_equal(ranking.ranks[protocol], popular.ranks[protocol])
@@ -187,15 +192,23 @@ def test_equal_scores_rank_by_popularity_and_others_keep_their_order(
         return lambda asked, settings: np.repeat(row[None], asked.events.num_rows, axis=0)
 
     baseline = fit_best("fixed", Kind(fit=fit), data, split, seed=0)
-    (scores,) = baseline.scorer(np.array([5], np.int32))
+    (scores,) = baseline.score(histories([[5]], len(row)))
     counts = data.candidate_counts(split.fitted)
     order = np.lexsort((np.arange(len(row)), -counts, -row))
     np.testing.assert_array_equal(np.argsort(-scores, kind="stable"), order)
 
 
+def evaluate_baseline(
+    baseline: Baseline, data: Dataset, split: Split, **options: Any
+) -> Evaluation:
+    questions = held_out_questions(data, split)
+    popularity = data.candidate_counts(split.fitted)
+    return evaluate(baseline.scorer(questions), questions, popularity, **options)
+
+
 def test_popularity_equals_that_of_one_order(data: Dataset, split: Split) -> None:
     popular = fit_baseline("popularity", data, split)
-    assert evaluate(popular.scorer, data, split) == evaluate_popularity(data, split)
+    assert evaluate_baseline(popular, data, split) == evaluate_order(data, split)
 
 
 @pytest.mark.parametrize("name", ["ease", "ials", "item_knn"])
@@ -204,8 +217,8 @@ def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: st
     if name == "ials":
         kind = replace(kind, fits={**kind.fits, "dimension": (16,)})  # for speed
     baseline = fit_best(name, kind, data, split, seed=0)
-    learned = evaluate(baseline.scorer, data, split, ks=[10]).metrics["seen_excluded"]
-    popular = evaluate_popularity(data, split, ks=[10]).metrics["seen_excluded"]
+    learned = evaluate_baseline(baseline, data, split, ks=[10]).metrics["seen_excluded"]
+    popular = evaluate_order(data, split, ks=[10]).metrics["seen_excluded"]
     assert learned["hit_rate@10"] > 1.2 * popular["hit_rate@10"]
 
 
@@ -239,15 +252,38 @@ def test_settings_are_chosen_on_the_validation_part(data: Dataset, split: Split)
     assert without.settings == {"sign": -1.0, "factor": 1.0}
 
 
-def test_a_sample_of_users_chooses_the_settings_of_large_data(
+def test_a_sample_of_questions_chooses_the_settings_of_large_data(
     data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "_MOST_JUDGED", 100)
-    rows = fit._judged_rows(data, split.validation)
-    users = np.unique(data.user_positions[rows])
-    assert len(users) == 100
-    own = np.isin(data.user_positions[split.validation], users)
-    np.testing.assert_array_equal(rows, split.validation[own])
+    monkeypatch.setattr(fit, "_MOST_QUESTIONS", 100)
+    asked = []
+
+    def make(training: Histories, settings: Settings) -> Score:
+        def score(histories: Histories, scoring: Settings) -> npt.NDArray[np.float32]:
+            asked.append(len(histories))
+            return np.zeros((len(histories), len(data.candidate_ids)), np.float32)
+
+        return score
+
+    fit_best("zeros", Kind(fit=make, scorings={"any": (1.0,)}), data, split, seed=0)
+    assert asked == [100]
+
+
+@pytest.mark.parametrize("method", ["global_time", "new_users"])
+def test_baselines_answer_from_the_history_in_the_request(
+    data: Dataset, method: SplitMethod
+) -> None:
+    split = make_split(data, method=method, validation_fraction=0.1)
+    kind = replace(BASELINES["ease"], fits={"lambda": (100,)})
+    baseline = fit_best("ease", kind, data, split, seed=0)
+    learned = evaluate_baseline(baseline, data, split, ks=[10])
+    popular = evaluate_order(data, split, ks=[10])
+    rates = [row.metrics["seen_excluded"]["hit_rate@10"] for row in (learned, popular)]
+    assert rates[0] > 1.1 * rates[1]
+    assert str(learned.headline("seen_excluded")).startswith(
+        "hit_rate@10 (seen excluded, as served) "
+    )
+    assert "asked as served: each request carried what the user did" in str(learned.held_out)
 
 
 def test_a_missing_package_is_named_with_its_remedy(

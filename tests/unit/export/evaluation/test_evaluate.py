@@ -8,8 +8,8 @@ import pytest
 from shortlist.export._tf import tf, tfrs
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.evaluate import KS, evaluate
-from shortlist.export.evaluation.ranking import inner_product_scorer
+from shortlist.export.evaluation.evaluate import KS
+from tests.support.evaluation import evaluate_users, inner_products
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_hit_rate_with_seen_kept_equals_tfrs(
         tf.constant(queries[users]), tf.constant(candidates[targets]), tf.constant(targets)
     )
     expected = [float(value) for value in metric.result()]
-    evaluation = evaluate(inner_product_scorer(queries, candidates), small_dataset, split)
+    evaluation = evaluate_users(inner_products(queries, candidates), small_dataset, split)
     rates = [evaluation.metrics["seen_kept"][f"hit_rate@{k}"] for k in KS]
     assert rates == pytest.approx(expected, abs=1e-6)
 
@@ -55,15 +55,15 @@ def test_hit_rate_with_seen_excluded_equals_a_loop(
         seen = set(targets[split.training][users[split.training] == user])
         order = np.argsort(-(candidates @ queries[user]), kind="stable")
         hits.append(own in [c for c in order if c not in seen][:10])
-    evaluation = evaluate(inner_product_scorer(queries, candidates), small_dataset, split, ks=[10])
+    evaluation = evaluate_users(inner_products(queries, candidates), small_dataset, split, ks=[10])
     assert evaluation.metrics["seen_excluded"]["hit_rate@10"] == pytest.approx(np.mean(hits))
 
 
 def test_evaluation_is_plain_json_with_intervals_and_activity(
     small_dataset: Dataset, split: Split, embeddings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    evaluation = evaluate(
-        inner_product_scorer(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
+    evaluation = evaluate_users(
+        inner_products(*embeddings), small_dataset, split, ks=[10, 10_000], resamples=50
     )
     values = json.loads(json.dumps(evaluation.as_json("seen_excluded"), allow_nan=False))
     assert values["held_out"]["interactions"] == len(split.held_out)
@@ -81,7 +81,9 @@ def test_evaluation_is_plain_json_with_intervals_and_activity(
 def test_validation_counts_as_seen_when_the_held_out_part_judges(
     small_dataset: Dataset, embeddings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    scorer = inner_product_scorer(*embeddings)
+    scorer = inner_products(*embeddings)
     whole = make_split(small_dataset, held_out_fraction=0.2, seed=1)
     parted = make_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.3)
-    assert evaluate(scorer, small_dataset, whole) == evaluate(scorer, small_dataset, parted)
+    assert evaluate_users(scorer, small_dataset, whole) == evaluate_users(
+        scorer, small_dataset, parted
+    )

@@ -8,8 +8,9 @@ import pytest
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.evaluate import Evaluation, evaluate, evaluate_popularity
+from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.held_out import held_out_facts
+from tests.support.evaluation import evaluate_order, evaluate_users
 
 KS = [1, 2]
 
@@ -32,13 +33,13 @@ ALL = make_dataset([(0, 0), (1, 1), (0, 0), (1, 1)])
 ALL_SPLIT = Split(training=np.arange(2), held_out=np.arange(2, 4))
 
 
-def memory(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+def memory(users: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
     """Scores of a model that ranks first what each user has: a, c, b for ann; b, c, a for bob."""
     return np.array([[3, 1, 2], [1, 3, 2]], np.float32)[users]
 
 
 def test_seen_excluded_counts_only_what_can_be_hit() -> None:
-    evaluation = evaluate(memory, SOME, SOME_SPLIT, ks=KS)
+    evaluation = evaluate_users(memory, SOME, SOME_SPLIT, ks=KS)
     excluded, kept = evaluation.metrics["seen_excluded"], evaluation.metrics["seen_kept"]
     # Without a, ann gets c first; without b, bob gets c and then a.
     assert excluded["hit_rate@1"] == pytest.approx(2 / 3)
@@ -49,12 +50,15 @@ def test_seen_excluded_counts_only_what_can_be_hit() -> None:
         "interactions": 4,
         "users": 2,
         "repeats": 1,
+        "as_served": False,
     }
 
 
 def test_activity_and_popularity_count_likewise() -> None:
-    evaluation = evaluate_popularity(SOME, SOME_SPLIT, ks=KS)
-    scored = evaluate(lambda users: np.zeros((len(users), 3), np.float32), SOME, SOME_SPLIT, ks=KS)
+    evaluation = evaluate_order(SOME, SOME_SPLIT, ks=KS)
+    scored = evaluate_users(
+        lambda users: np.zeros((len(users), 3), np.float32), SOME, SOME_SPLIT, ks=KS
+    )
     for judged in (evaluation, scored):
         (bucket,) = judged.activity
         assert (bucket.num_held_out, bucket.num_repeats) == (4, 1)
@@ -64,9 +68,9 @@ def test_activity_and_popularity_count_likewise() -> None:
 
 def test_held_out_part_says_how_much_repeats_and_which_protocol_fits() -> None:
     facts = held_out_facts(SOME, SOME_SPLIT)
-    assert evaluate(memory, SOME, SOME_SPLIT, ks=KS).held_out == facts
+    assert evaluate_users(memory, SOME, SOME_SPLIT, ks=KS).held_out == facts
     assert str(facts) == (
-        "1 of 4 held-out interactions repeat a candidate of the user's training part; "
+        "1 of 4 held-out interactions are with candidates that the user had before; "
         '"seen excluded" counts the other 3'
     )
     assert "use --protocol seen_kept" in (facts.advice("seen_excluded") or "")
@@ -84,12 +88,12 @@ def test_only_repeats_leave_nothing_to_measure_with_seen_excluded() -> None:
         return json.dumps(evaluation.as_json("seen_kept"), allow_nan=False)
 
     for evaluation in (
-        evaluate(memory, ALL, ALL_SPLIT, ks=KS, resamples=10),
-        evaluate_popularity(ALL, ALL_SPLIT, ks=KS, resamples=10),
+        evaluate_users(memory, ALL, ALL_SPLIT, ks=KS, resamples=10),
+        evaluate_order(ALL, ALL_SPLIT, ks=KS, resamples=10),
     ):
         assert list(evaluation.metrics) == ["seen_kept"]
         assert json.loads(all_values(evaluation))["headline"]["value"] > 0
-        with pytest.raises(ValueError, match=r"all 2 held-out interactions repeat .* seen_kept"):
+        with pytest.raises(ValueError, match=r"all 2 held-out interactions are with .* seen_kept"):
             evaluation.headline("seen_excluded")
 
 

@@ -70,8 +70,8 @@ def test_index_that_misses_is_judged_by_what_it_returns(
     split = split_of(version, small_dataset)
     whole = evaluate_version(version, small_dataset, split, ks=[10])
 
-    def nothing(self: Any, users: Any, k: int, *, exclude_seen: bool) -> Any:
-        answers = original(self, users, k, exclude_seen=exclude_seen)
+    def nothing(self: Any, rows: Any, k: int, *, exclude: bool) -> Any:
+        answers = original(self, rows, k, exclude=exclude)
         answers[:, 5:] = -1
         return answers
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.questions import held_out_questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import (
     activity_buckets,
@@ -17,14 +18,14 @@ from shortlist.export.evaluation.metrics import (
     bootstrap,
     breadth,
     popularity_bands,
+    user_gains,
 )
 from shortlist.export.evaluation.ranking import (
     Ranking,
-    Scorer,
-    inner_product_scorer,
-    rank_held_out,
+    rank_answers,
     rank_in_one_order,
 )
+from tests.support.evaluation import UserScores, inner_products, scorer_of
 
 
 def make_dataset(users: list[int], candidates: list[int], num_candidates: int) -> Dataset:
@@ -38,11 +39,9 @@ def make_dataset(users: list[int], candidates: list[int], num_candidates: int) -
     )
 
 
-def table_scorer(table: npt.NDArray[np.float32]) -> Scorer:
-    def score(users: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return table[users].copy()
-
-    return score
+def rank(scores: UserScores, dataset: Dataset, split: Split, top_k: int) -> Ranking:
+    questions = held_out_questions(dataset, split)
+    return rank_answers(scorer_of(scores, questions), questions, top_k=top_k)
 
 
 def plain_list(scores: list[float], hidden: set[int]) -> list[int]:
@@ -79,13 +78,17 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
     problem: tuple[Dataset, Split, npt.NDArray[np.float32], int], cells_per_batch: int
 ) -> None:
     dataset, split, scores, top_k = problem
-    ranking = rank_held_out(
-        table_scorer(scores), dataset, split, top_k=top_k, scores_per_batch=cells_per_batch
+    questions = held_out_questions(dataset, split)
+    ranking = rank_answers(
+        lambda rows: scores[questions.users[rows]].copy(),
+        questions,
+        top_k=top_k,
+        scores_per_batch=cells_per_batch,
     )
     top_k = min(top_k, len(dataset.candidate_ids))
     users, candidates = dataset.user_positions, dataset.candidate_positions
     for protocol in ("seen_kept", "seen_excluded"):
-        for row, held_out in enumerate(split.held_out):
+        for row, held_out in enumerate(questions.interactions):
             user, own = int(users[held_out]), int(candidates[held_out])
             seen = {int(candidates[t]) for t in split.training if users[t] == user}
             answer = plain_list(
@@ -93,9 +96,9 @@ def test_ranks_equal_a_plain_sort_with_ties_and_exclusions(
             )[:top_k]
             expected = answer.index(own) if own in answer else top_k
             assert ranking.places[protocol][row] == expected
-            assert ranking.repeats[row] == (own in seen)
-            judged = int(ranking.owners[row])
-            assert ranking.users[judged] == user
+            assert questions.repeats[row] == (own in seen)
+            judged = int(questions.owners[row])
+            assert questions.users[judged] == user
             shown = [c for c in ranking.top[protocol][judged].tolist() if c >= 0]
             assert shown == answer
 
@@ -107,12 +110,10 @@ def test_one_order_for_all_ranks_as_scoring_does(
 ) -> None:
     dataset, split, scores, top_k = problem
     same = np.repeat(scores[:1], len(scores), axis=0)
-    expected = rank_held_out(table_scorer(same), dataset, split, top_k=top_k)
+    questions = held_out_questions(dataset, split)
+    expected = rank_answers(lambda rows: same[rows], questions, top_k=top_k)
     order = np.argsort(-same[0], kind="stable")
-    ranking = rank_in_one_order(order, dataset, split, top_k=top_k, cells_per_batch=cells_per_batch)
-    np.testing.assert_array_equal(ranking.users, expected.users)
-    np.testing.assert_array_equal(ranking.owners, expected.owners)
-    np.testing.assert_array_equal(ranking.repeats, expected.repeats)
+    ranking = rank_in_one_order(order, questions, top_k=top_k, cells_per_batch=cells_per_batch)
     for protocol in ("seen_kept", "seen_excluded"):
         np.testing.assert_array_equal(ranking.places[protocol], expected.places[protocol])
         np.testing.assert_array_equal(ranking.top[protocol], expected.top[protocol])
@@ -140,7 +141,7 @@ def test_metrics_equal_their_definitions(ranks: list[int], k: int) -> None:
 
 
 @pytest.fixture
-def judged() -> tuple[Dataset, Split, Scorer]:
+def judged() -> tuple[Dataset, Split, UserScores]:
     """40 users with 3 to 30 interactions and random embeddings."""
     random = np.random.default_rng(3)
     users = np.repeat(np.arange(40), random.integers(3, 30, 40))
@@ -148,18 +149,14 @@ def judged() -> tuple[Dataset, Split, Scorer]:
     held_out = random.random(len(users)) < 0.3
     split = Split(training=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
     queries, candidates = random.normal(size=(40, 4)), random.normal(size=(50, 4))
-    return (
-        dataset,
-        split,
-        inner_product_scorer(queries.astype(np.float32), candidates.astype(np.float32)),
-    )
+    return dataset, split, inner_products(queries, candidates)
 
 
 def test_bootstrap_interval_holds_the_metric_and_is_repeatable(
-    judged: tuple[Dataset, Split, Scorer],
+    judged: tuple[Dataset, Split, UserScores],
 ) -> None:
     dataset, split, scorer = judged
-    ranking = rank_held_out(scorer, dataset, split, top_k=10)
+    ranking = rank(scorer, dataset, split, top_k=10)
     intervals = bootstrap(ranking, "seen_kept", [10], resamples=500, seed=1)
     value = at_k(ranking.ranks["seen_kept"], [10])["hit_rate@10"]
     interval = intervals["hit_rate@10"]
@@ -175,12 +172,11 @@ def test_bootstrap_of_groups_is_as_wide_as_that_of_users() -> None:
     users = np.repeat(np.arange(3000), random.integers(1, 20, 3000))
     # Some users are easier than others, so their interactions depend on each other.
     ranks = random.geometric(random.uniform(0.02, 0.3, 3000)[users])
+    data = make_dataset(users.tolist(), [0] * len(users), 1)
+    split = Split(training=np.empty(0, np.int64), held_out=np.arange(len(users)))
     ranking = Ranking(
+        questions=held_out_questions(data, split),
         top_k=10,
-        users=np.arange(3000, dtype=np.int32),
-        owners=users,
-        candidates=np.zeros(len(users), np.int32),
-        repeats=np.zeros(len(users), bool),
         places={"seen_kept": np.minimum(ranks, 10)},
         top={"seen_kept": np.zeros((3000, 10), np.int32)},
     )
@@ -194,21 +190,20 @@ def test_bootstrap_of_groups_is_as_wide_as_that_of_users() -> None:
 
 
 def test_activity_buckets_part_the_users_and_add_up(
-    judged: tuple[Dataset, Split, Scorer],
+    judged: tuple[Dataset, Split, UserScores],
 ) -> None:
     dataset, split, scorer = judged
-    ranking = rank_held_out(scorer, dataset, split, top_k=10)
-    activity = np.bincount(dataset.user_positions[split.training], minlength=40)
-    buckets = activity_buckets(ranking, activity, [10])
+    ranking = rank(scorer, dataset, split, top_k=10)
+    buckets = activity_buckets(ranking, [10])
     assert len(buckets) == 4
-    assert sum(bucket.num_users for bucket in buckets) == len(ranking.users)
+    assert sum(bucket.num_users for bucket in buckets) == len(ranking.questions)
     assert sum(bucket.num_held_out for bucket in buckets) == len(split.held_out)
     for less, more in itertools.pairwise(buckets):
         assert less.most < more.fewest
     mean = sum(
         (bucket.num_held_out - bucket.num_repeats) * bucket.metrics["seen_excluded"]["hit_rate@10"]
         for bucket in buckets
-    ) / np.count_nonzero(~ranking.repeats)
+    ) / np.count_nonzero(~ranking.questions.repeats)
     whole = at_k(ranking.ranks["seen_excluded"], [10])["hit_rate@10"]
     assert mean == pytest.approx(whole)
 
@@ -216,8 +211,8 @@ def test_activity_buckets_part_the_users_and_add_up(
 def test_users_of_one_activity_share_a_bucket() -> None:
     dataset = make_dataset([0, 0, 1, 1], [0, 1, 0, 1], 2)
     split = Split(training=np.array([0, 2]), held_out=np.array([1, 3]))
-    ranking = rank_held_out(table_scorer(np.zeros((2, 2), np.float32)), dataset, split, top_k=2)
-    buckets = activity_buckets(ranking, np.array([1, 1]), [1])
+    ranking = rank(lambda users: np.zeros((len(users), 2)), dataset, split, top_k=2)
+    buckets = activity_buckets(ranking, [1])
     assert [(bucket.num_users, bucket.fewest, bucket.most) for bucket in buckets] == [(2, 1, 1)]
 
 
@@ -226,7 +221,7 @@ def test_popular_answers_cover_little_and_are_lifted() -> None:
     split = Split(training=np.arange(6), held_out=np.array([6, 7]))
     popularity = np.bincount(dataset.candidate_positions[:6], minlength=6)
     scores = np.repeat(popularity[None].astype(np.float32), 3, axis=0)
-    ranking = rank_held_out(table_scorer(scores), dataset, split, top_k=1)
+    ranking = rank(lambda users: scores[users], dataset, split, top_k=1)
     values = breadth(ranking, "seen_kept", popularity, [1])
     # Both users get candidate 0; no user had candidates 4 and 5 before.
     assert values == {"coverage@1": 1 / 6}
@@ -234,8 +229,71 @@ def test_popular_answers_cover_little_and_are_lifted() -> None:
     assert excluded == {"coverage@1": 2 / 6}
 
 
-def test_nothing_held_out_is_an_error() -> None:
-    dataset = make_dataset([0, 0], [0, 1], 2)
-    split = Split(training=np.arange(2), held_out=np.empty(0, np.int64))
-    with pytest.raises(ValueError, match="synthetic has no held-out interactions"):
-        rank_held_out(table_scorer(np.zeros((1, 2), np.float32)), dataset, split, top_k=1)
+def new_users(held_out: list[list[int]], places: list[list[int]], top_k: int) -> Ranking:
+    """Users without a history, with the places of their held-out candidates."""
+    users = [user for user, row in enumerate(held_out) for _ in row]
+    dataset = make_dataset(users, [candidate for row in held_out for candidate in row], 200)
+    split = Split(
+        method="new_users", training=np.empty(0, np.int64), held_out=np.arange(len(users))
+    )
+    ranks = np.minimum([place for row in places for place in row], top_k)
+    return Ranking(
+        questions=held_out_questions(dataset, split),
+        top_k=top_k,
+        places={"seen_kept": ranks, "seen_excluded": ranks},
+        top={},
+    )
+
+
+def test_metrics_of_users_are_those_of_the_literature() -> None:
+    """A user counts once, and at most k of the user's candidates can be in the top k."""
+    many = list(range(150))
+    ranking = new_users([[7], [1, 2, 3], many], [[3], [25, 0, 60], many], top_k=100)
+    gains = user_gains(ranking, "seen_kept")
+    assert list(gains) == ["user_ndcg@100", "user_recall@20", "user_recall@50"]
+    discount = [1 / math.log2(place + 2) for place in range(100)]
+    np.testing.assert_allclose(
+        gains["user_ndcg@100"],
+        [discount[3], (discount[25] + discount[0] + discount[60]) / sum(discount[:3]), 1.0],
+    )
+    np.testing.assert_allclose(gains["user_recall@20"], [1, 1 / 3, 1])
+    np.testing.assert_allclose(gains["user_recall@50"], [1, 2 / 3, 1])
+    intervals = bootstrap(ranking, "seen_kept", [10], resamples=200, per_user=gains)
+    interval = intervals["user_recall@20"]
+    assert interval.low == pytest.approx(1 / 3)
+    assert interval.high == pytest.approx(1.0)
+
+
+def test_a_candidate_held_out_twice_counts_once_for_its_user() -> None:
+    gains = user_gains(new_users([[5, 5, 6]], [[0, 0, 99]], top_k=50), "seen_excluded")
+    assert {name: gain.tolist() for name, gain in gains.items()} == {
+        "user_recall@20": [0.5],
+        "user_recall@50": [0.5],
+    }
+
+
+@pytest.mark.parametrize("num_candidates", [300, 1001])
+def test_long_lists_equal_a_plain_sort_however_scores_are_spread(num_candidates: int) -> None:
+    """Best scores that are together, or all the same, are found like others."""
+    random = np.random.default_rng(4)
+    rows = np.arange(num_candidates)
+    scores = np.stack(
+        [
+            random.normal(size=num_candidates),
+            rows,
+            -rows,
+            np.zeros(num_candidates),
+            np.where(rows % 97 == 0, 1.0, 0.0),
+            random.integers(0, 3, num_candidates),
+        ]
+    ).astype(np.float32)
+    users = [user for user in range(len(scores)) for _ in range(3)]
+    dataset = make_dataset(users, [0, 7, num_candidates - 1] * len(scores), num_candidates)
+    split = Split(training=np.arange(1, len(users), 3), held_out=np.arange(0, len(users), 3))
+    for top_k in (1, 20, 100):
+        ranking = rank(lambda users: scores[users].copy(), dataset, split, top_k=top_k)
+        for user in range(len(scores)):
+            kept = plain_list(scores[user].tolist(), set())[:top_k]
+            assert ranking.top["seen_kept"][user].tolist() == kept
+            excluded = plain_list(scores[user].tolist(), {7})[:top_k]
+            assert ranking.top["seen_excluded"][user].tolist() == excluded

@@ -8,14 +8,14 @@ import pytest
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.evaluate import RatingQuality, evaluate
+from shortlist.export.evaluation.evaluate import RatingQuality
 from shortlist.export.evaluation.judge import Judged, judge_baseline
-from shortlist.export.evaluation.ranking import Scorer, inner_product_scorer
 from shortlist.export.gates.record import GATES
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.samples import sample_users
 from shortlist.export.towers.trained import EpochRecord
 from shortlist.serving.repository.version import GateResult, Verdict
+from tests.support.evaluation import UserScores, evaluate_users, inner_products
 
 SCRIPT = "<script>window.ran = true</script>"
 IMAGE = '"><img src="https://example.com/x.png" onerror="window.ran = true">'
@@ -39,7 +39,7 @@ def split(hostile_dataset: Dataset) -> Split:
 
 
 @pytest.fixture(scope="session")
-def scorer(hostile_dataset: Dataset) -> Scorer:
+def scorer(hostile_dataset: Dataset) -> UserScores:
     """Scores of synthetic embeddings, biased towards popular candidates like trained ones."""
     random = np.random.default_rng(7)
     counts = np.bincount(
@@ -48,11 +48,11 @@ def scorer(hostile_dataset: Dataset) -> Scorer:
     queries = random.normal(size=(len(hostile_dataset.user_ids), 6))
     candidates = random.normal(size=(len(hostile_dataset.candidate_ids), 6))
     queries[:, 0], candidates[:, 0] = 1.0, counts / 4
-    return inner_product_scorer(queries.astype(np.float32), candidates.astype(np.float32))
+    return inner_products(queries, candidates)
 
 
 @pytest.fixture(scope="session")
-def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Report:
+def full_report(hostile_dataset: Dataset, split: Split, scorer: UserScores) -> Report:
     def index(kind: str, exact: bool, points: list[tuple[float, float]]) -> IndexFacts:
         latency, recall = points[-1]
         return IndexFacts(
@@ -80,7 +80,7 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: Scorer) -> Repor
         for gate, verdict in zip(GATES, verdicts, strict=True)
     ]
     model = dataclasses.replace(
-        evaluate(scorer, hostile_dataset, split, resamples=100),
+        evaluate_users(scorer, hostile_dataset, split, resamples=100),
         rating=RatingQuality(rmse=0.8765, baseline_rmse=0.9321, num_ratings=1234),
     )
     popular = judge_baseline(hostile_dataset, split, "popularity", seed=1, resamples=100)

@@ -10,11 +10,10 @@ from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.evaluate import evaluate
-from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.training.seen_last import SeenLastModel
 from shortlist.export.training.train import train
 from shortlist.export.training.user_scores import UserHistories
+from tests.support.evaluation import evaluate_users, inner_products
 
 USERS, CANDIDATES, DIMENSIONS = 6, 20, 4
 
@@ -116,8 +115,8 @@ def test_lists_with_seen_candidates_gain_and_those_without_keep_their_quality(
     metrics = []
     for config in (first, dataclasses.replace(first, seen_last_epochs=30)):
         model = train(data, split, ModelConfig(embedding_dim=32), config)
-        scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-        metrics.append(evaluate(scorer, data, split, ks=[10]).metrics)
+        scorer = inner_products(model.query_embeddings, model.candidate_embeddings)
+        metrics.append(evaluate_users(scorer, data, split, ks=[10]).metrics)
     before, after = metrics
     assert after["seen_kept"]["hit_rate@10"] > 2 * before["seen_kept"]["hit_rate@10"]
     assert after["seen_excluded"]["hit_rate@10"] > 0.85 * before["seen_excluded"]["hit_rate@10"]

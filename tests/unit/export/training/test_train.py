@@ -11,26 +11,23 @@ from shortlist.export._tf import tf
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
-from shortlist.export.evaluation.baselines import fit_baseline
-from shortlist.export.evaluation.evaluate import evaluate
-from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 from shortlist.export.training.user_training import train_on_users
+from tests.support.evaluation import evaluate_order, evaluate_users, inner_products
 
 MODEL = ModelConfig(embedding_dim=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
 
 
 def hit_rate(model: TrainedModel, data: Dataset, split: Split) -> float:
-    scorer = inner_product_scorer(model.query_embeddings, model.candidate_embeddings)
-    return evaluate(scorer, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
+    scores = inner_products(model.query_embeddings, model.candidate_embeddings)
+    return evaluate_users(scores, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
 
 
 def test_default_recipe_beats_popularity(data: Dataset, split: Split, model: TrainedModel) -> None:
-    popular = fit_baseline("popularity", data, split)
-    rate = evaluate(popular.scorer, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
+    rate = evaluate_order(data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
     assert hit_rate(model, data, split) > 1.3 * rate
 
 
