@@ -3,13 +3,11 @@
 import numpy as np
 
 from shortlist.export._tf import tf
-from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.features import attribute_columns
 from shortlist.export.data.pairs import Pairs
 
 __all__ = ["CandidateFeatures"]
-
-NUMBER_BUCKETS = 16  # a numeric attribute becomes this many columns of about equal size
-_MOST_VALUES = 10_000  # per attribute; the most frequent ones
 
 
 class CandidateFeatures(tf.Module):
@@ -28,10 +26,10 @@ class CandidateFeatures(tf.Module):
         columns = [np.empty(0, np.int64)]
         self.names: list[str] = []
         for name, attribute in sorted(dataset.attributes.items()):
-            own_rows, own_columns, names = _columns(name, attribute)
-            rows.append(own_rows)
-            columns.append(own_columns + len(self.names))
-            self.names += names
+            own = attribute_columns(name, attribute)
+            rows.append(own.rows)
+            columns.append(own.columns + len(self.names))
+            self.names += own.names
         self._num_candidates = len(dataset.candidate_ids)
         pairs = Pairs.by_row(
             np.concatenate(rows),
@@ -65,30 +63,3 @@ class CandidateFeatures(tf.Module):
         shape = tf.stack([tf.size(candidates, tf.int64), tf.shape(weights, tf.int64)[0]])
         matrix = tf.SparseTensor(places, tf.gather(self._values, entries.flat_values), shape)
         return tf.sparse.sparse_dense_matmul(matrix, weights)
-
-
-def _columns(name: str, attribute: Attribute) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Rows, columns and column names of one attribute."""
-    if attribute.values is not None:
-        counts: dict[str, int] = {}
-        for values in attribute.values:
-            for value in values:
-                counts[value] = counts.get(value, 0) + 1
-        frequent = sorted(sorted(counts), key=lambda value: -counts[value])[:_MOST_VALUES]
-        column_of = {value: column for column, value in enumerate(frequent)}
-        pairs = [
-            (row, column_of[value])
-            for row, values in enumerate(attribute.values)
-            for value in values
-            if value in column_of
-        ]
-        cells = np.asarray(pairs, np.int64).reshape(-1, 2)
-        return cells[:, 0], cells[:, 1], [f"{name}={value}" for value in frequent]
-    assert attribute.numbers is not None
-    known = np.flatnonzero(np.isfinite(attribute.numbers))
-    numbers = attribute.numbers[known]
-    if not len(known):
-        return known, known, []
-    borders = np.unique(np.quantile(numbers, np.arange(1, NUMBER_BUCKETS) / NUMBER_BUCKETS))
-    names = [*(f"{name}<{border:g}" for border in borders), f"{name}>={borders[-1]:g}"]
-    return known, np.searchsorted(borders, numbers, side="right"), names

@@ -1,0 +1,314 @@
+"""Learns what features add to the query of somebody of whom nothing else is known.
+
+The query of an interaction is a common vector plus one for each feature of the user and of the
+context; its softmax over the corpus should give the interaction's candidate. Features are
+dropped at random, so that each is useful alone. They are kept only if they help with users
+that were not trained on.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export._tf import tf
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.features import FeatureColumns
+from shortlist.export.data.pairs import Pairs
+
+__all__ = ["FeatureRows", "fit_feature_queries"]
+
+log = logging.getLogger(__name__)
+
+Vectors = npt.NDArray[np.float32]
+
+_MOST_INTERACTIONS = 1_000_000  # a sample of more
+_MOST_SETS = 20_000
+_VALIDATION_SHARE = 0.1  # of the users
+_WHOLE_CORPUS = 50_000  # candidates; a sample of more competes
+_SAMPLE = 8_192
+_ROWS = 65_536  # embeddings in temporary memory
+_SCORES = 500_000  # per step
+_JUDGED_STEPS = 4  # as many sets judge as this number of steps trains on
+_JUDGED = 100_000  # interactions that decide, at most
+_FEWEST_ROWS = 256  # unless their scores are too many
+_DROPPED = 0.3  # share of the features
+_PRIOR_SPREAD = 0.5  # expected effect of a feature on logits
+_RATE = 0.1  # learning rate, times the root of the dimension
+_MOST_STEPS = 300
+_STEPS_BETWEEN_LOOKS = 10
+_PATIENCE = 3
+_CERTAINTY = 3.0  # standard errors by which features must help
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureRows:
+    """Distinct sets of features, with the interactions that have them.
+
+    Attributes:
+        sets: Columns of each set.
+        feature_of: int64 `[num_columns]`, number of the feature that a column belongs to.
+        users: int32 `[num_interactions]`, positions of the users.
+        owners: int64 `[num_interactions]`, ascending, the set of each interaction.
+        candidates: int32 `[num_interactions]`, its candidate.
+        weights: float32 `[num_interactions]`; the weights of a user's interactions add up to the
+            square root of their number.
+        judging: bool `[num_interactions]`, whether its user is one of those that validate.
+    """
+
+    sets: Pairs
+    feature_of: npt.NDArray[np.int64]
+    users: npt.NDArray[np.int32]
+    owners: npt.NDArray[np.int64]
+    candidates: npt.NDArray[np.int32]
+    weights: Vectors
+    judging: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of_dataset(
+        cls, columns: FeatureColumns, dataset: Dataset, part: npt.NDArray[np.int64], *, seed: int
+    ) -> Self:
+        """Group a part of the interactions, or a sample of it, by their features.
+
+        Args:
+            columns: Columns of the features.
+            dataset: Interactions.
+            part: Positions of those to learn from.
+            seed: Random seed of the sample and of the users that validate.
+        """
+        random = np.random.default_rng(seed)
+        judging = random.random(len(dataset.user_ids)) < _VALIDATION_SHARE
+        counts = dataset.user_counts(part)
+        if len(part) > _MOST_INTERACTIONS:
+            part = np.sort(random.choice(part, _MOST_INTERACTIONS, replace=False))
+        users = dataset.user_positions[part]
+        rows = columns.of(dataset, users, part)
+        sets, owners = _distinct_rows(rows, len(columns.names))
+        order = np.argsort(owners, kind="stable")
+        if sets.num_rows > _MOST_SETS:
+            some = np.sort(random.choice(sets.num_rows, _MOST_SETS, replace=False))
+            number = np.full(sets.num_rows, -1)
+            number[some] = np.arange(len(some))
+            owners = number[owners]
+            order = order[owners[order] >= 0]
+            places, cells = sets.cells(some)
+            sets = Pairs.by_row(places, sets.columns[cells], num_rows=len(some))
+        spans = [end - first for first, end in columns.spans.values()]
+        return cls(
+            sets=sets,
+            feature_of=np.repeat(np.arange(len(spans)), spans),
+            users=users[order],
+            owners=owners[order],
+            candidates=dataset.candidate_positions[part[order]],
+            weights=(counts[users[order]] ** -0.5).astype(np.float32),
+            judging=judging[users[order]],
+        )
+
+
+def _distinct_rows(rows: Pairs, num_columns: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
+    """Return the distinct rows, and which of them each row is; columns are in one order."""
+    # Two independent random sums tell rows apart, except with a chance of about 2^-90.
+    keys = np.random.default_rng(0).integers(0, 2**62, [num_columns, 2], np.int64, endpoint=False)
+    sums = np.zeros([rows.num_rows, 2], np.int64)
+    some = np.flatnonzero(rows.counts)
+    if len(some):
+        sums[some] = np.add.reduceat(keys[rows.columns], rows.starts[some], axis=0)
+    _, first, owners = np.unique(
+        sums.view([("", np.int64), ("", np.int64)])[:, 0], return_index=True, return_inverse=True
+    )
+    places, cells = rows.cells(first)
+    return Pairs.by_row(places, rows.columns[cells], num_rows=len(first)), owners
+
+
+def fit_feature_queries(
+    candidate_embeddings: Vectors, base_query: Vectors, rows: FeatureRows, *, seed: int
+) -> Vectors | None:
+    """Return a vector for each column, float32 `[num_columns, d]`.
+
+    The same arguments give the same vectors.
+
+    Args:
+        candidate_embeddings: `[num_candidates, d]`; the inner product with a query is the logit.
+        base_query: `[d]`, query without features, to start from.
+        rows: Interactions by their features.
+        seed: Random seed.
+
+    Returns:
+        The vectors, or None if they do not clearly help with users that were not trained on.
+    """
+    fit = _Fit(candidate_embeddings, base_query, rows, np.random.default_rng(seed))
+    if not fit.possible:
+        return None
+    lowest, waited = np.inf, 0
+    best = fit.state()
+    for step in range(1, _MOST_STEPS + 1):
+        fit.step()
+        if step % _STEPS_BETWEEN_LOOKS:
+            continue
+        loss = fit.judge()
+        if loss < lowest:
+            lowest, waited, best = loss, 0, fit.state()
+        elif (waited := waited + 1) == _PATIENCE:
+            break
+    gain, error = fit.gain(best)
+    log.info("features: gain %.4f ± %.4f per interaction after %d steps", gain, error, step)
+    return best[0] / fit.scale if gain > _CERTAINTY * error else None
+
+
+class _Fit:
+    """Vectors under training, in coordinates in which candidates have variance 1.
+
+    Eager, because there are few steps: tracing would take longer.
+
+    Attributes:
+        scale: `[d]`, of these coordinates.
+        possible: Whether there is something to train on and something to judge by.
+    """
+
+    def __init__(
+        self,
+        candidate_embeddings: Vectors,
+        base_query: Vectors,
+        rows: FeatureRows,
+        random: np.random.Generator,
+    ) -> None:
+        self._rows, self._random = rows, random
+        squares = np.einsum("nd,nd->d", candidate_embeddings, candidate_embeddings)
+        self.scale = np.sqrt(squares / len(candidate_embeddings) + np.float32(1e-12))
+        self._embeddings = candidate_embeddings
+        self._targets, self._weights = self._sums(~rows.judging)
+        self._judging_targets, self._judging_weights = self._sums(rows.judging)
+        self._training = np.flatnonzero(self._weights)
+        judging = np.flatnonzero(self._judging_weights)
+        self.possible = bool(len(rows.feature_of) and len(self._training) and len(judging))
+        self._vectors = tf.Variable(tf.zeros([len(rows.feature_of), len(base_query)]))
+        self._base = tf.Variable(base_query * self.scale)
+        self._optimizer = tf.keras.optimizers.legacy.Adam(_RATE / len(base_query) ** 0.5)
+        self._penalty = len(base_query) / _PRIOR_SPREAD**2 / max(float(self._weights.sum()), 1.0)
+        self._sampled = len(candidate_embeddings) > _WHOLE_CORPUS
+        if self._sampled:
+            counts = np.bincount(rows.candidates, minlength=len(candidate_embeddings))
+            self._chances = 0.5 * counts / counts.sum() + 0.5 / len(counts)
+            self._cumulative = np.cumsum(self._chances)
+            self._corpus = self._draw()
+        else:
+            self._corpus = tf.constant(candidate_embeddings / self.scale), tf.constant(0.0)
+        self._per_step = max(_SCORES // len(self._corpus[0]), 16)
+        self._judging = random.permutation(judging)[: _JUDGED_STEPS * self._per_step]
+
+    def _sums(self, some: npt.NDArray[np.bool_]) -> tuple[Vectors, Vectors]:
+        """Weighted sum of the candidates of each set, and the sum of the weights."""
+        rows, num_sets = self._rows, self._rows.sets.num_rows
+        owners, candidates, weights = rows.owners[some], rows.candidates[some], rows.weights[some]
+        sums = np.zeros((num_sets, len(self.scale)), np.float32)
+        ends = np.searchsorted(owners, np.arange(num_sets + 1))
+        start = 0
+        while start < num_sets:  # limits temporary memory
+            stop = int(np.searchsorted(ends, ends[start] + _ROWS, side="right")) - 1
+            stop = max(stop, start + 1)
+            own = slice(ends[start], ends[stop])
+            full = start + np.flatnonzero(np.diff(ends[start : stop + 1]))
+            if len(full):
+                embeddings = self._embeddings[candidates[own]] * weights[own, None]
+                sums[full] = np.add.reduceat(embeddings, ends[full] - ends[start], axis=0)
+            start = stop
+        totals = np.bincount(owners, weights, minlength=num_sets)
+        return sums / self.scale, totals.astype(np.float32)
+
+    def step(self) -> None:
+        """Take one step on a batch of sets."""
+        # Few sets are taken several times, each time without other features.
+        some = np.tile(self._training, -(-_FEWEST_ROWS // len(self._training)))
+        if len(some) > self._per_step:
+            some = self._random.choice(some, self._per_step, replace=False)
+        corpus = self._draw() if self._sampled else self._corpus
+        chosen, used = self._chosen(some, dropped=_DROPPED)
+        total = float(self._weights[some].sum())
+        with tf.GradientTape() as tape:
+            queries = self._base + tf.matmul(chosen, tf.gather(self._vectors, used))
+            losses = _losses(queries, self._targets[some], self._weights[some], corpus)
+            loss = tf.reduce_sum(losses) / total
+            loss += self._penalty * tf.nn.l2_loss(self._vectors)
+        variables = [self._vectors, self._base]
+        gradients = tape.gradient(loss, variables)
+        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    def state(self) -> tuple[Vectors, Vectors]:
+        """Return the vectors `[num_columns, d]` and the common vector `[d]`."""
+        return tf.identity(self._vectors).numpy(), tf.identity(self._base).numpy()
+
+    def judge(self) -> float:
+        """Return the loss on the sets that validate."""
+        some = self._judging
+        chosen, used = self._chosen(some, dropped=0.0)
+        queries = self._base + tf.matmul(chosen, tf.gather(self._vectors, used))
+        weights = self._judging_weights[some]
+        losses = _losses(queries, self._judging_targets[some], weights, self._corpus)
+        return float(tf.reduce_sum(losses)) / float(weights.sum())
+
+    def gain(self, state: tuple[Vectors, Vectors]) -> tuple[float, float]:
+        """Return what features gain over the common vector alone, and its standard error.
+
+        Both are by interaction, with users as the unit of chance.
+        """
+        (vectors, base), rows = state, self._rows
+        chosen, used = self._chosen(self._judging, dropped=0.0)
+        added = chosen @ vectors[used]
+        candidates, correction = self._corpus
+        before, after = (
+            tf.reduce_logsumexp(
+                tf.matmul(queries, candidates, transpose_b=True) + correction, axis=1
+            ).numpy()
+            for queries in (base[None], base + added)
+        )
+        place_of = np.full(rows.sets.num_rows, -1)
+        place_of[self._judging] = np.arange(len(self._judging))
+        judged = np.flatnonzero(rows.judging & (place_of[rows.owners] >= 0))[:_JUDGED]
+        places, weights = place_of[rows.owners[judged]], rows.weights[judged]
+        embeddings = self._embeddings[rows.candidates[judged]] / self.scale
+        gains = np.einsum("id,id->i", embeddings, added[places]) + (before - after)[places]
+        by_user = np.bincount(rows.users[judged], weights * gains)
+        total = float(weights.sum())
+        return float(by_user.sum()) / total, float(np.sqrt((by_user**2).sum())) / total
+
+    def _chosen(
+        self, sets: npt.NDArray[np.int64], *, dropped: float
+    ) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        """Which sets have which of the columns that any of them has, without some at random.
+
+        Returns:
+            Ones and zeros float32 `[num_sets, num_used]`, and these columns int64 `[num_used]`.
+        """
+        places, cells = self._rows.sets.cells(sets)
+        columns = self._rows.sets.columns[cells]
+        if dropped:
+            features = self._rows.feature_of
+            kept = self._random.random((len(sets), features[-1] + 1)) >= dropped
+            there = kept[places, features[columns]]
+            places, columns = places[there], columns[there]
+        used, within = np.unique(columns.astype(np.int64), return_inverse=True)
+        chosen: Vectors = np.zeros((len(sets), len(used)), np.float32)
+        chosen[places, within] = 1.0
+        return chosen, used
+
+    def _draw(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw candidates that compete, half by popularity; return them and logQ corrections."""
+        draws = self._random.random(_SAMPLE) * self._cumulative[-1]
+        distinct, counts = np.unique(
+            np.searchsorted(self._cumulative, draws, side="right"), return_counts=True
+        )
+        correction = np.log(counts / (_SAMPLE * self._chances[distinct]))
+        return tf.constant(self._embeddings[distinct] / self.scale), tf.constant(
+            correction, tf.float32
+        )
+
+
+def _losses(
+    queries: tf.Tensor, targets: Vectors, weights: Vectors, corpus: tuple[tf.Tensor, tf.Tensor]
+) -> tf.Tensor:
+    """Sum over the interactions of each set of -log softmax, up to a constant."""
+    candidates, correction = corpus
+    scores = tf.matmul(queries, candidates, transpose_b=True) + correction
+    return weights * tf.reduce_logsumexp(scores, axis=1) - tf.reduce_sum(queries * targets, axis=1)
