@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shortlist.export._tf import tf
+from shortlist.export.servable.target import check_target
 from shortlist.export.towers.order import OrderTower
 
 
@@ -63,6 +64,13 @@ def test_order_and_gaps_count_but_not_the_gap_of_the_first_event(tower: OrderTow
 def test_no_events_give_zeros(tower: OrderTower, width: int) -> None:
     query = tower.last(*events(2, width), tf.constant([0, 0]))
     np.testing.assert_array_equal(query, np.zeros([2, 8]))
+
+
+def test_stock_server_has_the_ops(tower: OrderTower) -> None:
+    inputs, gaps = events(1, 2)
+    function = tf.function(tower.last, autograph=False)
+    graph = function.get_concrete_function(inputs, gaps, tf.constant([2])).graph
+    check_target("stock-2.20", "tower", {op.type for op in graph.get_operations()})
 
 
 def test_saved_tower_takes_all_lengths_without_retracing(tower: OrderTower, tmp_path: Path) -> None:
