@@ -13,6 +13,7 @@ __all__ = [
     "CUSTOM_OPS",
     "PRESETS",
     "PROTOCOLS",
+    "QUERY_TOWERS",
     "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
@@ -22,6 +23,7 @@ __all__ = [
     "IvfConfig",
     "ModelConfig",
     "Protocol",
+    "QueryTowerKind",
     "ScannConfig",
     "SimilarBy",
     "SplitMethod",
@@ -48,6 +50,9 @@ SPLIT_METHODS: tuple[SplitMethod, ...] = (
 
 Protocol = Literal["seen_kept", "seen_excluded"]
 PROTOCOLS: tuple[Protocol, ...] = ("seen_kept", "seen_excluded")
+
+QueryTowerKind = Literal["history", "table"]
+QUERY_TOWERS: tuple[QueryTowerKind, ...] = ("history", "table")
 
 SimilarBy = Literal["towers", "co_interactions"]
 SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")
@@ -94,16 +99,30 @@ class ModelConfig:
             half of the dimensions and learns separately. Its logits, plain inner products, are
             added to the cosines. 0 for cosines alone.
         candidate_features: Use attributes of candidates in addition to their ids.
+        query_tower: `history` computes queries from a user's events, in their order if the data
+            has times; `table` learns one query per user, and serves events of unknown users only.
+        linear_dimension: Dimensions of a closed-form model between candidates, for small
+            corpora with `query_tower` `history`; 0 for none.
+        order_dimension: Dimensions of a causal transformer over a user's last events, for data
+            with times and `query_tower` `history`; 0 for none.
     """
 
     embedding_dim: int = 256
     temperature: float = 0.17
     inner_product_weight: float = 0.5
     candidate_features: bool = True
+    query_tower: QueryTowerKind = "history"
+    linear_dimension: int = 256
+    order_dimension: int = 128
 
     def __post_init__(self) -> None:
         _require_positive(embedding_dim=self.embedding_dim, temperature=self.temperature)
-        _require_not_negative(inner_product_weight=self.inner_product_weight)
+        _require_not_negative(
+            inner_product_weight=self.inner_product_weight,
+            linear_dimension=self.linear_dimension,
+            order_dimension=self.order_dimension,
+        )
+        _require_choice("query_tower", self.query_tower, QUERY_TOWERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,9 +219,13 @@ class TrainConfig:
 # tutorial, its overview and its multitask tutorial, for comparison.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
-    "seen_kept": (ModelConfig(), TrainConfig(seen_last_epochs=60, protocol="seen_kept")),
+    "table": (ModelConfig(query_tower="table"), TrainConfig()),
+    "seen_kept": (
+        ModelConfig(query_tower="table"),
+        TrainConfig(seen_last_epochs=60, protocol="seen_kept"),
+    ),
     "tutorial": (
-        ModelConfig(embedding_dim=32, candidate_features=False),
+        ModelConfig(embedding_dim=32, candidate_features=False, query_tower="table"),
         TrainConfig(
             loss="in_batch_softmax",
             optimizer="adagrad",
@@ -213,7 +236,7 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
         ),
     ),
     "overview": (
-        ModelConfig(embedding_dim=64, candidate_features=False),
+        ModelConfig(embedding_dim=64, candidate_features=False, query_tower="table"),
         TrainConfig(
             loss="in_batch_softmax",
             optimizer="adagrad",
@@ -224,7 +247,7 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
         ),
     ),
     "multitask": (
-        ModelConfig(embedding_dim=64, candidate_features=False),
+        ModelConfig(embedding_dim=64, candidate_features=False, query_tower="table"),
         TrainConfig(
             loss="in_batch_softmax",
             optimizer="adagrad",

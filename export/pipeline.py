@@ -13,6 +13,7 @@ import numpy.typing as npt
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.questions import held_out_questions
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
@@ -297,14 +298,12 @@ def baseline_steps(
 def _held_out_queries(
     trained: Trained, dataset: Dataset, config: ExportConfig
 ) -> npt.NDArray[np.float32]:
-    """Return query-tower outputs of some users that have held-out interactions."""
-    users = np.unique(dataset.user_positions[trained.split.held_out])
-    if len(users) > _RECALL_QUERIES:
-        users = np.random.default_rng(config.train.seed).choice(
-            users, _RECALL_QUERIES, replace=False
-        )
-    queries: npt.NDArray[np.float32] = trained.model.query_embeddings[users]
-    return queries
+    """Return the queries of some held-out questions."""
+    questions = held_out_questions(dataset, trained.split)
+    if len(questions) > _RECALL_QUERIES:
+        random = np.random.default_rng(config.train.seed)
+        questions = questions.take(random.choice(len(questions), _RECALL_QUERIES, replace=False))
+    return trained.model.embed(questions.askers, questions.histories)
 
 
 def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:

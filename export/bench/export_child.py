@@ -91,9 +91,9 @@ def _untrained(order: dict[str, Any]) -> tuple[Dataset, Trained]:
     )
     queries = make_vectors(kind, NUM_USERS, dimension, seed=QUERY_SEED)
     model = TrainedModel(
-        query_tower=query_tower(queries),
-        query_embeddings=queries,
+        query_tower=query_tower(queries, count),
         candidate_embeddings=make_vectors(kind, count, dimension, seed=CANDIDATE_SEED),
+        taste_dimension=dimension,
         epochs=0,
         records=(),
     )

@@ -30,7 +30,7 @@ from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.warmup import write_warmup_records
-from shortlist.export.towers.ids import TableTower
+from shortlist.export.towers.query_tower import QueryTower
 from shortlist.serving.repository.version import size_bytes
 
 __all__ = ["compare", "main", "query_tower", "search_signature"]
@@ -116,7 +116,7 @@ def _save(
 ) -> None:
     """Save a servable as `shortlist export` does, with more signatures to time."""
     servable = RetrievalServable(
-        query_tower=query_tower(queries),
+        query_tower=query_tower(queries, len(ids)),
         index=index,
         candidate_ids=ids,
         candidate_filter=CandidateFilter({}, len(ids)),
@@ -129,11 +129,11 @@ def _save(
     write_warmup_records(path, name, servable.example_requests("0", "0"))
 
 
-def query_tower(queries: npt.NDArray[np.float32]) -> TableTower:
+def query_tower(queries: npt.NDArray[np.float32], num_candidates: int) -> QueryTower:
     """Return a query tower whose users "0", "1" and so on are the queries."""
     users = [str(i) for i in range(len(queries))]
-    known = np.ones(len(queries), np.bool_)
-    return TableTower(users, queries, queries.mean(axis=0), known=known, name="queries")
+    unknown = queries.mean(axis=0)
+    return QueryTower.of_table(users, queries, unknown, num_candidates=num_candidates)
 
 
 def _compare(order: dict[str, Any]) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def model_scorer(model: TrainedModel, questions: Questions) -> Scorer:
     candidates = model.candidate_embeddings.T
 
     def score(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        queries: npt.NDArray[np.float32] = model.query_embeddings[questions.users[rows]]
-        return queries @ candidates
+        asked = questions.take(rows)
+        return model.embed(asked.askers, asked.histories) @ candidates
 
     return score
 
@@ -77,15 +77,15 @@ def judge_model(
         resamples=resamples,
     )
     if model.similar_queries is not None:
-        similar = similar_quality(dataset, split, model.similar_queries, model.candidate_embeddings)
+        similar = similar_quality(dataset, split, model.similar_queries, model.taste_embeddings)
         evaluation = dataclasses.replace(evaluation, similar=similar)
     if model.rating_head is None:
         return evaluation
     predicted = model.rating_head.predict(
         dataset.user_positions[split.held_out],
         dataset.candidate_positions[split.held_out],
-        model.query_embeddings,
-        model.candidate_embeddings,
+        model.embed_users(np.arange(len(dataset.user_ids)))[:, : model.taste_dimension],
+        model.taste_embeddings,
     )
     return dataclasses.replace(evaluation, rating=rating_quality(predicted, dataset, split))
 

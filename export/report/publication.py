@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from shortlist.clients import contract
-from shortlist.export._tf import tf
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.evaluation.ranking import inner_product_scorer
-from shortlist.export.gates.questions import UNKNOWN_USER
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
@@ -99,7 +98,9 @@ def _of_training(
     dataset: Dataset, split: Split, model: TrainedModel, config: ExportConfig
 ) -> dict[str, Any]:
     """Fields of both kinds of report."""
-    unknown = model.query_tower(tf.constant([UNKNOWN_USER]))
+    nothing = Histories.of_users(dataset, np.empty(0, np.int64)).take(np.zeros(1, np.int64))
+    unknown = model.embed(np.array([-1]), nothing)[0]
+    queries = model.embed_users(np.arange(len(dataset.user_ids)))
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "protocol": config.train.protocol,
@@ -108,8 +109,8 @@ def _of_training(
         "samples": sample_users(
             dataset,
             split,
-            inner_product_scorer(model.query_embeddings, model.candidate_embeddings),
-            unknown_user_scores=model.candidate_embeddings @ np.asarray(unknown)[0],
+            inner_product_scorer(queries, model.candidate_embeddings),
+            unknown_user_scores=model.candidate_embeddings @ unknown,
             protocol=config.train.protocol,
             seed=config.train.seed,
         ),

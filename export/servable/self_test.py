@@ -14,6 +14,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.fingerprint import hash_ids
 from shortlist.export.data.split import Split
 from shortlist.export.index.tuning import exact_positions
+from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.golden import GoldenQuery, write_golden
 from shortlist.serving.repository.probe import (
     Interaction,
@@ -36,25 +37,12 @@ _K = contract.DEFAULT_K
 _ROWS = 100_000  # embeddings whose norms are computed at once
 
 
-def make_probe(
-    *,
-    query_embeddings: npt.NDArray[np.float32],
-    candidate_embeddings: npt.NDArray[np.float32],
-    dataset: Dataset,
-    seed: int,
-) -> Probe:
-    """Sample users with their exact answers.
-
-    Args:
-        query_embeddings: `[num_users, d]`.
-        candidate_embeddings: `[n, d]` embeddings that the indexes are built from.
-        dataset: Users and candidates.
-        seed: Random seed for the sample.
-    """
+def make_probe(model: TrainedModel, dataset: Dataset, *, seed: int) -> Probe:
+    """Sample users with their exact answers; `seed` is that of the sample."""
     total = len(dataset.user_ids)
     random = np.random.default_rng(seed)
     users = np.sort(random.choice(total, size=min(_PROBE_USERS, total), replace=False))
-    best = exact_positions(query_embeddings[users], candidate_embeddings, _K)
+    best = exact_positions(model.embed_users(users), model.candidate_embeddings, _K)
 
     def ids(all_ids: Sequence[str], positions: npt.NDArray[np.integer]) -> list[str]:
         return [str(all_ids[position]) for position in positions]

@@ -1,7 +1,7 @@
 """The signatures of a servable: the same for every index."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +12,12 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.restricted import search_excluding, search_filtered
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.towers.ids import IdLookup
-from shortlist.export.towers.pair_table import PairTable
+from shortlist.export.towers.query_tower import QueryTower
 from shortlist.export.towers.rating_head import RatingHead
 
-__all__ = ["QueryTower", "RetrievalServable"]
+__all__ = ["RetrievalServable"]
 
 _FILTERS = (contract.FILTER_ANY, contract.FILTER_ALL, contract.FILTER_MIN, contract.FILTER_MAX)
-
-
-class QueryTower(Protocol):
-    """Query tower of a servable; TensorFlow must be able to track it."""
-
-    def __call__(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Return float32 `[batch, d]` embeddings for string `[batch]`."""
-
-    def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """Return int64 `[batch]`, positions in the data set for string `[batch]`, or -1."""
 
 
 class RetrievalServable(tf.Module):
@@ -45,11 +35,11 @@ class RetrievalServable(tf.Module):
         index: CandidateIndex,
         candidate_ids: Sequence[str],
         candidate_filter: CandidateFilter,
-        seen: PairTable | None,
         version: int,
         top_k: int,
         rating_head: RatingHead | None = None,
         similar_queries: npt.NDArray[np.float32] | None = None,
+        taste_dimension: int | None = None,
     ) -> None:
         super().__init__()
         self._rating_head = rating_head
@@ -57,10 +47,11 @@ class RetrievalServable(tf.Module):
         self._similar_queries = None
         if similar_queries is not None:
             self._similar_queries = tf.Variable(similar_queries, trainable=False)
+        # First dimensions, in which near candidates are similar.
+        self._taste_dimension = taste_dimension or index.dimension
         self._query_tower = query_tower
         self._index = index
         self._filter = candidate_filter
-        self._seen = seen
         self._version = version
         self.num_candidates = index.num_candidates
         self.top_k = min(top_k, self.num_candidates)
@@ -107,10 +98,10 @@ class RetrievalServable(tf.Module):
             contract.USER_ID: user,
             contract.K: np.int32(min(contract.DEFAULT_K, self.num_candidates)),
             contract.EXCLUDE: np.array([[candidate_id]], dtype=object),
-            contract.EXCLUDE_SEEN: np.bool_(self._seen is not None),
+            contract.EXCLUDE_SEEN: np.bool_(self._query_tower.kept is not None),
             **{name: np.array([], dtype=object) for name in _FILTERS},
         }
-        embedding = self._query_tower(tf.constant(user, tf.string)).numpy()
+        embedding = self._queries(tf.constant(user, tf.string)).numpy()
         requests: dict[str, list[dict[str, Any]]] = {
             contract.SERVING_DEFAULT: [{contract.USER_ID: user}],
             contract.RETRIEVE: [retrieve],
@@ -168,14 +159,14 @@ class RetrievalServable(tf.Module):
         message = "exclude must have one row per user_id; users and rows:"
         with tf.control_dependencies([_check_equal(batch, rows, message)]):
             named = self._candidate_positions(exclude)
-        if self._seen is None:
+        seen = self._query_tower.kept
+        if seen is None:
             refuse = tf.debugging.Assert(
                 tf.logical_not(exclude_seen),
                 ["this version stores no seen candidates; export it without --without-seen"],
             )
             with tf.control_dependencies([refuse]):
                 return tf.identity(named)
-        seen = self._seen
 
         def seen_positions() -> tf.Tensor:
             unknown = tf.cast(seen.num_rows, tf.int64)
@@ -202,9 +193,10 @@ class RetrievalServable(tf.Module):
         known = tf.ensure_shape(own < self.num_candidates, [None])
         rows = tf.where(known, own, 0)
         if self._similar_queries is None:
-            queries = self._index.embeddings(rows)
+            queries = self._taste(rows)
         else:
             queries = tf.gather(tf.convert_to_tensor(self._similar_queries), rows)
+        queries = tf.pad(queries, [[0, 0], [0, self._index.dimension - self._taste_dimension]])
         scores, positions = search_excluding(
             self._index, queries, tf.constant(self.top_k), own[:, None]
         )
@@ -223,9 +215,9 @@ class RetrievalServable(tf.Module):
         positions = self._user_positions(user_id)
         rating = self._rating_head(
             positions,
-            self._queries(user_id),
+            self._queries(user_id)[:, : self._taste_dimension],
             candidates,
-            self._index.embeddings(tf.where(known, candidates, 0)),
+            self._taste(tf.where(known, candidates, 0)),
         )
         return {
             contract.RATING: tf.ensure_shape(rating, [None]),
@@ -244,8 +236,13 @@ class RetrievalServable(tf.Module):
             contract.SERVABLE_VERSION: self._versions(scores),
         }
 
+    def _taste(self, positions: tf.Tensor) -> tf.Tensor:
+        """Return float32 `[m, taste_dimension]`, the part of embeddings that tells similarity."""
+        return self._index.embeddings(positions)[:, : self._taste_dimension]
+
     def _queries(self, user_id: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(self._query_tower(user_id), [None, self._index.dimension])
+        queries = self._query_tower(self._index.embeddings, self._user_positions(user_id))
+        return tf.ensure_shape(queries, [None, self._index.dimension])
 
     def _user_positions(self, user_id: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(self._query_tower.positions(user_id), [None])

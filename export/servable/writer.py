@@ -6,11 +6,12 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.fingerprint import dataset_facts
-from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
@@ -25,7 +26,6 @@ from shortlist.export.servable.self_test import (
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
-from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.version import (
     Manifest,
@@ -53,15 +53,11 @@ class ServableWriter:
         self._model, self._dataset, self._config = model, dataset, config
         self._metrics = metrics
         self._filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
-        self._seen = None
-        if config.keep_seen:
-            self._seen = PairTable(Pairs.by_user(dataset, split.fitted, distinct=True))
-        self._probe = make_probe(
-            query_embeddings=model.query_embeddings,
-            candidate_embeddings=model.candidate_embeddings,
-            dataset=dataset,
-            seed=config.train.seed,
-        )
+        self._query_tower = model.query_tower
+        if not config.keep_seen:
+            queries = model.embed_users(np.arange(len(dataset.user_ids)))
+            self._query_tower = model.query_tower.without_events(dataset.user_ids, queries)
+        self._probe = make_probe(model, dataset, seed=config.train.seed)
         self._sample = sample_users(dataset, split)
         self._corpus_facts = corpus_facts(model.candidate_embeddings)
         self._dataset_facts = dataset_facts(dataset)
@@ -80,13 +76,13 @@ class ServableWriter:
         """
         config, dataset = self._config, self._dataset
         servable = RetrievalServable(
-            query_tower=self._model.query_tower,
+            query_tower=self._query_tower,
             index=index,
             candidate_ids=dataset.candidate_ids,
             candidate_filter=self._filter,
-            seen=self._seen,
             rating_head=self._model.rating_head,
             similar_queries=self._model.similar_queries,
+            taste_dimension=self._model.taste_dimension,
             version=version,
             top_k=config.top_k,
         )

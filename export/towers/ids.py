@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from shortlist.export._tf import tf
 
-__all__ = ["IdLookup", "IdTower", "TableTower"]
+__all__ = ["IdLookup", "IdTower"]
 
 
 class IdLookup(tf.Module):
@@ -67,40 +67,3 @@ class IdTower(tf.keras.layers.Layer):
     def set_unknown(self, embedding: npt.NDArray[np.float32]) -> None:
         """Set the embedding `[d]` of unknown ids, which training leaves unchanged."""
         self.embedding.embeddings[0].assign(embedding)
-
-
-class TableTower(tf.keras.layers.Layer):
-    """One precomputed embedding per id, and one for all unknown ids."""
-
-    def __init__(
-        self,
-        ids: Sequence[str],
-        embeddings: npt.NDArray[np.float32],
-        unknown: npt.NDArray[np.float32],
-        *,
-        known: npt.NDArray[np.bool_],
-        name: str,
-    ) -> None:
-        """Copy the embeddings.
-
-        Args:
-            ids: `[n]`, distinct.
-            embeddings: `[n, d]`.
-            unknown: `[d]`, embedding of unknown ids.
-            known: `[n]`, False for ids that training never saw: these count as unknown.
-            name: Name of the layer.
-        """
-        super().__init__(name=name)
-        self._rows = _Rows(ids)
-        rows = np.where(known[:, None], embeddings, unknown[None])
-        self._embeddings = tf.Variable(np.concatenate([unknown[None], rows]), trainable=False)
-        self._known = tf.Variable(np.concatenate([[False], known]), trainable=False)
-
-    def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Embeddings float32 `[batch, d]` of string ids `[batch]`."""
-        return tf.gather(self._embeddings, self._rows(ids))
-
-    def positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Position of each id in the vocabulary, int64 `[batch]`; -1 for unknown ids."""
-        rows = self._rows(ids)
-        return tf.where(tf.gather(self._known, rows), rows - 1, tf.constant(-1, tf.int64))

@@ -24,6 +24,10 @@ class PairTable(tf.Module):
 
     def columns(self, rows: tf.Tensor) -> "tf.RaggedTensor":
         """Columns int32 `[batch, (columns)]` of rows `[batch]`."""
-        starts, ends = tf.gather(self._starts, rows), tf.gather(self._starts, rows + 1)
-        entries = tf.ragged.range(starts, ends, row_splits_dtype=tf.int64)
+        entries = self.entries(rows)
         return entries.with_flat_values(tf.gather(self._columns, entries.flat_values))
+
+    def entries(self, rows: tf.Tensor) -> "tf.RaggedTensor":
+        """Places int64 `[batch, (columns)]` of the pairs of rows `[batch]` in the table."""
+        starts, ends = tf.gather(self._starts, rows), tf.gather(self._starts, rows + 1)
+        return tf.ragged.range(starts, ends, row_splits_dtype=tf.int64)

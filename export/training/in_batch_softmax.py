@@ -9,6 +9,7 @@ import numpy.typing as npt
 from shortlist.export._tf import tf, tfrs
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split
 from shortlist.export.progress import Progress
 from shortlist.export.towers.ids import IdTower
@@ -17,7 +18,8 @@ from shortlist.export.towers.rating_means import fit_means, ratings_of
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint
 from shortlist.export.training.loop import TrainingLoop
-from shortlist.export.training.unknown_user import popular_query
+from shortlist.export.training.query.assembly import Learned, QuerySettings, assemble
+from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.workers import Workers, alone
 
 __all__ = [
@@ -163,13 +165,18 @@ def train_on_interactions(
     steps = InBatchSteps(dataset, split.fitted, model_config, config, workers)
     loop = steps.loop(progress, "fit", checkpoint)
     records = loop.run(config.epochs, saved=saved)
-    model, counts = steps.model, dataset.candidate_counts(split.fitted)
-    candidate_embeddings = model.candidate_embeddings()
-    model.query_tower.set_unknown(popular_query(candidate_embeddings, counts))
-    return TrainedModel(
-        query_tower=model.query_tower,
-        query_embeddings=model.query_embeddings(),
-        candidate_embeddings=candidate_embeddings,
+    model, kept = steps.model, Histories.of_users(dataset, split.fitted)
+    taste = Taste.of_rows(
+        model.query_embeddings(),
+        model.candidate_embeddings(),
+        kept.events,
+        num_users=len(dataset.user_ids),
+    )
+    return assemble(
+        Learned(taste=taste),
+        QuerySettings(user_share=1.0),
+        dataset,
+        kept,
         epochs=config.epochs,
         records=records,
         rating_head=_rating_head(model, dataset, split),

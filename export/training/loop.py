@@ -1,8 +1,9 @@
 """Epochs and batches of a training: order, losses, validation, progress, checkpoints."""
 
+import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,6 +83,7 @@ class TrainingLoop:
         phase: str,
         checkpoint: Checkpoint | None = None,
         carried: Mapping[str, Any] | None = None,
+        stored: Callable[[], Sequence[npt.NDArray[Any]]] = tuple,
         workers: Workers | None = None,
     ) -> None:
         """Prepare a phase; `run` trains.
@@ -94,6 +96,7 @@ class TrainingLoop:
             phase: Name in checkpoints and progress.
             checkpoint: Checkpoint to write; None to write none.
             carried: Extra values to store in checkpoints of this phase.
+            stored: Returns further arrays to store there, after those of the variables.
             workers: Processes of this training; None for this one alone.
         """
         self._steps = steps
@@ -104,6 +107,7 @@ class TrainingLoop:
         self._phase = phase
         self._checkpoint = checkpoint
         self._carried = dict(carried or {})
+        self._stored = stored
         self._workers = workers or alone()
 
     def run(
@@ -200,11 +204,14 @@ class TrainingLoop:
                 phase=self._phase,
                 carried=self._carried,
                 loop=asdict(state),
-                arrays=(variable.numpy() for variable in self._steps.variables()),
+                arrays=itertools.chain(
+                    (variable.numpy() for variable in self._steps.variables()), self._stored()
+                ),
             )
 
     def _restore(self, saved: Saved) -> _State:
-        for variable, value in zip(self._steps.variables(), saved.arrays, strict=True):
+        # Further arrays follow, which the recipe restores.
+        for variable, value in zip(self._steps.variables(), saved.arrays, strict=False):
             variable.assign(value)
         records = [EpochRecord(**record) for record in saved.loop["records"]]
         state = _State(**{**saved.loop, "records": records})

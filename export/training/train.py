@@ -15,7 +15,7 @@ from shortlist.export.training.checkpoint import Checkpoint, CheckpointConfig, d
 from shortlist.export.training.co_interactions import co_interactions, fit_queries
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
-from shortlist.export.training.user_training import train_on_users
+from shortlist.export.training.user_recipe import train_on_users
 from shortlist.export.training.workers import Workers
 
 __all__ = ["train"]
@@ -89,11 +89,11 @@ def _with_heads(
 ) -> TrainedModel:
     """Return the model with everything that is fitted to its finished towers."""
     if config.rating_weight and model.rating_head is None:
-        head = fit_linear_head(dataset, split, model.candidate_embeddings)
+        head = fit_linear_head(dataset, split, model.taste_embeddings)
         model = dataclasses.replace(model, rating_head=head)
     if config.similar == "co_interactions":
         pairs = co_interactions(dataset, split.fitted, seed=config.seed)
-        queries = fit_queries(pairs, model.candidate_embeddings, seed=config.seed)
+        queries = fit_queries(pairs, model.taste_embeddings, seed=config.seed)
         model = dataclasses.replace(model, similar_queries=queries)
     return model
 

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.tower_pair import TowerPair
@@ -66,20 +64,23 @@ class CandidateSample(tf.Module):
 
 
 class UserHistories(tf.Module):
-    """Candidates of each user in some interactions: four bytes per interaction.
+    """Candidates of each user to train on: four bytes per interaction.
+
+    Some rows may be windows of a user's events, which count as further users.
 
     Attributes:
+        pairs: A row per user, with the candidates.
         active: int32 `[num_active]`, positions of the users who have any.
         counts: int64 `[num_users]`, interactions of each user.
         candidate_counts: int64 `[num_candidates]`, interactions of each candidate.
     """
 
-    def __init__(self, dataset: Dataset, interactions: npt.NDArray[np.int64]) -> None:
+    def __init__(self, pairs: Pairs, num_candidates: int) -> None:
         super().__init__()
-        pairs = Pairs.by_user(dataset, interactions)
+        self.pairs = pairs
         self.counts = pairs.counts
         self.active = np.flatnonzero(self.counts).astype(np.int32)
-        self.candidate_counts = np.bincount(pairs.columns, minlength=len(dataset.candidate_ids))
+        self.candidate_counts = np.bincount(pairs.columns, minlength=num_candidates)
         self._table = PairTable(pairs)
 
     def entries(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -59,7 +59,7 @@ class UserSoftmaxModel(tf.Module):
         self._penalty = config.norm_penalty
         self._weight = model_config.inner_product_weight
         self._random = random or tf.random.Generator.from_seed(config.seed)
-        self._num_users = len(dataset.user_ids)
+        self._num_users = histories.pairs.num_rows
         self._num_active = max(len(histories.active), 1)
         self._num_candidates = len(dataset.candidate_ids)
         features: CandidateFeatures | None = None
@@ -128,7 +128,7 @@ class UserSoftmaxModel(tf.Module):
         return 0.5 * (mean + tf.reduce_sum(of_candidates) / self._num_active)
 
     def query_embeddings(self) -> npt.NDArray[np.float32]:
-        """Float32 `[num_users, d]`, in the order of the data set."""
+        """Float32 `[num_users, d]`, in the order of the histories."""
 
         def embed(pair: TowerPair, rows: tf.Tensor) -> tf.Tensor:
             return pair.embed_users(rows) * (self._weight if pair.temperature is None else 1.0)

@@ -1,0 +1,109 @@
+"""Chooses how the parts of a query are put together, by the validation part."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.histories import Histories
+from shortlist.export.towers.order_part import OrderPart
+from shortlist.export.towers.trained import embed_part
+from shortlist.export.training.query.assembly import Learned, QuerySettings
+from shortlist.export.training.query.validation import Validation
+
+__all__ = ["choose_settings"]
+
+log = logging.getLogger(__name__)
+
+Vectors = npt.NDArray[np.float32]
+
+_DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+_USER_SHARES = (0.5, 1.0)
+_LINEAR_WEIGHTS = (0.2, 0.4)
+_ORDER_WEIGHTS = (0.5, 1.0, 1.5, 2.0)
+_GAIN = 1.002  # a setting that does less for the metric is not worth its cost
+
+
+def choose_settings(
+    learned: Learned, validation: Validation, kept: Histories, *, ordered: bool
+) -> QuerySettings:
+    """Return the settings with the best NDCG@100, chosen one after another.
+
+    Args:
+        learned: Parts, trained on the training part.
+        validation: Questions of the validation part.
+        kept: Events of the training part `[num_users]`.
+        ordered: Whether the order of events is known; without it, all events weigh the same.
+    """
+    compared = _Compared(learned, validation, kept)
+    best = QuerySettings()
+    score = compared.ndcg(best)
+
+    def attempt(name: str, values: Sequence[float]) -> None:
+        nonlocal best, score
+        for value in values:
+            settings = dataclasses.replace(best, **{name: value})
+            result = compared.ndcg(settings)
+            log.info("NDCG@100 on the validation part %.4f with %s", result, settings)
+            if result > score * _GAIN:
+                best, score = settings, result
+
+    if ordered:
+        attempt("decay", _DECAYS[1:])
+    if validation.questions.known.any():
+        attempt("user_share", _USER_SHARES)
+    if learned.linear is not None:
+        attempt("linear_weight", _LINEAR_WEIGHTS)
+    if learned.order is not None:
+        attempt("order_weight", _ORDER_WEIGHTS)
+        place = _DECAYS.index(best.decay)
+        attempt("decay", [*_DECAYS[max(place - 1, 0) : place], *_DECAYS[place + 1 : place + 2]])
+    return best
+
+
+class _Compared:
+    """Computes each part's queries once for all settings that share them."""
+
+    def __init__(self, learned: Learned, validation: Validation, kept: Histories) -> None:
+        self._learned, self._validation, self._kept = learned, validation, kept
+        self._taste = functools.lru_cache(maxsize=4)(self._taste_queries)
+        self._linear = functools.lru_cache(maxsize=2)(self._linear_queries)
+        self._order = functools.cache(self._order_queries)
+
+    def ndcg(self, settings: QuerySettings) -> float:
+        learned = self._learned
+        queries = [self._taste(settings.decay, settings.user_share)]
+        tables = [learned.taste.candidates]
+        if settings.linear_weight and learned.linear is not None:
+            factor = learned.linear_factor(settings, self._kept)
+            queries.append(self._linear(settings.decay) * np.float32(factor))
+            tables.append(learned.linear.candidates)
+        if settings.order_weight and learned.order is not None:
+            queries.append(self._order() * np.float32(settings.order_weight))
+            tables.append(learned.order.candidates)
+        return self._validation.ndcg(
+            np.concatenate(queries, axis=1), np.concatenate(tables, axis=1)
+        )
+
+    def _taste_queries(self, decay: float, user_share: float) -> Vectors:
+        return self._validation.taste_queries(
+            self._learned.taste, decay=decay, user_share=user_share
+        )
+
+    def _linear_queries(self, decay: float) -> Vectors:
+        linear = self._learned.linear
+        assert linear is not None
+        columns = slice(0, len(linear.gains))
+        part = linear.part(columns, decay=decay, scale=1.0, factor=1.0)
+        return embed_part(part, linear.candidates, self._validation.histories)
+
+    def _order_queries(self) -> Vectors:
+        order = self._learned.order
+        assert order is not None
+        columns = slice(0, order.tower.dimension)
+        part = OrderPart(order.tower, columns, scale=1.0, factor=1.0)
+        recent = self._validation.histories.last(order.tower.length)
+        return embed_part(part, order.candidates, recent)

@@ -1,0 +1,293 @@
+"""The default recipe: taste, learned from users and windows of their events, then order.
+
+With a validation part, a first training without it finds the number of epochs and how the parts
+of a query are put together; the final model is trained on both parts.
+"""
+
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from shortlist.export.training.order import train_order
+
+from shortlist.export.config import ModelConfig, TrainConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
+from shortlist.export.data.pairs import Pairs
+from shortlist.export.data.split import Split
+from shortlist.export.progress import Progress
+from shortlist.export.towers.trained import EpochRecord, TrainedModel
+from shortlist.export.training.checkpoint import Checkpoint, Saved
+from shortlist.export.training.query.assembly import Learned, Order, QuerySettings, assemble
+from shortlist.export.training.query.choice import choose_settings
+from shortlist.export.training.query.linear import Linear
+from shortlist.export.training.query.taste import Taste
+from shortlist.export.training.query.validation import Validation
+from shortlist.export.training.query.windows import window_pairs, with_windows
+from shortlist.export.training.seen_last import SeenLastModel
+from shortlist.export.training.user_scores import UserHistories
+from shortlist.export.training.user_softmax import pair_dimensions
+from shortlist.export.training.user_training import UserSteps, rescale
+from shortlist.export.training.workers import Workers
+
+__all__ = ["train_on_users"]
+
+log = logging.getLogger(__name__)
+
+Table = npt.NDArray[np.float32]
+
+_WINDOW = 40  # events of a window, measured: 20 and 100 are worse
+_STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too short to validate after each
+# Names of phases in progress and checkpoints, in their order.
+_SEARCH = "search"  # for the number of epochs
+_SEARCH_ORDER = "search, order"
+_FIT = "fit"  # the final model
+_SEEN_LAST = "seen last"  # its second stage, if configured
+_FIT_ORDER = "fit, order"
+_STORED = 3  # arrays of a taste, at the end of the checkpoints of the order's phases
+
+
+def train_on_users(
+    dataset: Dataset,
+    split: Split,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+    workers: Workers | None = None,
+    *,
+    steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
+) -> TrainedModel:
+    """Train a model on the fitted part; see `train`.
+
+    `steps_between_looks` is the number of training steps between two validations, rounded to
+    whole epochs.
+    """
+    recipe = _Recipe(
+        dataset=dataset,
+        split=split,
+        model_config=model_config,
+        config=config,
+        progress=progress,
+        checkpoint=checkpoint,
+        workers=workers,
+        steps_between_looks=steps_between_looks,
+    )
+    saved = checkpoint.restored() if checkpoint is not None else None
+    if saved is not None and saved.phase not in (_SEARCH, _SEARCH_ORDER):
+        found = _Found.from_json(saved.carried)
+    elif len(split.validation):
+        found = recipe.search(saved)
+        gc.collect()  # frees the tables and their moments before the next ones are allocated
+    else:
+        found = _Found(epochs=config.epochs, records=[], settings=recipe.usual_settings())
+    return recipe.fit(found, saved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a search has found: epochs, their records, and the settings of the query tower."""
+
+    epochs: int
+    records: list[EpochRecord]
+    settings: QuerySettings
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "_Found":
+        return cls(
+            epochs=values["epochs"],
+            records=[EpochRecord(**record) for record in values["records"]],
+            settings=QuerySettings(**values["settings"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Recipe:
+    """The arguments of `train_on_users`, with the steps of both trainings."""
+
+    dataset: Dataset
+    split: Split
+    model_config: ModelConfig
+    config: TrainConfig
+    progress: Progress
+    checkpoint: Checkpoint | None
+    workers: Workers | None
+    steps_between_looks: int
+
+    @property
+    def ordered(self) -> bool:
+        """Whether to learn from the order of events."""
+        return self.model_config.query_tower == "history" and self.dataset.timestamps is not None
+
+    def usual_settings(self) -> QuerySettings:
+        """Settings without a search."""
+        if self.model_config.query_tower == "table":
+            return QuerySettings(user_share=1.0)
+        if self.ordered:
+            return QuerySettings(decay=0.9, linear_weight=0.2, order_weight=1.0)
+        return QuerySettings(linear_weight=0.2)
+
+    def search(self, saved: Saved | None) -> _Found:
+        """Train on the training part alone, and judge by the validation part."""
+        kept = Histories.of_users(self.dataset, self.split.training)
+        validation = Validation.of_split(self.dataset, self.split, kept, seed=self.config.seed)
+        if saved is not None and saved.phase == _SEARCH_ORDER:
+            records = [EpochRecord(**record) for record in saved.carried["records"]]
+            taste = Taste(*saved.arrays[-_STORED:])
+        else:
+            records, taste = self._search_taste(kept, validation, saved)
+        looks = [record for record in records if record.validation is not None]
+        epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
+        log.info("best NDCG@100 on the validation part after %d epochs", epochs)
+        settings = self.usual_settings()
+        if self.model_config.query_tower == "history":
+            carried = {"records": [asdict(record) for record in records]}
+            learned = Learned(
+                taste=taste,
+                linear=self._linear(kept),
+                order=self._order(kept, taste, _SEARCH_ORDER, carried, saved),
+            )
+            settings = choose_settings(learned, validation, kept, ordered=self.ordered)
+        return _Found(epochs=epochs, records=records, settings=settings)
+
+    def fit(self, found: _Found, saved: Saved | None) -> TrainedModel:
+        """Train the final model on all fitted interactions."""
+        kept = Histories.of_users(self.dataset, self.split.fitted)
+        carried, records = found.as_json(), found.records
+        if saved is not None and saved.phase == _FIT_ORDER:
+            taste = Taste(*saved.arrays[-_STORED:])
+        else:
+            fitted, taste = self._fit_taste(kept, found.epochs, carried, saved)
+            records = records or fitted
+        carried["records"] = [asdict(record) for record in records]
+        settings = found.settings
+        learned = Learned(
+            taste=taste,
+            linear=self._linear(kept) if settings.linear_weight else None,
+            order=(
+                self._order(kept, taste, _FIT_ORDER, carried, saved)
+                if settings.order_weight
+                else None
+            ),
+        )
+        return assemble(learned, settings, self.dataset, kept, epochs=found.epochs, records=records)
+
+    def _rows(self, kept: Histories) -> Pairs:
+        """Rows to train the taste on: users, and windows if the order is known."""
+        return with_windows(kept.events, _WINDOW) if self.ordered else kept.events
+
+    def _taste(self, steps: UserSteps) -> Taste:
+        """Return what a model has learned so far."""
+        queries, candidates = steps.model.query_embeddings(), steps.model.candidate_embeddings()
+        rescale(queries, candidates, pair_dimensions(self.model_config)[0])
+        return Taste.of_rows(
+            queries, candidates, steps.histories.pairs, num_users=len(self.dataset.user_ids)
+        )
+
+    def _search_taste(
+        self, kept: Histories, validation: Validation, saved: Saved | None
+    ) -> tuple[list[EpochRecord], Taste]:
+        """Train with early stopping; return the records, and the taste of the best epoch."""
+        steps = UserSteps.of_data(
+            self.dataset, self._rows(kept), self.model_config, self.config, self.workers
+        )
+        best: list[npt.NDArray[Any]] = []
+        if saved is not None:
+            best += saved.arrays[len(steps.variables()) :]
+        loop = steps.loop(self.progress, _SEARCH, self.checkpoint, stored=lambda: best)
+        highest = -1.0 if not best else validation.best_ndcg(Taste(*best), self._ways())
+
+        def validate() -> float:
+            nonlocal highest
+            taste = self._taste(steps)
+            value = validation.best_ndcg(taste, self._ways())
+            if value > highest:
+                highest, best[:] = value, taste.arrays()
+            return value
+
+        records = loop.run(
+            self.config.epochs,
+            saved=saved,
+            validate=validate,
+            epochs_between_looks=max(1, round(self.steps_between_looks / loop.batches)),
+        )
+        return records, Taste(*best)
+
+    def _ways(self) -> list[tuple[float, float]]:
+        """Decays and shares of the users' learned queries that a look tries."""
+        if self.model_config.query_tower == "table":
+            return [(1.0, 1.0)]
+        return [(1.0, 0.0), (1.0, 1.0), *([(0.8, 0.0)] if self.ordered else [])]
+
+    def _fit_taste(
+        self, kept: Histories, epochs: int, carried: Mapping[str, Any], saved: Saved | None
+    ) -> tuple[list[EpochRecord], Taste]:
+        rows, fitted = self._rows(kept), list[EpochRecord]()
+        if saved is not None and saved.phase == _SEEN_LAST:
+            dimensions = self.model_config.embedding_dim
+            users = np.zeros([rows.num_rows, dimensions], np.float32)
+            candidates = np.zeros([kept.num_candidates, dimensions], np.float32)
+            histories = UserHistories(rows, kept.num_candidates)
+        else:
+            final = UserSteps.of_data(
+                self.dataset, rows, self.model_config, self.config, self.workers
+            )
+            loop = final.loop(self.progress, _FIT, self.checkpoint, carried)
+            fitted, histories = loop.run(epochs, saved=saved), final.histories
+            if not self.config.seen_last_epochs:
+                return fitted, self._taste(final)
+            users, candidates = final.model.query_embeddings(), final.model.candidate_embeddings()
+            del final, loop
+            gc.collect()
+        make = partial(SeenLastModel, histories, users, candidates, self.config)
+        second = UserSteps(make, histories, self.config, self.workers)
+        loop = second.loop(
+            self.progress,
+            _SEEN_LAST,
+            self.checkpoint,
+            {**carried, "records": carried["records"] or [asdict(record) for record in fitted]},
+        )
+        loop.run(self.config.seen_last_epochs, saved=saved)
+        return fitted, self._taste(second)
+
+    def _linear(self, kept: Histories) -> Linear | None:
+        dimension = self.model_config.linear_dimension
+        if not dimension or self.model_config.query_tower == "table":
+            return None
+        rows = kept.events
+        if self.ordered:
+            rows = window_pairs(rows, _WINDOW, short=True)
+        return Linear.fit(rows, num_candidates=kept.num_candidates, dimension=dimension)
+
+    def _order(
+        self,
+        kept: Histories,
+        taste: Taste,
+        phase: str,
+        carried: Mapping[str, Any],
+        saved: Saved | None,
+    ) -> Order | None:
+        if not self.ordered or not self.model_config.order_dimension:
+            return None
+        tower, candidates = train_order(
+            kept,
+            taste.candidates,
+            self.config,
+            dimension=self.model_config.order_dimension,
+            progress=self.progress,
+            phase=phase,
+            checkpoint=self.checkpoint,
+            carried=carried,
+            stored=taste.arrays(),
+            saved=saved,
+            workers=self.workers,
+        )
+        return Order(tower=tower, candidates=candidates)
