@@ -120,7 +120,6 @@ def _save(
         index=index,
         candidate_ids=ids,
         candidate_filter=CandidateFilter({}, len(ids)),
-        seen=None,
         version=order["version"],
         top_k=K,
     )

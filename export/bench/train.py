@@ -139,14 +139,19 @@ def _measure(
         batch_size: Batch size instead of the preset's.
         warm_up: Batches that do not count; `None` for the first epoch.
     """
+    from shortlist.export.data.pairs import Pairs
     from shortlist.export.training.in_batch_softmax import InBatchSteps
     from shortlist.export.training.user_training import UserSteps
 
     model_config, config = PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size or config.batch_size)
     watch = _Stopwatch(seconds, warm_up=warm_up)
-    make = UserSteps.of_data if config.loss == "user_softmax" else InBatchSteps
-    steps = make(dataset, split.fitted, model_config, config)
+    steps: UserSteps | InBatchSteps
+    if config.loss == "user_softmax":
+        rows = Pairs.by_user(dataset, split.fitted)
+        steps = UserSteps.of_data(dataset, rows, model_config, config)
+    else:
+        steps = InBatchSteps(dataset, split.fitted, model_config, config)
     loop = steps.loop(watch, "fit", None)
     watch.start(loop.batches)
     try:

@@ -1,9 +1,8 @@
 """The part of a query that depends on the order of the last events."""
 
-from shortlist.export.towers.order import OrderTower
-
 from shortlist.export._tf import tf
 from shortlist.export.towers.events import Events
+from shortlist.export.towers.order import OrderTower
 
 __all__ = ["OrderPart"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from shortlist.export.training.order import train_order
 
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
@@ -23,6 +22,7 @@ from shortlist.export.data.split import Split
 from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import EpochRecord, TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint, Saved
+from shortlist.export.training.order import order_epochs, train_order
 from shortlist.export.training.query.assembly import Learned, Order, QuerySettings, assemble
 from shortlist.export.training.query.choice import choose_settings
 from shortlist.export.training.query.linear import Linear
@@ -275,18 +275,23 @@ class _Recipe:
         carried: Mapping[str, Any],
         saved: Saved | None,
     ) -> Order | None:
-        if not self.ordered or not self.model_config.order_dimension:
+        if (
+            not self.ordered
+            or not self.model_config.order_dimension
+            or kept.events.counts.max(initial=0) < 2
+        ):
             return None
         tower, candidates = train_order(
             kept,
             taste.candidates,
             self.config,
             dimension=self.model_config.order_dimension,
+            epochs=order_epochs(len(kept.events.columns)),
             progress=self.progress,
             phase=phase,
             checkpoint=self.checkpoint,
             carried=carried,
-            stored=taste.arrays(),
+            stored=taste.arrays,
             saved=saved,
             workers=self.workers,
         )

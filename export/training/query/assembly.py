@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from shortlist.export.towers.order import OrderTower
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
+from shortlist.export.towers.order import OrderTower
 from shortlist.export.towers.order_part import OrderPart
 from shortlist.export.towers.query_tower import QueryPart, QueryTower
 from shortlist.export.towers.rating_head import RatingHead

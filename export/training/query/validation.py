@@ -12,7 +12,7 @@ from shortlist.export.data.histories import Histories
 from shortlist.export.data.questions import Questions, validation_questions
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.metrics import at_k
-from shortlist.export.evaluation.ranking import inner_product_scorer, rank_questions
+from shortlist.export.evaluation.ranking import batches
 from shortlist.export.towers.trained import embed_part
 from shortlist.export.training.query.taste import Taste
 
@@ -23,6 +23,7 @@ Vectors = npt.NDArray[np.float32]
 _K = 100
 _MOST_QUESTIONS = 5_000  # a sample is enough to choose by
 _MOST_SCORES = 500_000_000  # of one look: a few seconds with 256 dimensions
+_CELLS = 16_000_000  # scores in memory at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,19 +34,25 @@ class Validation:
         questions: Questions, or a sample of them.
         histories: Events before each question.
         kept: Events of the user of each question that a model of the training part has met.
+        repeats: bool `[num_judged]`, whether the user had the candidate before.
     """
 
     questions: Questions
     histories: Histories
     kept: Histories
+    repeats: npt.NDArray[np.bool_]
 
     @classmethod
     def of_split(cls, dataset: Dataset, split: Split, kept: Histories, *, seed: int) -> Self:
         """Collect the questions; `kept` holds the events of the training part `[num_users]`."""
         most = max(min(_MOST_QUESTIONS, _MOST_SCORES // len(dataset.candidate_ids)), 1)
         questions = validation_questions(dataset, split, most=most, seed=seed)
+        histories = questions.histories
         return cls(
-            questions=questions, histories=questions.histories, kept=kept.take(questions.users)
+            questions=questions,
+            histories=histories,
+            kept=kept.take(questions.users),
+            repeats=histories.distinct().contain(questions.owners, questions.candidates),
         )
 
     def taste_queries(self, taste: Taste, *, decay: float, user_share: float) -> Vectors:
@@ -66,16 +73,27 @@ class Validation:
         )
 
     def ndcg(self, queries: Vectors, candidates: Vectors) -> float:
-        """NDCG@100 with seen candidates excluded; with them if all validation repeats one.
+        """NDCG@100 without what each user had before, or with it if all judged ones repeat that.
 
         Args:
             queries: `[num_questions, d]`.
             candidates: `[num_candidates, d]`.
         """
-        ranking = rank_questions(
-            inner_product_scorer(queries, candidates), self.questions, top_k=_K
-        )
-        ranks = ranking.ranks["seen_excluded"]
-        if not len(ranks):
-            ranks = ranking.ranks["seen_kept"]
-        return at_k(ranks, [ranking.top_k])[f"ndcg@{ranking.top_k}"]
+        questions, seen = self.questions, self.histories.events
+        transposed = np.ascontiguousarray(candidates.T)
+        ranks = np.empty(len(questions.owners), np.int64)
+        judged = np.searchsorted(questions.owners, np.arange(len(questions) + 1))
+        for start, stop in batches(len(questions), _CELLS // len(candidates)):
+            scores = queries[start:stop] @ transposed
+            if not self.repeats.all():
+                rows, entries = seen.cells(np.arange(start, stop))
+                scores[rows, seen.columns[entries]] = -np.inf
+            first, last = judged[start], judged[stop]
+            for low, high in batches(last - first, _CELLS // len(candidates)):
+                some = slice(first + low, first + high)
+                rows = questions.owners[some] - start
+                own = scores[rows, questions.candidates[some]]
+                ranks[some] = np.count_nonzero(scores[rows] > own[:, None], axis=1)
+        if not self.repeats.all():
+            ranks = ranks[~self.repeats]
+        return at_k(ranks, [_K])[f"ndcg@{_K}"]

@@ -43,7 +43,8 @@ def trained_scores(dataset: Dataset, sampled: int | None = None) -> np.ndarray:
     split = Split(training=everything, held_out=everything[:1])
     config = TrainConfig(epochs=15, batch_size=16, learning_rate=0.05, sampled_candidates=sampled)
     model = train(dataset, split, ModelConfig(embedding_dim=8), config)
-    scores: np.ndarray = model.query_embeddings @ model.candidate_embeddings.T
+    queries = model.embed_users(np.arange(NUM_USERS))
+    scores: np.ndarray = queries @ model.candidate_embeddings.T
     return scores
 
 

@@ -12,13 +12,13 @@ import pytest
 from shortlist.export._tf import saved_model_pb2, tf
 from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
 from shortlist.export.data.dataset import Attribute
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
-from shortlist.export.towers.ids import TableTower
-from shortlist.export.towers.pair_table import PairTable
+from shortlist.export.towers.query_tower import QueryTower
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +38,16 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
     users = rng.standard_normal((num_users, DIMENSION)).astype(np.float32)
     candidate_ids = [f"c{i:06}" for i in range(num_candidates)]
     servable = RetrievalServable(
-        query_tower=TableTower(
+        query_tower=QueryTower(
             [f"u{i:06}" for i in range(num_users)],
-            users,
-            users[0],
             known=np.ones(num_users, np.bool_),
-            name="queries",
+            popular=users[0],
+            num_candidates=num_candidates,
+            kept=Histories(
+                events=Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users),
+                num_candidates=num_candidates,
+            ),
+            users=users,
         ),
         index=build_index(index, candidates, candidate_ids, INDEXES[index]),
         candidate_ids=candidate_ids,
@@ -55,9 +59,6 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
                 "maker": Attribute(values=tuple((f"m{i // 2}",) for i in range(num_candidates))),
             },
             num_candidates,
-        ),
-        seen=PairTable(
-            Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users)
         ),
         version=1,
         top_k=10,

@@ -13,13 +13,13 @@ from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig, ScannConfig
 from shortlist.export.data.dataset import Attribute
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.index import ivf, restricted
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.signatures import RetrievalServable
-from shortlist.export.towers.ids import IdLookup
-from shortlist.export.towers.pair_table import PairTable
+from shortlist.export.towers.query_tower import QueryTower
 from shortlist.export.towers.rating_head import LinearRatingHead
 from shortlist.export.towers.rating_means import RatingMeans
 
@@ -44,23 +44,6 @@ YEARS = np.where(
 )
 
 
-class TableTower(tf.Module):
-    """A query tower that looks embeddings up; unknown users get zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lookup = IdLookup(USERS)
-        table = np.concatenate([QUERY_EMBEDDINGS, np.zeros([1, DIMENSION], np.float32)])
-        self._table = tf.Variable(table)
-
-    def __call__(self, user_ids: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self._table, self._lookup(user_ids))
-
-    def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
-        rows = tf.cast(self._lookup(user_ids), tf.int64)
-        return tf.where(rows < NUM_USERS, rows, -1)
-
-
 TASTES = _rng.integers(-1, 2, (NUM_USERS, DIMENSION)).astype(np.float64)
 MEANS = RatingMeans(
     mean=3.0,
@@ -82,8 +65,22 @@ def servable(
 ) -> dict[str, Any]:
     users = np.repeat(np.arange(NUM_USERS), [len(seen) for seen in SEEN])
     seen = np.array([c for user in SEEN for c in sorted(user)])
+    kept = Histories(
+        # Twice, as in data in which users come back.
+        events=Pairs.by_row(
+            np.concatenate([users, users]), np.concatenate([seen, seen]), num_rows=NUM_USERS
+        ),
+        num_candidates=NUM_CANDIDATES,
+    )
     return RetrievalServable(
-        query_tower=TableTower(),
+        query_tower=QueryTower(  # unknown users get zeros
+            USERS,
+            known=np.ones(NUM_USERS, np.bool_),
+            popular=np.zeros(DIMENSION, np.float32),
+            num_candidates=NUM_CANDIDATES,
+            kept=kept if keep_seen else None,
+            users=QUERY_EMBEDDINGS,
+        ),
         index=build_index(index, CANDIDATE_EMBEDDINGS, CANDIDATES, config),
         candidate_ids=CANDIDATES,
         candidate_filter=CandidateFilter(
@@ -93,16 +90,6 @@ def servable(
             },
             NUM_CANDIDATES,
         ),
-        seen=PairTable(
-            Pairs.by_row(
-                np.concatenate([users, users]),
-                np.concatenate([seen, seen]),
-                num_rows=NUM_USERS,
-                distinct=True,
-            )
-        )
-        if keep_seen
-        else None,
         version=VERSION,
         top_k=TOP_K,
         rating_head=LinearRatingHead(MEANS, TASTES) if rates else None,

@@ -15,7 +15,7 @@ from shortlist.export.towers.query_tower import QueryTower
 
 NUM_CANDIDATES, DIMENSION = 7, 3
 USERS = ("a", "b", "c")
-KEPT = ([3, 1, 4], [], [0])  # of each user; "b" has none and is unknown
+KEPT: tuple[list[int], ...] = ([3, 1, 4], [], [0])  # of each user; "b" has none and is unknown
 HOUR = 3600.0
 
 

@@ -29,13 +29,13 @@ def rated(
     head: RatingHead, model: TrainedModel, users: list[int], candidates: list[int]
 ) -> np.ndarray:
     """Ratings of positions; unknown ones have any embedding."""
-    queries = model.query_embeddings[np.maximum(users, 0)]
-    known = np.minimum(candidates, len(model.candidate_embeddings) - 1)
+    queries = model.embed_users(np.maximum(users, 0))[:, : model.taste_dimension]
+    known = np.minimum(candidates, len(model.taste_embeddings) - 1)
     return head(
         np.array(users, np.int64),
         queries,
         np.array(candidates, np.int32),
-        model.candidate_embeddings[known],
+        model.taste_embeddings[known],
     ).numpy()
 
 
@@ -52,8 +52,9 @@ def test_default_head_leaves_the_towers_alone(
     without = train(data, split, MODEL, dataclasses.replace(TRAIN, rating_weight=0.0))
     assert without.rating_head is None
     assert judge_model(without, data, split).rating is None
-    np.testing.assert_array_equal(without.query_embeddings, model.query_embeddings)
-    np.testing.assert_array_equal(without.candidate_embeddings, model.candidate_embeddings)
+    users = np.arange(len(data.user_ids))
+    np.testing.assert_array_equal(without.embed_users(users), model.embed_users(users))
+    np.testing.assert_array_equal(without.candidate_embeddings, model.taste_embeddings)
 
 
 def test_ridge_regression_equals_its_normal_equations(
@@ -65,7 +66,7 @@ def test_ridge_regression_equals_its_normal_equations(
     part = split.training
     users, candidates = data.user_positions[part], data.candidate_positions[part]
     targets = np.random.default_rng(3).normal(size=len(part))
-    embeddings = model.candidate_embeddings.astype(np.float64)
+    embeddings = model.taste_embeddings.astype(np.float64)
     tastes = rating_head._ridge(users, candidates, targets, embeddings, 5.0, len(data.user_ids))
     counts = np.bincount(users)
     few, many = int(np.argmin(counts)), int(np.argmax(counts))
@@ -133,7 +134,8 @@ def test_ratings_stay_within_those_that_were_given(
     assert head is not None
     assert data.ratings is not None
     users, candidates = np.divmod(np.arange(300 * 500, dtype=np.int32), 500)
-    ratings = head.predict(users, candidates, model.query_embeddings, model.candidate_embeddings)
+    queries = model.embed_users(np.arange(300))[:, : model.taste_dimension]
+    ratings = head.predict(users, candidates, queries, model.taste_embeddings)
     assert ratings.min() >= data.ratings.min()
     assert ratings.max() <= data.ratings.max()
     assert len(np.unique(ratings)) > 10_000

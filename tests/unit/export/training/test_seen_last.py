@@ -9,6 +9,7 @@ import pytest
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.training.seen_last import SeenLastModel
 from shortlist.export.training.train import train
@@ -43,7 +44,9 @@ def tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
 
 
 def make(dataset: Dataset, **changes: float) -> SeenLastModel:
-    histories = UserHistories(dataset, np.arange(dataset.num_interactions))
+    histories = UserHistories(
+        Pairs.by_user(dataset, np.arange(dataset.num_interactions)), len(dataset.candidate_ids)
+    )
     return SeenLastModel(histories, *tables(), TrainConfig(**changes))  # type: ignore[arg-type]
 
 
@@ -114,8 +117,9 @@ def test_lists_with_seen_candidates_gain_and_those_without_keep_their_quality(
     first = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
     metrics = []
     for config in (first, dataclasses.replace(first, seen_last_epochs=30)):
-        model = train(data, split, ModelConfig(embedding_dim=32), config)
-        scorer = inner_products(model.query_embeddings, model.candidate_embeddings)
+        model = train(data, split, ModelConfig(embedding_dim=32, query_tower="table"), config)
+        queries = model.embed_users(np.arange(len(data.user_ids)))
+        scorer = inner_products(queries, model.candidate_embeddings)
         metrics.append(evaluate_users(scorer, data, split, ks=[10]).metrics)
     before, after = metrics
     assert after["seen_kept"]["hit_rate@10"] > 2 * before["seen_kept"]["hit_rate@10"]

@@ -5,24 +5,35 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shortlist.export._tf import tf
 from shortlist.export.config import PRESETS, ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
-from shortlist.export.training.user_training import train_on_users
+from shortlist.export.training.user_recipe import train_on_users
 from tests.support.evaluation import evaluate_order, evaluate_users, inner_products
 
 MODEL = ModelConfig(embedding_dim=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
 
 
+def queries_of(model: TrainedModel, data: Dataset) -> npt.NDArray[np.float32]:
+    return model.embed_users(np.arange(len(data.user_ids)))
+
+
+def unknown_query(model: TrainedModel) -> npt.NDArray[np.float32]:
+    """Query of a user of whom nothing is known."""
+    return model.embed_users(np.array([-1]))[0]
+
+
 def hit_rate(model: TrainedModel, data: Dataset, split: Split) -> float:
-    scores = inner_products(model.query_embeddings, model.candidate_embeddings)
+    scores = inner_products(queries_of(model, data), model.candidate_embeddings)
     return evaluate_users(scores, data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
 
 
@@ -41,7 +52,7 @@ def test_sampled_negatives_learn_about_as_much(
 
 def test_same_seed_gives_the_same_model(data: Dataset, split: Split, model: TrainedModel) -> None:
     again = train(data, split, MODEL, TRAIN)
-    np.testing.assert_array_equal(again.query_embeddings, model.query_embeddings)
+    np.testing.assert_array_equal(queries_of(again, data), queries_of(model, data))
     np.testing.assert_array_equal(again.candidate_embeddings, model.candidate_embeddings)
 
 
@@ -69,8 +80,7 @@ def test_without_validation_part_all_epochs_are_trained(data: Dataset) -> None:
 def test_unknown_user_gets_popular_candidates(
     data: Dataset, split: Split, model: TrainedModel
 ) -> None:
-    embedding = model.query_tower(tf.constant(["nobody"])).numpy()[0]
-    best = np.argsort(-(model.candidate_embeddings @ embedding))[:10]
+    best = np.argsort(-(model.candidate_embeddings @ unknown_query(model)))[:10]
     counts = np.bincount(data.candidate_positions[split.fitted], minlength=500)
     assert counts[best].mean() > 3 * counts.mean()
     assert model.query_tower.positions(tf.constant(["nobody", "1"])).numpy().tolist() == [-1, 0]
@@ -83,15 +93,16 @@ def test_user_whom_training_never_saw_is_unknown(data: Dataset, split: Split) ->
     model = train(data, without, MODEL, dataclasses.replace(TRAIN, epochs=1))
     ids = tf.constant([data.user_ids[5], "nobody"])
     assert model.query_tower.positions(ids).numpy().tolist() == [-1, -1]
-    rows = model.query_tower(ids).numpy()
-    np.testing.assert_array_equal(rows[0], rows[1])
-    np.testing.assert_array_equal(model.query_embeddings[5], rows[1])
+    np.testing.assert_array_equal(model.embed_users(np.array([5]))[0], unknown_query(model))
 
 
-def test_query_tower_gives_the_query_embeddings(data: Dataset, model: TrainedModel) -> None:
-    ids = [data.user_ids[user] for user in (7, 0, 299)]
-    np.testing.assert_array_equal(
-        model.query_tower(tf.constant(ids)).numpy(), model.query_embeddings[[7, 0, 299]]
+def test_kept_events_give_the_queries_of_whole_histories(
+    data: Dataset, split: Split, model: TrainedModel
+) -> None:
+    users = np.array([7, 0, 299])
+    histories = Histories.of_users(data, split.fitted).take(users)
+    np.testing.assert_allclose(
+        model.embed(users, histories), model.embed_users(users), rtol=1e-4, atol=1e-5
     )
 
 
@@ -111,8 +122,7 @@ def test_presets_of_the_tutorials_train(data: Dataset, preset: str) -> None:
     assert model.candidate_embeddings.shape == (500, model_config.embedding_dim)
     assert model.records[-1].loss < model.records[0].loss
     counts = np.bincount(data.candidate_positions[whole.training], minlength=500)
-    unknown = model.query_tower(tf.constant(["nobody"])).numpy()[0]
-    best = np.argsort(-(model.candidate_embeddings @ unknown))[:10]
+    best = np.argsort(-(model.candidate_embeddings @ unknown_query(model)))[:10]
     assert counts[best].mean() > 2 * counts.mean()
 
 

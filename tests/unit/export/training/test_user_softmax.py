@@ -10,8 +10,8 @@ import pytest
 from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.features import CandidateFeatures
-from shortlist.export.towers.ids import TableTower
 from shortlist.export.training.user_scores import UserHistories, sample_size
 from shortlist.export.training.user_softmax import UserSoftmaxModel
 
@@ -37,7 +37,9 @@ def dataset() -> Dataset:
 
 
 def make(dataset: Dataset, **changes: float) -> UserSoftmaxModel:
-    histories = UserHistories(dataset, np.arange(dataset.num_interactions))
+    histories = UserHistories(
+        Pairs.by_user(dataset, np.arange(dataset.num_interactions)), len(dataset.candidate_ids)
+    )
     return UserSoftmaxModel(dataset, histories, MODEL, TrainConfig(**changes))  # type: ignore[arg-type]
 
 
@@ -93,7 +95,9 @@ def test_first_pair_is_a_cosine_over_the_temperature(dataset: Dataset) -> None:
 
 
 def test_weight_says_how_much_the_second_pair_counts(dataset: Dataset) -> None:
-    histories = UserHistories(dataset, np.arange(dataset.num_interactions))
+    histories = UserHistories(
+        Pairs.by_user(dataset, np.arange(dataset.num_interactions)), len(dataset.candidate_ids)
+    )
 
     def scores(weight: float) -> npt.NDArray[np.float32]:
         config = dataclasses.replace(MODEL, inner_product_weight=weight)
@@ -206,14 +210,3 @@ def test_attribute_without_values_adds_nothing() -> None:
     features = CandidateFeatures(dataset)
     assert features.names == ["tags=x"]
     assert features.project(tf.ones([1, 2])).numpy().tolist() == [[0, 0], [1, 1]]
-
-
-def test_table_tower_gives_unknown_and_inactive_users_one_embedding() -> None:
-    table = np.arange(6, dtype=np.float32).reshape(3, 2)
-    unknown = np.array([-1, -2], np.float32)
-    tower = TableTower(
-        ["a", "b", "c"], table, unknown, known=np.array([True, False, True]), name="query"
-    )
-    ids = tf.constant(["c", "nobody", "b", "a"])
-    assert tower(ids).numpy().tolist() == [[4, 5], [-1, -2], [-1, -2], [0, 1]]
-    assert tower.positions(ids).numpy().tolist() == [2, -1, -1, 0]

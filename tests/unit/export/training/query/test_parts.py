@@ -56,9 +56,7 @@ def test_taste_finds_the_map_from_histories_to_queries(users: Pairs) -> None:
     random = np.random.default_rng(4)
     candidates = random.normal(size=(NUM_CANDIDATES, 5)).astype(np.float32)
     true = random.normal(size=(5, 5))
-    pooled = np.stack(
-        [candidates[row].sum(axis=0) / np.sqrt(len(row)) for row in rows(users)]
-    )
+    pooled = np.stack([candidates[row].sum(axis=0) / np.sqrt(len(row)) for row in rows(users)])
     queries = (pooled @ true).astype(np.float32)
     taste = Taste.of_rows(queries, candidates, users, num_users=50)
     assert taste.users.shape == (50, 5)
@@ -85,5 +83,6 @@ def test_linear_model_in_all_directions_is_ease(users: Pairs, num_users: int) ->
 def test_linear_model_keeps_the_best_directions(users: Pairs) -> None:
     linear = Linear.fit(users, num_candidates=NUM_CANDIDATES, dimension=8)
     every = Linear.fit(users, num_candidates=NUM_CANDIDATES, dimension=NUM_CANDIDATES)
-    assert linear is not None and every is not None
+    assert linear is not None
+    assert every is not None
     np.testing.assert_allclose(linear.gains, np.sort(every.gains)[-8:], rtol=1e-4)
