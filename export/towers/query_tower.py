@@ -127,17 +127,15 @@ class QueryTower(tf.Module):
     def embed_events(self, embed: Embed, users: tf.Tensor, events: Events) -> tf.Tensor:
         """Return queries float32 `[batch, d]` of users int64 `[batch]` with all their events."""
         some = events.counts > 0
-        known = users >= 0
+        rows = tf.where(users < 0, tf.constant(self._num_users, tf.int64), users)
+        known = tf.gather(tf.convert_to_tensor(self._known), rows)
         queries = tf.zeros([tf.size(users), self.dimension])
         if self._parts:
             # One row more, so that there is always one to look up.
             embeddings = embed(tf.concat([events.positions, [0]], axis=0))
             queries = tf.concat([part(embeddings, events) for part in self._parts], axis=1)
         if self._users is not None:
-            own = tf.gather(
-                tf.convert_to_tensor(self._users),
-                tf.where(known, users, tf.constant(self._num_users, tf.int64)),
-            )
+            own = tf.gather(tf.convert_to_tensor(self._users), rows)
             queries += tf.pad(own, [[0, 0], [0, self.dimension - own.shape[1]]])
             some |= known
         return tf.where(some[:, None], queries, tf.convert_to_tensor(self._popular))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from shortlist.export._tf import tf
 from shortlist.export.data.pairs import Pairs

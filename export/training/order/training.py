@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ __all__ = ["OrderSteps", "order_epochs", "train_order"]
 
 Table = npt.NDArray[np.float32]
 
-_DIMENSION = 128
 _LENGTH = 50  # 100 was no better on MovieLens
 _TOKENS = 1024  # inputs per step
 _NEGATIVES = 1024  # per step
@@ -50,11 +49,13 @@ def train_order(
     taste_candidates: Table,
     config: TrainConfig,
     *,
+    dimension: int,
     epochs: int,
     progress: Progress,
     phase: str,
     checkpoint: Checkpoint | None = None,
     carried: Mapping[str, Any] | None = None,
+    stored: Callable[[], Sequence[npt.NDArray[Any]]] = tuple,
     saved: Saved | None = None,
     workers: Workers | None = None,
 ) -> tuple[OrderTower, Table]:
@@ -64,11 +65,13 @@ def train_order(
         histories: Events to train on.
         taste_candidates: `[num_candidates, d]`, trained candidate embeddings to start from.
         config: Training configuration: seed, and place of TensorBoard's files.
+        dimension: Length of an embedding, at most d.
         epochs: Passes over the events; see `order_epochs`.
         progress: Callback, called for each training batch.
         phase: Name in checkpoints and progress.
         checkpoint: Checkpoint to write; None to write none.
         carried: Extra values to store in checkpoints of this phase.
+        stored: Returns further arrays to store there.
         saved: Checkpoint to resume from, if it belongs to this phase.
         workers: Processes that share the batches; None for this one alone.
 
@@ -83,6 +86,7 @@ def train_order(
     steps = OrderSteps(
         histories,
         taste_candidates,
+        dimension=dimension,
         epochs=epochs,
         seed=config.seed,
         length=_LENGTH,
@@ -97,6 +101,7 @@ def train_order(
         phase=phase,
         checkpoint=checkpoint,
         carried=carried,
+        stored=stored,
         workers=workers,
     )
     loop.run(epochs, saved=saved)
@@ -120,6 +125,7 @@ class OrderSteps:
         histories: Histories,
         taste_candidates: Table,
         *,
+        dimension: int,
         epochs: int,
         seed: int,
         length: int,
@@ -131,6 +137,7 @@ class OrderSteps:
         Args:
             histories: Events to train on.
             taste_candidates: Candidate embeddings to start from.
+            dimension: Length of an embedding, at most that of these.
             epochs: Planned passes, for the learning rate.
             seed: Seed of all random numbers.
             length: Largest number of events of a query.
@@ -142,7 +149,7 @@ class OrderSteps:
         self.batches = OrderBatches(histories, length=length, tokens=tokens, seed=seed)
         counts = histories.counts()
         self._sample = CandidateSample(counts, _NEGATIVES) if len(counts) > _NEGATIVES else None
-        start = _principal(taste_candidates, _DIMENSION)
+        start = _principal(taste_candidates, dimension)
         # Created outside of the strategy, so that all workers draw the same numbers.
         random = tf.random.Generator.from_seed(seed)
         with self._workers.strategy.scope():

@@ -38,4 +38,4 @@ def model(data: Dataset, split: Split) -> TrainedModel:
     from shortlist.export.training.train import train
 
     config = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, rating_weight=1.0)
-    return train(data, split, ModelConfig(embedding_dim=16), config)
+    return train(data, split, ModelConfig(embedding_dim=16, query_tower="table"), config)

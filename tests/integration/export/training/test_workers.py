@@ -67,6 +67,7 @@ def order_candidates(
         Histories.of_users(dataset, np.arange(dataset.num_interactions)),
         np.random.default_rng(1).normal(size=(len(dataset.candidate_ids), 8)).astype(np.float32),
         RECIPES["users"],
+        dimension=8,
         epochs=epochs,
         progress=Progress(),
         phase="order",

@@ -42,7 +42,7 @@ def trained_scores(dataset: Dataset, sampled: int | None = None) -> np.ndarray:
     everything = np.arange(dataset.num_interactions)
     split = Split(training=everything, held_out=everything[:1])
     config = TrainConfig(epochs=15, batch_size=16, learning_rate=0.05, sampled_candidates=sampled)
-    model = train(dataset, split, ModelConfig(embedding_dim=8), config)
+    model = train(dataset, split, ModelConfig(embedding_dim=8, query_tower="table"), config)
     queries = model.embed_users(np.arange(NUM_USERS))
     scores: np.ndarray = queries @ model.candidate_embeddings.T
     return scores

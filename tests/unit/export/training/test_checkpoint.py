@@ -15,7 +15,7 @@ import pytest
 from shortlist.clients.cli.main import main
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split, make_split
+from shortlist.export.data.split import Split, configured_split, make_split
 from shortlist.export.pipeline import ExportResult
 from shortlist.export.progress import Progress, TrainingState
 from shortlist.export.training.checkpoint import (
@@ -26,8 +26,10 @@ from shortlist.export.training.checkpoint import (
 )
 from shortlist.export.training.train import train
 
-MODEL = ModelConfig(embedding_dim=8)
+MODEL = ModelConfig(embedding_dim=8, query_tower="table")
+HISTORY = ModelConfig(embedding_dim=8, order_dimension=8)
 RECIPES = {
+    "history": TrainConfig(epochs=4, batch_size=64, patience=2, split="leave_last_out"),
     "users": TrainConfig(epochs=6, batch_size=16, learning_rate=0.03, patience=2),
     "sampled": TrainConfig(epochs=4, batch_size=16, sampled_candidates=50),
     "seen_last": TrainConfig(epochs=3, batch_size=16, seen_last_epochs=3),
@@ -62,20 +64,25 @@ def split(small_dataset: Dataset) -> Split:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_interrupted_training_ends_like_one_that_was_not(
-    small_dataset: Dataset, split: Split, tmp_path: Path, recipe: str
+    small_dataset: Dataset, tmp_path: Path, recipe: str
 ) -> None:
-    config = RECIPES[recipe]
+    config, towers = RECIPES[recipe], HISTORY if recipe == "history" else MODEL
+    split = configured_split(small_dataset, config)
     whole = Interrupting()
-    expected = train(small_dataset, split, MODEL, config, progress=whole)
+    expected = train(small_dataset, split, towers, config, progress=whole)
     total = len(whole.reports)
-    # In the first phase and in the last.
-    for at in [total] if recipe == "sampled" else [total // 3, total]:
+    phases = [report.phase for report in whole.reports]
+    # In the first phase and in the last, and where the order of events is learned.
+    interrupted = {total} if recipe == "sampled" else {total // 3, total}
+    if "search, order" in phases:
+        interrupted |= {phases.index("search, order") + 1, phases.index("fit") + 1}
+    for at in sorted(interrupted):
         checkpoints = CheckpointConfig(folder=tmp_path / f"{recipe}{at}", interval=0)
         with pytest.raises(InterruptedByTestError):
             train(
                 small_dataset,
                 split,
-                MODEL,
+                towers,
                 config,
                 progress=Interrupting(at),
                 checkpoints=checkpoints,
@@ -84,7 +91,7 @@ def test_interrupted_training_ends_like_one_that_was_not(
         model = train(
             small_dataset,
             split,
-            MODEL,
+            towers,
             config,
             progress=rest,
             checkpoints=dataclasses.replace(checkpoints, resume=True),

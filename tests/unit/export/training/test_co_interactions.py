@@ -139,13 +139,13 @@ def test_trained_queries_beat_the_towers(caplog: pytest.LogCaptureFixture) -> No
     data = couples()
     split = make_split(data, method="leave_last_out", seed=1)
     config = TrainConfig(epochs=3, batch_size=64, similar="co_interactions", split="leave_last_out")
-    model = train(data, split, ModelConfig(embedding_dim=32), config)
+    model = train(data, split, ModelConfig(embedding_dim=32, query_tower="table"), config)
     similar = judge_model(model, data, split).similar
     assert similar is not None
     assert similar.num_pairs == 300
     assert similar.hit_rate > 0.9
     assert similar.towers_hit_rate < similar.hit_rate
-    again = train(data, split, ModelConfig(embedding_dim=32), config)
+    again = train(data, split, ModelConfig(embedding_dim=32, query_tower="table"), config)
     assert again.similar_queries is not None
     np.testing.assert_array_equal(again.similar_queries, model.similar_queries)
 
@@ -154,11 +154,11 @@ def test_towers_are_the_default_and_the_same_either_way(small_dataset: Dataset) 
     data = small_dataset
     split = Split(training=np.arange(1400), held_out=np.arange(1400, data.num_interactions))
     config = TrainConfig(epochs=1)
-    towers = train(data, split, ModelConfig(embedding_dim=8), config)
+    towers = train(data, split, ModelConfig(embedding_dim=8, query_tower="table"), config)
     assert towers.similar_queries is None
     assert judge_model(towers, data, split).similar is None
     by_pairs = dataclasses.replace(config, similar="co_interactions")
-    other = train(data, split, ModelConfig(embedding_dim=8), by_pairs)
+    other = train(data, split, ModelConfig(embedding_dim=8, query_tower="table"), by_pairs)
     np.testing.assert_array_equal(other.candidate_embeddings, towers.candidate_embeddings)
     with pytest.raises(ValueError, match=r"similar must be one of towers, co_interactions"):
         TrainConfig(similar="users")  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from shortlist.export.towers.rating_means import fit_means, means_of, rmse
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 
-MODEL = ModelConfig(embedding_dim=16)
+MODEL = ModelConfig(embedding_dim=16, query_tower="table")
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, rating_weight=1.0)
 
 

@@ -19,7 +19,7 @@ from shortlist.export.training.train import train
 from shortlist.export.training.user_recipe import train_on_users
 from tests.support.evaluation import evaluate_order, evaluate_users, inner_products
 
-MODEL = ModelConfig(embedding_dim=16)
+MODEL = ModelConfig(embedding_dim=16, query_tower="table")
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
 
 

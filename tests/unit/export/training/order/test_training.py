@@ -49,6 +49,7 @@ def train(
         walks(400, seed=1),
         taste,
         TrainConfig(seed=seed),
+        dimension=128,
         epochs=epochs,
         **{"progress": Progress(), "phase": "order", **arguments},  # type: ignore[arg-type]
     )
@@ -67,7 +68,7 @@ def test_direction_of_a_walk_is_learned(taste: npt.NDArray[np.float32]) -> None:
 
 
 def make(taste: npt.NDArray[np.float32], **changes: object) -> OrderSteps:
-    arguments = {"epochs": 2, "seed": 1, "length": 6, "tokens": 64, **changes}
+    arguments = {"dimension": 128, "epochs": 2, "seed": 1, "length": 6, "tokens": 64, **changes}
     return OrderSteps(walks(30, seed=1), taste, **arguments)  # type: ignore[arg-type]
 
 
