@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from shortlist.export.config import (
     PRESETS,
     PROTOCOLS,
+    QUERY_TOWERS,
     SIMILAR_BY,
     SPLIT_METHODS,
     ModelConfig,
@@ -178,8 +179,15 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="recipe: `default` is best with seen candidates excluded, `seen_kept` with them "
-        "kept; the others are TFRS's tutorials (default: default)",
+        help="recipe: `default` computes queries from users' events, `table` learns one query per "
+        "user, `seen_kept` ranks seen candidates last; the others are TFRS's tutorials (default: "
+        "default)",
+    )
+    group.add_argument(
+        "--query-tower",
+        choices=QUERY_TOWERS,
+        help="`history` computes queries from events, `table` looks them up by user (default: "
+        f"{ModelConfig.query_tower})",
     )
     for option, default, text in (
         ("--epochs", TrainConfig.epochs, "maximum number of passes over the training part"),

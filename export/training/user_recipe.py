@@ -4,8 +4,10 @@ With a validation part, a first training without it finds the number of epochs a
 of a query are put together; the final model is trained on both parts.
 """
 
+import dataclasses
 import gc
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -42,7 +44,12 @@ log = logging.getLogger(__name__)
 Table = npt.NDArray[np.float32]
 
 _WINDOW = 40  # events of a window, measured: 20 and 100 are worse
-_STEPS_BETWEEN_LOOKS = 50  # an epoch of a small data set is too short to validate after each
+_MOST_WINDOWED = 5_000_000  # events; with more, windows cost more than they bring
+_MOST_ROWS_PER_USER = 4  # of a batch
+_STEPS_BETWEEN_LOOKS = 25  # an epoch of a small data set is too short to validate after each
+# Batches per epoch from which the learning rate falls, with the root of their number: on
+# MovieLens 1M, with ten times as many, a third of the rate is better by 5 %.
+_BATCHES_AT_FULL_RATE = 5
 # Names of phases in progress and checkpoints, in their order.
 _SEARCH = "search"  # for the number of epochs
 _SEARCH_ORDER = "search, order"
@@ -185,7 +192,20 @@ class _Recipe:
 
     def _rows(self, kept: Histories) -> Pairs:
         """Rows to train the taste on: users, and windows if the order is known."""
-        return with_windows(kept.events, _WINDOW) if self.ordered else kept.events
+        if self.ordered and len(kept.events.columns) <= _MOST_WINDOWED:
+            return with_windows(kept.events, _WINDOW)
+        return kept.events
+
+    def _steps(self, rows: Pairs) -> UserSteps:
+        """Return the steps of a new taste, with a batch size and a rate that suit the rows."""
+        active = np.count_nonzero(rows.counts)
+        users = np.count_nonzero(rows.counts[: len(self.dataset.user_ids)])
+        size = self.config.batch_size * min(round(active / max(users, 1)), _MOST_ROWS_PER_USER)
+        share = min(1.0, math.sqrt(_BATCHES_AT_FULL_RATE / math.ceil(active / size)))
+        config = dataclasses.replace(
+            self.config, batch_size=size, learning_rate=self.config.learning_rate * share
+        )
+        return UserSteps.of_data(self.dataset, rows, self.model_config, config, self.workers)
 
     def _taste(self, steps: UserSteps) -> Taste:
         """Return what a model has learned so far."""
@@ -199,9 +219,7 @@ class _Recipe:
         self, kept: Histories, validation: Validation, saved: Saved | None
     ) -> tuple[list[EpochRecord], Taste]:
         """Train with early stopping; return the records, and the taste of the best epoch."""
-        steps = UserSteps.of_data(
-            self.dataset, self._rows(kept), self.model_config, self.config, self.workers
-        )
+        steps = self._steps(self._rows(kept))
         best: list[npt.NDArray[Any]] = []
         if saved is not None:
             best += saved.arrays[len(steps.variables()) :]
@@ -240,9 +258,7 @@ class _Recipe:
             candidates = np.zeros([kept.num_candidates, dimensions], np.float32)
             histories = UserHistories(rows, kept.num_candidates)
         else:
-            final = UserSteps.of_data(
-                self.dataset, rows, self.model_config, self.config, self.workers
-            )
+            final = self._steps(rows)
             loop = final.loop(self.progress, _FIT, self.checkpoint, carried)
             fitted, histories = loop.run(epochs, saved=saved), final.histories
             if not self.config.seen_last_epochs:

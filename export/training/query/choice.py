@@ -23,7 +23,7 @@ Vectors = npt.NDArray[np.float32]
 _DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _USER_SHARES = (0.5, 1.0)
 _LINEAR_WEIGHTS = (0.3,)
-_ORDER_WEIGHTS = (0.5, 1.0, 1.5, 2.0)
+_ORDER_WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0)
 _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
 
 
