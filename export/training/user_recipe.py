@@ -198,9 +198,9 @@ class _Recipe:
 
     def _steps(self, rows: Pairs) -> UserSteps:
         """Return the steps of a new taste, with a batch size and a rate that suit the rows."""
-        active = np.count_nonzero(rows.counts)
-        users = np.count_nonzero(rows.counts[: len(self.dataset.user_ids)])
-        size = self.config.batch_size * min(round(active / max(users, 1)), _MOST_ROWS_PER_USER)
+        active = int(np.count_nonzero(rows.counts))
+        users = int(np.count_nonzero(rows.counts[: len(self.dataset.user_ids)]))
+        size = self.config.batch_size * min(round(active / users), _MOST_ROWS_PER_USER)
         share = min(1.0, math.sqrt(_BATCHES_AT_FULL_RATE / math.ceil(active / size)))
         config = dataclasses.replace(
             self.config, batch_size=size, learning_rate=self.config.learning_rate * share

@@ -176,7 +176,8 @@ from shortlist.export.training.train import train
 data = load(DataConfig(source="sample", sample_users=60, sample_candidates=150,
                        sample_interactions=1500))
 split = make_split(data, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
-train(data, split, ModelConfig(embedding_dim=8, query_tower="table"), TrainConfig(epochs=10**6, patience=10**6),
+train(data, split, ModelConfig(embedding_dim=8, query_tower="table"),
+      TrainConfig(epochs=10**6, patience=10**6),
       checkpoints=CheckpointConfig(folder=Path(sys.argv[1]), interval=0))
 """
 
