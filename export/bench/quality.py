@@ -16,6 +16,7 @@ from shortlist.export.evaluation.baselines import BASELINES
 from shortlist.export.evaluation.evaluate import KS, Evaluation
 from shortlist.export.evaluation.held_out import HeldOut, held_out_facts
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
+from shortlist.export.evaluation.metrics import USER_METRICS
 from shortlist.export.training.train import train
 from shortlist.serving.repository.version import DatasetFacts
 
@@ -195,9 +196,10 @@ def as_markdown(
     metrics: Sequence[str] = ("hit_rate",),
 ) -> str:
     """Return a Markdown table, mean ± standard deviation over the seeds, under what it is of."""
-    columns = [
-        f"{protocol} {metric}@{k}" for protocol in protocols for metric in metrics for k in ks
-    ]
+    names = [f"{metric}@{k}" for metric in metrics for k in ks]
+    if comparison.split == "new_users":
+        names += USER_METRICS
+    columns = [f"{protocol} {name}" for protocol in protocols for name in names]
     heads = [name.replace("_", " ") for name in columns]
     lines = [["recipe", *heads, "seconds"]]
     for row, values in comparison.rows.items():
@@ -215,6 +217,8 @@ def _heading(comparison: Comparison) -> str:
     data, held_out = comparison.data, list(comparison.held_out.values())
     seeds = ", ".join(map(str, comparison.seeds))
     counts = f"{_range([part.interactions for part in held_out])} interactions held out"
+    if held_out[0].as_served:
+        counts += ", asked as served"
     if any(part.repeats for part in held_out):
         repeats = _range([part.repeats for part in held_out])
         counts += f", {repeats} of them repeats, which seen excluded does not count"

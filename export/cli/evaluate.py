@@ -175,7 +175,9 @@ def _side_by_side(rows: Rows, protocol: str) -> str:
     first = next(iter(rows.values()))
     headline = first["headline"]["metric"]
     k, most = headline.partition("@")[2], max(map(_cutoff, first[protocol]))
-    others = ("hit_rate@1", f"hit_rate@{most}", f"ndcg@{k}", f"ndcg@{most}", f"coverage@{k}")
+    by_user = [name for name in first[protocol] if name.startswith("user_")]
+    others = ("hit_rate@1", f"hit_rate@{most}", f"ndcg@{k}", f"ndcg@{most}", *by_user)
+    others = (*others, f"coverage@{k}")
     names = [name for name in dict.fromkeys(others) if name != headline]
     lines = [[protocol.replace("_", " "), headline, "95% interval", *names]]
     for model, row in rows.items():
@@ -210,7 +212,7 @@ def _details(model: str, row: Mapping[str, Any]) -> str:
             cells.append("[{:.4f}, {:.4f}]".format(*interval) if interval else "")
         lines.append(cells)
     heads = [f"{headline} ({protocol.replace('_', ' ')})" for protocol in protocols]
-    activity = [["training interactions", "users", "held out", *heads]]
+    activity = [["earlier interactions", "users", "held out", *heads]]
     for bucket in row["activity"]:
         rates = [bucket["metrics"].get(protocol, {}).get(headline) for protocol in protocols]
         activity.append(

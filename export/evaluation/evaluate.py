@@ -22,7 +22,7 @@ from shortlist.export.evaluation.metrics import (
     popularity_bands,
     user_gains,
 )
-from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_answers, rank_in_one_order
+from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_answers
 from shortlist.export.evaluation.similar import SimilarQuality
 from shortlist.export.towers.rating_means import fit_means, ratings_of, rmse
 from shortlist.serving.repository.version import Headline
@@ -32,7 +32,6 @@ __all__ = [
     "Evaluation",
     "RatingQuality",
     "evaluate",
-    "evaluate_popularity",
     "evaluate_ranking",
     "rating_quality",
 ]
@@ -159,20 +158,6 @@ def evaluate(
     """
     top_k = max(k for k in ks if k <= len(popularity))
     ranking = rank_answers(scorer, questions, top_k=top_k)
-    return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
-
-
-def evaluate_popularity(
-    questions: Questions,
-    popularity: npt.NDArray[np.int64],
-    *,
-    ks: Sequence[int] = KS,
-    resamples: int = 0,
-) -> Evaluation:
-    """Metrics of recommending the most popular candidates to everyone; needs no scores."""
-    order = np.argsort(-popularity, kind="stable")
-    top_k = max(k for k in ks if k <= len(popularity))
-    ranking = rank_in_one_order(order, questions, top_k=top_k)
     return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
 
 

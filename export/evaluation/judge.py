@@ -17,7 +17,7 @@ from shortlist.export.evaluation.evaluate import (
     KS,
     Evaluation,
     evaluate,
-    evaluate_popularity,
+    evaluate_ranking,
     rating_quality,
 )
 from shortlist.export.evaluation.ranking import Scorer
@@ -102,12 +102,9 @@ def judge_baseline(
     """Fit a baseline and return its settings, and its metrics on the held-out part."""
     questions = held_out_questions(dataset, split)
     popularity = dataset.candidate_counts(split.fitted)
-    if name == "popularity":  # needs no scores, so it costs almost nothing
-        return evaluate_popularity(questions, popularity, ks=ks, resamples=resamples)
     fitted = fit_baseline(name, dataset, split, seed=seed)
-    evaluation = evaluate(
-        fitted.scorer(questions), questions, popularity, ks=ks, resamples=resamples
-    )
+    ranking = fitted.rank(questions, top_k=max(k for k in ks if k <= len(popularity)))
+    evaluation = evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
     return dataclasses.replace(evaluation, settings=fitted.settings)
 
 

@@ -11,6 +11,7 @@ from shortlist.export.evaluation.ranking import Ranking
 
 __all__ = [
     "BANDS",
+    "USER_METRICS",
     "ActivityBucket",
     "Interval",
     "activity_buckets",
@@ -26,6 +27,7 @@ __all__ = [
 BANDS = (0.01, 0.05, 0.2, 1.0)
 _MOST_UNITS = 20_000  # units that the bootstrap draws: users or groups of users
 _USER_RECALL_KS, _USER_NDCG_K = (20, 50), 100  # as in the literature since Mult-VAE
+USER_METRICS = (f"user_ndcg@{_USER_NDCG_K}", *(f"user_recall@{k}" for k in _USER_RECALL_KS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,54 +1,48 @@
 """The gate `quality`: a new version against the live one, on what neither was trained on.
 
 Held-out interactions of the new version are comparable if the live one was not trained on them
-either, whatever its data, split and seed. Both versions get the same requests: with seen
-candidates excluded, those that either version was trained on.
+either, whatever its data, split and seed. Both versions get the same requests. For metrics as
+served, these carry no user id and everything that the user did before, so that neither version
+gains from what it keeps; otherwise a user id, and with seen candidates excluded those that either
+version was trained on.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.clients import contract
-from shortlist.export.data.fingerprint import hash_ids
+from shortlist.export.gates.comparable import (
+    Event,
+    JudgedUser,
+    judged_as_served,
+    judged_by_id,
+)
 from shortlist.export.gates.questions import Answer, candidate_rows
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery
-from shortlist.serving.repository.probe import Interaction, SampledUser, UserSample
 from shortlist.serving.repository.version import GateResult, Headline, Manifest
 from shortlist.serving.servers.check import FreshServable
 
-__all__ = ["Change", "Comparison", "JudgedUser", "check_quality", "compare_hits", "plan_comparison"]
+__all__ = ["Change", "Comparison", "check_quality", "compare_hits", "plan_comparison"]
 
-_MOST_USERS = 1000  # to ask
+_MOST_USERS = 1000  # to ask for
 _MIN_INTERACTIONS = 100
 _MIN_USERS = 20
 _MIN_HITS = 20  # of the live version
 _USERS_PER_REQUEST = 100
-_EXCLUSIONS_PER_REQUEST = 50_000
+_CELLS_PER_REQUEST = 50_000  # exclusions or events of histories
 _RESAMPLES = 1000
 _EXCLUDED = "seen_excluded"
 
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedUser:
-    """A user with comparable interactions.
-
-    Attributes:
-        user_id: User id.
-        exclude: Candidate ids that neither version may return.
-        held_out: Candidate id of each comparable interaction.
-    """
-
-    user_id: str
-    exclude: tuple[str, ...]
-    held_out: tuple[str, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +50,11 @@ class Comparison:
     """Requests for both versions.
 
     Attributes:
-        headline: Metric to compare; its value is the new version's own.
+        headline: Metric to compare; its value is the new version's own, and it is as served if
+            the requests are.
         live: Number of the live version.
         live_headline: Headline metric of the live version; None if not recorded.
-        users: Users to ask for, ascending by number of exclusions.
+        users: Questions for the users, ascending by the number of candidate ids in a request.
     """
 
     headline: Headline
@@ -77,35 +72,61 @@ class Comparison:
         """Number of comparable interactions."""
         return sum(len(user.held_out) for user in self.users)
 
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return len({user.user_id for user in self.users})
+
+    @property
+    def signature(self) -> str:
+        """Signature to ask."""
+        return contract.RETRIEVE_BY_QUERY if self.headline.as_served else contract.RETRIEVE
+
     def queries(self) -> list[GoldenQuery]:
-        """Return requests to `retrieve`, padded as little as possible."""
+        """Return requests, padded as little as possible."""
         return [
             GoldenQuery(
-                signature=contract.RETRIEVE,
+                signature=self.signature,
                 inputs={
                     contract.USER_ID: [user.user_id for user in batch],
                     contract.K: self.k,
-                    contract.EXCLUDE: _padded([user.exclude for user in batch]),
+                    contract.EXCLUDE: _padded(
+                        [user.exclude for user in batch], contract.PADDING_CANDIDATE_ID
+                    ),
                     contract.EXCLUDE_SEEN: False,
                     contract.FILTER_ANY: [],
                     contract.FILTER_ALL: [],
                     contract.FILTER_MIN: [],
                     contract.FILTER_MAX: [],
+                    **(self._histories(batch) if self.headline.as_served else {}),
                 },
                 outputs={},
             )
             for batch in _batches(self.users)
         ]
 
+    def _histories(self, batch: Sequence[JudgedUser]) -> dict[str, Any]:
+        none: list[list[Any]] = [[] for _ in batch]
+        ages = [_ages(user.history) for user in batch]
+        return {
+            contract.USER_ID: [""] * len(batch),
+            contract.HISTORY: _padded(
+                [[event[0] for event in user.history] for user in batch],
+                contract.PADDING_CANDIDATE_ID,
+            ),
+            contract.HISTORY_AGE: _padded(ages, contract.UNKNOWN_AGE),
+            contract.HISTORY_WEIGHT: none,
+            contract.FEATURES: none,
+            contract.EXCLUDE_HISTORY: self.headline.protocol == _EXCLUDED,
+        }
+
     def hits(self, rows: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
-        """Number of hits of each user, given the answers for all users in order."""
-        k = self.k
-        return np.array(
-            [
-                sum(candidate in row[:k] for candidate in user.held_out)
-                for user, row in zip(self.users, rows, strict=True)
-            ]
-        )
+        """Number of hits of each user, given the answers to all questions in order."""
+        hits: dict[str, int] = {}
+        for user, row in zip(self.users, rows, strict=True):
+            found = sum(candidate in row[: self.k] for candidate in user.held_out)
+            hits[user.user_id] = hits.get(user.user_id, 0) + found
+        return np.array(list(hits.values()), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,19 +170,21 @@ def plan_comparison(subject: Subject, settings: GateSettings) -> Comparison | Ga
         return gate.skipped(str(exc))
     if live_sample is None or live_corpus is None:
         return gate.skipped(f"version {live.version} {_records_nothing(live.manifest)}")
-    judged = _judged(
+    signatures = (subject.manifest.signatures, live.manifest.signatures)
+    as_served = headline.as_served and all(contract.RETRIEVE_BY_QUERY in of for of in signatures)
+    by_user = (judged_as_served if as_served else judged_by_id)(
         (subject.sample, subject.corpus),
         (live_sample, live_corpus),
         exclude=headline.protocol == _EXCLUDED,
     )
-    users = sorted(itertools.islice(judged, _MOST_USERS), key=lambda user: len(user.exclude))
+    users = itertools.chain.from_iterable(itertools.islice(by_user, _MOST_USERS))
     comparison = Comparison(
-        headline=headline,
+        headline=replace(headline, as_served=as_served),
         live=live.version,
         live_headline=live.manifest.headline,
-        users=tuple(users),
+        users=tuple(sorted(users, key=lambda user: user.width)),
     )
-    if len(users) < _MIN_USERS or comparison.num_interactions < _MIN_INTERACTIONS:
+    if comparison.num_users < _MIN_USERS or comparison.num_interactions < _MIN_INTERACTIONS:
         return gate.skipped(
             f"only {_amount(comparison)} for version {live.version}; "
             f"{_MIN_INTERACTIONS} interactions of {_MIN_USERS} users are needed"
@@ -186,13 +209,13 @@ def check_quality(
         settings: Limits of the gates.
     """
     gate, name = _gate(settings), f"version {comparison.live}"
-    if contract.RETRIEVE not in fresh.signatures:
-        return gate.skipped(f"the version has no signature {contract.RETRIEVE!r}")
+    if comparison.signature not in fresh.signatures:
+        return gate.skipped(f"the version has no signature {comparison.signature!r}")
     if live.error is not None:
         return gate.skipped(f"{name} does not load: {live.error}")
     rows, live_rows = candidate_rows(answers), candidate_rows(live.answers)
     if isinstance(rows, str):
-        return gate.failed(f"{contract.RETRIEVE}: {rows}")
+        return gate.failed(f"{comparison.signature}: {rows}")
     if isinstance(live_rows, str):
         return gate.skipped(f"{name} does not answer: {live_rows}")
     hits, live_hits = comparison.hits(rows), comparison.hits(live_rows)
@@ -205,7 +228,7 @@ def check_quality(
     measured = (
         f"{comparison.headline.name} {hits.sum() / total:.4f}, "
         f"{name}: {live_hits.sum() / total:.4f}, change {change}, on {total:,} interactions of "
-        f"{len(comparison.users):,} users that neither was trained on"
+        f"{comparison.num_users:,} users that neither was trained on"
     )
     theirs = comparison.live_headline
     if theirs is not None and theirs.protocol != comparison.headline.protocol:
@@ -232,51 +255,16 @@ def _records_nothing(manifest: Manifest) -> str:
 
 
 def _amount(comparison: Comparison) -> str:
-    count, users = comparison.num_interactions, len(comparison.users)
+    count, users = comparison.num_interactions, comparison.num_users
     return f"{count:,} comparable interactions of {users:,} users"
 
 
-def _judged(
-    own: tuple[UserSample, Sequence[str]],
-    live: tuple[UserSample, Sequence[str]],
-    *,
-    exclude: bool,
-) -> Iterator[JudgedUser]:
-    """Yield the users whose part in both trainings is known, with comparable interactions."""
-    sample, live_sample = own[0], live[0]
-    hashes = hash_ids(list(sample.users)).tolist()
-    for (user_id, user), user_hash in zip(sample.users.items(), hashes, strict=True):
-        if user_hash >= live_sample.bound or user_id in live_sample.left_out:
-            continue
-        live_fitted = live_sample.users.get(user_id, SampledUser()).fitted
-        fitted = [*_by_id(user.fitted, own[1]), *_by_id(live_fitted, live[1])]
-        held_out = _by_id(user.held_out, own[1])
-        seen = {candidate for candidate, _ in fitted}
-        if exclude or any(time is None for _, time in (*fitted, *held_out)):
-            comparable = [candidate for candidate, _ in held_out if candidate not in seen]
-        else:
-            rows = set(fitted)
-            comparable = [row[0] for row in held_out if row not in rows]
-        if comparable:
-            yield JudgedUser(
-                user_id=user_id,
-                exclude=tuple(sorted(seen)) if exclude else (),
-                held_out=tuple(comparable),
-            )
-
-
-def _by_id(
-    interactions: Sequence[Interaction], corpus: Sequence[str]
-) -> list[tuple[str, int | None]]:
-    return [(corpus[position], time) for position, time in interactions]
-
-
 def _batches(users: Sequence[JudgedUser]) -> Iterator[Sequence[JudgedUser]]:
-    """Yield users that go into one request, given ascending numbers of exclusions."""
+    """Yield questions that go into one request, given ascending widths."""
     start = 0
     for stop, user in enumerate(users):
         size = stop + 1 - start
-        wide = size > 1 and size * len(user.exclude) > _EXCLUSIONS_PER_REQUEST
+        wide = size > 1 and size * user.width > _CELLS_PER_REQUEST
         if wide or size > _USERS_PER_REQUEST:
             yield users[start:stop]
             start = stop
@@ -284,6 +272,15 @@ def _batches(users: Sequence[JudgedUser]) -> Iterator[Sequence[JudgedUser]]:
         yield users[start:]
 
 
-def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+def _ages(history: Sequence[Event]) -> list[float]:
+    """Return seconds before the last event."""
+    last = history[-1][1] if history else None
+    return [
+        contract.UNKNOWN_AGE if time is None or last is None else float(last - time)
+        for _, time in history
+    ]
+
+
+def _padded(rows: Sequence[Sequence[T]], padding: T) -> list[list[T]]:
     width = max(map(len, rows))
-    return [[*row, *[contract.PADDING_CANDIDATE_ID] * (width - len(row))] for row in rows]
+    return [[*row, *[padding] * (width - len(row))] for row in rows]

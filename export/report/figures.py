@@ -174,7 +174,7 @@ def activity_figure(judged: Sequence[Judged], k: int, protocol: Protocol) -> Fig
     svg = bar_chart(
         groups,
         bars,
-        x_label="interactions in the training part",
+        x_label="earlier interactions",
         y=Axis(label="hit rate", ticks=nice_ticks(0, highest or 1), written=percent),
         label=f"Hit rate@{k} by activity, {_in_words(protocol)}: "
         + "; ".join(

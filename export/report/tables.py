@@ -30,6 +30,8 @@ _NAMES = {
     "mrr": "MRR",
     "coverage": "Coverage",
     "popularity_lift": "Popularity lift",
+    "user_ndcg": "User NDCG",
+    "user_recall": "User recall",
 }
 _BREADTH = ("coverage", "popularity_lift")
 _HIT_RATE = "hit_rate@"
@@ -135,7 +137,7 @@ def activity_table(judged: Sequence[Judged], protocol: Protocol, ks: Sequence[in
             )
         rows.append(cells)
     return Table(
-        caption=f"Users by interactions in the training part, {protocol.replace('_', ' ')}",
+        caption=f"Users by earlier interactions, {protocol.replace('_', ' ')}",
         columns=[
             "Interactions",
             "Users",

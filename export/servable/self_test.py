@@ -65,7 +65,7 @@ def sample_users(
 
     Args:
         dataset: Interactions.
-        split: Fitted and held-out interactions.
+        split: Fitted, held-out and given interactions.
         most: Interactions to collect at most.
         most_per_user: Interactions of one user at most; users with more are left out.
     """
@@ -76,15 +76,17 @@ def sample_users(
     covered = int(np.searchsorted(np.cumsum(sizes), most, side="right"))
     bound = int(hashes[order[covered]]) if covered < len(order) else 2**64
     chosen = order[:covered][sizes[:covered] > 0]
-    fitted, held_out = (_by_user(dataset, part, chosen) for part in (split.fitted, split.held_out))
+    parts = (
+        _by_user(dataset, part, chosen) for part in (split.fitted, split.held_out, split.given)
+    )
     return UserSample(
         bound=bound,
         left_out=frozenset(
             dataset.user_ids[user] for user in order[:covered][counts[:covered] > most_per_user]
         ),
         users={
-            dataset.user_ids[user]: SampledUser(fitted=own, held_out=judged)
-            for user, own, judged in zip(chosen.tolist(), fitted, held_out, strict=True)
+            dataset.user_ids[user]: SampledUser(fitted=fitted, held_out=held_out, given=given)
+            for user, fitted, held_out, given in zip(chosen.tolist(), *parts, strict=True)
         },
     )
 

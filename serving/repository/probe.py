@@ -57,10 +57,12 @@ class SampledUser:
     Attributes:
         fitted: Interactions that the version was trained on.
         held_out: Interactions held out for its metrics.
+        given: Other interactions of a held-out user, which requests carried.
     """
 
     fitted: tuple[Interaction, ...] = ()
     held_out: tuple[Interaction, ...] = ()
+    given: tuple[Interaction, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,8 @@ def write_user_sample(version_path: Path, sample: UserSample) -> None:
             "left_out": sorted(sample.left_out),
         }
         for user_id, user in sample.users.items():
-            yield [user_id, *_columns(user.fitted), *_columns(user.held_out)]
+            given = _columns(user.given) if user.given else ()
+            yield [user_id, *_columns(user.fitted), *_columns(user.held_out), *given]
 
     _write_lines(version_path / contract.USERS_FILE, lines())
 
@@ -156,7 +159,11 @@ def read_user_sample(version_path: Path) -> UserSample | None:
             bound=int(head["bound"]),
             left_out=frozenset(head["left_out"]),
             users={
-                user_id: SampledUser(fitted=_pairs(*columns[:2]), held_out=_pairs(*columns[2:]))
+                user_id: SampledUser(
+                    fitted=_pairs(*columns[:2]),
+                    held_out=_pairs(*columns[2:4]),
+                    given=_pairs(*columns[4:]) if columns[4:] else (),
+                )
                 for user_id, *columns in rows
             },
         )

@@ -9,10 +9,11 @@ import numpy.typing as npt
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.evaluate import Evaluation, evaluate, evaluate_popularity
+from shortlist.export.evaluation.evaluate import Evaluation, evaluate
+from shortlist.export.evaluation.judge import judge_baseline
 from shortlist.export.evaluation.ranking import Scorer
 
-__all__ = ["UserScores", "evaluate_order", "evaluate_users", "inner_products", "scorer_of"]
+__all__ = ["UserScores", "evaluate_popularity", "evaluate_users", "inner_products", "scorer_of"]
 
 UserScores = Callable[[npt.NDArray[np.integer]], npt.NDArray[np.floating]]
 
@@ -39,7 +40,6 @@ def evaluate_users(
     return evaluate(scorer_of(scores, questions), questions, popularity, **options)
 
 
-def evaluate_order(dataset: Dataset, split: Split, **options: Any) -> Evaluation:
+def evaluate_popularity(dataset: Dataset, split: Split, **options: Any) -> Evaluation:
     """Evaluate popularity on the held-out part."""
-    questions = held_out_questions(dataset, split)
-    return evaluate_popularity(questions, dataset.candidate_counts(split.fitted), **options)
+    return judge_baseline(dataset, split, "popularity", seed=0, **options)

@@ -19,7 +19,7 @@ from shortlist.export.evaluation.baselines.popularity import fit_popularity, fit
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
 from shortlist.export.evaluation.baselines.types import Fit, Score, Settings
 from shortlist.export.evaluation.metrics import at_k
-from shortlist.export.evaluation.ranking import Scorer, rank_answers
+from shortlist.export.evaluation.ranking import Ranking, rank_answers, rank_in_one_order
 
 __all__ = ["BASELINES", "Baseline", "Kind", "fit_baseline", "fit_best"]
 
@@ -35,12 +35,14 @@ class Kind:
         fits: Values of the settings of `fit`, by name.
         scorings: Values of the settings of the scores, by name.
         needs_times: Whether it needs data with times.
+        same_for_all: Whether it scores all histories the same.
     """
 
     fit: Fit
     fits: Mapping[str, Sequence[float]] = field(default_factory=dict)
     scorings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     needs_times: bool = False
+    same_for_all: bool = False
 
     @property
     def axes(self) -> Mapping[str, Sequence[float]]:
@@ -59,15 +61,22 @@ class Baseline:
         name: One of `BASELINES`.
         settings: Settings chosen on the validation part.
         score: Scores of any histories: float64 `[num_histories, num_candidates]`.
+        same_for_all: Whether all histories have the same scores.
     """
 
     name: str
     settings: Settings
     score: Callable[[Histories], npt.NDArray[np.float64]]
+    same_for_all: bool = False
 
-    def scorer(self, questions: Questions) -> Scorer:
-        """Scores of the answers to questions, from the histories before them."""
-        return lambda rows: self.score(questions.take(rows).histories)
+    def rank(self, questions: Questions, *, top_k: int) -> Ranking:
+        """Rank the judged candidates of questions by the histories before them."""
+        if not self.same_for_all:
+            return rank_answers(
+                lambda rows: self.score(questions.take(rows).histories), questions, top_k=top_k
+            )
+        scores = self.score(questions.take(np.arange(1)).histories)[0]
+        return rank_in_one_order(np.argsort(-scores, kind="stable"), questions, top_k=top_k)
 
 
 _MOST_QUESTIONS = 5000  # of the validation part, to choose settings by: more change little
@@ -75,11 +84,12 @@ _MOST_QUESTIONS = 5000  # of the validation part, to choose settings by: more ch
 _LAMBDAS = (20, 50, 100, 200, 500, 1000)
 
 BASELINES: Mapping[str, Kind] = {
-    "popularity": Kind(fit=fit_popularity),
+    "popularity": Kind(fit=fit_popularity, same_for_all=True),
     "recent_popularity": Kind(
         fit=fit_recent_popularity,
         fits={"half_life_days": (1, 7, 30, 90, 365, 1000, 100_000)},
         needs_times=True,
+        same_for_all=True,
     ),
     "item_knn": Kind(
         fit=fit_item_knn,
@@ -150,7 +160,7 @@ def fit_best(name: str, kind: Kind, dataset: Dataset, split: Split, *, seed: int
     if settings and len(split.validation):
         settings = _best_settings(name, kind, dataset, split, seed)
     fitted = Histories.of_users(dataset, split.fitted)
-    return _baseline(name, kind.fit(fitted, {**settings, "seed": seed}), settings, fitted)
+    return _baseline(name, kind, kind.fit(fitted, {**settings, "seed": seed}), settings, fitted)
 
 
 def _best_settings(
@@ -166,8 +176,8 @@ def _best_settings(
     @functools.cache
     def rates(values: tuple[float, ...]) -> tuple[float, float]:
         settings = dict(zip(kind.axes, values, strict=True))
-        baseline = _baseline(name, fit(values[: len(kind.fits)]), settings, training)
-        ranking = rank_answers(baseline.scorer(questions), questions, top_k=100)
+        baseline = _baseline(name, kind, fit(values[: len(kind.fits)]), settings, training)
+        ranking = baseline.rank(questions, top_k=100)
         at = at_k(ranking.ranks["seen_excluded"], [10, 100])
         log.info("%s with %s: validation hit rate@10 %.4f", name, settings, at["hit_rate@10"])
         return at["hit_rate@10"], at["hit_rate@100"]
@@ -180,7 +190,9 @@ def _best_settings(
     return dict(zip(kind.axes, best, strict=True))
 
 
-def _baseline(name: str, score: Score, settings: Settings, training: Histories) -> Baseline:
+def _baseline(
+    name: str, kind: Kind, score: Score, settings: Settings, training: Histories
+) -> Baseline:
     """Break the ties of a fit's scores by popularity, and those of equal counts by position."""
     counts = training.counts()
     places = np.empty(len(counts))
@@ -192,4 +204,4 @@ def _baseline(name: str, score: Score, settings: Settings, training: Histories) 
         scores += (np.abs(scores) * 2.0**-25 + 2.0**-151) * places
         return scores
 
-    return Baseline(name=name, settings=settings, score=complete)
+    return Baseline(name=name, settings=settings, score=complete, same_for_all=kind.same_for_all)

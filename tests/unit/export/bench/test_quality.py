@@ -79,6 +79,36 @@ def test_table_is_markdown_under_what_it_is_of(small_dataset: Dataset) -> None:
     assert {len(line) for line in lines} == {4}
 
 
+def test_table_of_new_users_has_the_metrics_of_the_literature(small_dataset: Dataset) -> None:
+    comparison = compare(small_dataset, ["popularity"], [1], method="new_users")
+    text = as_markdown(comparison, protocols=["seen_excluded"], ks=[10])
+    heading, _, heads, _, row = text.splitlines()
+    assert "interactions held out, asked as served; " in heading
+    assert [cell.strip() for cell in heads.split("|")[2:-2]] == [
+        "seen excluded hit rate@10",
+        "seen excluded user ndcg@100",
+        "seen excluded user recall@20",
+        "seen excluded user recall@50",
+    ]
+    recall = comparison.rows["popularity"]["seen_excluded user_recall@20"].mean
+    assert row.split("|")[4].strip() == f"{recall:.4f} ± 0.0000"
+    assert 0 < recall < 1
+
+
+def test_evaluate_shows_metrics_of_new_users_as_served(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20", "--split", "new_users"]
+    assert main([*argv, "--details"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "; asked as served: each request carried what the user did before" in lines[0]
+    assert lines[2].split()[:2] == ["seen", "excluded"]
+    assert lines[2].split()[-4:-1] == ["user_ndcg@100", "user_recall@20", "user_recall@50"]
+    (recall,) = [line.split() for line in lines if line.startswith("user_recall@20 ")]
+    assert 0 <= float(recall[1]) <= 1
+    assert recall[2].startswith("[")  # with an interval
+
+
 def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20", "--json"]
     assert main(argv) == 0

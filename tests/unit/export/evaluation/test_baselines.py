@@ -25,12 +25,12 @@ from shortlist.export.evaluation.baselines import (
 from shortlist.export.evaluation.baselines.ease import fit_ease
 from shortlist.export.evaluation.baselines.ials import fit_ials, solve_rows
 from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
-from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity
+from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity, recent_counts
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
 from shortlist.export.evaluation.baselines.types import Score, Settings
-from shortlist.export.evaluation.evaluate import Evaluation, evaluate
-from shortlist.export.evaluation.ranking import rank_answers, rank_in_one_order
-from tests.support.evaluation import evaluate_order
+from shortlist.export.evaluation.evaluate import Evaluation, evaluate_ranking
+from shortlist.export.evaluation.ranking import rank_in_one_order
+from tests.support.evaluation import evaluate_popularity
 from tests.support.histories import histories
 
 PERSONAL = tuple(name for name in BASELINES if not name.endswith("popularity"))
@@ -163,7 +163,7 @@ def test_unknown_users_get_exactly_popularity(
     order = np.argsort(-data.candidate_counts(split.fitted), kind="stable")
     judged = split.held_out[data.user_positions[split.held_out] >= 200]
     questions = held_out_questions(data, replace(split, held_out=judged))
-    ranking = rank_answers(baseline.scorer(questions), questions, top_k=100)
+    ranking = baseline.rank(questions, top_k=100)
     popular = rank_in_one_order(order, questions, top_k=100)
     for protocol in ("seen_kept", "seen_excluded"):
         np.testing.assert_array_equal(ranking.top[protocol], popular.top[protocol])
@@ -201,14 +201,26 @@ def test_equal_scores_rank_by_popularity_and_others_keep_their_order(
 def evaluate_baseline(
     baseline: Baseline, data: Dataset, split: Split, **options: Any
 ) -> Evaluation:
-    questions = held_out_questions(data, split)
-    popularity = data.candidate_counts(split.fitted)
-    return evaluate(baseline.scorer(questions), questions, popularity, **options)
+    ranking = baseline.rank(held_out_questions(data, split), top_k=100)
+    return evaluate_ranking(ranking, data.candidate_counts(split.fitted), **options)
 
 
-def test_popularity_equals_that_of_one_order(data: Dataset, split: Split) -> None:
-    popular = fit_baseline("popularity", data, split)
-    assert evaluate_baseline(popular, data, split) == evaluate_order(data, split)
+@pytest.mark.parametrize("name", ["popularity", "recent_popularity"])
+def test_one_order_for_all_equals_scoring_each_history(
+    data: Dataset, split: Split, name: str
+) -> None:
+    split = replace(split, validation=split.validation[:50])
+    popular = fit_baseline(name, data, split)
+    scored = replace(popular, same_for_all=False)
+    assert evaluate_baseline(popular, data, split) == evaluate_baseline(scored, data, split)
+
+
+def test_recent_counts_are_the_scores_of_recent_popularity(data: Dataset, split: Split) -> None:
+    training = Histories.of_users(data, split.training)
+    score = fit_recent_popularity(training, {"half_life_days": 365.0})
+    counts = recent_counts(data, split.training, 365.0)
+    np.testing.assert_allclose(score(training.take(np.arange(1)), {})[0], counts, rtol=1e-6)
+    assert counts.max() < data.candidate_counts(split.training).max()
 
 
 @pytest.mark.parametrize("name", ["ease", "ials", "item_knn"])
@@ -218,7 +230,7 @@ def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: st
         kind = replace(kind, fits={**kind.fits, "dimension": (16,)})  # for speed
     baseline = fit_best(name, kind, data, split, seed=0)
     learned = evaluate_baseline(baseline, data, split, ks=[10]).metrics["seen_excluded"]
-    popular = evaluate_order(data, split, ks=[10]).metrics["seen_excluded"]
+    popular = evaluate_popularity(data, split, ks=[10]).metrics["seen_excluded"]
     assert learned["hit_rate@10"] > 1.2 * popular["hit_rate@10"]
 
 
@@ -277,7 +289,7 @@ def test_baselines_answer_from_the_history_in_the_request(
     kind = replace(BASELINES["ease"], fits={"lambda": (100,)})
     baseline = fit_best("ease", kind, data, split, seed=0)
     learned = evaluate_baseline(baseline, data, split, ks=[10])
-    popular = evaluate_order(data, split, ks=[10])
+    popular = evaluate_popularity(data, split, ks=[10])
     rates = [row.metrics["seen_excluded"]["hit_rate@10"] for row in (learned, popular)]
     assert rates[0] > 1.1 * rates[1]
     assert str(learned.headline("seen_excluded")).startswith(

@@ -10,7 +10,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.held_out import held_out_facts
-from tests.support.evaluation import evaluate_order, evaluate_users
+from tests.support.evaluation import evaluate_popularity, evaluate_users
 
 KS = [1, 2]
 
@@ -55,7 +55,7 @@ def test_seen_excluded_counts_only_what_can_be_hit() -> None:
 
 
 def test_activity_and_popularity_count_likewise() -> None:
-    evaluation = evaluate_order(SOME, SOME_SPLIT, ks=KS)
+    evaluation = evaluate_popularity(SOME, SOME_SPLIT, ks=KS)
     scored = evaluate_users(
         lambda users: np.zeros((len(users), 3), np.float32), SOME, SOME_SPLIT, ks=KS
     )
@@ -89,7 +89,7 @@ def test_only_repeats_leave_nothing_to_measure_with_seen_excluded() -> None:
 
     for evaluation in (
         evaluate_users(memory, ALL, ALL_SPLIT, ks=KS, resamples=10),
-        evaluate_order(ALL, ALL_SPLIT, ks=KS, resamples=10),
+        evaluate_popularity(ALL, ALL_SPLIT, ks=KS, resamples=10),
     ):
         assert list(evaluation.metrics) == ["seen_kept"]
         assert json.loads(all_values(evaluation))["headline"]["value"] > 0

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shortlist.clients import contract
 from shortlist.clients.cli.main import main
+from shortlist.export.config import SplitMethod
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.split import make_split
 from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.repository.version import Manifest, write_manifest
@@ -61,6 +64,24 @@ def test_version_without_seen_candidates_gets_them_in_requests(
         version.manifest, config={**version.manifest.config, "keep_seen": False}
     )
     assert evaluate_version(version, small_dataset, split) == expected
+
+
+@pytest.mark.parametrize("method", ["global_time", "new_users"])
+def test_version_that_takes_no_histories_cannot_be_asked_as_served(
+    small_export: ExportResult,
+    small_dataset: Dataset,
+    method: SplitMethod,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = PublishedVersion(small_export.servables["retrieval_brute_force"])
+    split = make_split(small_dataset, method=method)
+    monkeypatch.setattr(contract, "RETRIEVE_BY_QUERY", "not yet there")
+    with pytest.raises(
+        ValueError,
+        match=rf"retrieval_brute_force/1 has no signature 'not yet there'.*--split {method} puts "
+        "histories into requests; export it again",
+    ):
+        evaluate_version(version, small_dataset, split)
 
 
 def test_index_that_misses_is_judged_by_what_it_returns(
@@ -168,7 +189,7 @@ def test_command_shows_versions_side_by_side(
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("seen kept ")  # the protocol that was asked for comes first
     assert [line.split()[0] for line in lines[3:5]] == ["retrieval_scann/1", "retrieval_ivf/1"]
-    assert sum(line.startswith("training interactions ") for line in lines) == 2
+    assert sum(line.startswith("earlier interactions ") for line in lines) == 2
     wrong = ["evaluate", "--data", "sample", *SMALL[:-1], "1600", *options]
     assert main(wrong) == 1
     assert "was trained on other data" in capsys.readouterr().err

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from shortlist.clients import contract
+from shortlist.export.gates.comparable import JudgedUser
 from shortlist.export.gates.quality import (
     Comparison,
-    JudgedUser,
     check_quality,
     compare_hits,
     plan_comparison,
@@ -39,10 +39,12 @@ CORPUS = ["a", "b", "c", "d", "e"]
 SIGNATURES: dict[str, dict[str, list[str]]] = {contract.RETRIEVE: {}}
 
 
-def manifest(protocol: str = "seen_excluded") -> Manifest:
-    headline = Headline(metric="hit_rate@2", protocol=protocol, value=0.25)
+def manifest(protocol: str = "seen_excluded", *, as_served: bool = False) -> Manifest:
+    """A manifest; versions that are judged as served take histories."""
+    headline = Headline(metric="hit_rate@2", protocol=protocol, value=0.25, as_served=as_served)
     metrics = {"headline": headline.as_json(), "held_out": {"interactions": 1240, "repeats": 6}}
-    return Manifest(metrics=metrics, created="2026-11-28")
+    signatures: dict[str, Any] = {contract.RETRIEVE_BY_QUERY: {}} if as_served else {}
+    return Manifest(metrics=metrics, created="2026-11-28", signatures=signatures)
 
 
 def many(user: SampledUser, count: int = 120) -> UserSample:
@@ -57,17 +59,18 @@ def subject(
     *,
     corpora: tuple[Sequence[str], Sequence[str]] = (CORPUS, CORPUS),
     protocol: str = "seen_excluded",
+    as_served: bool = False,
 ) -> Subject:
     """A version 2 with a live version 1 whose sample has the same users."""
     if live is not None:
         write_user_sample(path, many(live) if isinstance(live, SampledUser) else live)
         write_corpus(path, corpora[1])
-        write_manifest(path, manifest())
+        write_manifest(path, manifest(as_served=as_served))
     return Subject(
         name="retrieval_ivf",
         version=2,
         path=path,
-        manifest=manifest(protocol),
+        manifest=manifest(protocol, as_served=as_served),
         golden=(),
         probe=None,
         corpus=list(corpora[0]),
@@ -125,6 +128,64 @@ def test_with_seen_candidates_kept_the_interaction_counts_not_the_candidate(
         assert (first.held_out, first.exclude) == (held_out, ())
     else:
         assert skipped(version).startswith("only 0 comparable interactions of 0 users")
+
+
+def test_questions_as_served_carry_the_history_before_each_interaction(tmp_path: Path) -> None:
+    """Nobody's id is in them, so that what a version keeps of its users does not matter."""
+    own = user([(4, 10), (0, 20)], [(2, 50), (1, 30), (2, 40), (3, 60)])
+    live = user([(3, 60)])
+    comparison = planned(subject(tmp_path, own, live, as_served=True))
+    assert [
+        ("".join(event[0] for event in asked.history), asked.held_out, asked.exclude)
+        for asked in comparison.users
+        if asked.user_id == "user 7"
+    ] == [("ea", ("b",), ()), ("eab", ("c",), ())]  # c again is in the history; live knows d
+    assert (comparison.num_users, comparison.num_interactions) == (120, 240)
+    first, *_, last = comparison.queries()
+    assert {query.signature for query in comparison.queries()} == {contract.RETRIEVE_BY_QUERY}
+    assert first.inputs[contract.USER_ID] == [""] * 100
+    assert first.inputs[contract.HISTORY][0] == ["e", "a"]
+    assert first.inputs[contract.HISTORY_AGE][0] == [10.0, 0.0]
+    assert last.inputs[contract.HISTORY_AGE][-1] == [20.0, 10.0, 0.0]
+    assert first.inputs[contract.EXCLUDE_HISTORY] is True
+    assert first.inputs[contract.EXCLUDE_SEEN] is False
+    assert first.inputs[contract.HISTORY_WEIGHT] == first.inputs[contract.FEATURES] == [[]] * 100
+
+
+def test_a_new_user_gets_one_question_with_what_was_given(tmp_path: Path) -> None:
+    for times in (True, False):
+        given, held_out = (
+            [(candidate, time if times else None) for candidate, time in part]
+            for part in ([(4, 30), (0, 20)], [(1, 10), (2, 40), (0, 50)])
+        )
+        own = SampledUser(given=tuple(given), held_out=tuple(held_out))
+        for protocol, expected in (("seen_excluded", "bc"), ("seen_kept", "bca")):
+            version = subject(tmp_path, own, user([]), protocol=protocol, as_served=True)
+            asked = planned(version).users[0]
+            assert "".join(asked.held_out) == expected
+            assert "".join(event[0] for event in asked.history) == ("ae" if times else "ea")
+
+
+def test_versions_that_take_no_histories_are_compared_by_user_id(tmp_path: Path) -> None:
+    own = user([(0, 20)], [(1, 30), (2, 40)])
+    version = subject(tmp_path, own, user([]), as_served=True)
+    write_manifest(tmp_path, manifest())
+    comparison = planned(version)
+    assert comparison.signature == contract.RETRIEVE
+    assert comparison.headline.name == "hit_rate@2 (seen excluded)"
+    assert [asked.held_out for asked in comparison.users] == [("b", "c")] * 120
+
+
+def test_hits_of_several_questions_of_a_user_count_together(tmp_path: Path) -> None:
+    own = user([(0, 20)], [(1, 30), (2, 40)])
+    comparison = planned(subject(tmp_path, own, user([]), as_served=True))
+    rows = [
+        list(asked.held_out) if asked.user_id in ("user 3", "user 5") else ["x"]
+        for asked in comparison.users
+    ]
+    hits = comparison.hits(rows)
+    assert len(hits) == 120
+    assert sorted(hits.tolist())[-3:] == [0, 2, 2]
 
 
 def test_users_of_unknown_training_are_not_compared(tmp_path: Path) -> None:

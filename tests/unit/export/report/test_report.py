@@ -175,7 +175,7 @@ def test_headline_and_charts_follow_the_protocol(full_report: Report, page: str)
         assert ",," not in text
         assert f"Hit rate@10, {seen} {' '.join(percent(rate).split())}" in text
         assert f"Hit rate@10 by activity, {seen.replace(' ', ' candidates ')}" in text
-        assert f"Users by interactions in the training part, {seen}" in text
+        assert f"Users by earlier interactions, {seen}" in text
 
 
 def test_report_of_repeats_alone_shows_the_protocol_that_counts_them(full_report: Report) -> None:

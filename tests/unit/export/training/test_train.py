@@ -17,7 +17,7 @@ from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 from shortlist.export.training.user_recipe import train_on_users
-from tests.support.evaluation import evaluate_order, evaluate_users, inner_products
+from tests.support.evaluation import evaluate_popularity, evaluate_users, inner_products
 
 MODEL = ModelConfig(embedding_dim=16, query_tower="table")
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03)
@@ -38,7 +38,7 @@ def hit_rate(model: TrainedModel, data: Dataset, split: Split) -> float:
 
 
 def test_default_recipe_beats_popularity(data: Dataset, split: Split, model: TrainedModel) -> None:
-    rate = evaluate_order(data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
+    rate = evaluate_popularity(data, split, ks=[10]).metrics["seen_excluded"]["hit_rate@10"]
     assert hit_rate(model, data, split) > 1.3 * rate
 
 
