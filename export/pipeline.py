@@ -70,6 +70,7 @@ class ExportResult:
             was judged.
         gates: Gate results by servable name.
         baselines: The headline metric of each baseline that was measured.
+        features: Values of the features that requests can give, by name.
     """
 
     version: int
@@ -79,6 +80,7 @@ class ExportResult:
     report: Path | None = None
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
+    features: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,7 @@ def publish_trained(
         seconds=timer.seconds,
         report=next(iter(servables.values())) / contract.REPORT_FILE if trained.judged else None,
         gates=results,
+        features=trained.model.features,
         baselines={
             row.name: row.evaluation.headline(config.train.protocol).value
             for row in trained.judged[1:]
@@ -260,6 +263,9 @@ def train_and_judge(
             workers=workers,
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
+        if dataset.user_attributes or dataset.context:
+            taken = ", ".join(model.features)
+            measures.append(f"features {taken}" if taken else "no feature helps with unknown users")
     with timer.step("evaluate") as measures:
         evaluation = judge_model(model, dataset, split, resamples=resamples)
         measures.append(str(evaluation.headline(config.train.protocol)))

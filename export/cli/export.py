@@ -30,6 +30,7 @@ __all__ = ["export"]
 
 # In the manifest, but too much for a summary.
 _DETAILS = ("ndcg", "mrr", "coverage", "popularity")
+_VALUES = 3  # of a feature, as examples
 
 
 def export(args: argparse.Namespace) -> int:
@@ -108,6 +109,7 @@ def _as_json(result: "ExportResult") -> dict[str, Any]:
         "report": str(result.report),
         "metrics": result.metrics,
         "baselines": result.baselines,
+        "features": result.features,
         "seconds": {step: round(seconds, 3) for step, seconds in result.seconds.items()},
         "gates": {
             name: {gate.gate: str(gate.verdict) for gate in gates}
@@ -125,6 +127,7 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             f"published version {result.version}",
             *(f"  {name:<24} {path}" for name, path in result.servables.items()),
             f"  {'report':<24} {result.report}",
+            *_features(result),
             *_notable_gates(result),
             "",
             f"{headline}; {others}" if others else headline,
@@ -137,6 +140,15 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             f"serve it with: {command_name()} serve --repository {shlex.quote(str(repository))}",
         ]
     )
+
+
+def _features(result: "ExportResult") -> list[str]:
+    """Return a line with the features that requests can give, and some of their values."""
+    shown = [
+        f"{name}={'|'.join(values[:_VALUES])}{'|…' if len(values) > _VALUES else ''}"
+        for name, values in result.features.items()
+    ]
+    return [f"  {'features':<24} {', '.join(shown)}"] if shown else []
 
 
 def _weakness(result: "ExportResult") -> list[str]:

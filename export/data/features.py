@@ -1,6 +1,6 @@
 """Values of attributes as columns, for candidates, users and interactions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +16,7 @@ NUMBER_BUCKETS = 16  # a numeric attribute becomes this many columns of about eq
 _MOST_VALUES = 10_000  # per attribute; the most frequent ones
 # A rarer value of a user or interaction teaches nothing about others, and tells who it was.
 _FEWEST = 5
+_DESCRIBED = 100  # values of a feature that are listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +159,35 @@ class FeatureColumns:
                 columns.append(own[rows[-1]])
         return Pairs.by_row(np.concatenate(rows), np.concatenate(columns), num_rows=len(users))
 
+    def only(self, features: Sequence[str]) -> tuple["FeatureColumns", npt.NDArray[np.int64]]:
+        """Return the columns of some features, and which of these columns they are."""
+        spans, kept = dict[str, tuple[int, int]](), [np.empty(0, np.int64)]
+        start = 0
+        for name in features:
+            first, end = self.spans[name]
+            spans[name] = (start, start + end - first)
+            kept.append(np.arange(first, end))
+            start += end - first
+        columns = np.concatenate(kept)
+        number = np.full(len(self.names) + 1, -1)  # the last one for column -1
+        number[columns] = np.arange(len(columns))
+        rows, cells = self.users.cells(np.arange(self.users.num_rows))
+        own = number[self.users.columns[cells]]
+        return FeatureColumns(
+            names=tuple(self.names[column] for column in columns.tolist()),
+            spans=spans,
+            borders={name: self.borders[name] for name in features if name in self.borders},
+            users=Pairs.by_row(rows[own >= 0], own[own >= 0], num_rows=self.users.num_rows),
+            context={name: number[self.context[name]] for name in features if name in self.context},
+        ), columns
+
     def described(self) -> dict[str, list[str]]:
-        """Return, for each feature, its values, or the borders between its numbers."""
+        """Return, for each feature, the values that requests can give; of numbers, the ranges."""
         return {
-            name: [text[len(name) + (name not in self.borders) :] for text in self.names[first:end]]
+            name: [
+                text[len(name) + (name not in self.borders) :]
+                for text in self.names[first : min(end, first + _DESCRIBED)]
+            ]
             for name, (first, end) in self.spans.items()
             if end > first
         }

@@ -144,6 +144,7 @@ class Report:
         config: Whole configuration, in JSON values.
         packages: Versions of packages by name.
         protocol: Protocol that applications ask by; the headline and the charts use it.
+        features: Names of the features that requests can give; may be empty.
     """
 
     model: str
@@ -157,5 +158,6 @@ class Report:
     config: Mapping[str, Any]
     packages: Mapping[str, str]
     protocol: Protocol
+    features: Sequence[str] = ()
     indexes: Sequence[IndexFacts] = ()
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)

@@ -104,6 +104,7 @@ def _of_training(
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "protocol": config.train.protocol,
+        "features": tuple(model.features),
         "epochs": model.epochs,
         "records": model.records,
         "samples": sample_users(

@@ -117,6 +117,7 @@ class ServableWriter:
             metrics=self._metrics,
             config=config.as_json(),
             signatures={key: _describe(function) for key, function in signatures.items()},
+            features=self._model.features,
             packages=package_versions(),
             tensorflow_producer=graph.tensorflow_producer,
             tensorflow_min_consumer=graph.tensorflow_min_consumer,

@@ -19,19 +19,19 @@ class FeatureQueries(tf.Module):
     """A learned vector for each value of a feature, and for each bucket of a number.
 
     Attributes:
-        described: Values of each feature by name, or the borders between its numbers.
+        columns: Columns of the features.
     """
 
     def __init__(self, columns: FeatureColumns, weights: npt.NDArray[np.float32]) -> None:
         """Copy the vectors `[num_columns, d]`."""
         super().__init__()
-        self.described = columns.described()
+        self.columns = columns
         self._num_columns = len(columns.names)
         numeric = [name for name, borders in columns.borders.items() if len(borders)]
         buckets = {column for name in numeric for column in range(*columns.spans[name])}
         categories = [column for column in range(self._num_columns) if column not in buckets]
         self._values = IdLookup([columns.names[column] for column in categories])
-        self._columns = tf.constant([*categories, self._num_columns], tf.int32)
+        self._places = tf.constant([*categories, self._num_columns], tf.int32)
         # The last row, of zeros, is for what has no column.
         self._weights = tf.Variable(np.pad(weights, [(0, 1), (0, 0)]), trainable=False)
         self._num_numeric = len(numeric)
@@ -56,7 +56,7 @@ class FeatureQueries(tf.Module):
         Returns:
             Float32 `[batch, d]`.
         """
-        columns = tf.gather(self._columns, self._values(features))
+        columns = tf.gather(self._places, self._values(features))
         if self._num_numeric:
             columns = self._with_numbers(features, columns)
         return tf.reduce_sum(tf.gather(tf.convert_to_tensor(self._weights), columns), axis=1)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from shortlist.export._tf import tf
 from shortlist.export.data.histories import Histories
 from shortlist.export.towers.events import Events, EventTable, Request, joined, request_events
+from shortlist.export.towers.feature_queries import FeatureQueries
 from shortlist.export.towers.ids import IdLookup
 
 __all__ = ["Embed", "QueryPart", "QueryTower"]
@@ -39,11 +40,13 @@ class QueryTower(tf.Module):
 
     A query is the concatenation of its parts, each computed from the user's events: those that
     the tower keeps, followed by those of the request. A known user may also have an own vector,
-    which is added. A user of whom nothing is known gets the query of popular candidates.
+    which is added. A user of whom nothing is known gets the query of popular candidates. Features
+    in the request add vectors of their own.
 
     Attributes:
         dimension: Length of a query, d.
         num_candidates: Size of the corpus.
+        features: What the features of a request add; None if it takes none.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class QueryTower(tf.Module):
         parts: Sequence[QueryPart] = (),
         kept: Histories | None = None,
         users: Vectors | None = None,
+        features: FeatureQueries | None = None,
+        feature_share: float = 0.0,
     ) -> None:
         """Copy all values.
 
@@ -67,9 +72,12 @@ class QueryTower(tf.Module):
             parts: Parts whose dimensions add up to d; none for a tower that ignores histories.
             kept: Events of each user to keep, `[num_users]`; None to keep none.
             users: `[num_users, <= d]`, added to the first dimensions of a known user's query.
+            features: What the features of a request add, if it takes any.
+            feature_share: Share of it that is added for users of whom more is known.
         """
         super().__init__(name="query_tower")
         self.dimension, self.num_candidates = len(popular), num_candidates
+        self.features, self._feature_share = features, feature_share
         self._ids, self._num_users = IdLookup(user_ids), len(user_ids)
         self._known = tf.Variable(np.append(known, False), trainable=False)
         self._popular = tf.Variable(popular, trainable=False)
@@ -99,6 +107,8 @@ class QueryTower(tf.Module):
             num_candidates=self.num_candidates,
             parts=self._parts,
             users=queries,
+            features=self.features,
+            feature_share=self._feature_share,
         )
 
     def positions(self, user_ids: tf.Tensor) -> tf.Tensor:
@@ -118,14 +128,31 @@ class QueryTower(tf.Module):
         Returns:
             Float32 `[batch, d]`.
         """
-        events = self._kept_events(users)
+        events, features = self._kept_events(users), None
         if request is not None:
+            features = request.features
             requested = request_events(request, self.num_candidates)
             events = requested if self.kept is None else joined(events, requested)
-        return self.embed_events(embed, users, events)
+        return self.embed_events(embed, users, events, features)
 
-    def embed_events(self, embed: Embed, users: tf.Tensor, events: Events) -> tf.Tensor:
-        """Return queries float32 `[batch, d]` of users int64 `[batch]` with all their events."""
+    def embed_events(
+        self,
+        embed: Embed,
+        users: tf.Tensor,
+        events: Events,
+        features: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Return the queries of users with all that is known of them.
+
+        Args:
+            embed: Embeddings of candidates.
+            users: Int64 `[batch]`, positions; -1 for unknown users.
+            events: All events of each user.
+            features: String `[batch, f]` of `name=value`; None for none.
+
+        Returns:
+            Float32 `[batch, d]`.
+        """
         some = events.counts > 0
         rows = tf.where(users < 0, tf.constant(self._num_users, tf.int64), users)
         known = tf.gather(tf.convert_to_tensor(self._known), rows)
@@ -138,7 +165,11 @@ class QueryTower(tf.Module):
             own = tf.gather(tf.convert_to_tensor(self._users), rows)
             queries += tf.pad(own, [[0, 0], [0, self.dimension - own.shape[1]]])
             some |= known
-        return tf.where(some[:, None], queries, tf.convert_to_tensor(self._popular))
+        queries = tf.where(some[:, None], queries, tf.convert_to_tensor(self._popular))
+        if features is not None and self.features is not None:
+            share = tf.where(some, self._feature_share, 1.0)
+            queries += share[:, None] * self.features(features)
+        return queries
 
     def _kept_events(self, users: tf.Tensor) -> Events:
         if self.kept is not None:

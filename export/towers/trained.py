@@ -68,6 +68,12 @@ class TrainedModel:
         """First `taste_dimension` values of each candidate embedding."""
         return self.candidate_embeddings[:, : self.taste_dimension]
 
+    @property
+    def features(self) -> Mapping[str, Sequence[str]]:
+        """Values of the features that the query tower takes, by name."""
+        features = self.query_tower.features
+        return {} if features is None else features.columns.described()
+
     def embed(self, users: npt.NDArray[np.integer], histories: Histories) -> Vectors:
         """Return the queries of some users with everything that they did.
 

@@ -9,7 +9,7 @@ import gc
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,8 @@ from shortlist.export.towers.trained import EpochRecord, TrainedModel
 from shortlist.export.training.checkpoint import Checkpoint, Saved
 from shortlist.export.training.order import order_epochs, train_order
 from shortlist.export.training.query.assembly import Learned, Order, QuerySettings, assemble
-from shortlist.export.training.query.choice import choose_settings
+from shortlist.export.training.query.choice import choose_feature_share, choose_settings
+from shortlist.export.training.query.feature_queries import FeatureRows
 from shortlist.export.training.query.linear import Linear
 from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.query.validation import Validation
@@ -166,6 +167,12 @@ class _Recipe:
                 order=self._order(kept, taste, _SEARCH_ORDER, carried, saved),
             )
             settings = choose_settings(learned, validation, kept, ordered=self.ordered)
+            rows = self._feature_rows(self.split.training)
+            if rows is not None:
+                share = choose_feature_share(
+                    learned, settings, validation, kept, rows, self.dataset
+                )
+                settings = replace(settings, feature_share=share)
         return _Found(epochs=epochs, records=records, settings=settings)
 
     def fit(self, found: _Found, saved: Saved | None) -> TrainedModel:
@@ -188,7 +195,22 @@ class _Recipe:
                 else None
             ),
         )
-        return assemble(learned, settings, self.dataset, kept, epochs=found.epochs, records=records)
+        takes_features = settings.feature_share is not None
+        return assemble(
+            learned,
+            settings,
+            self.dataset,
+            kept,
+            self._feature_rows(self.split.fitted) if takes_features else None,
+            epochs=found.epochs,
+            records=records,
+        )
+
+    def _feature_rows(self, part: npt.NDArray[np.int64]) -> FeatureRows | None:
+        """Return a part of the interactions by their features; None if they have none."""
+        if not self.dataset.user_attributes and not self.dataset.context:
+            return None
+        return FeatureRows.of_dataset(self.dataset, part, seed=self.config.seed)
 
     def _rows(self, kept: Histories) -> Pairs:
         """Rows to train the taste on: users, and windows if the order is known."""

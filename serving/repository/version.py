@@ -141,6 +141,7 @@ class Manifest:
         metrics: Metrics on the held-out part by protocol, and what else was measured on it.
         config: Effective configuration of the export.
         signatures: Inputs and outputs by signature name.
+        features: Values of the features that requests can give, by name.
         packages: Package versions.
         tensorflow_producer: Producer number of the graph's format.
         tensorflow_min_consumer: Oldest consumer number that can read the graph.
@@ -163,6 +164,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     signatures: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     tensorflow_producer: int | None = None
     tensorflow_min_consumer: int | None = None

@@ -8,11 +8,13 @@ import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
+from shortlist.export.towers.feature_queries import FeatureQueries
 from shortlist.export.towers.order import OrderTower
 from shortlist.export.towers.order_part import OrderPart
 from shortlist.export.towers.query_tower import QueryPart, QueryTower
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import EpochRecord, TrainedModel, embed_part
+from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 from shortlist.export.training.query.linear import Linear
 from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.unknown_user import popular_query
@@ -34,12 +36,15 @@ class QuerySettings:
             the user's history, in 0..1.
         linear_weight: Weight of the linear part, relative to the spread of the taste's scores.
         order_weight: Weight of the scores of the order.
+        feature_share: Share of what features add, for users with events, in 0..1; None if the
+            model takes no features.
     """
 
     decay: float = 1.0
     user_share: float = 0.0
     linear_weight: float = 0.0
     order_weight: float = 0.0
+    feature_share: float | None = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +92,7 @@ def assemble(
     settings: QuerySettings,
     dataset: Dataset,
     kept: Histories,
+    features: FeatureRows | None = None,
     *,
     epochs: int,
     records: Sequence[EpochRecord],
@@ -99,6 +105,7 @@ def assemble(
         settings: Settings of the query tower.
         dataset: Users and candidates.
         kept: Events of each user that the tower keeps, `[num_users]`.
+        features: Interactions by their features; None to take no features.
         epochs: Number of epochs of the training.
         records: Epochs of the training that chose this number.
         rating_head: Predicts ratings, if there is one.
@@ -126,14 +133,17 @@ def assemble(
     if settings.user_share:
         users = taste.users - embed_part(pooled, taste.candidates, kept)
         users *= np.float32(settings.user_share)
+    popular = popular_query(candidates, kept.counts())
     tower = QueryTower(
         dataset.user_ids,
         known=kept.events.counts > 0,
-        popular=popular_query(candidates, kept.counts()),
+        popular=popular,
         num_candidates=len(candidates),
         parts=parts,
         kept=kept,
         users=users,
+        features=None if features is None else _feature_queries(candidates, popular, features),
+        feature_share=settings.feature_share or 0.0,
     )
     return TrainedModel(
         query_tower=tower,
@@ -141,9 +151,16 @@ def assemble(
         epochs=epochs,
         records=records,
         taste_dimension=taste.candidates.shape[1],
-        settings=asdict(settings),
+        settings={name: value for name, value in asdict(settings).items() if value is not None},
         rating_head=rating_head,
     )
+
+
+def _feature_queries(
+    candidates: Vectors, popular: Vectors, rows: FeatureRows
+) -> FeatureQueries | None:
+    useful = fit_feature_queries(candidates, popular, rows)
+    return None if useful is None else FeatureQueries(*useful)
 
 
 def _scale(candidates: Vectors, *, target: float) -> float:

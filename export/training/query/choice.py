@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
 from shortlist.export.towers.order_part import OrderPart
 from shortlist.export.towers.trained import embed_part
 from shortlist.export.training.query.assembly import Learned, QuerySettings
+from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 from shortlist.export.training.query.validation import Validation
+from shortlist.export.training.unknown_user import popular_query
 
-__all__ = ["choose_settings"]
+__all__ = ["choose_feature_share", "choose_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ _DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _USER_SHARES = (0.5, 1.0)
 _LINEAR_WEIGHTS = (0.3,)
 _ORDER_WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0)
+_FEATURE_SHARES = (0.25, 0.5, 1.0)
 _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
 
 
@@ -64,6 +68,47 @@ def choose_settings(
     return best
 
 
+def choose_feature_share(
+    learned: Learned,
+    settings: QuerySettings,
+    validation: Validation,
+    kept: Histories,
+    rows: FeatureRows,
+    dataset: Dataset,
+) -> float | None:
+    """Return the share of the features' vectors for users with events, best by NDCG@100.
+
+    Args:
+        learned: Parts, trained on the training part.
+        settings: Settings that `choose_settings` chose.
+        validation: Questions of the validation part.
+        kept: Events of the training part `[num_users]`.
+        rows: Interactions of the training part by their features.
+        dataset: Interactions, of which the judged ones tell the context of the questions.
+
+    Returns:
+        The share; None if features tell nothing about users without events.
+    """
+    queries, candidates = _Compared(learned, validation, kept).vectors(settings)
+    popular = popular_query(candidates, kept.counts())
+    useful = fit_feature_queries(candidates, popular, rows)
+    if useful is None:
+        return None
+    columns, vectors = useful
+    questions = validation.questions
+    first = np.searchsorted(questions.owners, np.arange(len(questions)))
+    pairs = columns.of(dataset, questions.users, questions.interactions[first])
+    added = np.zeros_like(queries)
+    np.add.at(added, np.repeat(np.arange(len(questions)), pairs.counts), vectors[pairs.columns])
+    best, score = 0.0, validation.ndcg(queries, candidates)
+    for share in _FEATURE_SHARES:
+        result = validation.ndcg(queries + np.float32(share) * added, candidates)
+        log.info("NDCG@100 on the validation part %.4f with features by %g", result, share)
+        if result > score * _GAIN:
+            best, score = share, result
+    return best
+
+
 class _Compared:
     """Computes each part's queries once for all settings that share them."""
 
@@ -74,6 +119,10 @@ class _Compared:
         self._order = functools.cache(self._order_queries)
 
     def ndcg(self, settings: QuerySettings) -> float:
+        return self._validation.ndcg(*self.vectors(settings))
+
+    def vectors(self, settings: QuerySettings) -> tuple[Vectors, Vectors]:
+        """Queries of the questions, and candidates."""
         learned = self._learned
         queries = [self._taste(settings.decay, settings.user_share)]
         tables = [learned.taste.candidates]
@@ -84,9 +133,7 @@ class _Compared:
         if settings.order_weight and learned.order is not None:
             queries.append(self._order() * np.float32(settings.order_weight))
             tables.append(learned.order.candidates)
-        return self._validation.ndcg(
-            np.concatenate(queries, axis=1), np.concatenate(tables, axis=1)
-        )
+        return np.concatenate(queries, axis=1), np.concatenate(tables, axis=1)
 
     def _taste_queries(self, decay: float, user_share: float) -> Vectors:
         return self._validation.taste_queries(

@@ -86,3 +86,17 @@ def test_data_without_features_has_no_columns() -> None:
     columns = FeatureColumns.of_dataset(dataset, np.arange(3))
     assert columns.names == ()
     assert columns.of(dataset, np.array([0, 0]), np.array([0, 1])).counts.tolist() == [0, 0]
+
+
+def test_some_features_keep_their_columns() -> None:
+    dataset = make(np.arange(10.0), devices=[1] * 5 + [0] * 5)
+    columns = FeatureColumns.of_dataset(dataset, np.arange(10))
+    for features in (["device"], ["age", "device"], ["device", "language"], []):
+        some, kept = columns.only(features)
+        assert some.names == tuple(columns.names[column] for column in kept)
+        assert list(some.described()) == features
+        for row in range(10):
+            expected = {
+                name for name in names_of(columns, dataset, row) if name.startswith(tuple(features))
+            }
+            assert names_of(some, dataset, row) == (expected if features else set())

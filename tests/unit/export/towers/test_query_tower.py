@@ -7,9 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from shortlist.export._tf import tf
+from shortlist.export.data.features import FeatureColumns
 from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.events import EventTable, Request, joined, request_events
+from shortlist.export.towers.feature_queries import FeatureQueries
 from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.query_tower import QueryTower
 
@@ -36,14 +38,15 @@ def request(
     rows: list[list[int]],
     ages: list[list[float]] | None = None,
     weights: list[list[float]] | None = None,
+    *,
+    features: list[list[str]] | None = None,
 ) -> Request:
-    """A request without features."""
     shape = np.shape(rows)
     return Request(
         positions=tf.constant(rows, tf.int32),
         ages=tf.constant(np.full(shape, -1.0) if ages is None else ages, tf.float32),
         weights=tf.constant(np.ones(shape) if weights is None else weights, tf.float32),
-        features=tf.zeros([shape[0], 0], tf.string),
+        features=tf.constant(features or [[]] * shape[0], tf.string),
     )
 
 
@@ -166,3 +169,62 @@ def test_linear_sums_have_a_factor_for_each_candidate(
     padded = tf.gather(embeddings, tf.concat([events.positions, [0]], axis=0))
     sums = (2 * embeddings[1] + 3 * embeddings[2])[1:] * gains
     np.testing.assert_allclose(part(padded, events), [sums, [0, 0]], rtol=1e-5)
+
+
+# --- features ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phones(transform: npt.NDArray[np.float32]) -> QueryTower:
+    """A tower that adds (1, 2, 3) for `device=phone`, and half of it for users with events."""
+    columns = FeatureColumns(
+        names=("device=phone",),
+        spans={"device": (0, 1)},
+        borders={},
+        users=Pairs.by_row(np.empty(0, np.int64), np.empty(0, np.int64), num_rows=len(USERS)),
+        context={"device": np.array([0, -1])},
+    )
+    return QueryTower(
+        USERS,
+        known=np.array([True, False, True]),
+        popular=np.full(DIMENSION, 9.0, np.float32),
+        num_candidates=NUM_CANDIDATES,
+        parts=[PooledPart(slice(0, 3), transform, decay=0.5, normalized=True)],
+        kept=histories(KEPT),
+        features=FeatureQueries(columns, np.array([[1, 2, 3]], np.float32)),
+        feature_share=0.5,
+    )
+
+
+def test_features_add_more_for_users_of_whom_nothing_else_is_known(
+    phones: QueryTower, embeddings: npt.NDArray[np.float32]
+) -> None:
+    embed = partial(tf.gather, tf.constant(embeddings))
+    users = tf.constant([0, 1, -1, -1], tf.int64)  # with events, without, unknown twice
+    history = [[NUM_CANDIDATES]] * 3 + [[2]]
+    plain = phones(embed, users, request(history)).numpy()
+    asked = phones(embed, users, request(history, features=[["device=phone"]] * 4)).numpy()
+    vector = np.array([1, 2, 3], np.float32)
+    shares = np.array([[0.5], [1.0], [1.0], [0.5]])
+    np.testing.assert_allclose(asked - plain, shares * vector, rtol=0, atol=1e-5)
+
+
+def test_unknown_features_and_none_change_nothing(
+    phones: QueryTower, embeddings: npt.NDArray[np.float32]
+) -> None:
+    embed = partial(tf.gather, tf.constant(embeddings))
+    users = tf.constant([0, -1], tf.int64)
+    nothing = [[NUM_CANDIDATES]] * 2
+    plain = phones(embed, users).numpy()
+    for features in (None, [["", "device=tablet"], ["colour=red", ""]]):
+        asked = phones(embed, users, request(nothing, features=features)).numpy()
+        np.testing.assert_array_equal(asked, plain)
+
+
+def test_tower_without_features_ignores_them(
+    tower: QueryTower, embeddings: npt.NDArray[np.float32]
+) -> None:
+    embed = partial(tf.gather, tf.constant(embeddings))
+    users = tf.constant([-1], tf.int64)
+    asked = tower(embed, users, request([[NUM_CANDIDATES]], features=[["device=phone"]]))
+    np.testing.assert_array_equal(asked, tower(embed, users))

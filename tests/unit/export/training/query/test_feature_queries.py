@@ -5,22 +5,23 @@ import pytest
 
 from shortlist.export.data import Attribute, Context, Dataset
 from shortlist.export.data.features import FeatureColumns
-from shortlist.export.training import feature_queries
-from shortlist.export.training.feature_queries import FeatureRows, fit_feature_queries
+from shortlist.export.training.query import feature_queries
+from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 
-NUM_USERS, NUM_CANDIDATES, PER_USER = 300, 60, 10
+NUM_USERS, NUM_CANDIDATES, PER_USER = 700, 60, 10
 
 
 def make(*, telling: bool) -> tuple[Dataset, np.ndarray]:
     """Users of three countries and two devices, which decide on the candidates if `telling`.
 
-    Each country has a third of the candidates; phones have the first half of each third.
+    Each country has a third of the candidates; phones have the first half of each third. Moods
+    never tell anything.
     """
     random = np.random.default_rng(5)
     users = np.repeat(np.arange(NUM_USERS), PER_USER).astype(np.int32)
     countries = random.integers(0, 3, NUM_USERS)
     devices = random.integers(0, 2, len(users)).astype(np.int32)
-    random.shuffle(devices)
+    moods = random.integers(0, 2, len(users)).astype(np.int32)
     within = random.integers(0, 10, len(users))
     if telling:
         candidates = 20 * countries[users] + 10 * devices + within
@@ -37,7 +38,10 @@ def make(*, telling: bool) -> tuple[Dataset, np.ndarray]:
         user_attributes={
             "country": Attribute(values=tuple((("de", "en", "nl")[c],) for c in countries))
         },
-        context={"device": Context(values=("phone", "desktop"), codes=devices)},
+        context={
+            "mood": Context(values=("dull", "fair"), codes=moods),
+            "device": Context(values=("phone", "desktop"), codes=devices),
+        },
     )
     groups = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0)
     noise = random.normal(0, 0.1, (NUM_CANDIDATES, 6))
@@ -46,12 +50,19 @@ def make(*, telling: bool) -> tuple[Dataset, np.ndarray]:
 
 def fit(
     dataset: Dataset, embeddings: np.ndarray, *, seed: int = 1
-) -> tuple[FeatureColumns, np.ndarray | None]:
+) -> tuple[FeatureColumns, np.ndarray] | None:
     part = np.arange(dataset.num_interactions)
-    columns = FeatureColumns.of_dataset(dataset, part)
-    rows = FeatureRows.of_dataset(columns, dataset, part, seed=seed)
+    rows = FeatureRows.of_dataset(dataset, part, seed=seed)
     base = np.zeros(embeddings.shape[1], np.float32)
-    return columns, fit_feature_queries(embeddings, base, rows, seed=seed)
+    return fit_feature_queries(embeddings, base, rows)
+
+
+def useful(
+    dataset: Dataset, embeddings: np.ndarray, *, seed: int = 1
+) -> tuple[FeatureColumns, np.ndarray]:
+    found = fit(dataset, embeddings, seed=seed)
+    assert found is not None
+    return found
 
 
 def best(
@@ -64,23 +75,26 @@ def best(
 
 def test_features_shape_the_list_alone_and_together() -> None:
     dataset, embeddings = make(telling=True)
-    columns, vectors = fit(dataset, embeddings)
-    assert vectors is not None
+    columns, vectors = useful(dataset, embeddings)
     assert vectors.dtype == np.float32
+    assert set(columns.spans) == {"country", "device"}  # the mood tells nothing
     assert best(columns, vectors, embeddings, "country=nl") == {4, 5}
     assert best(columns, vectors, embeddings, "country=nl", "device=phone") == {4}
     assert best(columns, vectors, embeddings, "country=de", "device=desktop") == {1}
 
 
+def test_few_users_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_queries, "_FEWEST_JUDGES", NUM_USERS // 5)
+    assert fit(*make(telling=True)) is None
+
+
 def test_features_that_tell_nothing_are_not_kept() -> None:
-    assert fit(*make(telling=False))[1] is None
+    assert fit(*make(telling=False)) is None
 
 
 def test_same_seed_gives_the_same_vectors() -> None:
     dataset, embeddings = make(telling=True)
-    first, second, other = (fit(dataset, embeddings, seed=seed)[1] for seed in (1, 1, 2))
-    assert first is not None
-    assert other is not None
+    first, second, other = (useful(dataset, embeddings, seed=seed)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
 
@@ -89,8 +103,7 @@ def test_a_sample_of_a_large_corpus_competes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(feature_queries, "_WHOLE_CORPUS", NUM_CANDIDATES - 1)
     monkeypatch.setattr(feature_queries, "_SAMPLE", 40)
     dataset, embeddings = make(telling=True)
-    columns, vectors = fit(dataset, embeddings)
-    assert vectors is not None
+    columns, vectors = useful(dataset, embeddings)
     assert best(columns, vectors, embeddings, "country=en", "device=phone") == {2}
 
 
@@ -104,30 +117,28 @@ def test_data_without_features_learns_nothing() -> None:
         user_positions=dataset.user_positions,
         candidate_positions=dataset.candidate_positions,
     )
-    assert fit(plain, embeddings)[1] is None
+    assert fit(plain, embeddings) is None
 
 
 def test_equal_features_are_one_set() -> None:
     dataset, _ = make(telling=True)
     part = np.arange(100, dataset.num_interactions)
-    columns = FeatureColumns.of_dataset(dataset, part)
-    rows = FeatureRows.of_dataset(columns, dataset, part, seed=1)
-    assert rows.sets.num_rows == 6  # three countries by two devices
-    assert len({tuple(rows.sets.of(row)) for row in range(6)}) == 6
-    assert rows.sets.counts.tolist() == [2] * 6
+    rows = FeatureRows.of_dataset(dataset, part, seed=1)
+    assert rows.sets.num_rows == 12  # three countries, two devices, two moods
+    assert len({tuple(rows.sets.of(row)) for row in range(12)}) == 12
+    assert rows.sets.counts.tolist() == [3] * 12
     assert (np.diff(rows.owners) >= 0).all()
     # Each set has the interactions of its users and devices, and so ten of the candidates.
-    for row in range(6):
+    for row in range(12):
         assert len(set((rows.candidates[rows.owners == row] // 10).tolist())) == 1
     # A user counts as the square root of the user's interactions.
-    assert rows.weights.sum() == pytest.approx(290 * PER_USER**0.5, rel=1e-4)
+    assert rows.weights.sum() == pytest.approx((NUM_USERS - 10) * PER_USER**0.5, rel=1e-4)
 
 
 def test_users_train_or_validate() -> None:
     dataset, _ = make(telling=True)
     part = np.arange(dataset.num_interactions)
-    columns = FeatureColumns.of_dataset(dataset, part)
-    rows = FeatureRows.of_dataset(columns, dataset, part, seed=1)
+    rows = FeatureRows.of_dataset(dataset, part, seed=1)
     assert 0.05 < rows.judging.mean() < 0.15
     assert rows.judging.sum() % PER_USER == 0
 
@@ -137,8 +148,7 @@ def test_large_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_queries, "_MOST_SETS", 3)
     dataset, _ = make(telling=True)
     part = np.arange(dataset.num_interactions)
-    columns = FeatureColumns.of_dataset(dataset, part)
-    rows = FeatureRows.of_dataset(columns, dataset, part, seed=1)
+    rows = FeatureRows.of_dataset(dataset, part, seed=1)
     assert rows.sets.num_rows == 3
     assert len(rows.owners) < 500
     assert set(rows.owners.tolist()) == {0, 1, 2}

@@ -2,7 +2,7 @@
 
 The query of an interaction is a common vector plus one for each feature of the user and of the
 context; its softmax over the corpus should give the interaction's candidate. Features are
-dropped at random, so that each is useful alone. They are kept only if they help with users
+dropped at random, so that each is useful alone. A feature is kept only if it helps with users
 that were not trained on.
 """
 
@@ -27,6 +27,7 @@ Vectors = npt.NDArray[np.float32]
 _MOST_INTERACTIONS = 1_000_000  # a sample of more
 _MOST_SETS = 20_000
 _VALIDATION_SHARE = 0.1  # of the users
+_FEWEST_JUDGES = 50  # users that validate; fewer decide nothing
 _WHOLE_CORPUS = 50_000  # candidates; a sample of more competes
 _SAMPLE = 8_192
 _ROWS = 65_536  # embeddings in temporary memory
@@ -48,36 +49,36 @@ class FeatureRows:
     """Distinct sets of features, with the interactions that have them.
 
     Attributes:
+        columns: Columns of the features.
         sets: Columns of each set.
-        feature_of: int64 `[num_columns]`, number of the feature that a column belongs to.
         users: int32 `[num_interactions]`, positions of the users.
         owners: int64 `[num_interactions]`, ascending, the set of each interaction.
         candidates: int32 `[num_interactions]`, its candidate.
         weights: float32 `[num_interactions]`; the weights of a user's interactions add up to the
             square root of their number.
         judging: bool `[num_interactions]`, whether its user is one of those that validate.
+        seed: Random seed of the training.
     """
 
+    columns: FeatureColumns
     sets: Pairs
-    feature_of: npt.NDArray[np.int64]
     users: npt.NDArray[np.int32]
     owners: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.int32]
     weights: Vectors
     judging: npt.NDArray[np.bool_]
+    seed: int
 
     @classmethod
-    def of_dataset(
-        cls, columns: FeatureColumns, dataset: Dataset, part: npt.NDArray[np.int64], *, seed: int
-    ) -> Self:
+    def of_dataset(cls, dataset: Dataset, part: npt.NDArray[np.int64], *, seed: int) -> Self:
         """Group a part of the interactions, or a sample of it, by their features.
 
         Args:
-            columns: Columns of the features.
             dataset: Interactions.
             part: Positions of those to learn from.
-            seed: Random seed of the sample and of the users that validate.
+            seed: Random seed of the sample, of the users that validate, and of the training.
         """
+        columns = FeatureColumns.of_dataset(dataset, part)
         random = np.random.default_rng(seed)
         judging = random.random(len(dataset.user_ids)) < _VALIDATION_SHARE
         counts = dataset.user_counts(part)
@@ -95,15 +96,15 @@ class FeatureRows:
             order = order[owners[order] >= 0]
             places, cells = sets.cells(some)
             sets = Pairs.by_row(places, sets.columns[cells], num_rows=len(some))
-        spans = [end - first for first, end in columns.spans.values()]
         return cls(
+            columns=columns,
             sets=sets,
-            feature_of=np.repeat(np.arange(len(spans)), spans),
             users=users[order],
             owners=owners[order],
             candidates=dataset.candidate_positions[part[order]],
             weights=(counts[users[order]] ** -0.5).astype(np.float32),
             judging=judging[users[order]],
+            seed=seed,
         )
 
 
@@ -123,22 +124,22 @@ def _distinct_rows(rows: Pairs, num_columns: int) -> tuple[Pairs, npt.NDArray[np
 
 
 def fit_feature_queries(
-    candidate_embeddings: Vectors, base_query: Vectors, rows: FeatureRows, *, seed: int
-) -> Vectors | None:
-    """Return a vector for each column, float32 `[num_columns, d]`.
+    candidate_embeddings: Vectors, base_query: Vectors, rows: FeatureRows
+) -> tuple[FeatureColumns, Vectors] | None:
+    """Return the columns of useful features with their vectors, float32 `[num_columns, d]`.
 
-    The same arguments give the same vectors.
+    The same arguments give the same result.
 
     Args:
         candidate_embeddings: `[num_candidates, d]`; the inner product with a query is the logit.
         base_query: `[d]`, query without features, to start from.
         rows: Interactions by their features.
-        seed: Random seed.
 
     Returns:
-        The vectors, or None if they do not clearly help with users that were not trained on.
+        Columns and vectors of the features that clearly help with users that were not trained
+        on, each alone; None if there are none.
     """
-    fit = _Fit(candidate_embeddings, base_query, rows, np.random.default_rng(seed))
+    fit = _Fit(candidate_embeddings, base_query, rows)
     if not fit.possible:
         return None
     lowest, waited = np.inf, 0
@@ -152,9 +153,16 @@ def fit_feature_queries(
             lowest, waited, best = loss, 0, fit.state()
         elif (waited := waited + 1) == _PATIENCE:
             break
-    gain, error = fit.gain(best)
-    log.info("features: gain %.4f ± %.4f per interaction after %d steps", gain, error, step)
-    return best[0] / fit.scale if gain > _CERTAINTY * error else None
+    useful = []
+    for name in rows.columns.spans:
+        gain, error = fit.gain(best, name)
+        log.info("feature %s gains %.4f ± %.4f per interaction", name, gain, error)
+        if gain > _CERTAINTY * error:
+            useful.append(name)
+    if not useful:
+        return None
+    columns, kept = rows.columns.only(useful)
+    return columns, (best[0] / fit.scale)[kept]
 
 
 class _Fit:
@@ -164,7 +172,7 @@ class _Fit:
 
     Attributes:
         scale: `[d]`, of these coordinates.
-        possible: Whether there is something to train on and something to judge by.
+        possible: Whether there are features, and enough users to judge by.
     """
 
     def __init__(
@@ -172,9 +180,10 @@ class _Fit:
         candidate_embeddings: Vectors,
         base_query: Vectors,
         rows: FeatureRows,
-        random: np.random.Generator,
     ) -> None:
-        self._rows, self._random = rows, random
+        self._rows, self._random = rows, np.random.default_rng(rows.seed)
+        spans = [end - first for first, end in rows.columns.spans.values()]
+        self._feature_of = np.repeat(np.arange(len(spans)), spans)
         squares = np.einsum("nd,nd->d", candidate_embeddings, candidate_embeddings)
         self.scale = np.sqrt(squares / len(candidate_embeddings) + np.float32(1e-12))
         self._embeddings = candidate_embeddings
@@ -182,8 +191,10 @@ class _Fit:
         self._judging_targets, self._judging_weights = self._sums(rows.judging)
         self._training = np.flatnonzero(self._weights)
         judging = np.flatnonzero(self._judging_weights)
-        self.possible = bool(len(rows.feature_of) and len(self._training) and len(judging))
-        self._vectors = tf.Variable(tf.zeros([len(rows.feature_of), len(base_query)]))
+        num_columns = len(rows.columns.names)
+        judges = np.unique(rows.users[rows.judging])
+        self.possible = num_columns > 0 and len(judges) >= _FEWEST_JUDGES
+        self._vectors = tf.Variable(tf.zeros([num_columns, len(base_query)]))
         self._base = tf.Variable(base_query * self.scale)
         self._optimizer = tf.keras.optimizers.legacy.Adam(_RATE / len(base_query) ** 0.5)
         self._penalty = len(base_query) / _PRIOR_SPREAD**2 / max(float(self._weights.sum()), 1.0)
@@ -196,7 +207,7 @@ class _Fit:
         else:
             self._corpus = tf.constant(candidate_embeddings / self.scale), tf.constant(0.0)
         self._per_step = max(_SCORES // len(self._corpus[0]), 16)
-        self._judging = random.permutation(judging)[: _JUDGED_STEPS * self._per_step]
+        self._judging = self._random.permutation(judging)[: _JUDGED_STEPS * self._per_step]
 
     def _sums(self, some: npt.NDArray[np.bool_]) -> tuple[Vectors, Vectors]:
         """Weighted sum of the candidates of each set, and the sum of the weights."""
@@ -248,14 +259,16 @@ class _Fit:
         losses = _losses(queries, self._judging_targets[some], weights, self._corpus)
         return float(tf.reduce_sum(losses)) / float(weights.sum())
 
-    def gain(self, state: tuple[Vectors, Vectors]) -> tuple[float, float]:
-        """Return what features gain over the common vector alone, and its standard error.
+    def gain(self, state: tuple[Vectors, Vectors], feature: str) -> tuple[float, float]:
+        """Return what one feature gains over the common vector alone, and its standard error.
 
         Both are by interaction, with users as the unit of chance.
         """
         (vectors, base), rows = state, self._rows
         chosen, used = self._chosen(self._judging, dropped=0.0)
-        added = chosen @ vectors[used]
+        first, end = rows.columns.spans[feature]
+        own = (used >= first) & (used < end)
+        added = chosen[:, own] @ vectors[used[own]]
         candidates, correction = self._corpus
         before, after = (
             tf.reduce_logsumexp(
@@ -284,7 +297,7 @@ class _Fit:
         places, cells = self._rows.sets.cells(sets)
         columns = self._rows.sets.columns[cells]
         if dropped:
-            features = self._rows.feature_of
+            features = self._feature_of
             kept = self._random.random((len(sets), features[-1] + 1)) >= dropped
             there = kept[places, features[columns]]
             places, columns = places[there], columns[there]
