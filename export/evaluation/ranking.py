@@ -14,7 +14,6 @@ __all__ = [
     "Ranking",
     "Scorer",
     "batches",
-    "inner_product_scorer",
     "rank_answers",
     "rank_in_one_order",
     "rank_lists",
@@ -62,14 +61,6 @@ class Ranking:
     def ranks(self) -> dict[Protocol, npt.NDArray[np.int64]]:
         """By protocol, the ranks of the interactions that count, int64 `[num_counted]`."""
         return {protocol: ranks[self.counted(protocol)] for protocol, ranks in self.places.items()}
-
-
-def inner_product_scorer(
-    query_embeddings: npt.NDArray[np.float32], candidate_embeddings: npt.NDArray[np.float32]
-) -> Scorer:
-    """Scores by inner products of `[num_questions, d]` and `[num_candidates, d]`."""
-    transposed = candidate_embeddings.T
-    return lambda rows: query_embeddings[rows] @ transposed
 
 
 def rank_answers(

@@ -79,10 +79,10 @@ class SampleUser:
 
     Attributes:
         kind: Reason for the choice, such as `The most active user`.
-        user_id: User id; `None` for an unknown user.
-        num_interactions: Number of interactions in the training part.
+        user_id: User id; `None` without one.
+        num_interactions: Number of interactions before the recommendations.
         num_held_out: Number of held-out interactions that recommendations can contain.
-        history: Part of the training interactions, best rated first, or else latest first.
+        history: The last of these interactions, latest first.
         recommendations: Candidates as applications get them, best first: with seen candidates
             excluded, those that the user does not have.
     """

@@ -6,15 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shortlist.clients import contract
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split
 from shortlist.export.evaluation.judge import Judged
-from shortlist.export.evaluation.ranking import inner_product_scorer
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
@@ -98,9 +94,7 @@ def _of_training(
     dataset: Dataset, split: Split, model: TrainedModel, config: ExportConfig
 ) -> dict[str, Any]:
     """Fields of both kinds of report."""
-    nothing = Histories.of_users(dataset, np.empty(0, np.int64)).take(np.zeros(1, np.int64))
-    unknown = model.embed(np.array([-1]), nothing)[0]
-    queries = model.embed_users(np.arange(len(dataset.user_ids)))
+    candidates = model.candidate_embeddings.T
     return {
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "protocol": config.train.protocol,
@@ -110,8 +104,7 @@ def _of_training(
         "samples": sample_users(
             dataset,
             split,
-            inner_product_scorer(queries, model.candidate_embeddings),
-            unknown_user_scores=model.candidate_embeddings @ unknown,
+            lambda users, histories: model.embed(users, histories) @ candidates,
             protocol=config.train.protocol,
             seed=config.train.seed,
         ),

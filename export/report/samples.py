@@ -1,118 +1,134 @@
 """Sample users of a report: their histories and recommendations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.config import Protocol
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.histories import Histories
+from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split
-from shortlist.export.evaluation.ranking import Scorer
 from shortlist.export.report.content import SampleUser, Shown
 
-__all__ = ["sample_users"]
+__all__ = ["Scores", "sample_users"]
+
+# Scores of users by position (-1 if unknown) with everything that they did: float
+# `[b, num_candidates]`.
+Scores = Callable[[npt.NDArray[np.integer], Histories], npt.NDArray[np.floating]]
 
 _SHOWN = 10  # candidates in either list
 _LONGEST = 200  # characters of a title or an attribute
+_SESSION = 5  # events of an unknown user's history
 
 
 def sample_users(
-    dataset: Dataset,
-    split: Split,
-    scorer: Scorer,
-    *,
-    unknown_user_scores: npt.NDArray[np.float32] | None,
-    protocol: Protocol,
-    seed: int,
+    dataset: Dataset, split: Split, scores: Scores, *, protocol: Protocol, seed: int
 ) -> list[SampleUser]:
-    """Return the most, median and least active user, a random one and an unknown user.
+    """Return the most, median and least active user, a random one, and two unknown users.
 
-    All but the unknown user have interactions in both parts. Fewer are returned if there are
-    fewer such users.
+    The first four have a history and held-out interactions; fewer are returned if there are
+    fewer such users. Of the unknown ones, the first has the last events of the median user.
 
     Args:
         dataset: Interactions.
-        split: Split of the interactions; all but the held-out ones are the users' histories.
-        scorer: Scores that recommendations are ranked by.
-        unknown_user_scores: Float32 `[num_candidates]`; `None` to omit the unknown user.
+        split: Split of the interactions.
+        scores: Scores that recommendations are ranked by.
         protocol: Protocol of the recommendations: with or without the users' histories.
         seed: Random seed of the random user.
     """
-    activity = np.bincount(dataset.user_positions[split.fitted], minlength=len(dataset.user_ids))
-    judged = np.unique(dataset.user_positions[split.held_out])
-    judged = judged[activity[judged] > 0]
-    # Most active first; equally active ones by position.
-    judged = judged[np.argsort(-activity[judged], kind="stable")]
-    chosen: dict[int, str] = {}
-    if len(judged):
-        chosen[int(judged[0])] = "The most active user"
-        chosen.setdefault(int(judged[len(judged) // 2]), "A user of median activity")
-        chosen.setdefault(int(judged[-1]), "One of the least active users")
-        rest = [int(user) for user in judged if int(user) not in chosen]
-        if rest:
-            at_random = rest[int(np.random.default_rng(seed).integers(len(rest)))]
-            chosen[at_random] = "A user picked at random"
+    questions = held_out_questions(dataset, split)
+    chosen = _chosen(questions, seed)
+    asked = questions.take(np.array(list(chosen), np.int64))
     samples = [
-        _known(dataset, split, scorer, user, kind, protocol) for user, kind in chosen.items()
+        _known(dataset, asked.take(np.array([place])), scores, kind, protocol)
+        for place, kind in enumerate(chosen.values())
     ]
-    if unknown_user_scores is not None:
-        samples.append(
-            SampleUser(
-                kind="An unknown user",
-                user_id=None,
-                num_interactions=0,
-                num_held_out=0,
-                history=(),
-                recommendations=[
-                    _shown(dataset, int(candidate)) for candidate in _best(unknown_user_scores, [])
-                ],
-            )
-        )
+    nothing = questions.timelines.between(*np.zeros((2, 1), np.int64))
+    session = asked.take(np.arange(min(len(asked), 2))[-1:]).histories.last(_SESSION)
+    for kind, history in (
+        ("An unknown user with a history", session),
+        ("An unknown user", nothing),
+    ):
+        if len(history):
+            events, row = history.events.columns, scores(np.array([-1]), history)[0]
+            samples.append(_sample(dataset, kind, None, events, row, protocol))
     return samples
 
 
+def _chosen(questions: Questions, seed: int) -> dict[int, str]:
+    """Return the last question of some users, with the reason for the choice."""
+    lengths = questions.stops - questions.starts
+    last = np.append(questions.users[1:] != questions.users[:-1], True)
+    rows = np.flatnonzero(last & (lengths > 0))
+    # Most active first; equally active ones by position.
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    chosen: dict[int, str] = {}
+    if len(rows):
+        chosen[int(rows[0])] = "The most active user"
+        chosen.setdefault(int(rows[len(rows) // 2]), "A user of median activity")
+        chosen.setdefault(int(rows[-1]), "One of the least active users")
+        rest = [int(row) for row in rows if int(row) not in chosen]
+        if rest:
+            at_random = rest[int(np.random.default_rng(seed).integers(len(rest)))]
+            chosen[at_random] = "A user picked at random"
+    return chosen
+
+
 def _known(
-    dataset: Dataset, split: Split, scorer: Scorer, user: int, kind: str, protocol: Protocol
+    dataset: Dataset, question: Questions, scores: Scores, kind: str, protocol: Protocol
 ) -> SampleUser:
-    mine = split.fitted[dataset.user_positions[split.fitted] == user]
-    held_out = split.held_out[dataset.user_positions[split.held_out] == user]
-    excluded = mine if protocol == "seen_excluded" else mine[:0]
-    left_out = dataset.candidate_positions[excluded]
-    held_out = held_out[~np.isin(dataset.candidate_positions[held_out], left_out)]
-    held_out_candidates = set(dataset.candidate_positions[held_out].tolist())
-    scores = scorer(np.array([user], np.int32))[0]
+    """Return the user of one question."""
+    user = int(question.users[0])
+    ratings: dict[int, float] = {}
+    if dataset.ratings is not None:
+        own = np.flatnonzero(dataset.user_positions == user)
+        candidates = dataset.candidate_positions[own].tolist()
+        ratings = dict(zip(candidates, dataset.ratings[own].tolist(), strict=True))
+    return _sample(
+        dataset,
+        kind if question.known[0] else f"{kind}, unknown to training",
+        dataset.user_ids[user],
+        question.histories.events.columns,
+        scores(question.askers, question.histories)[0],
+        protocol,
+        held_out=question.candidates,
+        ratings=ratings,
+    )
+
+
+def _sample(
+    dataset: Dataset,
+    kind: str,
+    user_id: str | None,
+    history: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.floating],
+    protocol: Protocol,
+    *,
+    held_out: Sequence[int] | npt.NDArray[np.int32] = (),
+    ratings: Mapping[int, float] | None = None,
+) -> SampleUser:
+    left_out = history if protocol == "seen_excluded" else history[:0]
+    possible = np.asarray(held_out, np.int64)
+    possible = possible[~np.isin(possible, left_out)]
     return SampleUser(
         kind=kind,
-        user_id=dataset.user_ids[user],
-        num_interactions=len(mine),
-        num_held_out=len(held_out),
+        user_id=user_id,
+        num_interactions=len(history),
+        num_held_out=len(possible),
         history=[
-            _shown(
-                dataset,
-                int(dataset.candidate_positions[row]),
-                rating=None if dataset.ratings is None else float(dataset.ratings[row]),
-            )
-            for row in _best_liked(dataset, mine)[:_SHOWN]
+            _shown(dataset, candidate, rating=(ratings or {}).get(candidate))
+            for candidate in history[::-1][:_SHOWN].tolist()
         ],
         recommendations=[
-            _shown(dataset, candidate, chosen=candidate in held_out_candidates)
+            _shown(dataset, candidate, chosen=candidate in possible)
             for candidate in _best(scores, left_out.tolist())
         ],
     )
 
 
-def _best_liked(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Interactions by descending rating, then time, then position."""
-    keys: list[npt.NDArray[np.float64]] = [-rows.astype(np.float64)]
-    if dataset.timestamps is not None:
-        keys.append(-dataset.timestamps[rows].astype(np.float64))
-    if dataset.ratings is not None:
-        keys.append(-dataset.ratings[rows].astype(np.float64))
-    return rows[np.lexsort(keys)]
-
-
-def _best(scores: npt.NDArray[np.float32], excluded: Sequence[int]) -> list[int]:
+def _best(scores: npt.NDArray[np.floating], excluded: Sequence[int]) -> list[int]:
     """Best candidates except some, best first; equal scores by position."""
     others = scores.copy()
     others[np.asarray(excluded, np.int64)] = -np.inf

@@ -3,16 +3,18 @@
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import RatingQuality
 from shortlist.export.evaluation.judge import Judged, judge_baseline
 from shortlist.export.gates.record import GATES
 from shortlist.export.report.content import IndexFacts, Report, data_facts
-from shortlist.export.report.samples import sample_users
+from shortlist.export.report.samples import Scores, sample_users
 from shortlist.export.towers.trained import EpochRecord
 from shortlist.serving.repository.version import GateResult, Verdict
 from tests.support.evaluation import UserScores, evaluate_users, inner_products
@@ -49,6 +51,16 @@ def scorer(hostile_dataset: Dataset) -> UserScores:
     candidates = random.normal(size=(len(hostile_dataset.candidate_ids), 6))
     queries[:, 0], candidates[:, 0] = 1.0, counts / 4
     return inner_products(queries, candidates)
+
+
+def scores_of(scorer: UserScores) -> Scores:
+    """Scores of known users by id, and of unknown ones by the length of their history."""
+
+    def scores(users: npt.NDArray[np.integer], histories: Histories) -> npt.NDArray[np.floating]:
+        (user,) = users
+        return scorer(np.array([user if user >= 0 else len(histories.events.columns)]))
+
+    return scores
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +121,7 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: UserScores) -> R
         samples=sample_users(
             hostile_dataset,
             split,
-            scorer,
-            unknown_user_scores=np.bincount(hostile_dataset.candidate_positions).astype(np.float32),
+            scores_of(scorer),
             protocol="seen_excluded",
             seed=1,
         ),

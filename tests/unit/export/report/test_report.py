@@ -5,19 +5,22 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from shortlist.export.config import SplitMethod
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import Split
+from shortlist.export.data.histories import Histories
+from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.judge import Judged
-from shortlist.export.evaluation.ranking import Scorer
 from shortlist.export.report.charts import Axis, nice_ticks, percent
 from shortlist.export.report.content import Report
 from shortlist.export.report.figures import recall_figure
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
 from shortlist.export.report.tables import size_in_words
-from tests.unit.export.report.conftest import ARABIC, IMAGE, SCRIPT
+from tests.support.evaluation import UserScores
+from tests.unit.export.report.conftest import ARABIC, IMAGE, SCRIPT, scores_of
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
@@ -204,12 +207,10 @@ def test_a_model_no_better_than_popularity_is_called_so(full_report: Report) -> 
 
 
 def test_sample_users_are_shown_what_they_do_not_have(
-    hostile_dataset: Dataset, split: Split, scorer: Scorer
+    hostile_dataset: Dataset, split: Split, scorer: UserScores
 ) -> None:
     data = hostile_dataset
-    samples = sample_users(
-        data, split, scorer, unknown_user_scores=None, protocol="seen_excluded", seed=1
-    )
+    *samples, _, _ = sample_users(data, split, scores_of(scorer), protocol="seen_excluded", seed=1)
     activity = np.bincount(data.user_positions[split.fitted], minlength=len(data.user_ids))
     assert samples[0].num_interactions == activity.max()
     assert samples[2].num_interactions == activity.min()
@@ -228,34 +229,73 @@ def test_sample_users_are_shown_what_they_do_not_have(
         assert not set(shown_titles) & mine
         chosen = {shown.title for shown in sample.recommendations if shown.chosen}
         assert chosen == set(shown_titles) & held_out
-        ratings = [shown.rating or 0.0 for shown in sample.history]
-        assert ratings == sorted(ratings, reverse=True)
+        latest = Histories.of_users(data, split.fitted).events.of(user)[::-1][:10]
+        assert [shown.title for shown in sample.history] == [data.titles[c][:200] for c in latest]
         best = scorer(np.array([user], np.int32))[0]
         unseen = [place for place in np.argsort(-best) if data.titles[place] not in mine]
         assert shown_titles[0] == data.titles[unseen[0]]
 
 
 def test_sample_users_keep_what_they_have_if_the_protocol_does(
-    hostile_dataset: Dataset, split: Split, scorer: Scorer
+    hostile_dataset: Dataset, split: Split, scorer: UserScores
 ) -> None:
     best = scorer(np.arange(len(hostile_dataset.user_ids), dtype=np.int32))
-    for sample in sample_users(
-        hostile_dataset, split, scorer, unknown_user_scores=None, protocol="seen_kept", seed=1
-    ):
+    *samples, _, _ = sample_users(
+        hostile_dataset, split, scores_of(scorer), protocol="seen_kept", seed=1
+    )
+    for sample in samples:
         order = np.argsort(-best[hostile_dataset.user_ids.index(str(sample.user_id))])[:10]
         shown = [candidate.title for candidate in sample.recommendations]
         assert shown == [hostile_dataset.titles[place][:200] for place in order]
 
 
+def test_unknown_users_are_shown_with_a_history_and_without(
+    hostile_dataset: Dataset, split: Split
+) -> None:
+    asked = []
+
+    def scores(users: npt.NDArray[np.integer], histories: Histories) -> npt.NDArray[np.floating]:
+        asked.append((users.tolist(), histories.events.columns.tolist()))
+        return np.ones((1, len(hostile_dataset.candidate_ids)), np.float32)
+
+    *_, median, _, _, session, nobody = sample_users(
+        hostile_dataset, split, scores, protocol="seen_excluded", seed=1
+    )
+    assert [users for users, _ in asked[-2:]] == [[-1], [-1]]
+    assert (len(asked[-2][1]), asked[-1][1]) == (5, [])
+    assert asked[-2][1] == asked[1][1][-5:]
+    assert session.kind == "An unknown user with a history"
+    assert (session.user_id, session.num_interactions) == (None, 5)
+    assert [shown.title for shown in session.history] == [
+        shown.title for shown in median.history[:5]
+    ]
+    assert (nobody.user_id, nobody.history, len(nobody.recommendations)) == (None, [], 10)
+
+
+@pytest.mark.parametrize("method", ["global_time", "new_users"])
+def test_sample_users_are_asked_as_served(hostile_dataset: Dataset, method: SplitMethod) -> None:
+    split = make_split(hostile_dataset, method=method)
+
+    def scores(users: npt.NDArray[np.integer], histories: Histories) -> npt.NDArray[np.floating]:
+        return np.ones((1, len(hostile_dataset.candidate_ids)), np.float32)
+
+    *samples, _, _ = sample_users(hostile_dataset, split, scores, protocol="seen_excluded", seed=1)
+    assert len(samples) == 4
+    assert len({sample.user_id for sample in samples}) == 4
+    for sample in samples:
+        assert sample.history
+        assert method != "global_time" or sample.num_held_out <= 1
+        assert method != "new_users" or sample.kind.endswith(", unknown to training")
+
+
 def test_sample_users_are_the_same_each_time(
-    hostile_dataset: Dataset, split: Split, scorer: Scorer
+    hostile_dataset: Dataset, split: Split, scorer: UserScores
 ) -> None:
     first, second = (
         sample_users(
             hostile_dataset,
             split,
-            scorer,
-            unknown_user_scores=None,
+            scores_of(scorer),
             protocol="seen_excluded",
             seed=4,
         )
