@@ -71,8 +71,8 @@ def make_split(
 
     `random` decides by a hash of seed, user id, candidate id and time: an interaction keeps its
     part when others are added or removed, or their order changes, and exact duplicates are in
-    the same part. So the shares are only approximate. `new_users` decides by such hashes, too,
-    first of users, then of their interactions.
+    the same part. So the shares are only approximate. `new_users` decides by such a hash of users,
+    and takes the interactions of lowest hash as those that judge.
 
     Args:
         dataset: Interactions to split.
@@ -130,16 +130,17 @@ def _new_users(dataset: Dataset, shares: list[float], seed: int) -> Split:
     hashes = hash_rows(dataset, seed=seed)
     order = np.lexsort((hashes, dataset.user_positions))
     users = dataset.user_positions[order]
-    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))
-    users = users[ends]
-    least, most = hashes[order[np.insert(ends[:-1] + 1, 0, 0)]], hashes[order[ends]]
+    starts = np.flatnonzero(np.insert(users[1:] != users[:-1], 0, True))
+    users, counts = users[starts], np.diff(starts, append=len(users))
+    num_judged = np.clip(np.round(_JUDGED_SHARE * counts).astype(int), 1, counts - 1)
+    least, bound, most = (hashes[order[starts + i]] for i in (0, num_judged, counts - 1))
     # Exact duplicates are in the same part, so a user needs two different interactions.
     several = users[least < most]
     ids = hash_ids([dataset.user_ids[user] for user in several.tolist()], seed=seed)
     part_of = np.full(len(dataset.user_ids), len(shares))
     part_of[several] = _parts(ids, shares, dataset, "users with different interactions")
     bounds = np.zeros(len(dataset.user_ids), np.uint64)
-    bounds[users] = np.clip(np.uint64(_JUDGED_SHARE * 2**64), least + np.uint64(1), most)
+    bounds[users] = np.clip(bound, least + np.uint64(1), most)
     parts, judged = part_of[dataset.user_positions], hashes < bounds[dataset.user_positions]
     validation = parts == 1 if len(shares) > 1 else np.zeros_like(judged)
     return Split(
