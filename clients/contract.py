@@ -40,6 +40,9 @@ __all__ = [
     "KNOWN_HISTORY",
     "KNOWN_USER",
     "MANIFEST_FILE",
+    "MAX_HISTORY_AGE",
+    "MAX_HISTORY_WEIGHT",
+    "MIN_HISTORY_WEIGHT",
     "PADDING_CANDIDATE_ID",
     "PADDING_SCORE",
     "PROBE_FILE",
@@ -100,6 +103,9 @@ SERVABLE_VERSION: Final = "servable_version"  # int64 [batch]
 RATING: Final = "rating"  # float32 [batch]
 
 UNKNOWN_AGE: Final = -1.0  # also where a history is padded
+MAX_HISTORY_AGE: Final = 1e10  # seconds; more is a time stamp in milliseconds
+MIN_HISTORY_WEIGHT: Final = 1e-6  # or 0 where a history is padded
+MAX_HISTORY_WEIGHT: Final = 1e6  # sums of squares fit float32
 
 # A row with fewer than k answers is padded at its end with these; clients drop them.
 PADDING_CANDIDATE_ID: Final = ""

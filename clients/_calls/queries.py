@@ -16,8 +16,8 @@ __all__ = ["Queries", "checked_queries", "inputs_for"]
 
 T = TypeVar("T")
 
-_MAX_AGE: Final = 1e10  # seconds; more is a time stamp in milliseconds
-_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6  # the square of a sum of them fits float32
+_MAX_AGE: Final = contract.MAX_HISTORY_AGE
+_MIN_WEIGHT, _MAX_WEIGHT = contract.MIN_HISTORY_WEIGHT, contract.MAX_HISTORY_WEIGHT
 _NUMBERS: Final = {int, float}
 _PADDING: Final = contract.PADDING_CANDIDATE_ID
 
@@ -280,16 +280,16 @@ def _age(name: str, value: Any) -> float:
 def _weight_row(name: str, row: Any) -> list[float]:
     weights = row.tolist() if hasattr(row, "tolist") else list(row)
     fits = {*map(type, weights)} <= _NUMBERS
-    if not weights or (fits and min(weights) >= _LEAST_WEIGHT and sum(weights) <= _MOST_WEIGHT):
+    if not weights or (fits and min(weights) >= _MIN_WEIGHT and sum(weights) <= _MAX_WEIGHT):
         return list(map(float, weights))
     return [_weight(f"{name}[{index}]", weight) for index, weight in enumerate(weights)]
 
 
 def _weight(name: str, value: Any) -> float:
     weight = float(number(name, value))
-    if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+    if not _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
         raise ValueError(
-            f"{name} must be in {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}, got {shown(value)}"
+            f"{name} must be in {_MIN_WEIGHT:g} to {_MAX_WEIGHT:g}, got {shown(value)}"
         )
     return weight
 

@@ -28,23 +28,30 @@ __all__ = [
 
 # Inputs and outputs of every signature of the contract; more outputs are fine.
 _ANSWERS = {contract.CANDIDATE_IDS, contract.SCORES}
+_RETRIEVE = {
+    contract.USER_ID,
+    contract.K,
+    contract.EXCLUDE,
+    contract.EXCLUDE_SEEN,
+    contract.FILTER_ANY,
+    contract.FILTER_ALL,
+    contract.FILTER_MIN,
+    contract.FILTER_MAX,
+}
+_QUERY = {
+    contract.USER_ID,
+    contract.HISTORY,
+    contract.HISTORY_AGE,
+    contract.HISTORY_WEIGHT,
+    contract.FEATURES,
+}
 _CONTRACT: Mapping[str, tuple[set[str], set[str]]] = {
     contract.SERVING_DEFAULT: ({contract.USER_ID}, _ANSWERS),
-    contract.RETRIEVE: (
-        {
-            contract.USER_ID,
-            contract.K,
-            contract.EXCLUDE,
-            contract.EXCLUDE_SEEN,
-            contract.FILTER_ANY,
-            contract.FILTER_ALL,
-            contract.FILTER_MIN,
-            contract.FILTER_MAX,
-        },
-        _ANSWERS,
-    ),
+    contract.RETRIEVE: (_RETRIEVE, _ANSWERS),
     contract.RETRIEVE_BY_EMBEDDING: ({contract.QUERY_EMBEDDING}, _ANSWERS),
+    contract.RETRIEVE_BY_QUERY: (_RETRIEVE | _QUERY | {contract.EXCLUDE_HISTORY}, _ANSWERS),
     contract.EMBED: ({contract.USER_ID}, {contract.QUERY_EMBEDDING}),
+    contract.EMBED_BY_QUERY: (_QUERY, {contract.QUERY_EMBEDDING}),
     contract.SIMILAR: ({contract.CANDIDATE_ID}, _ANSWERS),
     contract.RATE: ({contract.USER_ID, contract.CANDIDATE_ID}, {contract.RATING}),
 }

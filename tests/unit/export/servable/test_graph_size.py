@@ -18,6 +18,7 @@ from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.query_tower import QueryTower
 
 pytestmark = pytest.mark.slow
@@ -37,16 +38,19 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
     candidates = rng.standard_normal((num_candidates, DIMENSION)).astype(np.float32)
     users = rng.standard_normal((num_users, DIMENSION)).astype(np.float32)
     candidate_ids = [f"c{i:06}" for i in range(num_candidates)]
+    events = Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users)
     servable = RetrievalServable(
         query_tower=QueryTower(
             [f"u{i:06}" for i in range(num_users)],
             known=np.ones(num_users, np.bool_),
             popular=users[0],
             num_candidates=num_candidates,
-            kept=Histories(
-                events=Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users),
-                num_candidates=num_candidates,
-            ),
+            parts=[
+                PooledPart(
+                    slice(0, DIMENSION), np.eye(DIMENSION, dtype="f4"), decay=0.9, normalized=True
+                )
+            ],
+            kept=Histories(events=events, num_candidates=num_candidates),
             users=users,
         ),
         index=build_index(index, candidates, candidate_ids, INDEXES[index]),

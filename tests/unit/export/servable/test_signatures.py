@@ -19,6 +19,7 @@ from shortlist.export.index import ivf, restricted
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.signatures import RetrievalServable
+from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.query_tower import QueryTower
 from shortlist.export.towers.rating_head import LinearRatingHead
 from shortlist.export.towers.rating_means import RatingMeans
@@ -35,13 +36,39 @@ CANDIDATES = [f"c{i}" for i in range(NUM_CANDIDATES)]
 _rng = np.random.default_rng(17)
 QUERY_EMBEDDINGS = _rng.integers(-2, 3, (NUM_USERS, DIMENSION)).astype(np.float32)
 CANDIDATE_EMBEDDINGS = _rng.integers(-2, 3, (NUM_CANDIDATES, DIMENSION)).astype(np.float32)
-SEEN = [set(_rng.choice(NUM_CANDIDATES, 5 * i, replace=False)) for i in range(NUM_USERS)]
+SEEN = [_rng.choice(NUM_CANDIDATES, 5 * i).tolist() for i in range(NUM_USERS)]  # some repeatedly
+POPULAR = np.arange(DIMENSION, dtype=np.float32)  # query for whom nothing is known
 CANDIDATE_GENRES = [
     tuple(genre for genre in GENRES[:3] if _rng.random() < 0.4) for _ in range(NUM_CANDIDATES)
 ]
 YEARS = np.where(
     _rng.random(NUM_CANDIDATES) < 0.1, np.nan, _rng.integers(1990, 2000, NUM_CANDIDATES)
 )
+
+
+def query_tower(*, keep: bool) -> QueryTower:
+    """Return a tower whose queries are whole numbers: that of the user and those of the events."""
+    owners = np.repeat(np.arange(NUM_USERS), [len(events) for events in SEEN])
+    columns = np.array([event for events in SEEN for event in events], np.int32)
+    kept = Histories(
+        events=Pairs.by_row(owners, columns, num_rows=NUM_USERS), num_candidates=NUM_CANDIDATES
+    )
+    return QueryTower(
+        USERS,
+        known=np.ones(NUM_USERS, np.bool_),
+        popular=POPULAR,
+        num_candidates=NUM_CANDIDATES,
+        parts=[
+            PooledPart(
+                slice(0, DIMENSION),
+                np.ones(DIMENSION, np.float32),
+                decay=1.0,
+                normalized=False,
+            )
+        ],
+        kept=kept if keep else None,
+        users=QUERY_EMBEDDINGS,
+    )
 
 
 TASTES = _rng.integers(-1, 2, (NUM_USERS, DIMENSION)).astype(np.float64)
@@ -61,26 +88,11 @@ def servable(
     *,
     keep_seen: bool = True,
     rates: bool = True,
+    taste_dimension: int | None = None,
     similar_queries: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    users = np.repeat(np.arange(NUM_USERS), [len(seen) for seen in SEEN])
-    seen = np.array([c for user in SEEN for c in sorted(user)])
-    kept = Histories(
-        # Twice, as in data in which users come back.
-        events=Pairs.by_row(
-            np.concatenate([users, users]), np.concatenate([seen, seen]), num_rows=NUM_USERS
-        ),
-        num_candidates=NUM_CANDIDATES,
-    )
     return RetrievalServable(
-        query_tower=QueryTower(  # unknown users get zeros
-            USERS,
-            known=np.ones(NUM_USERS, np.bool_),
-            popular=np.zeros(DIMENSION, np.float32),
-            num_candidates=NUM_CANDIDATES,
-            kept=kept if keep_seen else None,
-            users=QUERY_EMBEDDINGS,
-        ),
+        query_tower=query_tower(keep=keep_seen),
         index=build_index(index, CANDIDATE_EMBEDDINGS, CANDIDATES, config),
         candidate_ids=CANDIDATES,
         candidate_filter=CandidateFilter(
@@ -93,6 +105,7 @@ def servable(
         version=VERSION,
         top_k=TOP_K,
         rating_head=LinearRatingHead(MEANS, TASTES) if rates else None,
+        taste_dimension=taste_dimension,
         similar_queries=similar_queries,
     ).signatures()
 
@@ -165,8 +178,6 @@ class Request:
     filter_max: list[str] = field(default_factory=list)
 
     def inputs(self) -> dict[str, tf.Tensor]:
-        width = max(map(len, self.exclude), default=0)
-        exclude = [[*row, *[""] * (width - len(row))] for row in self.exclude]
         strings = {
             contract.USER_ID: self.users,
             contract.FILTER_ANY: self.filter_any,
@@ -177,19 +188,24 @@ class Request:
         return {
             **{name: tf.constant(values, tf.string) for name, values in strings.items()},
             contract.K: tf.constant(self.k),
-            contract.EXCLUDE: tf.reshape(tf.constant(exclude, tf.string), [len(self.users), width]),
+            contract.EXCLUDE: padded(self.exclude, ""),
             contract.EXCLUDE_SEEN: tf.constant(self.exclude_seen),
         }
 
+    def query(self, row: int) -> np.ndarray:
+        """Return the expected query of one of its users."""
+        return embedding(self.users[row])
+
+    def excluded(self, row: int) -> set[str]:
+        """Return the candidate ids that the request excludes for one of its users."""
+        user = self.users[row]
+        seen = SEEN[USERS.index(user)] if self.exclude_seen and user in USERS else []
+        return {*self.exclude[row], *(CANDIDATES[c] for c in seen)}
+
     def remaining(self, row: int) -> list[int]:
         """Return the positions that the request leaves to one of its users."""
-        user = self.users[row]
-        seen = SEEN[USERS.index(user)] if self.exclude_seen and user in USERS else set()
-        return [
-            c
-            for c in range(NUM_CANDIDATES)
-            if c not in seen and CANDIDATES[c] not in self.exclude[row] and self._allows(c)
-        ]
+        gone = self.excluded(row)
+        return [c for c in range(NUM_CANDIDATES) if CANDIDATES[c] not in gone and self._allows(c)]
 
     def _allows(self, candidate: int) -> bool:
         has = {f"genre={genre}" for genre in CANDIDATE_GENRES[candidate]}
@@ -202,12 +218,70 @@ class Request:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueryRequest(Request):
+    """With a history for each user; without weights all events have weight 1."""
+
+    history: list[list[str]]
+    weights: list[list[float]] | None = None
+    exclude_history: bool = False
+
+    def query_inputs(self) -> dict[str, tf.Tensor]:
+        width = max(map(len, self.history), default=0)
+        weights = tf.zeros([len(self.users), 0])
+        if self.weights is not None:
+            weights = tf.reshape(padded(self.weights, 0.0), [len(self.users), width])
+        return {
+            contract.USER_ID: tf.constant(self.users, tf.string),
+            contract.HISTORY: padded(self.history, ""),
+            contract.HISTORY_AGE: tf.zeros([len(self.users), 0]),
+            contract.HISTORY_WEIGHT: weights,
+            contract.FEATURES: tf.fill([len(self.users), 1], ""),
+        }
+
+    def inputs(self) -> dict[str, tf.Tensor]:
+        exclude_history = tf.constant(self.exclude_history)
+        return {
+            **super().inputs(),
+            **self.query_inputs(),
+            contract.EXCLUDE_HISTORY: exclude_history,
+        }
+
+    def known(self, row: int) -> int:
+        return sum(event in CANDIDATES for event in self.history[row])
+
+    def query(self, row: int) -> np.ndarray:
+        if not self.known(row):
+            return embedding(self.users[row])
+        query = embedding(self.users[row]) if self.users[row] in USERS else np.zeros(DIMENSION)
+        weights = [1.0] * len(self.history[row]) if self.weights is None else self.weights[row]
+        for event, weight in zip(self.history[row], weights, strict=True):
+            if event in CANDIDATES:
+                query = query + weight * CANDIDATE_EMBEDDINGS[CANDIDATES.index(event)]
+        return query.astype(np.float32)
+
+    def excluded(self, row: int) -> set[str]:
+        return super().excluded(row) | (set(self.history[row]) if self.exclude_history else set())
+
+
+def padded(rows: list[list[Any]], padding: Any) -> tf.Tensor:
+    """Return a matrix of rows of the same length."""
+    width = max(map(len, rows), default=0)
+    flat = [value for row in rows for value in [*row, *[padding] * (width - len(row))]]
+    dtype = tf.string if padding == "" else tf.float32
+    return tf.reshape(tf.constant(flat, dtype), [len(rows), width])
+
+
 def _number(term: str) -> float:
     return float(term.removeprefix("year="))
 
 
 def embedding(user: str) -> np.ndarray:
-    return QUERY_EMBEDDINGS[USERS.index(user)] if user in USERS else np.zeros(DIMENSION, "f4")
+    """Return the query of a user by id alone."""
+    if user not in USERS:
+        return POPULAR
+    position = USERS.index(user)
+    return QUERY_EMBEDDINGS[position] + CANDIDATE_EMBEDDINGS[SEEN[position]].sum(axis=0)
 
 
 def best(query: np.ndarray, remaining: Sequence[int], width: int) -> tuple[list[str], list[float]]:
@@ -246,6 +320,23 @@ def requests(draw: st.DrawFn) -> Request:
     )
 
 
+@st.composite
+def query_requests(draw: st.DrawFn) -> QueryRequest:
+    request = draw(requests())
+    history = [draw(st.lists(candidates, max_size=8)) for _ in request.users]
+    weights = [draw(st.lists(st.integers(1, 3), min_size=8, max_size=8)) for _ in request.users]
+    weighted = [
+        [float(weight) for _, weight in zip(events, row, strict=False)]
+        for events, row in zip(history, weights, strict=True)
+    ]
+    return QueryRequest(
+        **vars(request),
+        history=history,
+        weights=draw(st.sampled_from([None, weighted])),
+        exclude_history=draw(st.booleans()),
+    )
+
+
 examples = settings(
     max_examples=20,
     deadline=None,
@@ -257,32 +348,53 @@ examples = settings(
 @examples
 @given(request_=requests())
 def test_retrieve_equals_the_oracle(exact: dict[str, Any], request_: Request) -> None:
-    outputs = exact[contract.RETRIEVE](**request_.inputs())
+    check_retrieved(exact[contract.RETRIEVE](**request_.inputs()), request_)
+
+
+@examples
+@given(request_=query_requests())
+def test_retrieve_by_query_equals_the_oracle(exact: dict[str, Any], request_: QueryRequest) -> None:
+    """Each batch mixes known and unknown users, with and without histories."""
+    outputs = exact[contract.RETRIEVE_BY_QUERY](**request_.inputs())
+    check_retrieved(outputs, request_)
+    known = [request_.known(row) for row in range(len(request_.users))]
+    assert outputs[contract.KNOWN_HISTORY].numpy().tolist() == known
+    embedded = exact[contract.EMBED_BY_QUERY](**request_.query_inputs())
+    queries = [request_.query(row).tolist() for row in range(len(request_.users))]
+    assert embedded[contract.QUERY_EMBEDDING].numpy().tolist() == queries
+    for name in (contract.KNOWN_USER, contract.KNOWN_HISTORY, contract.SERVABLE_VERSION):
+        assert embedded[name].numpy().tolist() == outputs[name].numpy().tolist()
+
+
+def check_retrieved(outputs: dict[str, tf.Tensor], request_: Request) -> None:
     width = min(request_.k, NUM_CANDIDATES)
     assert outputs[contract.SCORES].shape == (len(request_.users), width)
     ids, scores = rows(outputs)
-    for row, user in enumerate(request_.users):
-        expected = best(embedding(user), request_.remaining(row), width)
+    for row in range(len(request_.users)):
+        expected = best(request_.query(row), request_.remaining(row), width)
         assert (ids[row], scores[row]) == expected
     assert outputs[contract.KNOWN_USER].numpy().tolist() == [u in USERS for u in request_.users]
     assert outputs[contract.SERVABLE_VERSION].numpy().tolist() == [VERSION] * len(request_.users)
 
 
 @examples
-@given(request_=requests())
+@given(request_=requests() | query_requests())
 def test_approximate_retrieve_is_never_short_or_wrong(
     approximate: dict[str, Any], request_: Request
 ) -> None:
     """The answers are approximate, but the restrictions are exact."""
-    ids, scores = rows(approximate[contract.RETRIEVE](**request_.inputs()))
-    for row, user in enumerate(request_.users):
+    signature = (
+        contract.RETRIEVE_BY_QUERY if isinstance(request_, QueryRequest) else contract.RETRIEVE
+    )
+    ids, scores = rows(approximate[signature](**request_.inputs()))
+    for row in range(len(request_.users)):
         remaining = {CANDIDATES[c] for c in request_.remaining(row)}
         answers = [candidate for candidate in ids[row] if candidate]
         count = len(answers)
         assert count == len(set(answers)) == min(request_.k, len(remaining))
         assert set(answers) <= remaining
         positions = [CANDIDATES.index(candidate) for candidate in answers]
-        own = CANDIDATE_EMBEDDINGS[positions] @ embedding(user)
+        own = CANDIDATE_EMBEDDINGS[positions] @ request_.query(row)
         assert scores[row][:count] == own.tolist() == sorted(own, reverse=True)
         assert ids[row][count:] == [""] * (len(ids[row]) - count)
         assert np.isneginf(scores[row][count:]).all()
@@ -323,6 +435,14 @@ def test_similar_uses_its_own_queries_if_there_are_any() -> None:
     for own, ids, scores in zip((7, None, 0), *rows(outputs), strict=True):
         others = [c for c in range(NUM_CANDIDATES) if c != own] if own is not None else []
         assert (ids, scores) == best(queries[own or 0], others, TOP_K)
+
+
+def test_similar_compares_tastes_alone() -> None:
+    similar = servable("brute_force", BruteForceConfig(), taste_dimension=2)[contract.SIMILAR]
+    outputs = similar(candidate_id=tf.constant(["c7"]))
+    query = CANDIDATE_EMBEDDINGS[7] * [1, 1, 0, 0]
+    others = [c for c in range(NUM_CANDIDATES) if c != 7]
+    assert list(zip(*rows(outputs), strict=True)) == [best(query, others, TOP_K)]
 
 
 @examples
@@ -397,3 +517,45 @@ def test_exclude_must_have_a_row_per_user(brute_force: dict[str, Any]) -> None:
     inputs[contract.EXCLUDE] = tf.constant([["c1"]])
     with pytest.raises(tf.errors.InvalidArgumentError, match="one row per user_id"):
         brute_force[contract.RETRIEVE](**inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (contract.HISTORY, [["c1"]], "history must have one row per user_id"),
+        (contract.HISTORY_AGE, [[1.0]], "history_age must have one row per user_id"),
+        (contract.HISTORY_AGE, [[1.0]] * 2, "history_age must be as wide as history, or have"),
+        (contract.HISTORY_AGE, [[1e11, -1.0]] * 2, "history_age must be at most 1e.10 seconds"),
+        (contract.HISTORY_AGE, [[np.nan, -1.0]] * 2, "history_age must be at most 1e.10 seconds"),
+        (contract.HISTORY_WEIGHT, [[1.0] * 3] * 2, "history_weight must be as wide as history"),
+        (contract.HISTORY_WEIGHT, [[-1.0, 1.0]] * 2, "history_weight must be in 1e-06 to 1e.06"),
+        (contract.HISTORY_WEIGHT, [[1e7, 1.0]] * 2, "history_weight must be in 1e-06 to 1e.06"),
+        (contract.HISTORY_WEIGHT, [[np.nan, 1.0]] * 2, "history_weight must be in 1e-06 to 1e.06"),
+        (contract.FEATURES, [["a=b"]], "features must have one row per user_id"),
+    ],
+)
+def test_an_impossible_history_is_an_invalid_argument(
+    brute_force: dict[str, Any], name: str, value: Any, message: str
+) -> None:
+    request = QueryRequest(users=["u1", ""], exclude=[[], []], history=[["c1", "c2"], ["c3"]])
+    dtype = tf.string if name in (contract.HISTORY, contract.FEATURES) else tf.float32
+    changed = {name: tf.constant(value, dtype)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        brute_force[contract.RETRIEVE_BY_QUERY](**{**request.inputs(), **changed})
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        brute_force[contract.EMBED_BY_QUERY](**{**request.query_inputs(), **changed})
+
+
+@pytest.mark.parametrize("width", [0, 3])
+def test_without_events_the_answers_are_those_of_the_user_ids(
+    brute_force: dict[str, Any], width: int
+) -> None:
+    users = ["u1", "", "unknown", "u7"]
+    request = QueryRequest(
+        users=users, exclude=[["c3"]] * 4, history=[[""] * width] * 4, exclude_history=True
+    )
+    by_query = brute_force[contract.RETRIEVE_BY_QUERY](**request.inputs())
+    by_user = brute_force[contract.RETRIEVE](**Request.inputs(request))
+    for name, value in by_user.items():
+        assert value.numpy().tolist() == by_query[name].numpy().tolist(), name
+    assert by_query[contract.KNOWN_HISTORY].numpy().tolist() == [0] * 4
