@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shortlist.clients import GrpcClient, RestClient, contract
+from shortlist.clients import Filter, GrpcClient, RestClient, contract
 from shortlist.clients.wire.messages import PredictionLog
 from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
@@ -26,6 +27,7 @@ from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer, all_available
+from tests.unit.clients.conftest import make_client
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +82,7 @@ class Running:
     kind: ServerKind
     grpc: GrpcClient
     rest: RestClient
+    grpc_address: str
     rest_address: str
     names: tuple[str, ...]
 
@@ -142,6 +145,7 @@ def serving(
             kind=kind,
             grpc=grpc,
             rest=rest,
+            grpc_address=server.grpc_address,
             rest_address=server.rest_address,
             names=tuple(servables),
         )
@@ -170,7 +174,22 @@ def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
     }
     plain = {contract.USER_ID: users, contract.K: 7, **nothing}
     exclude = [[candidate] for candidate in small_dataset.candidate_ids[:6]]
-    embeddings = np.random.default_rng(5).standard_normal((3, 8)).astype(np.float32)
+    first, second, *_ = small_dataset.candidate_ids
+    query = {
+        contract.USER_ID: [*users[:2], "", "", "nobody", "nobody"],
+        contract.HISTORY: [
+            *([first, second], ["", ""], [second, second], ["", ""], [first, "nothing"]),
+            ["nothing", ""],
+        ],
+        contract.HISTORY_AGE: [[3600.0, 60.0], *[[-1.0, -1.0]] * 5],
+        contract.HISTORY_WEIGHT: [[1.0, 2.0]] * 6,
+        contract.FEATURES: [[""]] * 6,
+    }
+    by_query = {**plain, **query, contract.EXCLUDE: exclude, contract.EXCLUDE_SEEN: False}
+    loaded = tf.saved_model.load(str(small_export.servables["retrieval_ivf"]))
+    _, specs = loaded.signatures[contract.RETRIEVE_BY_EMBEDDING].structured_input_signature
+    shape = 3, specs[contract.QUERY_EMBEDDING].shape[1]
+    embeddings = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
     similar = [*small_dataset.candidate_ids[:3], "nothing"]
     requests: Requests = [
         (contract.SERVING_DEFAULT, {contract.USER_ID: users}),
@@ -187,10 +206,12 @@ def requests(small_export: ExportResult, small_dataset: Dataset) -> Requests:
             },
         ),
         (contract.RETRIEVE_BY_EMBEDDING, {contract.QUERY_EMBEDDING: embeddings.tolist()}),
+        (contract.RETRIEVE_BY_QUERY, {**by_query, contract.EXCLUDE_HISTORY: True}),
+        (contract.RETRIEVE_BY_QUERY, {**by_query, contract.EXCLUDE_HISTORY: False}),
         (contract.EMBED, {contract.USER_ID: users}),
+        (contract.EMBED_BY_QUERY, query),
         (contract.SIMILAR, {contract.CANDIDATE_ID: similar}),
     ]
-    loaded = tf.saved_model.load(str(small_export.servables["retrieval_ivf"]))
     assert {signature for signature, _ in requests} == set(loaded.signatures) - {contract.RATE}
     return requests
 
@@ -265,6 +286,72 @@ def test_a_server_answers_as_a_fresh_process_does(
                 check_equal(answer.outputs, right)
 
 
+@pytest.mark.parametrize("transport", ["rest", "grpc", "aio"])
+def test_unknown_users_get_lists_that_follow_from_their_histories(
+    running: Running, small_dataset: Dataset, transport: str
+) -> None:
+    """All clients, all indexes."""
+    address = running.rest_address if transport == "rest" else running.grpc_address
+    liked, other = [small_dataset.candidate_ids[i] for i in (3, 70)]
+    user = small_dataset.user_ids[0]
+    with make_client(transport, address, timeout=60) as client:
+        for name in running.names:
+            ask = partial(client.retrieve, model=name, k=len(small_dataset.candidate_ids))
+            (nobody,) = ask(["nobody"])
+            none, one, both, known = ask(
+                ["", "somebody", "", user],
+                history=[[], [liked], [liked, "nothing", other], [liked]],
+            )
+            assert none.candidate_ids == nobody.candidate_ids
+            assert none.scores == pytest.approx(nobody.scores, abs=1e-6)  # batches round differently
+            assert none.candidate_ids != one.candidate_ids != both.candidate_ids
+            assert [row.known_history for row in (none, one, both, known)] == [0, 1, 2, 1]
+            assert [row.known_user for row in (none, one, both, known)] == [False] * 3 + [True]
+            assert {liked, other} & {*both.candidate_ids} == set()
+            assert liked not in one.candidate_ids
+            assert other in one.candidate_ids
+            (kept,) = ask(history=[[liked]], exclude_history=False)
+            assert liked in kept.candidate_ids
+            assert [this for this in kept.candidate_ids if this != liked] == [*one.candidate_ids]
+            assert known.candidate_ids != ask([user])[0].candidate_ids
+            vectors = client.embed(history=[[liked], ["nothing"]], model=name)
+            assert [row.known_history for row in vectors] == [1, 0]
+            unknown = client.embed(["nobody"], model=name)[0].values
+            assert vectors[1].values == pytest.approx(unknown)
+            assert vectors[0].values != pytest.approx(unknown)
+
+
+def test_a_history_is_left_out_with_what_else_is_excluded(
+    running: Running, small_dataset: Dataset
+) -> None:
+    """Everything that a request may restrict, in one call."""
+    user = small_dataset.user_ids[0]
+    seen = {
+        small_dataset.candidate_ids[candidate]
+        for candidate in small_dataset.candidate_positions[small_dataset.user_positions == 0]
+    }
+    history, named = small_dataset.candidate_ids[5:8], small_dataset.candidate_ids[20]
+    years = small_dataset.attributes["year"].numbers
+    assert years is not None
+    late = {
+        candidate
+        for candidate, year in zip(small_dataset.candidate_ids, years, strict=True)
+        if year >= 1990
+    }
+    for name in running.names:
+        (answer,) = running.rest.retrieve(
+            [user],
+            history=[history],
+            exclude=[named],
+            exclude_seen=True,
+            filter=Filter(min={"year": 1990}),
+            k=len(small_dataset.candidate_ids),
+            model=name,
+        )
+        assert {*answer.candidate_ids} >= late - seen - {*history, named}
+        assert {*answer.candidate_ids} <= late - {*history, named}
+
+
 def test_concurrent_users_get_their_own_rows_under_batching(
     running: Running, small_export: ExportResult, small_dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -309,7 +396,10 @@ def warm_up_for_batching(path: Path, name: str) -> None:
         }
         requests.setdefault(request.model_spec.signature_name, []).append(inputs)
     write_warmup_records(path, name, requests, batchable_only=True)
-    assert warm_up_signatures(path) == set(requests) - {contract.RETRIEVE}
+    assert warm_up_signatures(path) == set(requests) - {
+        contract.RETRIEVE,
+        contract.RETRIEVE_BY_QUERY,
+    }
 
 
 def ask(client: GrpcClient | RestClient, name: str, users: list[str]) -> dict[str, Any]:
