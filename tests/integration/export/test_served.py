@@ -303,7 +303,7 @@ def test_unknown_users_get_lists_that_follow_from_their_histories(
                 history=[[], [liked], [liked, "nothing", other], [liked]],
             )
             assert none.candidate_ids == nobody.candidate_ids
-            assert none.scores == pytest.approx(nobody.scores, abs=1e-6)  # batches round differently
+            assert none.scores == pytest.approx(nobody.scores, abs=1e-6)
             assert none.candidate_ids != one.candidate_ids != both.candidate_ids
             assert [row.known_history for row in (none, one, both, known)] == [0, 1, 2, 1]
             assert [row.known_user for row in (none, one, both, known)] == [False] * 3 + [True]
