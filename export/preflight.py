@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # By the extra that installs them.
 _PACKAGES = {
-    "export": ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann"),
-    "baselines": ("scipy", "threadpoolctl"),
+    "export": ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann", "scipy"),
+    "baselines": ("threadpoolctl",),
 }
 _NEAR = 2.0  # times the estimated size; checkpoints and logs need space, too
 

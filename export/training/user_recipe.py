@@ -46,7 +46,7 @@ Table = npt.NDArray[np.float32]
 
 _WINDOW = 40  # events of a window, measured: 20 and 100 are worse
 _MOST_WINDOWED = 5_000_000  # events; with more, windows cost more than they bring
-_MOST_ROWS_PER_USER = 4  # of a batch
+_LARGEST_BATCH = 4  # times the configured one, for windows, which are more but smaller rows
 _STEPS_BETWEEN_LOOKS = 25  # an epoch of a small data set is too short to validate after each
 # Batches per epoch from which the learning rate falls, with the root of their number: on
 # MovieLens 1M, with ten times as many, a third of the rate is better by 5 %.
@@ -220,9 +220,9 @@ class _Recipe:
 
     def _steps(self, rows: Pairs) -> UserSteps:
         """Return the steps of a new taste, with a batch size and a rate that suit the rows."""
-        active = int(np.count_nonzero(rows.counts))
-        users = int(np.count_nonzero(rows.counts[: len(self.dataset.user_ids)]))
-        size = self.config.batch_size * min(round(active / users), _MOST_ROWS_PER_USER)
+        active, size = int(np.count_nonzero(rows.counts)), self.config.batch_size
+        if self.ordered:
+            size = min(max(size, active // _BATCHES_AT_FULL_RATE), size * _LARGEST_BATCH)
         share = min(1.0, math.sqrt(_BATCHES_AT_FULL_RATE / math.ceil(active / size)))
         config = dataclasses.replace(
             self.config, batch_size=size, learning_rate=self.config.learning_rate * share

@@ -34,14 +34,19 @@ _SPREAD = 0.05  # standard deviation of the first candidate embeddings
 _LEARNING_RATE = 2e-3
 _WARM_UP = 100
 _LEAST_RATE = 0.05  # share of the learning rate at the end
-_MOST_EPOCHS = 6  # 8 were no better on MovieLens and Amazon Beauty
-_MOST_EVENTS = 50_000_000  # in all epochs: 26 minutes of CPU time with a million candidates
+_EPOCHS = 6  # 8 were no better on MovieLens and Amazon Beauty
+# Events in all epochs: few steps teach little, and 50 million take 26 minutes of CPU time with a
+# million candidates.
+_LEAST_EVENTS, _MOST_EVENTS = 300_000, 50_000_000
+_MOST_EPOCHS = 60
 _MASKED = -1e9
 
 
 def order_epochs(num_events: int) -> int:
-    """Return the number of epochs for some events: fewer for much data."""
-    return min(max(_MOST_EVENTS // max(num_events, 1), 1), _MOST_EPOCHS)
+    """Return the number of epochs for some events: more for little data, fewer for much."""
+    events = max(num_events, 1)
+    few = min(max(_LEAST_EVENTS // events, _EPOCHS), _MOST_EPOCHS)
+    return min(few, max(_MOST_EVENTS // events, 1))
 
 
 def train_order(

@@ -26,7 +26,7 @@ Vectors = npt.NDArray[np.float32]
 _DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _USER_SHARES = (0.5, 1.0)
 _LINEAR_WEIGHTS = (0.3,)
-_ORDER_WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0)
+_ORDER_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 3.0)
 _FEATURE_SHARES = (0.25, 0.5, 1.0)
 _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
 
@@ -34,7 +34,10 @@ _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
 def choose_settings(
     learned: Learned, validation: Validation, kept: Histories, *, ordered: bool
 ) -> QuerySettings:
-    """Return the settings with the best NDCG@100, chosen one after another.
+    """Return the settings with the best NDCG, the mean of that at 10 and 100.
+
+    They are chosen one after another. The best decay depends on whether there is an order part,
+    so it is chosen again in the end.
 
     Args:
         learned: Parts, trained on the training part.
@@ -44,14 +47,14 @@ def choose_settings(
     """
     compared = _Compared(learned, validation, kept)
     best = QuerySettings()
-    score = compared.ndcg(best)
+    score = compared.score(best)
 
     def attempt(name: str, values: Sequence[float]) -> None:
         nonlocal best, score
         for value in values:
             settings = dataclasses.replace(best, **{name: value})
-            result = compared.ndcg(settings)
-            log.info("NDCG@100 on the validation part %.4f with %s", result, settings)
+            result = compared.score(settings)
+            log.info("NDCG on the validation part %.4f with %s", result, settings)
             if result > score * _GAIN:
                 best, score = settings, result
 
@@ -63,8 +66,7 @@ def choose_settings(
         attempt("linear_weight", _LINEAR_WEIGHTS)
     if learned.order is not None:
         attempt("order_weight", _ORDER_WEIGHTS)
-        place = _DECAYS.index(best.decay)
-        attempt("decay", [*_DECAYS[max(place - 1, 0) : place], *_DECAYS[place + 1 : place + 2]])
+        attempt("decay", _DECAYS)
     return best
 
 
@@ -76,7 +78,7 @@ def choose_feature_share(
     rows: FeatureRows,
     dataset: Dataset,
 ) -> float | None:
-    """Return the share of the features' vectors for users with events, best by NDCG@100.
+    """Return the share of the features' vectors for users with events, best by `Validation.score`.
 
     Args:
         learned: Parts, trained on the training part.
@@ -100,10 +102,10 @@ def choose_feature_share(
     pairs = columns.of(dataset, questions.users, questions.interactions[first])
     added = np.zeros_like(queries)
     np.add.at(added, np.repeat(np.arange(len(questions)), pairs.counts), vectors[pairs.columns])
-    best, score = 0.0, validation.ndcg(queries, candidates)
+    best, score = 0.0, validation.score(queries, candidates)
     for share in _FEATURE_SHARES:
-        result = validation.ndcg(queries + np.float32(share) * added, candidates)
-        log.info("NDCG@100 on the validation part %.4f with features by %g", result, share)
+        result = validation.score(queries + np.float32(share) * added, candidates)
+        log.info("NDCG on the validation part %.4f with features by %g", result, share)
         if result > score * _GAIN:
             best, score = share, result
     return best
@@ -118,8 +120,8 @@ class _Compared:
         self._linear = functools.lru_cache(maxsize=2)(self._linear_queries)
         self._order = functools.cache(self._order_queries)
 
-    def ndcg(self, settings: QuerySettings) -> float:
-        return self._validation.ndcg(*self.vectors(settings))
+    def score(self, settings: QuerySettings) -> float:
+        return self._validation.score(*self.vectors(settings))
 
     def vectors(self, settings: QuerySettings) -> tuple[Vectors, Vectors]:
         """Queries of the questions, and candidates."""

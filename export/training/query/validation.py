@@ -20,7 +20,7 @@ __all__ = ["Validation"]
 
 Vectors = npt.NDArray[np.float32]
 
-_K = 100
+_KS = (10, 100)
 _MOST_QUESTIONS = 5_000  # a sample is enough to choose by
 _MOST_SCORES = 500_000_000  # of one look: a few seconds with 256 dimensions
 _CELLS = 16_000_000  # scores in memory at once
@@ -68,17 +68,23 @@ class Validation:
     def best_ndcg(self, taste: Taste, ways: Sequence[tuple[float, float]]) -> float:
         """Return the best NDCG@100 of a taste by several decays and user shares."""
         return max(
-            self.ndcg(self.taste_queries(taste, decay=decay, user_share=share), taste.candidates)
+            self._ndcg(self.taste_queries(taste, decay=decay, user_share=share), taste.candidates)[
+                "ndcg@100"
+            ]
             for decay, share in ways
         )
 
-    def ndcg(self, queries: Vectors, candidates: Vectors) -> float:
-        """NDCG@100 without what each user had before, or with it if all judged ones repeat that.
+    def score(self, queries: Vectors, candidates: Vectors) -> float:
+        """Return the mean of NDCG@10 and NDCG@100, by which settings are chosen.
 
         Args:
             queries: `[num_questions, d]`.
             candidates: `[num_candidates, d]`.
         """
+        return sum(self._ndcg(queries, candidates).values()) / len(_KS)
+
+    def _ndcg(self, queries: Vectors, candidates: Vectors) -> dict[str, float]:
+        """NDCG at 10 and 100, without what each user had before if anything is new."""
         questions, seen = self.questions, self.histories.events
         transposed = np.ascontiguousarray(candidates.T)
         ranks = np.empty(len(questions.owners), np.int64)
@@ -96,4 +102,5 @@ class Validation:
                 ranks[some] = np.count_nonzero(scores[rows] > own[:, None], axis=1)
         if not self.repeats.all():
             ranks = ranks[~self.repeats]
-        return at_k(ranks, [_K])[f"ndcg@{_K}"]
+        metrics = at_k(ranks, _KS)
+        return {f"ndcg@{k}": metrics[f"ndcg@{k}"] for k in _KS}

@@ -106,7 +106,7 @@ def test_refused_before_training_without_a_trace(
 
 @pytest.mark.parametrize(
     ("package", "flags", "extra"),
-    [("scann", [], "export"), ("scipy", ["--baselines"], "baselines")],
+    [("scann", [], "export"), ("threadpoolctl", ["--baselines"], "baselines")],
 )
 def test_missing_package_is_refused(
     package: str,

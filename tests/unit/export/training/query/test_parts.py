@@ -75,4 +75,4 @@ def test_linear_model_keeps_the_best_directions(users: Pairs) -> None:
     every = Linear.fit(users, num_candidates=NUM_CANDIDATES, dimension=NUM_CANDIDATES)
     assert linear is not None
     assert every is not None
-    np.testing.assert_allclose(linear.gains, np.sort(every.gains)[-8:], rtol=1e-4)
+    np.testing.assert_allclose(np.sort(linear.gains), np.sort(every.gains)[-8:], rtol=1e-4)

@@ -1,0 +1,101 @@
+"""The default recipe on data in which the order of events tells what comes next."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from shortlist.export.config import ModelConfig, TrainConfig
+from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.histories import Histories
+from shortlist.export.data.questions import held_out_questions
+from shortlist.export.data.split import Split, configured_split
+from shortlist.export.evaluation.judge import judge_model
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.export.training.train import train
+
+USERS, CANDIDATES, EVENTS = 150, 60, 14
+TOWERS = ModelConfig(embedding_dim=16, order_dimension=16)
+TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, split="leave_last_out")
+
+
+@pytest.fixture(scope="module")
+def walks() -> Dataset:
+    """Users walk along a circle of candidates, half of them in either direction."""
+    random = np.random.default_rng(5)
+    steps = np.where(np.arange(USERS) % 2, 1, -1)[:, None] * np.arange(EVENTS)
+    candidates = (random.integers(0, CANDIDATES, USERS)[:, None] + steps) % CANDIDATES
+    ids = tuple(f"c{number}" for number in range(CANDIDATES))
+    return Dataset(
+        name="walks",
+        user_ids=tuple(f"u{number}" for number in range(USERS)),
+        candidate_ids=ids,
+        titles=ids,
+        user_positions=np.repeat(np.arange(USERS, dtype=np.int32), EVENTS),
+        candidate_positions=candidates.ravel().astype(np.int32),
+        timestamps=np.tile(np.arange(EVENTS) * 3600, USERS),
+    )
+
+
+@pytest.fixture(scope="module")
+def split(walks: Dataset) -> Split:
+    return configured_split(walks, TRAIN)
+
+
+@pytest.fixture(scope="module")
+def model(walks: Dataset, split: Split) -> TrainedModel:
+    """All three parts, with the weights that are used without a validation part."""
+    everything = dataclasses.replace(split, training=split.fitted, validation=split.validation[:0])
+    return train(walks, everything, TOWERS, TRAIN)
+
+
+def test_all_parts_tell_what_comes_next(walks: Dataset, split: Split, model: TrainedModel) -> None:
+    assert model.settings["order_weight"] > 0 < model.settings["linear_weight"]
+    assert model.query_tower.dimension == model.candidate_embeddings.shape[1] == 16 + 16 + 60
+    assert model.taste_embeddings.shape == (CANDIDATES, 16)
+    metrics = judge_model(model, walks, split, ks=[1]).metrics
+    assert metrics["seen_excluded"]["hit_rate@1"] > 0.8
+
+
+def test_validation_finds_that_late_events_count_more(walks: Dataset, split: Split) -> None:
+    without_order = dataclasses.replace(TOWERS, order_dimension=0)
+    model = train(walks, split, without_order, TRAIN)
+    assert model.settings["decay"] < 1
+    assert model.settings["user_share"] == 0
+    metrics = judge_model(model, walks, split, ks=[1]).metrics
+    assert metrics["seen_excluded"]["hit_rate@1"] > 0.8
+
+
+def test_unknown_user_with_a_history_is_answered_like_a_known_one(
+    walks: Dataset, split: Split, model: TrainedModel
+) -> None:
+    questions = held_out_questions(walks, split)
+    known = model.embed(questions.users, questions.histories)
+    unknown = model.embed(np.full(len(questions), -1), questions.histories)
+    np.testing.assert_allclose(unknown, known, rtol=1e-5, atol=1e-6)
+    best = (unknown @ model.candidate_embeddings.T).argmax(axis=1)
+    assert len(np.unique(best)) > CANDIDATES / 2, "lists are personal"
+
+
+def test_without_times_queries_come_from_the_set_of_events(walks: Dataset) -> None:
+    untimed = Dataset(
+        **{
+            **{name: getattr(walks, name) for name in walks.__dataclass_fields__},
+            "timestamps": None,
+        }
+    )
+    config = TrainConfig(epochs=6, batch_size=64, learning_rate=0.03)
+    split = configured_split(untimed, config)
+    model = train(untimed, split, TOWERS, config)
+    assert model.settings["order_weight"] == 0
+    assert model.settings["decay"] == 1
+    history = Histories.of_users(untimed, split.fitted).take(np.array([3]))
+    events = history.events
+    backwards = Histories(
+        events=type(events)(starts=events.starts, columns=events.columns[::-1].copy()),
+        num_candidates=CANDIDATES,
+    )
+    unknown = np.array([-1])
+    np.testing.assert_allclose(
+        model.embed(unknown, history), model.embed(unknown, backwards), rtol=1e-4, atol=1e-5
+    )
