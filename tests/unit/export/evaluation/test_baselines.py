@@ -301,9 +301,9 @@ def test_baselines_answer_from_the_history_in_the_request(
 def test_a_missing_package_is_named_with_its_remedy(
     data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
-    with pytest.raises(ModuleNotFoundError, match=r"scipy.* is missing; install shortlist\[base"):
-        fit_baseline("item_knn", data, split)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ModuleNotFoundError, match=r"threadpoolctl is missing; install shortlist\[base"):
+        fit_baseline("ials", data, split)
 
 
 def test_command_line_knows_all_baselines() -> None:
