@@ -302,7 +302,9 @@ def test_a_missing_package_is_named_with_its_remedy(
     data: Dataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    with pytest.raises(ModuleNotFoundError, match=r"threadpoolctl is missing; install shortlist\[base"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"threadpoolctl is missing; install shortlist\[base"
+    ):
         fit_baseline("ials", data, split)
 
 
