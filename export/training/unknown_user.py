@@ -1,5 +1,7 @@
 """The query embedding of unknown users."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,7 @@ _STEPS = 150
 
 
 def popular_query(
-    candidate_embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+    candidate_embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.number[Any]]
 ) -> npt.NDArray[np.float32]:
     """Query embedding whose softmax over the corpus is as close to popularity as possible.
 
@@ -19,7 +21,7 @@ def popular_query(
 
     Args:
         candidate_embeddings: `[n, d]`; the inner product with a query is the logit.
-        counts: `[n]`, interactions of each candidate.
+        counts: `[n]`, interactions of each candidate, or the sum of their weights.
 
     Returns:
         Float32 `[d]`.

@@ -142,7 +142,7 @@ def assemble(
         parts=parts,
         kept=kept,
         users=users,
-        features=None if features is None else _feature_queries(candidates, popular, features),
+        features=None if features is None else _feature_queries(candidates, features),
         feature_share=settings.feature_share or 0.0,
     )
     return TrainedModel(
@@ -156,10 +156,8 @@ def assemble(
     )
 
 
-def _feature_queries(
-    candidates: Vectors, popular: Vectors, rows: FeatureRows
-) -> FeatureQueries | None:
-    useful = fit_feature_queries(candidates, popular, rows)
+def _feature_queries(candidates: Vectors, rows: FeatureRows) -> FeatureQueries | None:
+    useful = fit_feature_queries(candidates, rows)
     return None if useful is None else FeatureQueries(*useful)
 
 

@@ -15,7 +15,6 @@ from shortlist.export.towers.trained import embed_part
 from shortlist.export.training.query.assembly import Learned, QuerySettings
 from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 from shortlist.export.training.query.validation import Validation
-from shortlist.export.training.unknown_user import popular_query
 
 __all__ = ["choose_feature_share", "choose_settings"]
 
@@ -92,8 +91,7 @@ def choose_feature_share(
         The share; None if features tell nothing about users without events.
     """
     queries, candidates = _Compared(learned, validation, kept).vectors(settings)
-    popular = popular_query(candidates, kept.counts())
-    useful = fit_feature_queries(candidates, popular, rows)
+    useful = fit_feature_queries(candidates, rows)
     if useful is None:
         return None
     columns, vectors = useful

@@ -17,6 +17,7 @@ from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.features import FeatureColumns
 from shortlist.export.data.pairs import Pairs
+from shortlist.export.training.unknown_user import popular_query
 
 __all__ = ["FeatureRows", "fit_feature_queries"]
 
@@ -37,10 +38,10 @@ _JUDGED = 100_000  # interactions that decide, at most
 _FEWEST_ROWS = 256  # unless their scores are too many
 _DROPPED = 0.3  # share of the features
 _PRIOR_SPREAD = 0.5  # expected effect of a feature on logits
-_RATE = 0.1  # learning rate, times the root of the dimension
+_RATE = 0.015  # learning rate, times the root of the dimension
 _MOST_STEPS = 300
 _STEPS_BETWEEN_LOOKS = 10
-_PATIENCE = 3
+_PATIENCE = 5
 _CERTAINTY = 3.0  # standard errors by which features must help
 
 
@@ -124,7 +125,7 @@ def _distinct_rows(rows: Pairs, num_columns: int) -> tuple[Pairs, npt.NDArray[np
 
 
 def fit_feature_queries(
-    candidate_embeddings: Vectors, base_query: Vectors, rows: FeatureRows
+    candidate_embeddings: Vectors, rows: FeatureRows
 ) -> tuple[FeatureColumns, Vectors] | None:
     """Return the columns of useful features with their vectors, float32 `[num_columns, d]`.
 
@@ -132,16 +133,15 @@ def fit_feature_queries(
 
     Args:
         candidate_embeddings: `[num_candidates, d]`; the inner product with a query is the logit.
-        base_query: `[d]`, query without features, to start from.
         rows: Interactions by their features.
 
     Returns:
         Columns and vectors of the features that clearly help with users that were not trained
         on, each alone; None if there are none.
     """
-    fit = _Fit(candidate_embeddings, base_query, rows)
-    if not fit.possible:
+    if not rows.columns.names or len(np.unique(rows.users[rows.judging])) < _FEWEST_JUDGES:
         return None
+    fit = _Fit(candidate_embeddings, rows)
     lowest, waited = np.inf, 0
     best = fit.state()
     for step in range(1, _MOST_STEPS + 1):
@@ -172,13 +172,11 @@ class _Fit:
 
     Attributes:
         scale: `[d]`, of these coordinates.
-        possible: Whether there are features, and enough users to judge by.
     """
 
     def __init__(
         self,
         candidate_embeddings: Vectors,
-        base_query: Vectors,
         rows: FeatureRows,
     ) -> None:
         self._rows, self._random = rows, np.random.default_rng(rows.seed)
@@ -191,13 +189,16 @@ class _Fit:
         self._judging_targets, self._judging_weights = self._sums(rows.judging)
         self._training = np.flatnonzero(self._weights)
         judging = np.flatnonzero(self._judging_weights)
-        num_columns = len(rows.columns.names)
-        judges = np.unique(rows.users[rows.judging])
-        self.possible = num_columns > 0 and len(judges) >= _FEWEST_JUDGES
-        self._vectors = tf.Variable(tf.zeros([num_columns, len(base_query)]))
-        self._base = tf.Variable(base_query * self.scale)
-        self._optimizer = tf.keras.optimizers.legacy.Adam(_RATE / len(base_query) ** 0.5)
-        self._penalty = len(base_query) / _PRIOR_SPREAD**2 / max(float(self._weights.sum()), 1.0)
+        dimension = len(self.scale)
+        self._vectors = tf.Variable(tf.zeros([len(rows.columns.names), dimension]))
+        # Starting from the best common vector, features do not learn what is common.
+        training = ~rows.judging
+        counts = np.bincount(
+            rows.candidates[training], rows.weights[training], minlength=len(candidate_embeddings)
+        )
+        self._base = tf.Variable(popular_query(candidate_embeddings, counts) * self.scale)
+        self._optimizer = tf.keras.optimizers.legacy.Adam(_RATE / dimension**0.5)
+        self._penalty = dimension / _PRIOR_SPREAD**2 / float(self._weights.sum())
         self._sampled = len(candidate_embeddings) > _WHOLE_CORPUS
         if self._sampled:
             counts = np.bincount(rows.candidates, minlength=len(candidate_embeddings))
