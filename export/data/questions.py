@@ -102,8 +102,8 @@ class Questions:
 def held_out_questions(dataset: Dataset, split: Split) -> Questions:
     """Return the questions of the held-out part, asked as the method of the split asks.
 
-    `random` and `leave_last_out` ask once per user, who has all fitted interactions before.
-    `global_time` asks for each held-out interaction, with everything the user did before it.
+    `random` asks once per user, who has all fitted interactions before. `global_time` and
+    `leave_last_out` ask for each held-out interaction, with everything the user did before it.
     `new_users` asks once per held-out user, with the interactions given in the request.
 
     Raises:
@@ -147,7 +147,7 @@ def validation_questions(
 def _questions(
     dataset: Dataset, split: Split, *, fitted: Positions, before: Positions, judged: Positions
 ) -> Questions:
-    one_each = split.method == "global_time"
+    one_each = split.method in ("leave_last_out", "global_time")
     order = time_order(dataset, np.concatenate([before, judged]) if one_each else before)
     timelines = Histories.in_order(dataset, order)
     interactions = time_order(dataset, judged)

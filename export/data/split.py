@@ -13,6 +13,10 @@ __all__ = ["Split", "configured_split", "make_split"]
 
 Positions = npt.NDArray[np.int64]
 
+# Interactions of the validation part of `leave_last_out`: fewer choose settings by chance.
+_ENOUGH = 2000
+_MOST_OF_A_USER = 5
+
 _JUDGED_SHARE = 0.2  # of the interactions of a held-out user, as in the literature (Mult-VAE)
 
 
@@ -85,7 +89,8 @@ def make_split(
         held_out_fraction: Share of the interactions, or with `new_users` of the users; unused by
             `leave_last_out`.
         validation_fraction: Share of what is not held out; 0 for no validation part. With
-            `leave_last_out`, any value above 0 takes one interaction per user.
+            `leave_last_out`, any value above 0 takes the last interaction of each user, or up to 5
+            of each of few users, so that there are about 2000.
         seed: Random seed of `random` and `new_users`; the other methods are deterministic.
 
     Raises:
@@ -104,11 +109,12 @@ def make_split(
     if method == "new_users":
         return _new_users(dataset, shares, seed)
     rest = np.arange(total)
-    taken = []
+    taken: list[Positions] = []
     for share in [held_out_fraction, *([validation_fraction] if validation_fraction else [])]:
         if method == "leave_last_out":
             _require_order(dataset)
-            rest, part = _last_of_each(dataset, rest)
+            few = min(-(-_ENOUGH // len(taken[0])), _MOST_OF_A_USER) if taken else 1
+            rest, part = _last_of_each(dataset, rest, few)
         else:
             rest, part = _latest(dataset, rest, share)
         taken.append(part)
@@ -215,13 +221,15 @@ def _as_text(time: np.int64) -> str:
     return f"{np.datetime64(int(time), 's')}Z"
 
 
-def _last_of_each(dataset: Dataset, positions: Positions) -> tuple[Positions, Positions]:
+def _last_of_each(
+    dataset: Dataset, positions: Positions, count: int
+) -> tuple[Positions, Positions]:
+    """Take the last interactions of each user who has two: `count`, but at most half of them."""
     users = dataset.user_positions[positions]
     order = np.lexsort((positions, _times(dataset)[positions], users))
-    users = users[order]
-    last = np.append(users[1:] != users[:-1], True)
-    alone = last & np.insert(users[1:] != users[:-1], 0, True)
-    taken = last & ~alone
+    counts = np.bincount(users)
+    ends = np.cumsum(counts)
+    taken = np.arange(len(order)) >= (ends - np.minimum(counts // 2, count))[users[order]]
     if not taken.any():
         raise ValueError(
             f"in {dataset.name} no user has two interactions left; leave_last_out needs them"

@@ -24,7 +24,7 @@ Vectors = npt.NDArray[np.float32]
 
 _DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _USER_SHARES = (0.5, 1.0)
-_LINEAR_WEIGHTS = (0.3,)
+_LINEAR_WEIGHT = 0.3  # 0.2 and 0.4 differed by chance only
 _ORDER_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 3.0)
 _FEATURE_SHARES = (0.25, 0.5, 1.0)
 _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
@@ -45,7 +45,7 @@ def choose_settings(
         ordered: Whether the order of events is known; without it, all events weigh the same.
     """
     compared = _Compared(learned, validation, kept)
-    best = QuerySettings()
+    best = QuerySettings(linear_weight=0.0 if learned.linear is None else _LINEAR_WEIGHT)
     score = compared.score(best)
 
     def attempt(name: str, values: Sequence[float]) -> None:
@@ -61,11 +61,11 @@ def choose_settings(
         attempt("decay", _DECAYS[1:])
     if validation.questions.known.any():
         attempt("user_share", _USER_SHARES)
-    if learned.linear is not None:
-        attempt("linear_weight", _LINEAR_WEIGHTS)
     if learned.order is not None:
         attempt("order_weight", _ORDER_WEIGHTS)
         attempt("decay", _DECAYS)
+    if learned.linear is not None:
+        attempt("linear_weight", [0.0])
     return best
 
 
