@@ -58,6 +58,8 @@ def asked_queries(args: argparse.Namespace) -> Asked:
         raise ShortlistError(
             f"--history is the history of one user, got {len(args.users)} users; use --history-file"
         )
+    if "" in (args.history or []):
+        raise ShortlistError("--history takes a candidate id, got ''; leave it out")
     if not (args.users or args.history or args.feature):
         raise ShortlistError("name a user, or give --history, --feature or --history-file")
     asked = Asked()

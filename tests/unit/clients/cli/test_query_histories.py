@@ -127,6 +127,10 @@ def test_a_wrong_line_is_named(run: Any, tmp_path: Path, line: str, text: str) -
     [
         ([], "name a user, or give --history, --feature or --history-file"),
         (["1", "2", "--history", "a"], "--history is the history of one user, got 2 users; use"),
+        (
+            ["--history", "a", "--history", ""],
+            "--history takes a candidate id, got ''; leave it out",
+        ),
         (["--feature", "tv"], "--feature takes NAME=VALUE, got 'tv'"),
         (["42", "--history-file", "-"], "--history-file names users, histories and features"),
         (["--history-file", "/nowhere"], "--history-file /nowhere: No such file"),
