@@ -265,7 +265,7 @@ def train_and_judge(
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
         if dataset.user_attributes or dataset.context:
             taken = ", ".join(model.features)
-            measures.append(f"features {taken}" if taken else "no feature helps with unknown users")
+            measures.append(f"features {taken}" if taken else "features unused")
     with timer.step("evaluate") as measures:
         evaluation = judge_model(model, dataset, split, resamples=resamples)
         measures.append(str(evaluation.headline(config.train.protocol)))
