@@ -25,13 +25,13 @@ def search_excluding(
         index: Index over n candidates.
         query_embeddings: Float32 `[batch, d]`.
         k: Answers per query, in 1..n.
-        excluded: Int32 `[batch, e]` positions; n excludes nothing.
+        excluded: Int32 `[batch, e]` positions, repeated or not; n excludes nothing.
 
     Returns:
         As `CandidateIndex.search`: short rows end in score -inf and position n.
     """
-    fetch = _over_fetch(index, k, excluded)
-    scores, positions = index.search(query_embeddings, fetch)
+    excluded = _ordered(index, excluded)
+    scores, positions = index.search(query_embeddings, _over_fetch(index, k, excluded))
     scores, positions = _drop(index, scores, positions, excluded, k)
     if index.exact:
         return scores, positions
@@ -56,10 +56,11 @@ def search_filtered(
         index: Index over n candidates.
         query_embeddings: Float32 `[batch, d]`.
         k: Answers per query, in 1..n.
-        excluded: Int32 `[batch, e]` positions; n excludes nothing.
+        excluded: Int32 `[batch, e]` positions, repeated or not; n excludes nothing.
         allowed: Bool `[n]`, the same for the whole batch.
     """
     remaining = tf.cast(tf.where(allowed)[:, 0], tf.int32)
+    excluded = _ordered(index, excluded)
 
     def each() -> tuple[tf.Tensor, tf.Tensor]:
         return _score_each(index, query_embeddings, k, remaining, excluded)
@@ -74,10 +75,15 @@ def search_filtered(
     return tf.cond(tf.size(remaining) <= _SCORE_ALL_UP_TO, each, probe)
 
 
+def _ordered(index: CandidateIndex, excluded: tf.Tensor) -> tf.Tensor:
+    """Sort the excluded positions of each row, and add n, so that there is always one."""
+    return tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=index.num_candidates))
+
+
 def _over_fetch(index: CandidateIndex, k: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
     """Return how many answers to fetch so that k remain after any exclusions."""
-    excluding = tf.reduce_sum(tf.cast(excluded < index.num_candidates, tf.int32), axis=1)
-    most = tf.reduce_max(tf.concat([[0], excluding], axis=0))
+    distinct = tf.cast(excluded[:, 1:] != excluded[:, :-1], tf.int32)  # n is the last value
+    most = tf.reduce_max(tf.concat([[0], tf.reduce_sum(distinct, axis=1)], axis=0))
     return tf.minimum(k + most, index.num_candidates)
 
 
@@ -88,13 +94,11 @@ def _drop(
     excluded: tf.Tensor,
     k: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Remove excluded positions from each row and cut or pad it to k."""
+    """Remove `_ordered` excluded positions from each row and cut or pad it to k."""
     padding = [[0, 0], [0, tf.maximum(k - tf.shape(scores)[1], 0)]]
     scores = tf.pad(scores, padding, constant_values=-math.inf)
     positions = tf.pad(positions, padding, constant_values=index.num_candidates)
-    # An extra column, so that there is always one to look up; n excludes nothing.
-    ordered = tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=index.num_candidates))
-    nearest = tf.gather(ordered, tf.searchsorted(ordered, positions), batch_dims=1)
+    nearest = tf.gather(excluded, tf.searchsorted(excluded, positions), batch_dims=1)
     gone = tf.logical_or(nearest == positions, positions == index.num_candidates)
     scores = tf.where(gone, -math.inf, scores)
     positions = tf.where(gone, index.num_candidates, positions)
