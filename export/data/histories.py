@@ -11,6 +11,8 @@ from shortlist.export.data.pairs import Pairs
 
 __all__ = ["LONGEST_GAP", "Histories", "time_order"]
 
+_DAY = 86_400.0
+
 LONGEST_GAP = 31  # bucket of all gaps from 2^30 seconds
 
 
@@ -129,3 +131,15 @@ class Histories:
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of events by candidate, int64 `[num_candidates]`."""
         return np.bincount(self.events.columns, minlength=self.num_candidates)
+
+    def recent_counts(self, half_life_days: float) -> npt.NDArray[np.float64]:
+        """Count events by candidate, `[num_candidates]`, with weights that halve with age.
+
+        Args:
+            half_life_days: Age before the latest event at which one counts a half.
+        """
+        assert self.times is not None
+        ages = (self.times.max(initial=0) - self.times) / _DAY
+        weights = 0.5 ** (ages / half_life_days)
+        counts = np.bincount(self.events.columns, weights, self.num_candidates)
+        return counts.astype(np.float64)

@@ -6,10 +6,37 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
+from shortlist.export.data.histories import Histories
 
-__all__ = ["popular_query"]
+__all__ = ["choose_half_life", "popular_query"]
 
 _STEPS = 150
+_HALF_LIVES = (1.0, 7.0, 30.0, 90.0, 365.0, 1000.0)  # days
+
+
+def choose_half_life(training: Histories, validation: npt.NDArray[np.int32]) -> float | None:
+    """Return the half-life in days with which past popularity tells later choices best.
+
+    The likelihood of the validation part decides, with one more event, shared by all candidates.
+
+    Args:
+        training: Events with times.
+        validation: Candidates of later events.
+
+    Returns:
+        Days; None if all events tell the same, whatever their age.
+    """
+
+    def likelihood(counts: npt.NDArray[np.number]) -> float:
+        smooth = counts + 1.0 / len(counts)
+        return float(np.log(smooth[validation] / smooth.sum()).mean())
+
+    best, score = None, likelihood(training.counts())
+    for days in _HALF_LIVES:
+        result = likelihood(training.recent_counts(days))
+        if result > score:
+            best, score = days, result
+    return best
 
 
 def popular_query(

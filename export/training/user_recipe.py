@@ -33,6 +33,7 @@ from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.query.validation import Validation
 from shortlist.export.training.query.windows import with_windows
 from shortlist.export.training.seen_last import SeenLastModel
+from shortlist.export.training.unknown_user import choose_half_life
 from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import pair_dimensions
 from shortlist.export.training.user_training import UserSteps, rescale
@@ -173,6 +174,10 @@ class _Recipe:
                     learned, settings, validation, kept, rows, self.dataset
                 )
                 settings = replace(settings, feature_share=share)
+        if self.ordered:
+            judged = self.dataset.candidate_positions[self.split.validation]
+            half_life = choose_half_life(kept, judged)
+            settings = replace(settings, popularity_half_life_days=half_life)
         return _Found(epochs=epochs, records=records, settings=settings)
 
     def fit(self, found: _Found, saved: Saved | None) -> TrainedModel:

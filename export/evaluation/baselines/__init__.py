@@ -7,6 +7,5 @@ from shortlist.export.evaluation.baselines.fit import (
     fit_baseline,
     fit_best,
 )
-from shortlist.export.evaluation.baselines.popularity import recent_counts
 
-__all__ = ["BASELINES", "Baseline", "Kind", "fit_baseline", "fit_best", "recent_counts"]
+__all__ = ["BASELINES", "Baseline", "Kind", "fit_baseline", "fit_best"]

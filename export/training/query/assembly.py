@@ -38,6 +38,8 @@ class QuerySettings:
         order_weight: Weight of the scores of the order.
         feature_share: Share of what features add, for users with events, in 0..1; None if the
             model takes no features.
+        popularity_half_life_days: Age at which an event counts a half for users of whom nothing is
+            known; None if all events count the same.
     """
 
     decay: float = 1.0
@@ -45,6 +47,7 @@ class QuerySettings:
     linear_weight: float = 0.0
     order_weight: float = 0.0
     feature_share: float | None = 0.0
+    popularity_half_life_days: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,11 +136,12 @@ def assemble(
     if settings.user_share:
         users = taste.users - embed_part(pooled, taste.candidates, kept)
         users *= np.float32(settings.user_share)
-    popular = popular_query(candidates, kept.counts())
+    days = settings.popularity_half_life_days
+    counts = kept.counts() if days is None else kept.recent_counts(days)
     tower = QueryTower(
         dataset.user_ids,
         known=kept.events.counts > 0,
-        popular=popular,
+        popular=popular_query(candidates, counts),
         num_candidates=len(candidates),
         parts=parts,
         kept=kept,

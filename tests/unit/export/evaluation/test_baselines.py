@@ -25,7 +25,7 @@ from shortlist.export.evaluation.baselines import (
 from shortlist.export.evaluation.baselines.ease import fit_ease
 from shortlist.export.evaluation.baselines.ials import fit_ials, solve_rows
 from shortlist.export.evaluation.baselines.item_knn import fit_item_knn
-from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity, recent_counts
+from shortlist.export.evaluation.baselines.popularity import fit_recent_popularity
 from shortlist.export.evaluation.baselines.transitions import fit_transitions
 from shortlist.export.evaluation.baselines.types import Score, Settings
 from shortlist.export.evaluation.evaluate import Evaluation, evaluate_ranking
@@ -218,7 +218,7 @@ def test_one_order_for_all_equals_scoring_each_history(
 def test_recent_counts_are_the_scores_of_recent_popularity(data: Dataset, split: Split) -> None:
     training = Histories.of_users(data, split.training)
     score = fit_recent_popularity(training, {"half_life_days": 365.0})
-    counts = recent_counts(data, split.training, 365.0)
+    counts = training.recent_counts(365.0)
     np.testing.assert_allclose(score(training.take(np.arange(1)), {})[0], counts, rtol=1e-6)
     assert counts.max() < data.candidate_counts(split.training).max()
 

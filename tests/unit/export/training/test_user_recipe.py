@@ -8,11 +8,13 @@ import pytest
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.questions import held_out_questions
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
+from shortlist.export.training.unknown_user import choose_half_life
 
 USERS, CANDIDATES, EVENTS = 150, 60, 14
 TOWERS = ModelConfig(embedding_dim=16, order_dimension=16)
@@ -99,3 +101,16 @@ def test_without_times_queries_come_from_the_set_of_events(walks: Dataset) -> No
     np.testing.assert_allclose(
         model.embed(unknown, history), model.embed(unknown, backwards), rtol=1e-4, atol=1e-5
     )
+
+
+def test_popularity_of_late_is_found_where_tastes_change() -> None:
+    """All users like one candidate in the first year and another in the second."""
+    days, old, new = np.arange(600), 3, 4
+    candidates = np.where(days < 500, old, new).astype(np.int32)
+    training = Histories(
+        events=Pairs.by_row(np.zeros(600, np.int64), candidates, num_rows=1),
+        times=days * 86_400,
+        num_candidates=5,
+    )
+    assert choose_half_life(training, np.full(20, new)) == 7
+    assert choose_half_life(training, np.array([old] * 5 + [new])) is None
