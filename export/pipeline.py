@@ -263,6 +263,8 @@ def train_and_judge(
             workers=workers,
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
+        # A share or weight of 0 leaves its part out.
+        measures += [f"{name} {value:g}" for name, value in model.settings.items() if value]
         if dataset.user_attributes or dataset.context:
             taken = ", ".join(model.features)
             measures.append(f"features {taken}" if taken else "features unused")

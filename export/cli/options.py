@@ -225,7 +225,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--split",
         choices=SPLIT_METHODS,
-        help=f"method of holding out interactions (default: {TrainConfig.split})",
+        help="method of holding out interactions, and thus what training aims at: with "
+        "`leave_last_out` and `global_time` the next event, so the order of events is learned; "
+        f"with the others any interaction (default: {TrainConfig.split})",
     )
     group.add_argument(
         "--protocol",

@@ -145,6 +145,7 @@ class Report:
         packages: Versions of packages by name.
         protocol: Protocol that applications ask by; the headline and the charts use it.
         features: Names of the features that requests can give; may be empty.
+        settings: Settings of the query tower, chosen on the validation part if there is one.
     """
 
     model: str
@@ -159,5 +160,6 @@ class Report:
     packages: Mapping[str, str]
     protocol: Protocol
     features: Sequence[str] = ()
+    settings: Mapping[str, float] = field(default_factory=dict)
     indexes: Sequence[IndexFacts] = ()
     gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)

@@ -99,6 +99,7 @@ def _of_training(
         "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
         "protocol": config.train.protocol,
         "features": tuple(model.features),
+        "settings": model.settings,
         "epochs": model.epochs,
         "records": model.records,
         "samples": sample_users(

@@ -78,7 +78,9 @@ def _view(report: Report) -> dict[str, Any]:
         "recall_figure": figures.recall_figure(report.indexes) if report.indexes else None,
         "indexes": tables.index_table(report.indexes) if report.indexes else None,
         "gates": tables.gate_table(report.gates) if report.gates else None,
-        "configuration": list(tables.configuration_tables(report.config, report.packages)),
+        "configuration": list(
+            tables.configuration_tables(report.config, report.settings, report.packages)
+        ),
         "k": few,
     }
 

@@ -197,8 +197,10 @@ def _verdict(result: GateResult | None) -> Cell:
     return Cell(text=str(result.verdict), more=result.measured, kind=kind)
 
 
-def configuration_tables(config: Mapping[str, Any], packages: Mapping[str, str]) -> Iterator[Table]:
-    """The whole configuration by section, and the versions of packages."""
+def configuration_tables(
+    config: Mapping[str, Any], settings: Mapping[str, float], packages: Mapping[str, str]
+) -> Iterator[Table]:
+    """The whole configuration by section, chosen settings, and the versions of packages."""
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
     if plain:
@@ -206,6 +208,8 @@ def configuration_tables(config: Mapping[str, Any], packages: Mapping[str, str])
     for name, values in sections.items():
         if values:
             yield _settings(name, values)
+    if settings:
+        yield _settings("query tower, as trained", settings)
     yield _settings("packages", packages, heads=("Package", "Version"))
 
 

@@ -118,6 +118,7 @@ class ServableWriter:
             config=config.as_json(),
             signatures={key: _describe(function) for key, function in signatures.items()},
             features=self._model.features,
+            settings=self._model.settings,
             packages=package_versions(),
             tensorflow_producer=graph.tensorflow_producer,
             tensorflow_min_consumer=graph.tensorflow_min_consumer,

@@ -142,6 +142,7 @@ class Manifest:
         config: Effective configuration of the export.
         signatures: Inputs and outputs by signature name.
         features: Values of the features that requests can give, by name.
+        settings: Settings of the query tower, chosen on the validation part if there is one.
         packages: Package versions.
         tensorflow_producer: Producer number of the graph's format.
         tensorflow_min_consumer: Oldest consumer number that can read the graph.
@@ -165,6 +166,7 @@ class Manifest:
     config: Mapping[str, Any] = field(default_factory=dict)
     signatures: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     tensorflow_producer: int | None = None
     tensorflow_min_consumer: int | None = None

@@ -86,6 +86,7 @@ def test_manifest_records_what_was_done(
         assert manifest["version"] == small_export.version == int(path.name)
         assert manifest["config"] == json.loads(json.dumps(small_config.as_json()))
         assert manifest["metrics"] == small_export.metrics
+        assert manifest["settings"].keys() >= {"decay", "user_share", "linear_weight"}
         assert manifest["dataset"]["candidates"] == len(small_dataset.candidate_ids)
         assert manifest["tensorflow_producer"] > 2000
         assert manifest["ops"] == list(inspect_saved_model(path).ops)

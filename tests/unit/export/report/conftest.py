@@ -129,5 +129,6 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: UserScores) -> R
         gates={index.servable: gates for index in indexes},
         config=config,
         protocol="seen_excluded",
+        settings={"decay": 0.8, "order_weight": 2.0},
         packages={"shortlist": "0.1.0", "tensorflow": "2.20.0"},
     )

@@ -87,6 +87,7 @@ def test_report_says_what_was_measured(page: str, full_report: Report) -> None:
         "1.2 MB",
         "skipped 0.95 <i>",
         f"embedding_dim {full_report.config['towers']['embedding_dim']}",
+        "query tower, as trained Setting Value decay 0.8 order_weight 2.0",
         "tensorflow 2.20.0",
         "The most active user",
         "An unknown user",

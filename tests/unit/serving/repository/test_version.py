@@ -40,6 +40,7 @@ FIRST = {  # the first release's, without checksums, corpus and gates
 GATE = {"gate": "golden", "verdict": "passed", "measured": "all", "required": "all"}
 COMPLETE = FIRST | {
     "corpus": {"non_finite": 0, "zero_norm": 1},
+    "settings": {"decay": 0.8, "order_weight": 2.0},
     "files": {"saved_model.pb": "0" * 64},
     "gates": [GATE],
 }
