@@ -15,6 +15,9 @@ __all__ = ["Questions", "held_out_questions", "validation_questions"]
 
 Positions = npt.NDArray[np.int64]
 
+# Of the held-out part: minutes with 500 dimensions. A share is then known to 0.005 at worst.
+_MOST_SCORES, _FEWEST_QUESTIONS = 10_000_000_000, 10_000
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Questions:
@@ -31,6 +34,7 @@ class Questions:
         owners: int64 `[num_judged]`, ascending, question of each judged interaction.
         interactions: int64 `[num_judged]`, positions of the judged interactions in the data.
         candidates: int32 `[num_judged]`, their candidates.
+        drawn_from: Number of questions that these are a sample of, or their own number.
     """
 
     method: SplitMethod
@@ -42,6 +46,7 @@ class Questions:
     owners: Positions
     interactions: Positions
     candidates: npt.NDArray[np.int32]
+    drawn_from: int
 
     def __len__(self) -> int:
         """Return the number of questions."""
@@ -104,7 +109,8 @@ def held_out_questions(dataset: Dataset, split: Split) -> Questions:
 
     `random` asks once per user, who has all fitted interactions before. `global_time` and
     `leave_last_out` ask for each held-out interaction, with everything the user did before it.
-    `new_users` asks once per held-out user, with the interactions given in the request.
+    `new_users` asks once per held-out user, with the interactions given in the request. If all
+    answers would take more than `_MOST_SCORES` scores, a random sample is asked.
 
     Raises:
         ValueError: Nothing is held out.
@@ -113,7 +119,9 @@ def held_out_questions(dataset: Dataset, split: Split) -> Questions:
         raise ValueError(f"{dataset.name} has no held-out interactions to evaluate on")
     fitted = split.fitted
     before = np.concatenate([fitted, split.given])
-    return _questions(dataset, split, fitted=fitted, before=before, judged=split.held_out)
+    most = max(_MOST_SCORES // len(dataset.candidate_ids), _FEWEST_QUESTIONS)
+    questions = _questions(dataset, split, fitted=fitted, before=before, judged=split.held_out)
+    return _sample(questions, most, seed=0)
 
 
 def validation_questions(
@@ -138,7 +146,11 @@ def validation_questions(
     questions = _questions(
         dataset, split, fitted=split.training, before=before, judged=split.validation
     )
-    if most is None or len(questions) <= most:
+    return questions if most is None else _sample(questions, most, seed=seed)
+
+
+def _sample(questions: Questions, most: int, *, seed: int) -> Questions:
+    if len(questions) <= most:
         return questions
     sample = np.random.default_rng(seed).choice(len(questions), most, replace=False)
     return questions.take(np.sort(sample))
@@ -170,4 +182,5 @@ def _questions(
         owners=owners,
         interactions=interactions,
         candidates=dataset.candidate_positions[interactions],
+        drawn_from=len(users),
     )

@@ -25,12 +25,14 @@ class HeldOut:
         repeats: Number of held-out interactions whose candidate the user had before. No answer
             without seen candidates contains them.
         as_served: Whether requests carried what the user did before.
+        drawn_from: Number of questions that those asked were drawn from; None if all were asked.
     """
 
     interactions: int
     users: int
     repeats: int
     as_served: bool = False
+    drawn_from: int | None = None
 
     @classmethod
     def of(cls, questions: Questions) -> "HeldOut":
@@ -40,6 +42,7 @@ class HeldOut:
             users=len(np.unique(questions.users)),
             repeats=int(questions.repeats.sum()),
             as_served=questions.as_served,
+            drawn_from=questions.drawn_from if questions.drawn_from > len(questions) else None,
         )
 
     def counted(self, protocol: Protocol) -> int:
@@ -69,6 +72,8 @@ class HeldOut:
             )
         if self.as_served:
             text += "; asked as served: each request carried what the user did before"
+        if self.drawn_from is not None:
+            text += f"; a random sample of {self.drawn_from:,} questions"
         return text
 
     def advice(self, protocol: Protocol, *, seen_last: bool = False) -> str | None:

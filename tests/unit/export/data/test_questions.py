@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from shortlist.export.config import SPLIT_METHODS, SplitMethod
+from shortlist.export.data import questions as module
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.questions import Questions, held_out_questions, validation_questions
 from shortlist.export.data.split import Split, make_split
+from shortlist.export.evaluation.held_out import HeldOut
 
 
 def expected_histories(
@@ -117,6 +119,21 @@ def test_some_questions_keep_what_is_theirs(small_dataset: Dataset, method: Spli
     again = validation_questions(small_dataset, split, most=5, seed=1)
     np.testing.assert_array_equal(sample.interactions, again.interactions)
     assert len(validation_questions(small_dataset, split, most=10_000)) == len(questions)
+
+
+def test_large_parts_are_asked_about_by_a_sample(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = make_split(small_dataset, method="global_time")
+    everything = held_out_questions(small_dataset, split)
+    monkeypatch.setattr(module, "_MOST_SCORES", 0)
+    monkeypatch.setattr(module, "_FEWEST_QUESTIONS", 20)
+    sample = held_out_questions(small_dataset, split)
+    assert (len(sample), sample.drawn_from) == (20, len(everything))
+    assert set(sample.interactions.tolist()) < set(everything.interactions.tolist())
+    facts = HeldOut.of(sample)
+    assert str(facts).endswith(f"; a random sample of {len(everything)} questions")
+    assert HeldOut.of(everything).drawn_from is None
 
 
 def test_a_user_without_fitted_interactions_asks_as_an_unknown_user(
