@@ -140,8 +140,9 @@ def evaluate_version(
     """Metrics of the answers to the held-out questions.
 
     `retrieve` is asked, or `retrieve_by_query` if requests carry what the servable does not keep
-    of the histories. For brute force the metrics equal those of the manifest. For an approximate
-    index, candidates that the index misses count as misses, even if the model ranks them high.
+    of the histories. For brute force the metrics equal those of the manifest, but that a servable
+    does not know the time from its last kept event to a request's. For an approximate index,
+    candidates that the index misses count as misses, even if the model ranks them high.
 
     Args:
         version: Version to measure.
