@@ -50,8 +50,10 @@ def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
     for retrieval, values in zip(retrievals, features, strict=True):
         if retrieval.known_user is False:
             (personal if retrieval.known_history or values else unknown).append(retrieval.user_id)
-    if unknown:
+    if any(unknown):
         yield f"{_are(unknown)} unknown to the model; all unknown users get these candidates"
+    elif unknown:
+        yield "without a user id and a known history, everybody gets the same candidates"
     if named := [user_id for user_id in personal if user_id]:
         yield (
             f"{_are(named)} unknown to the model; the candidates follow from history and "
@@ -73,7 +75,7 @@ def _are(user_ids: list[str]) -> str:
 def _users(user_ids: list[str]) -> str:
     """Return the users for a sentence, at most three by name."""
     if len(user_ids) == 1:
-        return f"user {user_ids[0]!r}" if user_ids[0] else "the user without id"
+        return f"user {user_ids[0]!r}" if user_ids[0] else "the user without an id"
     names = ", ".join(repr(user_id) if user_id else "-" for user_id in user_ids[:3])
     return f"{len(user_ids)} users ({names}{', …' if len(user_ids) > 3 else ''})"
 

@@ -104,7 +104,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--batching",
         action="store_true",
         help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
-        "`retrieve`, whose scalar k cannot be batched",
+        "`retrieve` and `retrieve_by_query`, whose scalar k cannot be batched",
     )
     group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
 

@@ -144,7 +144,7 @@ def _new_users(dataset: Dataset, shares: list[float], seed: int) -> Split:
     several = users[least < most]
     ids = hash_ids([dataset.user_ids[user] for user in several.tolist()], seed=seed)
     part_of = np.full(len(dataset.user_ids), len(shares))
-    part_of[several] = _parts(ids, shares, dataset, "users with different interactions")
+    part_of[several] = _parts(ids, shares, dataset, "users with two different interactions")
     bounds = np.zeros(len(dataset.user_ids), np.uint64)
     bounds[users] = np.clip(bound, least + np.uint64(1), most)
     parts, judged = part_of[dataset.user_positions], hashes < bounds[dataset.user_positions]
@@ -177,8 +177,8 @@ def _parts_with_something(
     distinct = np.unique(hashes)
     if len(distinct) <= len(bounds):
         raise ValueError(
-            f"{dataset.name} has {len(distinct)} {name}; a split into "
-            f"{len(bounds) + 1} parts needs as many"
+            f"{dataset.name} has {len(distinct)} {name}; a split into {len(bounds) + 1} parts "
+            f"needs at least {len(bounds) + 1}"
         )
     cuts: list[int] = []
     for number, bound in enumerate(bounds):

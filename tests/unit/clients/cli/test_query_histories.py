@@ -54,7 +54,7 @@ def test_notes_say_what_is_unknown(run: Any) -> None:
     assert run("42", "--history", "c01", "--history", "nope")[2] == one
     two = run("--history", "no", "--history", "nope")[2].splitlines()
     assert two == [
-        "note: the user without id is unknown to the model; all unknown users get these candidates",
+        "note: without a user id and a known history, everybody gets the same candidates",
         "note: 2 of 2 candidates in the history are unknown to the model",
     ]
 
