@@ -136,7 +136,9 @@ def test_a_user_who_did_one_thing_is_no_new_user(small_dataset: Dataset) -> None
         split = make_split(few, method="new_users", held_out_fraction=0.9, seed=seed)
         assert len(split.held_out) == len(split.given) == 1
         assert set(few.user_positions[split.held_out]) <= {2, 3}
-    with pytest.raises(ValueError, match="sample has 2 users with two different interactions; a split"):
+    with pytest.raises(
+        ValueError, match="sample has 2 users with two different interactions; a split"
+    ):
         make_split(few, method="new_users", validation_fraction=0.1)
 
 
