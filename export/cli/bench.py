@@ -33,6 +33,7 @@ def add_benches(benches: Parsers) -> None:
     _add_index(benches)
     _add_export(benches)
     _add_train(benches)
+    _add_tower(benches)
 
 
 def _add_quality(benches: Parsers) -> None:
@@ -278,3 +279,23 @@ def train(args: argparse.Namespace) -> int:
     from shortlist.export.bench.train import run
 
     return run(args, data_config(args, source="sample"))
+
+
+def _add_tower(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "tower",
+        "Measure the time that the query tower adds to a request with a history.",
+        details="Computes queries of unknown users with a tower of the default recipe's size and "
+        "random weights, for several lengths of histories, without an index or a server.",
+        example="shortlist bench tower --size 10000",
+        run=f"{_BENCH}.tower:run",
+    )
+    for option, default, text in (
+        ("--size", 100_000, "candidates"),
+        ("--repeats", 200, "timed calls of each kind"),
+        ("--threads", 1, "threads of TensorFlow"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )

@@ -1,0 +1,9 @@
+"""`shortlist bench tower`, in a process of its own because it sets TensorFlow's threads."""
+
+from tests.support.command import run_json
+
+
+def test_all_lengths_of_histories_are_timed() -> None:
+    measured = run_json("bench", "tower", "--size", "50", "--repeats", "2")
+    assert [row["history"] for row in measured["rows"]] == [0, 5, 50, 200]
+    assert all(row["single_ms"] > 0 and row["batch_ms"] > 0 for row in measured["rows"])
