@@ -100,7 +100,7 @@ class ModelConfig:
             added to the cosines. 0 for cosines alone.
         candidate_features: Use attributes of candidates in addition to their ids.
         query_tower: `history` computes queries from a user's events, in their order if the data
-            has times; `table` learns one query per user, and serves events of unknown users only.
+            has times; `table` learns one query per user, which a request's events only shift.
         linear_dimension: Dimensions of a closed-form model between candidates, for small
             corpora with `query_tower` `history`; 0 for none.
         order_dimension: Dimensions of a causal transformer over a user's last events, for data

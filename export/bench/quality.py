@@ -28,6 +28,9 @@ Recipe = tuple[ModelConfig, TrainConfig]
 
 # A preset with one part changed, to measure its effect.
 ABLATIONS: Mapping[str, Mapping[str, object]] = {
+    "no order": {"order_dimension": 0},
+    "no linear part": {"linear_dimension": 0},
+    "taste alone": {"order_dimension": 0, "linear_dimension": 0},
     "cosines alone": {"inner_product_weight": 0.0},
     "no penalty on lengths": {"norm_penalty": 0.0},
     "no candidate features": {"candidate_features": False},

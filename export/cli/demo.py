@@ -45,16 +45,25 @@ K = 5
 ROOT = Path("demo-output")
 DATA_FILE = "data.json"
 HISTORY_SHOWN = 5
+SESSION = 3  # candidates in the request of an unknown user
 MIN_COLUMN = 18
 SCORE_TOLERANCE = 1e-5  # REST prints a float32 in decimal; gRPC sends its bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Answer of one servable for one user, the same over REST and gRPC."""
+    """Answer of one servable for one user, the same over REST and gRPC.
+
+    Attributes:
+        servable: Servable that answers.
+        user_id: User id; None for an unknown user with a history in the request.
+        history: Candidates that the user liked best, or those in the request.
+        retrieval: Candidates that the servable recommends.
+    """
 
     servable: str
-    user_id: str
+    user_id: str | None
+    history: Sequence[str]
     retrieval: Retrieval
 
 
@@ -162,9 +171,14 @@ def run_demo(
                 RestClient(model_server.rest_address) as rest,
                 GrpcClient(model_server.grpc_address) as grpc,
             ):
+                users = _users_to_show(dataset)
+                asked: list[tuple[str | None, list[str]]] = [
+                    *((user_id, history(dataset, user_id)) for user_id in users),
+                    (None, history(dataset, users[0], SESSION)[::-1]),
+                ]
                 answers = [
-                    _ask(rest, grpc, servable.name, user_id)
-                    for user_id in _users_to_show(dataset)
+                    _ask(rest, grpc, servable.name, user_id, liked)
+                    for user_id, liked in asked
                     for servable in selection.served
                 ]
             seconds["query"] = time.monotonic() - started
@@ -240,9 +254,13 @@ def _users_to_show(dataset: Dataset) -> list[str]:
     return [dataset.user_ids[position] for position in enough[:NUM_USERS]]
 
 
-def _ask(rest: RestClient, grpc: GrpcClient, servable: str, user_id: str) -> Answer:
+def _ask(
+    rest: RestClient, grpc: GrpcClient, servable: str, user_id: str | None, liked: Sequence[str]
+) -> Answer:
     over_rest, over_grpc = (
-        client.retrieve([user_id], k=K, exclude_seen=True, model=servable)[0]
+        client.retrieve(history=[liked], k=K, model=servable)[0]
+        if user_id is None
+        else client.retrieve([user_id], k=K, exclude_seen=True, model=servable)[0]
         for client in (rest, grpc)
     )
     if over_rest.candidate_ids != over_grpc.candidate_ids or not np.allclose(
@@ -250,18 +268,18 @@ def _ask(rest: RestClient, grpc: GrpcClient, servable: str, user_id: str) -> Ans
     ):
         raise ShortlistError(
             f"{servable} answers {list(over_rest)} over REST and {list(over_grpc)} over gRPC "
-            f"for user {user_id!r}; please report this"
+            f"for {_name(user_id)}; please report this"
         )
-    return Answer(servable=servable, user_id=user_id, retrieval=over_grpc)
+    return Answer(servable=servable, user_id=user_id, history=liked, retrieval=over_grpc)
 
 
 def history(dataset: Dataset, user_id: str, count: int = HISTORY_SHOWN) -> list[str]:
-    """Return titles that the user liked best, by rating and then the newest first."""
+    """Return candidates that the user liked best, by rating and then the newest first."""
     mine = np.flatnonzero(dataset.user_positions == dataset.user_ids.index(user_id))
     keys = [-column[mine] for column in (dataset.timestamps, dataset.ratings) if column is not None]
     order = np.lexsort(keys) if keys else np.arange(len(mine))
     candidates = dataset.candidate_positions[mine[order]]
-    return list(dict.fromkeys(dataset.titles[candidate] for candidate in candidates))[:count]
+    return list(dict.fromkeys(dataset.candidate_ids[candidate] for candidate in candidates))[:count]
 
 
 # --- output -------------------------------------------------------------------------
@@ -273,13 +291,20 @@ def _as_text(report: DemoReport, *, width: int | None = None) -> str:
     titles = dict(zip(report.dataset.candidate_ids, report.dataset.titles, strict=True))
     lines: list[str] = []
     for user_id, answers in groupby(report.answers, key=lambda answer: answer.user_id):
-        columns = [("liked best", history(report.dataset, user_id))]
+        of_user = list(answers)
+        head = "liked best" if user_id is not None else "history in the request"
+        columns = [(head, of_user[0].history)]
         # Servables that agree share a column, which leaves more room for the titles.
-        for candidate_ids, agreeing in _by_answer(answers).items():
-            columns.append((", ".join(agreeing), [titles[id_] for id_ in candidate_ids]))
-        lines += ["", f"user {user_id}", *_side_by_side(columns, width)]
+        for candidate_ids, agreeing in _by_answer(of_user).items():
+            columns.append((", ".join(agreeing), candidate_ids))
+        shown = [(head, [titles[id_] for id_ in ids]) for head, ids in columns]
+        lines += ["", _name(user_id), *_side_by_side(shown, width)]
     lines += ["", *_quality(report), "", *_next_steps(report)]
     return "\n".join(lines)
+
+
+def _name(user_id: str | None) -> str:
+    return "an unknown user" if user_id is None else f"user {user_id}"
 
 
 def _by_answer(answers: Iterable[Answer]) -> dict[tuple[str, ...], list[str]]:
@@ -320,12 +345,14 @@ def _quality(report: DemoReport) -> list[str]:
 
 
 def _next_steps(report: DemoReport) -> list[str]:
-    user_id = report.answers[0].user_id
+    user_id = shlex.quote(report.answers[0].user_id or "")
+    liked = shlex.quote(report.answers[-1].history[0])
     command = command_name()
     return [
         "next steps",
         f"  {command} serve --repository {shlex.quote(str(report.repository))}",
-        f"  {command} query {shlex.quote(user_id)} -k 5 --transport grpc    (in another terminal)",
+        f"  {command} query {user_id} -k 5 --transport grpc    (in another terminal)",
+        f"  {command} query --history {liked} -k 5    (an unknown user)",
         f"  {command} export --data FILE.csv --repository models    (your own data)",
     ]
 
@@ -342,6 +369,7 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
             {
                 "servable": answer.servable,
                 "user_id": answer.user_id,
+                "history": list(answer.history),
                 "candidate_ids": list(answer.retrieval.candidate_ids),
                 "scores": list(answer.retrieval.scores),
             }

@@ -79,3 +79,20 @@ def test_images_are_pinned_by_tag() -> None:
         assert tag is not None, name
         # Our own images are built here; those from a registry have a version.
         assert tag[1] != "latest" or ":-shortlist/" in service["image"], name
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < 800
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        file = page.parent / name if name else page
+        assert file.is_file(), name
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            words = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
+            assert anchor in [heading.replace(" ", "-") for heading in words], anchor

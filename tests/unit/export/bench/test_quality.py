@@ -26,7 +26,7 @@ def test_every_ablation_changes_the_default_recipe() -> None:
 
 
 def test_unknown_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown row 'magic'; choose from default, seen_kept"):
+    with pytest.raises(ValueError, match="unknown row 'magic'; choose from default, table, seen_kept"):
         recipe_of("magic")
 
 
@@ -128,7 +128,7 @@ def test_evaluate_writes_the_same_report_for_the_same_seed(
         assert re.search(
             r"^seen excluded +hit_rate@10 .*\ndefault .*\npopularity ", printed.out, re.M
         )
-        assert re.search(r"^train .* 2 epochs$", printed.err, re.M)
+        assert re.search(r"^train .* 2 epochs, decay ", printed.err, re.M)
         page = (tmp_path / name).read_text(encoding="utf-8")
         pages.append(re.sub(r"<time.*?</time>", "", page))
     assert pages[0] == pages[1]

@@ -17,7 +17,8 @@ from shortlist.export.cli.demo import (
     claim_place,
     history,
 )
-from shortlist.export.data import DataConfig, Dataset, tfds
+from shortlist.export.data import DataConfig, Dataset
+from shortlist.export.data.sources import tfds
 from shortlist.export.gates.record import GateError
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.repository.version import GateResult
@@ -58,7 +59,10 @@ def report(data: Dataset) -> DemoReport:
             seconds={},
             report=Path("models/retrieval_ivf/3/assets.extra/report.html"),
         ),
-        answers=[Answer(servable="retrieval_ivf", user_id="7", retrieval=retrieval)],
+        answers=[
+            Answer(servable="retrieval_ivf", user_id=user_id, history=liked, retrieval=retrieval)
+            for user_id, liked in (("7", ["a", "b"]), (None, ["b"]))
+        ],
         seconds={"train": 61.0},
         total_seconds=70.0,
         server=ServerKind.EMBEDDED,
@@ -67,14 +71,14 @@ def report(data: Dataset) -> DemoReport:
 
 def test_history_is_the_users_own_best_rated_first_then_newest() -> None:
     data = dataset(ratings=[3, 5, 5, 5], timestamps=[1, 1, 2, 3])
-    assert history(data, "7") == ["Casablanca", "Brazil", "Alien"]
-    assert history(data, "7", 1) == ["Casablanca"]
-    assert history(data, "8") == ["Dune"]
+    assert history(data, "7") == ["c", "b", "a"]
+    assert history(data, "7", 1) == ["c"]
+    assert history(data, "8") == ["d"]
 
 
 @pytest.mark.parametrize(
     ("ratings", "timestamps", "first"),
-    [(None, None, "Alien"), (None, [1, 3, 2, 9], "Brazil"), ([1, 2, 4, 5], None, "Casablanca")],
+    [(None, None, "a"), (None, [1, 3, 2, 9], "b"), ([1, 2, 4, 5], None, "c")],
 )
 def test_history_works_without_ratings_or_times(
     ratings: list[float] | None, timestamps: list[int] | None, first: str
@@ -85,10 +89,14 @@ def test_history_works_without_ratings_or_times(
 def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
     text = _as_text(report(dataset(ratings=None, timestamps=None)), width=60)
     lines = text.splitlines()
-    assert max(map(len, lines[:8])) <= 60
+    assert max(map(len, lines[:12])) <= 60
     assert lines[1] == "user 7"
     assert lines[2].split() == ["liked", "best", "retrieval_ivf"]
     assert lines[4].split() == ["Alien", "Dune"]
+    assert lines[7] == "an unknown user"
+    assert lines[8].split() == ["history", "in", "the", "request", "retrieval_ivf"]
+    assert lines[10].split() == ["Brazil", "Dune"]
+    assert "  shortlist query --history b -k 5    (an unknown user)" in lines
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
     assert "hit_rate@10 (seen excluded) 0.2500" in lines
     assert "total time: 70 s" in lines
@@ -99,7 +107,9 @@ def test_every_servable_is_named_however_narrow_the_terminal() -> None:
     whole = report(dataset(ratings=None, timestamps=None))
     names = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
     retrieval = whole.answers[0].retrieval
-    answers = [Answer(servable=name, user_id="7", retrieval=retrieval) for name in names]
+    answers = [
+        Answer(servable=name, user_id="7", history=["a"], retrieval=retrieval) for name in names
+    ]
     text = _as_text(replace(whole, answers=answers), width=60)
     assert all(name in text for name in names)
 
@@ -108,6 +118,8 @@ def test_json_holds_version_answers_and_seconds() -> None:
     values = _as_json(report(dataset(ratings=None, timestamps=None)))
     assert values["version"] == 3
     assert values["answers"][0]["candidate_ids"] == ["d", "c"]
+    assert [answer["user_id"] for answer in values["answers"]] == ["7", None]
+    assert values["answers"][1]["history"] == ["b"]
     assert values["seconds"] == {"train": 61.0}
 
 
