@@ -26,7 +26,9 @@ def test_every_ablation_changes_the_default_recipe() -> None:
 
 
 def test_unknown_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown row 'magic'; choose from default, table, seen_kept"):
+    with pytest.raises(
+        ValueError, match="unknown row 'magic'; choose from default, table, seen_kept"
+    ):
         recipe_of("magic")
 
 
