@@ -35,7 +35,8 @@ class PooledPart(tf.Module):
             columns: Dimensions of the candidate embeddings that are added up, d of them.
             transform: `[d, d]`, applied to the sum; or its diagonal `[d]`.
             decay: Weight of an event relative to that of the next one, in 0..1.
-            normalized: Divide the sum by the root of the sum of the squared weights.
+            normalized: Divide the sum by the root of the sum of the squared weights. Without it,
+                the sum still does not change if all events of a request weigh the same.
             factors: `[n]`, multiply the embeddings of the candidates; None for 1.
         """
         super().__init__()
@@ -49,14 +50,17 @@ class PooledPart(tf.Module):
         rows, batch = events.rows, tf.size(events.counts)
         ends = tf.gather(events.splits, rows + 1)
         later = tf.cast(ends - 1 - tf.range(tf.size(rows, tf.int64)), tf.float32)
-        weights = events.weights * self._decay**later
+        decays = self._decay**later
+        weights = events.weights * decays
         values = embeddings[:-1, self._columns]
         factors = weights
         if self._factors is not None:
             factors *= tf.gather(tf.convert_to_tensor(self._factors), events.positions)
         sums = tf.math.unsorted_segment_sum(factors[:, None] * values, rows, batch)
-        if self._normalized:
-            squares = tf.math.unsorted_segment_sum(weights**2, rows, batch)
-            sums = tf.math.divide_no_nan(sums, tf.sqrt(squares)[:, None])
+        squares = tf.math.unsorted_segment_sum(weights**2, rows, batch)
+        lengths = 1.0
+        if not self._normalized:  # only the weights' relations to each other count
+            lengths = tf.sqrt(tf.math.unsorted_segment_sum(decays**2, rows, batch))
+        sums *= tf.math.divide_no_nan(lengths, tf.sqrt(squares))[:, None]
         transform = tf.convert_to_tensor(self._transform)
         return sums * transform if len(transform.shape) == 1 else tf.matmul(sums, transform)

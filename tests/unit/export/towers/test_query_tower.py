@@ -159,6 +159,20 @@ def test_events_are_joined_row_by_row() -> None:
     np.testing.assert_array_equal(events.rows, [0, 0, 0, 1, 2, 2, 2])
 
 
+def test_only_relations_of_weights_count(embeddings: npt.NDArray[np.float32]) -> None:
+    """Seconds watched or prices may be weights: all twice as large must change nothing."""
+    part = PooledPart(slice(0, 3), np.ones(3, np.float32), decay=0.5, normalized=False)
+    answers = []
+    for weights in ([1.0, 1.0], [60.0, 60.0], [1.0, 3.0], [60.0, 180.0]):
+        events = request_events(request([[1, 2]], weights=[weights]), NUM_CANDIDATES)
+        padded = tf.gather(embeddings, tf.concat([events.positions, [0]], axis=0))
+        answers.append(part(padded, events).numpy())
+    np.testing.assert_allclose(answers[0], [embeddings[1] / 2 + embeddings[2]], rtol=1e-5)
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
+    np.testing.assert_allclose(answers[3], answers[2], rtol=1e-5)
+    assert np.abs(answers[2] - answers[0]).max() > 0.01
+
+
 def test_linear_sums_have_a_factor_for_each_candidate(
     embeddings: npt.NDArray[np.float32],
 ) -> None:
