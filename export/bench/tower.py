@@ -97,7 +97,7 @@ def _measure(size: int, *, repeats: int, threads: int) -> list[Row]:
                 slice(_TASTE, end),
                 np.ones(_LINEAR, np.float32),
                 decay=0.8,
-                normalized=False,
+                relative=True,
                 factors=np.ones(size, np.float32),
             ),
             OrderPart(order, slice(end, dimension), scale=1.0, factor=1.0),

@@ -26,7 +26,8 @@ class PooledPart(tf.Module):
         transform: Vectors,
         *,
         decay: float,
-        normalized: bool,
+        normalized: bool = False,
+        relative: bool = False,
         factors: Vectors | None = None,
     ) -> None:
         """Copy the values.
@@ -35,13 +36,14 @@ class PooledPart(tf.Module):
             columns: Dimensions of the candidate embeddings that are added up, d of them.
             transform: `[d, d]`, applied to the sum; or its diagonal `[d]`.
             decay: Weight of an event relative to that of the next one, in 0..1.
-            normalized: Divide the sum by the root of the sum of the squared weights. Without it,
-                the sum still does not change if all events of a request weigh the same.
+            normalized: Divide the sum by the root of the sum of the squared weights.
+            relative: Scale the sum so that only relations between the events' own weights count.
             factors: `[n]`, multiply the embeddings of the candidates; None for 1.
         """
         super().__init__()
         self.dimension = transform.shape[-1]
-        self._columns, self._decay, self._normalized = columns, decay, normalized
+        self._columns, self._decay = columns, decay
+        self._normalized, self._relative = normalized, relative
         self._transform = tf.Variable(transform, trainable=False)
         self._factors = None if factors is None else tf.Variable(factors, trainable=False)
 
@@ -57,10 +59,11 @@ class PooledPart(tf.Module):
         if self._factors is not None:
             factors *= tf.gather(tf.convert_to_tensor(self._factors), events.positions)
         sums = tf.math.unsorted_segment_sum(factors[:, None] * values, rows, batch)
-        squares = tf.math.unsorted_segment_sum(weights**2, rows, batch)
-        lengths = 1.0
-        if not self._normalized:  # only the weights' relations to each other count
-            lengths = tf.sqrt(tf.math.unsorted_segment_sum(decays**2, rows, batch))
-        sums *= tf.math.divide_no_nan(lengths, tf.sqrt(squares))[:, None]
+        if self._normalized or self._relative:
+            squares = tf.math.unsorted_segment_sum(weights**2, rows, batch)
+            usual = 1.0
+            if not self._normalized:
+                usual = tf.math.unsorted_segment_sum(decays**2, rows, batch)
+            sums *= tf.sqrt(tf.math.divide_no_nan(usual, squares))[:, None]
         transform = tf.convert_to_tensor(self._transform)
         return sums * transform if len(transform.shape) == 1 else tf.matmul(sums, transform)

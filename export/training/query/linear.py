@@ -84,6 +84,6 @@ class Linear:
             columns,
             self.gains * np.float32(factor / scale),
             decay=decay,
-            normalized=False,
+            relative=True,
             factors=self.divisors / np.float32(scale),
         )

@@ -161,7 +161,7 @@ def test_events_are_joined_row_by_row() -> None:
 
 def test_only_relations_of_weights_count(embeddings: npt.NDArray[np.float32]) -> None:
     """Seconds watched or prices may be weights: all twice as large must change nothing."""
-    part = PooledPart(slice(0, 3), np.ones(3, np.float32), decay=0.5, normalized=False)
+    part = PooledPart(slice(0, 3), np.ones(3, np.float32), decay=0.5, relative=True)
     answers = []
     for weights in ([1.0, 1.0], [60.0, 60.0], [1.0, 3.0], [60.0, 180.0]):
         events = request_events(request([[1, 2]], weights=[weights]), NUM_CANDIDATES)
@@ -178,7 +178,7 @@ def test_linear_sums_have_a_factor_for_each_candidate(
 ) -> None:
     factors = np.arange(1.0, 8.0, dtype=np.float32)
     gains = np.array([2.0, 0.5], np.float32)
-    part = PooledPart(slice(1, 3), gains, decay=1.0, normalized=False, factors=factors)
+    part = PooledPart(slice(1, 3), gains, decay=1.0, factors=factors)
     events = EventTable(histories(([1, 2], []))).events(tf.constant([0, 1], tf.int64))
     padded = tf.gather(embeddings, tf.concat([events.positions, [0]], axis=0))
     sums = (2 * embeddings[1] + 3 * embeddings[2])[1:] * gains
