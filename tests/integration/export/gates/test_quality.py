@@ -23,7 +23,8 @@ CONFIG = ExportConfig(
     indexes=("brute_force",),
     recall=None,
     keep_seen=False,  # the gate excludes seen candidates by id
-    towers=ModelConfig(embedding_dim=16, candidate_features=False),
+    # A query for each user: histories would find their own candidates also among shuffled ones.
+    towers=ModelConfig(embedding_dim=16, candidate_features=False, query_tower="table"),
     train=TrainConfig(epochs=20, batch_size=32, protocol="seen_kept"),
 )
 

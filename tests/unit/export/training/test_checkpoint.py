@@ -222,6 +222,7 @@ def test_command_refuses_the_checkpoint_of_another_configuration(
     arguments = ["export", "--data", "sample", "--sample-users", "60", "--sample-candidates", "150"]
     arguments += ["--sample-interactions", "1500", "--repository", str(tmp_path / "models")]
     arguments += ["--model", "music", "--epochs", "1", "--embedding-dim", "8", "--resume"]
+    arguments += ["--query-tower", "table"]
     assert main([*arguments, "--batch-size", "32"]) == 1
     error = capsys.readouterr().err
     assert "belongs to another training: train.batch_size was 16 and is now 32" in error
