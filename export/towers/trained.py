@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from shortlist.export._tf import tf
 from shortlist.export.data.histories import Histories
 from shortlist.export.towers.events import Events
-from shortlist.export.towers.query_tower import QueryPart, QueryTower
+from shortlist.export.towers.query_tower import Embed, QueryPart, QueryTower
 from shortlist.export.towers.rating_head import RatingHead
 
 __all__ = ["EpochRecord", "TrainedModel", "embed_part"]
@@ -84,20 +83,20 @@ class TrainedModel:
         Returns:
             Float32 `[n, d]`.
         """
-        tower, candidates = self.query_tower, tf.constant(self.candidate_embeddings)
+        tower, embed = self.query_tower, _embed(self.candidate_embeddings)
         queries = np.empty((len(users), tower.dimension), np.float32)
         for rows, events in _batches(histories):
             own = tf.constant(users[rows], tf.int64)
-            queries[rows] = tower.embed_events(partial(tf.gather, candidates), own, events)
+            queries[rows] = tower.embed_events(embed, own, events)
         return queries
 
     def embed_users(self, positions: npt.NDArray[np.integer]) -> Vectors:
         """Return the queries float32 `[n, d]` of users by their kept events alone."""
-        candidates = tf.constant(self.candidate_embeddings)
+        embed = _embed(self.candidate_embeddings)
         parts = [np.empty((0, self.query_tower.dimension), np.float32)]
         for start in range(0, len(positions), _USERS_PER_BATCH):
             users = tf.constant(positions[start : start + _USERS_PER_BATCH], tf.int64)
-            parts.append(self.query_tower(partial(tf.gather, candidates), users).numpy())
+            parts.append(self.query_tower(embed, users).numpy())
         return np.concatenate(parts)
 
 
@@ -109,12 +108,17 @@ def embed_part(part: QueryPart, candidates: Vectors, histories: Histories) -> Ve
         candidates: `[num_candidates, d]`, with all dimensions that the part reads.
         histories: Events of each user.
     """
-    table = tf.constant(candidates)
+    embed = _embed(candidates)
     queries = np.empty((len(histories), part.dimension), np.float32)
     for rows, events in _batches(histories):
         positions = tf.concat([events.positions, [0]], axis=0)
-        queries[rows] = part(tf.gather(table, positions), events)
+        queries[rows] = part(embed(positions), events)
     return queries
+
+
+def _embed(candidates: Vectors) -> Embed:
+    """Look embeddings up in an array; TensorFlow would copy a whole corpus to gather from it."""
+    return lambda positions: tf.constant(candidates[positions.numpy()])
 
 
 def _batches(histories: Histories) -> Iterator[tuple[slice, Events]]:
