@@ -55,7 +55,7 @@ def comedies(client: RetrievalClient) -> float:
 
 
 def session(client: RetrievalClient, events: list[tuple[str, float]], device: str) -> int | None:
-    """Return how many events of somebody without a user id the version knows."""
+    """Return how many events of a user without an id the version knows."""
     history = [[candidate_id for candidate_id, _ in events]]
     ages = [[age for _, age in events]]
     features = [{"device": device}]

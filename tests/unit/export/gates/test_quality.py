@@ -131,7 +131,7 @@ def test_with_seen_candidates_kept_the_interaction_counts_not_the_candidate(
 
 
 def test_questions_as_served_carry_the_history_before_each_interaction(tmp_path: Path) -> None:
-    """Nobody's id is in them, so that what a version keeps of its users does not matter."""
+    """They contain no user id, so that what a version keeps of its users does not matter."""
     own = user([(4, 10), (0, 20)], [(2, 50), (1, 30), (2, 40), (3, 60)])
     live = user([(3, 60)])
     comparison = planned(subject(tmp_path, own, live, as_served=True))
