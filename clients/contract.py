@@ -76,7 +76,7 @@ SIMILAR: Final = "similar"  # candidate_id -> candidates
 RATE: Final = "rate"  # user_id, candidate_id -> rating
 
 # --- inputs -------------------------------------------------------------------
-USER_ID: Final = "user_id"  # string [batch]; "" for nobody
+USER_ID: Final = "user_id"  # string [batch]; "" for no user
 CANDIDATE_ID: Final = "candidate_id"  # string [batch]
 QUERY_EMBEDDING: Final = "query_embedding"  # float32 [batch, d]; also the output of EMBED
 # Rows of candidate ids, oldest first, padded at their end with PADDING_CANDIDATE_ID.

@@ -68,7 +68,7 @@ class Retrieval(Ranking):
     """Candidates for one user.
 
     Attributes:
-        user_id: User id; empty for nobody.
+        user_id: User id; empty without a user.
         known_user: True if training met the user id. All unknown users without history and
             features get the same answer. `None` if the servable does not say.
         label: Version label of the request, for instance the one that a `Split` chose.
@@ -100,7 +100,7 @@ class Embedding:
     """Embedding of one user by the query tower.
 
     Attributes:
-        user_id: User id; empty for nobody.
+        user_id: User id; empty without a user.
         values: `[d]` floats.
         known_user: As in `Retrieval`.
         version: As in `Ranking`.

@@ -27,7 +27,7 @@ class Queries:
     """One row for each answer; a column is `None` if the call does not have it.
 
     Attributes:
-        users: User id of each row; empty for nobody.
+        users: User id of each row; empty without a user.
         history: Candidate ids, oldest first.
         ages: Seconds for each event of `history`; `UNKNOWN_AGE` for some.
         weights: Positive number for each event of `history`.

@@ -43,7 +43,7 @@ def _add_query(verbs: Parsers) -> None:
         "--history",
         action="append",
         metavar="CANDIDATE",
-        help="candidate id of an event of the user (or of nobody), oldest first; repeatable",
+        help="candidate id of an event of the user (or without a user), oldest first; repeatable",
     )
     parser.add_argument(
         "--history-file",
@@ -57,7 +57,7 @@ def _add_query(verbs: Parsers) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="user or context feature of every USER (or of nobody); repeatable",
+        help="user or context feature of every USER (or without one); repeatable",
     )
     parser.add_argument(
         "--keep-history",

@@ -45,7 +45,7 @@ def asked_queries(args: argparse.Namespace) -> Asked:
     """Return the users, histories and features that the options name.
 
     Raises:
-        ShortlistError: The options name nobody or contradict each other, or the file is unreadable.
+        ShortlistError: The options name no user, contradict each other, or the file is unreadable.
     """
     if args.history_file is not None:
         if args.users or args.history or args.feature:

@@ -77,7 +77,7 @@ def read_request(
 
 
 def example_query(user_id: str, candidate_id: str) -> dict[str, Any]:
-    """Return a known user and nobody, with histories, as NumPy arrays by input name."""
+    """Return a known user and a row without one, with histories, as NumPy arrays by input name."""
     return {
         contract.USER_ID: np.array([user_id, ""], dtype=object),
         contract.HISTORY: np.array(

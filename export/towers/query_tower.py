@@ -148,7 +148,7 @@ class QueryTower(tf.Module):
             embed: Embeddings of candidates.
             users: Int64 `[batch]`, positions; -1 for unknown users.
             events: All events of each user.
-            features: String `[batch, f]` of `name=value`; None for none.
+            features: String `[batch, f]` of `name=value`; None if there are none.
 
         Returns:
             Float32 `[batch, d]`.

@@ -1,4 +1,4 @@
-"""Batches of the users' events in time order, cut anew for each epoch."""
+"""Batches of the users' events in time order, cut differently in each epoch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Learns what features add to the query of somebody of whom nothing else is known.
+"""Learns what features add to the query of a user of whom nothing else is known.
 
 The query of an interaction is a common vector plus one for each feature of the user and of the
 context; its softmax over the corpus should give the interaction's candidate. Features are
