@@ -174,13 +174,15 @@ class Call:
         caller = self.caller
         attempts = Attempts(caller.policy, caller.budget, self.deadline)
         recorder = _Recorder(caller, request) if caller.hooks else None
+        last: ServingError | None = None
         while True:
             index = caller.next_address()
             try:
                 remaining = self.deadline.remaining()
                 if remaining <= 0:
                     address, timeout = caller.addresses[index], self.deadline.timeout
-                    raise too_late(request=request, address=address, timeout=timeout)
+                    # A pause may end late; what failed before it tells more than the time.
+                    raise last or too_late(request=request, address=address, timeout=timeout)
                 reply = yield Send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
@@ -188,6 +190,7 @@ class Call:
                     if recorder is not None:
                         recorder.done(index, attempts.count, None, error)
                     raise
+                last = error
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
                 caller.budget.earn()

@@ -69,6 +69,20 @@ def test_no_try_comes_after_the_deadline(transport: str, server: ToyServer) -> N
         assert 2 <= len(server.calls) <= 5  # pauses take at least 0.1 s
 
 
+def test_a_pause_that_ends_too_late_leaves_the_error_before_it(
+    server: ToyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a pause may end after the deadline."""
+    server.fail("UNAVAILABLE", "still", times=99)
+    with make_client("rest", server.address("rest"), retry=QUICK) as client:
+        ends: list[float] = []
+        monkeypatch.setattr(Deadline, "remaining", lambda self: -1.0 if ends else 1.0)
+        monkeypatch.setattr(time, "sleep", ends.append)
+        with pytest.raises(Unavailable, match="still"):
+            client.retrieve(["42"], timeout=1.0)
+    assert len(server.calls) == len(ends) == 1
+
+
 def test_a_spent_budget_stops_the_retries(transport: str, server: ToyServer) -> None:
     policy = RetryPolicy(max_attempts=10, initial_backoff=0.001, budget=3, budget_ratio=0.5)
     with make_client(transport, server.address(transport), retry=policy) as client:
