@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from shortlist.clients import ServingError
 from shortlist.export.gates.record import Gate
@@ -20,7 +21,7 @@ _WARM_UP_QUERIES = 20
 
 def check_latency(
     subject: Subject,
-    ask: Callable[[int, str], object],
+    ask: Callable[[int, Mapping[str, Any]], object],
     settings: GateSettings,
     *,
     clock: Callable[[], float] = time.perf_counter,
@@ -29,7 +30,7 @@ def check_latency(
 
     Args:
         subject: The new version.
-        ask: Called with a version number and a user id to query.
+        ask: Called with a version number and the inputs of a query for one user.
         settings: Limits of the gate.
         clock: Time in seconds.
     """
@@ -37,12 +38,12 @@ def check_latency(
     gate = Gate("latency", f"p99 at most {ratio:g} times the live version's, or {slack:g} ms more")
     if subject.live is None or subject.probe is None:
         return gate.skipped("no live version to compare with")
-    users = list(subject.probe.user_ids)
+    queries = list(subject.probe.requests(1))
 
     def timed(version: int) -> Callable[[int], float]:
         def milliseconds(number: int) -> float:
             started = clock()
-            ask(version, users[number % len(users)])
+            ask(version, queries[number % len(queries)])
             return (clock() - started) * 1000
 
         return milliseconds

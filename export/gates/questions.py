@@ -15,7 +15,7 @@ Answer: TypeAlias = Mapping[str, Any] | str  # outputs by name, or an error mess
 T = TypeVar("T")
 
 UNKNOWN_USER = "\x00no user has this id"
-_USERS_PER_REQUEST = 100
+_ROWS = 100  # per request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ def questions(subject: Subject, comparison: Sequence[GoldenQuery]) -> ByPurpose[
     """Return what to ask a version; `comparison` holds the queries for the live one, too."""
     return ByPurpose(
         golden=subject.golden,
-        unknown_user=() if subject.corpus is None else _ask([UNKNOWN_USER]),
-        probe=() if subject.probe is None else _ask(subject.probe.user_ids),
+        unknown_user=() if subject.corpus is None else [_ask({contract.USER_ID: [UNKNOWN_USER]})],
+        probe=() if subject.probe is None else [*map(_ask, subject.probe.requests(_ROWS))],
         comparison=comparison,
     )
 
@@ -71,12 +71,5 @@ def candidate_rows(answers: Sequence[Answer]) -> list[list[str]] | str:
     return rows
 
 
-def _ask(user_ids: Sequence[str]) -> list[GoldenQuery]:
-    return [
-        GoldenQuery(
-            signature=contract.SERVING_DEFAULT,
-            inputs={contract.USER_ID: list(user_ids[start : start + _USERS_PER_REQUEST])},
-            outputs={},
-        )
-        for start in range(0, len(user_ids), _USERS_PER_REQUEST)
-    ]
+def _ask(inputs: Mapping[str, Any]) -> GoldenQuery:
+    return GoldenQuery(signature=contract.SERVING_DEFAULT, inputs=inputs, outputs={})

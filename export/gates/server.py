@@ -3,10 +3,11 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shortlist.clients import GrpcClient, RestClient, ServingError, contract
 from shortlist.export.gates.latency import check_latency
@@ -160,8 +161,7 @@ def _resident_bytes(pid: int | None) -> int | None:
 
 
 def _run_gates(subject: Subject, running: _Running, settings: GateSettings) -> list[GateResult]:
-    def ask(version: int, user_id: str) -> object:
-        inputs = {contract.USER_ID: [user_id]}
+    def ask(version: int, inputs: Mapping[str, Any]) -> object:
         return running.grpc.predict(inputs, model=subject.name, version=version)
 
     return [_served(subject, running, settings), check_latency(subject, ask, settings)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shortlist.export.config import TARGETS
 from shortlist.export.gates.record import GATES
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -15,6 +16,8 @@ class GateSettings:
     Attributes:
         server: Kind of server that the gates start: `embedded`, `binary` or `docker`. Stock
             servers skip servables with ops that they lack.
+        target: Name from `TARGETS` of the server that must have the ops; None for the embedded
+            server if there are ops of ScaNN, else a stock one.
         target_producer: Newest graph format that the target server reads; None for that of
             the installed TensorFlow.
         min_recall: Minimum recall@10 against brute force.
@@ -31,6 +34,7 @@ class GateSettings:
     """
 
     server: ServerKind = ServerKind.EMBEDDED
+    target: str | None = None
     target_producer: int | None = None
     min_recall: float = 0.8
     max_quality_drop: float = 0.1
@@ -46,6 +50,8 @@ class GateSettings:
         unknown = sorted(self.allow - set(GATES))
         if unknown:
             raise ValueError(f"unknown gate {unknown[0]!r}; gates are {', '.join(GATES)}")
+        if self.target is not None and self.target not in TARGETS:
+            raise ValueError(f"unknown target {self.target!r}; choose from {', '.join(TARGETS)}")
         for name in ("min_recall", "max_quality_drop", "max_lost"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

@@ -17,6 +17,7 @@ __all__ = ["TOLERANCE", "GoldenQuery", "compare", "decode", "encode", "read_gold
 
 TOLERANCE = 1e-5  # absolute below 1, relative above
 GOLDEN_FORMAT = 1
+_RANKING = {"ids": contract.CANDIDATE_IDS, "scores": contract.SCORES}  # stored if different
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,15 @@ class GoldenQuery:
         signature: Signature name.
         inputs: Nested lists of numbers, booleans or strings by input name.
         outputs: The same by output name; numbers may be NaN or infinite.
+        ids: Output with candidate ids, best first.
+        scores: Output with their scores.
     """
 
     signature: str
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    ids: str = contract.CANDIDATE_IDS
+    scores: str = contract.SCORES
 
 
 def write_golden(version_path: Path, queries: Sequence[GoldenQuery]) -> None:
@@ -40,16 +45,19 @@ def write_golden(version_path: Path, queries: Sequence[GoldenQuery]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {
         "format": GOLDEN_FORMAT,
-        "queries": [
-            {
-                "signature": query.signature,
-                "inputs": encode(query.inputs),
-                "outputs": encode(query.outputs),
-            }
-            for query in queries
-        ],
+        "queries": [_stored(query) for query in queries],
     }
     path.write_text(json.dumps(stored, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _stored(query: GoldenQuery) -> dict[str, Any]:
+    stored = {"signature": query.signature, "inputs": encode(query.inputs)}
+    stored["outputs"] = encode(query.outputs)
+    for part, usual in _RANKING.items():
+        name = getattr(query, part)
+        if name != usual:
+            stored[part] = name
+    return stored
 
 
 def read_golden(version_path: Path) -> tuple[GoldenQuery, ...]:
@@ -70,6 +78,7 @@ def read_golden(version_path: Path) -> tuple[GoldenQuery, ...]:
                 signature=str(query["signature"]),
                 inputs=decode(query["inputs"]),
                 outputs=decode(query["outputs"]),
+                **{part: str(query[part]) for part in _RANKING if part in query},
             )
             for query in stored["queries"]
         )
@@ -95,8 +104,8 @@ def compare(query: GoldenQuery, outputs: Mapping[str, Any]) -> str | None:
     for name, expected in query.outputs.items():
         if name not in outputs:
             return f"{query.signature}: output {name!r} is missing"
-        if name == contract.CANDIDATE_IDS and contract.SCORES in query.outputs:
-            problem = _compare_rankings(expected, query.outputs[contract.SCORES], outputs[name])
+        if name == query.ids and query.scores in query.outputs:
+            problem = _compare_rankings(expected, query.outputs[query.scores], outputs[name])
         else:
             problem = _difference(expected, outputs[name])
         if problem is not None:

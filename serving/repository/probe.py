@@ -24,7 +24,9 @@ __all__ = [
     "write_user_sample",
 ]
 
-PROBE_FORMAT = 2  # format 1 held sampled held-out interactions, too
+# Format 1 held sampled held-out interactions, too; only format 3 has inputs.
+PROBE_FORMAT = 2
+_WITH_INPUTS = 3
 USERS_FORMAT = 1
 _BUFFER = 2**20  # bytes compressed at once
 
@@ -43,11 +45,20 @@ class Probe:
         user_ids: Sampled users.
         exact_ids: Brute force's k best candidates of each, best first, from the embeddings
             that the index was built from.
+        inputs: Values of `serving_default` by input name, one per sampled user; `None` if
+            `user_ids` are its only input.
     """
 
     k: int
     user_ids: Sequence[str]
     exact_ids: Sequence[Sequence[str]]
+    inputs: Mapping[str, Sequence[Any]] | None = None
+
+    def requests(self, size: int) -> Iterator[dict[str, Sequence[Any]]]:
+        """Yield inputs by name for the sampled users, at most `size` at once."""
+        inputs = {contract.USER_ID: self.user_ids} if self.inputs is None else self.inputs
+        for start in range(0, len(self.user_ids), size):
+            yield {name: list(values[start : start + size]) for name, values in inputs.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,10 @@ def write_probe(version_path: Path, probe: Probe) -> None:
     path = version_path / contract.PROBE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {"format": PROBE_FORMAT, **asdict(probe)}
+    if probe.inputs is None:
+        del stored["inputs"]
+    else:
+        stored["format"] = _WITH_INPUTS
     path.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
 
@@ -101,9 +116,14 @@ def read_probe(version_path: Path) -> Probe | None:
     path = version_path / contract.PROBE_FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] not in (1, PROBE_FORMAT):
+        if stored["format"] not in (1, PROBE_FORMAT, _WITH_INPUTS):
             raise ValueError("another format")
-        return Probe(k=stored["k"], user_ids=stored["user_ids"], exact_ids=stored["exact_ids"])
+        return Probe(
+            k=stored["k"],
+            user_ids=stored["user_ids"],
+            exact_ids=stored["exact_ids"],
+            inputs=stored.get("inputs"),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shortlist.clients import contract
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.serving.errors import RepositoryError
 
 __all__ = [
@@ -140,7 +141,8 @@ class Manifest:
         top_k: Candidates per answer at most.
         metrics: Metrics on the held-out part by protocol, and what else was measured on it.
         config: Effective configuration of the export.
-        signatures: Inputs and outputs by signature name.
+        signatures: Inputs and outputs by signature name; empty in a foreign SavedModel.
+        interface: Fields of the `RetrievalInterface` if it is not the contract's, or empty.
         features: Values of the features that requests can give, by name.
         settings: Settings of the query tower, chosen on the validation part if there is one.
         packages: Package versions.
@@ -165,6 +167,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     signatures: Mapping[str, Any] = field(default_factory=dict)
+    interface: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
@@ -175,6 +178,22 @@ class Manifest:
     files: Mapping[str, str] | None = None
     gates: tuple[GateResult, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exported(self) -> bool:
+        """Whether Shortlist exported the version, rather than published a foreign SavedModel."""
+        return bool(self.signatures)
+
+    @property
+    def retrieval(self) -> RetrievalInterface | None:
+        """The tensors that retrieve candidates; `None` if the manifest does not tell."""
+        if not self.interface:
+            return RetrievalInterface() if self.exported else None
+        try:
+            parts = _known(RetrievalInterface, self.interface)
+            return RetrievalInterface(**{**parts, "others": tuple(parts.get("others", ()))})
+        except TypeError:
+            return None
 
     @property
     def headline(self) -> Headline | None:

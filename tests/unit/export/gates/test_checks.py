@@ -1,5 +1,6 @@
 """What each gate passes and fails, on invented measurements."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,22 @@ def test_candidates_of_equal_scores_may_change_places() -> None:
     assert wrong(["a", "b", "c", "f", "e"]) is None  # a third candidate with the last score
     assert wrong(["b", "a", "c", "d", "e"]) is not None
     assert wrong(["a", "x", "c", "d", "e"]) is not None
+
+
+def test_rankings_of_other_names_are_compared_with_ties_and_stored(tmp_path: Path) -> None:
+    query = GoldenQuery(
+        signature="recommend",
+        inputs={"input_1": [42]},
+        outputs={"output_1": [[2.0, 2.0, 1.0]], "output_2": [[7, 8, 9]]},
+        ids="output_2",
+        scores="output_1",
+    )
+    write_golden(tmp_path, [QUERY, query])
+    assert read_golden(tmp_path) == (QUERY, query)
+    stored = json.loads((tmp_path / contract.GOLDEN_FILE).read_text())["queries"]
+    assert [sorted(entry.keys() - {"inputs", "outputs", "signature"}) for entry in stored] == [
+        [],
+        ["ids", "scores"],
+    ]
+    assert compare(query, {**query.outputs, "output_2": [[8, 7, 9]]}) is None
+    assert compare(query, {**query.outputs, "output_2": [[9, 8, 7]]}) is not None

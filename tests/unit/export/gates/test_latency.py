@@ -1,8 +1,9 @@
 """The latency gate, with a clock that each query moves by a given time."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from shortlist.clients.errors import Unavailable
 from shortlist.export.gates.latency import check_latency
@@ -28,7 +29,7 @@ def latency(milliseconds: Callable[[int], float], *, live: bool = True) -> GateR
         live=Live(version=1, path=path) if live else None,
     )
 
-    def ask(version: int, user_id: str) -> None:
+    def ask(version: int, inputs: Mapping[str, Any]) -> None:
         nonlocal now
         now += milliseconds(version) / 1000
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shortlist.clients import contract
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.version import (
     CorpusFacts,
@@ -46,6 +47,14 @@ COMPLETE = FIRST | {
 }
 FOREIGN = {"format": 1, "servable": "ranker", "version": 1, "files": {}, "gates": [GATE]}
 
+INTERFACE = {
+    "signature": "recommend",
+    "query": "user",
+    "ids": "movies",
+    "scores": "scores",
+    "others": ["age"],
+}
+
 
 def store(path: Path, values: Any) -> Path:
     file = path / contract.MANIFEST_FILE
@@ -62,6 +71,7 @@ def store(path: Path, values: Any) -> Path:
         COMPLETE | {"corpus": {"non_finite": 0, "zero_norm": 0}},
         FOREIGN,
         COMPLETE | {"parent": 2, "signed_by": ["a", "b"]},
+        FOREIGN | {"interface": INTERFACE},
     ],
 )
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path, values: dict[str, Any]) -> None:
@@ -138,3 +148,25 @@ def test_checksums_leave_the_manifest_out(tmp_path: Path) -> None:
 
 def test_ops_with_a_namespace_are_custom() -> None:
     assert find_custom_ops(["TopKV2", "Scann>B", "Addons>A"]) == ("Addons>A", "Scann>B")
+
+
+@pytest.mark.parametrize(
+    ("values", "exported", "interface"),
+    [
+        (FIRST, True, RetrievalInterface()),
+        (FIRST | {"interface": {"query": "user"}}, True, RetrievalInterface(query="user")),
+        (FOREIGN, False, None),
+        (
+            FOREIGN | {"interface": INTERFACE | {"new": 1}},
+            False,
+            RetrievalInterface(signature="recommend", query="user", ids="movies", others=("age",)),
+        ),
+    ],
+)
+def test_the_tensors_that_retrieve_are_known(
+    tmp_path: Path, values: dict[str, Any], exported: bool, interface: RetrievalInterface | None
+) -> None:
+    store(tmp_path, values)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert (manifest.exported, manifest.retrieval) == (exported, interface)
