@@ -54,11 +54,15 @@ bench: setup ## measure: make bench [WHAT=client|server|index|quality] [FLAGS=..
 fuzz: setup ## 100,000 mutated requests against the embedded server
 	$(BIN)/python -m tests.soak.fuzz
 
+# All extras but tensorflow-cpu, which the images lock in place of tensorflow.
+LOCKED = all scann numpy prometheus opentelemetry baselines dev
+# One version of each package for all Pythons.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-header
+
 lock: setup ## renew the lock files after a change to pyproject.toml
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --all-extras pyproject.toml -o requirements.lock
-	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    - -o requirements-setup.lock
+	$(COMPILE) $(LOCKED:%=--extra %) pyproject.toml -o requirements.lock
+	echo uv | $(COMPILE) - -o requirements-setup.lock
 	docker/requirements/lock.sh
 
 STACK = $(BIN)/shortlist stack

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES, servable_name
+from shortlist.serving.installed import scann_problem
 from shortlist.serving.repository.names import check_model_name
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SimilarBy",
     "SplitMethod",
     "TrainConfig",
+    "installed_indexes",
 ]
 
 
@@ -38,6 +40,11 @@ CUSTOM_OPS: Mapping[str, tuple[str, ...]] = {
     "scann": ("Scann>ScannSearchBatched", "Scann>TensorsToScann")
 }
 ROW_TYPES = ("auto", "float32", "bfloat16", "int8")
+
+
+def installed_indexes() -> tuple[str, ...]:
+    """Return the indexes that the installed packages can build: all, or all but ScaNN."""
+    return tuple(index for index in INDEXES if index != "scann" or scann_problem() is None)
 
 
 SplitMethod = Literal["random", "leave_last_out", "global_time", "new_users"]
@@ -335,7 +342,8 @@ class ExportConfig:
 
     Attributes:
         model: Model name; each index is published as `<model>_<index>`.
-        indexes: Indexes to publish, names from `shortlist.clients.contract.INDEXES`.
+        indexes: Indexes to publish, names from `shortlist.clients.contract.INDEXES`; unset, all
+            that the installed packages can build.
         top_k: Answers per row of `serving_default`, limited by the size of the corpus.
         recall: Recall@10 that every approximate index must reach; measurements choose the
             effort for it. Unset, the configuration decides the effort.
@@ -351,7 +359,7 @@ class ExportConfig:
     """
 
     model: str = DEFAULT_MODEL
-    indexes: tuple[str, ...] = INDEXES
+    indexes: tuple[str, ...] = field(default_factory=installed_indexes)
     top_k: int = DEFAULT_TOP_K
     recall: float | None = 0.95
     target: str | None = None

@@ -23,7 +23,7 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index
 from shortlist.export.index.tuning import RecallReport, exact_positions, tune
-from shortlist.export.preflight import check_targets
+from shortlist.export.preflight import check_indexes
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.report.figures import recall_picture
 from shortlist.export.report.publication import export_report, store_report
@@ -133,7 +133,7 @@ def run_export(
         ValueError: The data set is too small, training diverged, an index misses the recall,
             or the target server lacks an op.
     """
-    check_targets(config)  # before the training, to fail early
+    check_indexes(config)  # before the training, to fail early
     if gates is not None and "ops" not in gates.allow:
         check_producer(gates.target_producer)
     timer = StepTimer(progress or Progress())

@@ -7,12 +7,12 @@ import logging
 import os
 import shutil
 import tempfile
-from importlib.util import find_spec
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from shortlist.clients import contract
 from shortlist.clients.errors import ShortlistError
-from shortlist.export.config import CUSTOM_OPS, ExportConfig
+from shortlist.export.config import CUSTOM_OPS, ExportConfig, installed_indexes
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
@@ -20,18 +20,26 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.export.servable.target import check_target
 from shortlist.export.towers.rating_means import ratings_of
 from shortlist.serving.errors import ModelServerError, RepositoryError
+from shortlist.serving.installed import missing_package, scann_problem
 from shortlist.serving.repository.files import check_writable, existing_folder
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.object_store import is_url
 from shortlist.serving.servers.available import check_available
 
-__all__ = ["check_config", "check_data", "check_publication", "check_targets"]
+__all__ = [
+    "check_config",
+    "check_data",
+    "check_indexes",
+    "check_publication",
+    "chosen_indexes",
+    "log_left_out",
+]
 
 log = logging.getLogger(__name__)
 
 # By the extra that installs them.
 _PACKAGES = {
-    "export": ("tensorflow", "tf_keras", "tensorflow_recommenders", "scann", "scipy"),
+    "export": ("tensorflow", "tf_keras", "tensorflow_recommenders", "scipy"),
     "baselines": ("threadpoolctl",),
 }
 _NEAR = 2.0  # times the estimated size; checkpoints and logs need space, too
@@ -61,12 +69,9 @@ def check_config(
         ValueError: The target server lacks an op.
     """
     for extra in ("export", "baselines") if baselines else ("export",):
-        for package in _PACKAGES[extra]:
-            if find_spec(package) is None:
-                raise ShortlistError(
-                    f"{package} is not installed; run: pip install 'shortlist[{extra}]'"
-                )
-    check_targets(config)
+        if missing := missing_package(_PACKAGES[extra], extra=extra):
+            raise ShortlistError(missing)
+    check_indexes(config)
     _check_gate_server(gates)
     for option, folder in (
         ("--checkpoints", checkpoints),
@@ -84,15 +89,39 @@ def check_config(
     )
 
 
-def check_targets(config: ExportConfig) -> None:
-    """Check that the target server has the ops of every index.
+def check_indexes(config: ExportConfig) -> None:
+    """Check that every index can be built here and run by the target server.
 
     Raises:
-        ValueError: It lacks one.
+        ShortlistError: ScaNN is to be built and is not installed.
+        ValueError: The target server lacks an op, or is older than TensorFlow here.
     """
+    problem = scann_problem() if "scann" in config.indexes else None
+    if problem:
+        raise ShortlistError(f"{problem}; or choose other indexes with --index")
     for kind in config.indexes:
         name = contract.servable_name(config.model, kind)
         check_target(config.target, name, CUSTOM_OPS.get(kind, ()))
+
+
+def chosen_indexes(chosen: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the chosen indexes, or all that can be built here if none is chosen.
+
+    Raises:
+        ShortlistError: ScaNN is chosen and is not installed.
+    """
+    indexes = tuple(dict.fromkeys(chosen or installed_indexes()))
+    check_indexes(ExportConfig(indexes=indexes))
+    if not chosen:
+        log_left_out(indexes)
+    return indexes
+
+
+def log_left_out(indexes: Collection[str]) -> None:
+    """Log which index is missing from those that the installed packages can build, and why."""
+    problem = scann_problem()
+    if problem and set(indexes) == set(installed_indexes()):
+        log.warning("the index scann is left out: %s", problem)
 
 
 def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None:

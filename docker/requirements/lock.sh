@@ -12,20 +12,24 @@ NOT_SERVED=(h5py keras libclang markdown markdown-it-py markupsafe mdurl namex o
     pygments rich setuptools tensorboard tensorboard-data-server werkzeug wheel)
 # No image needs these: parser of headers for TensorFlow Lite's converter, TensorBoard's server.
 NOT_SHIPPED=(libclang tensorboard-data-server)
+# Half as large as `tensorflow`, which some packages require by name.
+CPU=$(mktemp)
+trap 'rm -f "$CPU"' EXIT
+echo "tensorflow ; sys_platform == 'never'" >"$CPU"
 
 compile() {  # compile OUTPUT [uv's options]
     local output=$1
     shift
     "$uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
-        --no-header --no-annotate -c requirements.lock "$@" -o "$output"
+        --no-header --no-annotate -c requirements.lock --override "$CPU" "$@" -o "$output"
 }
 without() { printf -- '--no-emit-package %s ' "$@"; }
 names() { sed -nE 's/^([a-z0-9-]+)==.*/\1/p' "$1"; }
 
 # shellcheck disable=SC2046 # lists of options
 {
-    compile "$out/server.lock" --extra embedded $(without "${NOT_SERVED[@]}") pyproject.toml
-    compile "$out/export.lock" --extra embedded --extra export \
+    compile "$out/server.lock" --extra embedded --extra scann --extra tensorflow-cpu $(without "${NOT_SERVED[@]}") pyproject.toml
+    compile "$out/export.lock" --extra all --extra scann --extra tensorflow-cpu \
         $(without "${NOT_SHIPPED[@]}" $(names "$out/server.lock")) pyproject.toml
     printf 'hatchling\nuv\n' | compile "$out/build.lock" -
 }

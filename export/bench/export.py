@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import progress, short_count, step, table, write, write_json
-from shortlist.clients.contract import INDEXES, servable_name
+from shortlist.clients.contract import servable_name
 from shortlist.export.bench.export_served import serve_and_measure
 from shortlist.export.bench.machine import machine
 from shortlist.export.bench.synthetic import sizes_of
+from shortlist.export.preflight import chosen_indexes
 from shortlist.export.report.charts import SLOTS, Axis, Series, line_chart, log_ticks, picture
 from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.version import size_bytes
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     sizes = sizes_of(args)
     if args.timeout < 1:
         raise ValueError(f"--timeout must be at least 1, got {args.timeout:g}")
-    costs = [_cost(args, size) for size in sizes]
+    indexes = chosen_indexes(args.index)
+    costs = [_cost(args, size, indexes) for size in sizes]
     if args.picture is not None:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         args.picture.write_text(cost_picture(costs), encoding="utf-8")
@@ -99,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cost(args: argparse.Namespace, size: int) -> ExportCost:
-    indexes = tuple(args.index or INDEXES)
+def _cost(args: argparse.Namespace, size: int, indexes: Sequence[str]) -> ExportCost:
     progress(f"{size:,} candidates")
     with ExitStack() as stack:
         root = args.repository or stack.enter_context(temporary_folder("bench"))

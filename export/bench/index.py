@@ -17,6 +17,7 @@ from shortlist.export.bench.index_rows import BATCH, BATCHES, SINGLE, K, Row, as
 from shortlist.export.bench.machine import machine
 from shortlist.export.bench.synthetic import sizes_of
 from shortlist.export.index.turns import time_in_turns
+from shortlist.export.preflight import chosen_indexes
 from shortlist.export.report.figures import recall_picture
 from shortlist.serving.repository.files import temporary_folder
 
@@ -37,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
         ShortlistError: A measurement failed.
         ValueError: An option is out of range.
     """
-    indexes = tuple(dict.fromkeys(args.index or INDEXES))
     sizes = sizes_of(args)
     recalls = tuple(sorted({*(args.recall or (0.9, 0.95))}))
     _check(args, recalls)
     curves: dict[str, Any] = {}
     if args.address is not None:
-        rows = _through_server(args.address, indexes, args.queries)
+        rows = _through_server(args.address, args.index or INDEXES, args.queries)
     else:
+        indexes = chosen_indexes(args.index)
         rows = []
         for size in sizes:
             of_size, curves_of_size = _in_process(args, size, indexes, recalls)

@@ -210,7 +210,10 @@ def _add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of candidates; repeatable (default: 10000 and 100000)",
     )
     parser.add_argument(
-        "--index", action="append", choices=INDEXES, help="index to measure (default: all)"
+        "--index",
+        action="append",
+        choices=INDEXES,
+        help="index to measure; repeatable (default: all; scann only if it is installed)",
     )
     parser.add_argument(
         "--vectors",

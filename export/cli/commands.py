@@ -74,7 +74,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--index",
         action="append",
         choices=INDEXES,
-        help="index to publish; repeatable (default: all)",
+        help="index to publish; repeatable (default: all; scann only if it is installed)",
     )
     group.add_argument(
         "--top-k",

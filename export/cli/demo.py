@@ -30,7 +30,7 @@ from shortlist.export.data import DataConfig, Dataset
 from shortlist.export.data.config import MOVIELENS, SAMPLE
 from shortlist.export.gates.record import GateError
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.preflight import check_config, check_data
+from shortlist.export.preflight import check_config, check_data, log_left_out
 from shortlist.serving.servers.available import check_available
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, running
@@ -132,6 +132,7 @@ def run_demo(
     own = repository is None
     repository = repository or own_place(ROOT, source) / "models"
     check_config(config, repository, gates=GateSettings())
+    log_left_out(config.indexes)
     started = time.monotonic()
     dataset = load_data(source)
     seconds = {"data": time.monotonic() - started}

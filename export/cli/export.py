@@ -41,7 +41,7 @@ def export(args: argparse.Namespace) -> int:
         return 0
     # NumPy, PyArrow and the like are not needed before.
     from shortlist.export.gates.record import GateError
-    from shortlist.export.preflight import check_config, check_data
+    from shortlist.export.preflight import check_config, check_data, log_left_out
     from shortlist.export.training.checkpoint import CheckpointConfig
 
     folder = args.checkpoints or args.repository / f".training-{config.export.model}"
@@ -56,6 +56,8 @@ def export(args: argparse.Namespace) -> int:
         checkpoints=args.checkpoints,
         baselines=args.baselines,
     )
+    if not args.index:
+        log_left_out(config.export.indexes)
     dataset = load_data(config.data)
     check_data(dataset, config.export, args.repository)
     # Imports TensorFlow, which takes seconds.

@@ -113,7 +113,7 @@ def ops(
     target = settings.target_producer or installed_producer
     custom = find_custom_ops(fresh.ops)
     # Servables with ScaNN's ops are for the embedded server, never for a stock one.
-    for_scann = subject.name.endswith("_scann") and settings.server.has_custom_ops
+    for_scann = subject.name.endswith("_scann") and settings.server.scann_problem() is None
     unavailable = [op for op in custom if not (for_scann and op.startswith("Scann>"))]
     server = "the embedded server" if for_scann else "a stock server"
     gate = Gate("ops", f"ops of {server}, graph format at most {target}")

@@ -56,10 +56,12 @@ def run_server_gates(
     results: dict[str, list[GateResult]] = {}
     servable = []
     for subject in subjects:
-        if settings.server.has_custom_ops or not find_custom_ops(subject.manifest.ops or ()):
+        problem = settings.server.scann_problem()
+        op = next(iter(find_custom_ops(subject.manifest.ops or ())), None)
+        if problem is None or op is None:
             servable.append(subject)
         else:
-            reason = f"needs ops that a {settings.server} server lacks"
+            reason = f"it needs the op {op!r}, and {problem}"
             results[subject.name] = [
                 Gate(name, _required(settings)).skipped(reason) for name in ("server", "latency")
             ]

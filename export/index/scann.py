@@ -163,7 +163,7 @@ class ScannIndex(CandidateIndex):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return answers in ScaNN's order, padded to k."""
         leaves, reordered = effort
-        positions, scores = scann_ops.scann_search_batched(
+        positions, scores = scann_ops().scann_search_batched(
             self._handle(),
             query_embeddings,
             k,
@@ -182,7 +182,7 @@ class ScannIndex(CandidateIndex):
 
     def _handle(self) -> tf.Tensor:
         state = self._state
-        return scann_ops.tensors_to_scann(
+        return scann_ops().tensors_to_scann(
             state.dataset,
             state.scann_config,
             state.serialized_partitioner,
@@ -228,7 +228,7 @@ def _choose(num_candidates: int, config: ScannConfig) -> _Layout:
 
 
 def _build(candidate_embeddings: npt.NDArray[np.float32], layout: _Layout, shared_name: str) -> Any:
-    builder = scann_ops.builder(tf.constant(candidate_embeddings), 100, "dot_product")
+    builder = scann_ops().builder(tf.constant(candidate_embeddings), 100, "dot_product")
     if layout.num_leaves is not None:
         builder = builder.tree(
             num_leaves=layout.num_leaves,

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection
 
+from shortlist.serving.installed import tensorflow_version
 from shortlist.serving.repository.version import find_custom_ops
 
 __all__ = ["SCANN_NAMESPACE", "check_target"]
 
 SCANN_NAMESPACE = "Scann"
+_STOCK = "stock-"
 
 
 def check_target(target: str | None, servable: str, ops: Collection[str]) -> None:
@@ -18,8 +20,10 @@ def check_target(target: str | None, servable: str, ops: Collection[str]) -> Non
         ops: Ops that the servable uses.
 
     Raises:
-        ValueError: The target lacks an op.
+        ValueError: The target lacks an op, or is older than the installed TensorFlow.
     """
+    if target is not None and target.startswith(_STOCK):
+        _check_stock_version(target)
     missing = [] if target is None else sorted(op for op in ops if not _has(target, op))
     if missing:
         raise ValueError(
@@ -28,11 +32,26 @@ def check_target(target: str | None, servable: str, ops: Collection[str]) -> Non
         )
 
 
+def _check_stock_version(target: str) -> None:
+    server = target.removeprefix(_STOCK)
+    installed = tensorflow_version()
+    if installed is not None and _minor(installed) > _minor(server):
+        raise ValueError(
+            f"TensorFlow {installed} writes graphs that {target} may not read; export with "
+            f"TensorFlow {server}: pip install 'tensorflow=={server}.*' 'tf-keras=={server}.*', "
+            "or choose another --target"
+        )
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
+
+
 def _has(target: str, op: str) -> bool:
     if find_custom_ops([op]):
         return target == "embedded" and op.startswith(f"{SCANN_NAMESPACE}>")
     # Custom ops can be checked without TensorFlow.
     from shortlist.export._tf import is_registered_op
 
-    # This package is pinned to the TensorFlow of the stock server, so its ops are known here.
+    # The stock server is at least as new as the TensorFlow here, so it has its ops.
     return is_registered_op(op)

@@ -1,7 +1,9 @@
 """Write versions: SavedModel, warm-up records, self-test and manifest."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortlist.clients import contract
+from shortlist.export._tf import tf
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.fingerprint import dataset_facts
@@ -35,7 +38,7 @@ from shortlist.serving.repository.version import (
 
 __all__ = ["ServableWriter", "package_versions"]
 
-_PACKAGES = ("shortlist", "tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
+_PACKAGES = ("shortlist", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
 
 
 class ServableWriter:
@@ -131,7 +134,11 @@ class ServableWriter:
 
 def package_versions() -> dict[str, str]:
     """Return versions of the packages that affect an export."""
-    return {name: package_version(name) for name in _PACKAGES}
+    versions = {"tensorflow": tf.__version__}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):  # ScaNN is optional
+            versions[name] = package_version(name)
+    return versions
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from shortlist.serving.embedded.flags import Flags, parse_flags, usage
 from shortlist.serving.embedded.lifecycle.core import CoreOptions, ServerCore
 from shortlist.serving.embedded.lifecycle.loading import LoadRetries
 from shortlist.serving.embedded.settings import Settings, read_settings
+from shortlist.serving.installed import tensorflow_version
 
 if TYPE_CHECKING:
     from shortlist.serving.embedded.backend import Backend
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     if parsed.flags.version:
         _say(f"TensorFlow ModelServer: {version('shortlist')}-embedded\n")
-        _say(f"TensorFlow Library: {version('tensorflow')}\n")
+        _say(f"TensorFlow Library: {tensorflow_version() or 'unknown'}\n")
         return 0
     if parsed.unknown:
         _say(f"unknown argument: {parsed.unknown[0]}\n{usage(PROGRAM)}")

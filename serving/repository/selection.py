@@ -93,31 +93,27 @@ def _newest(repository: ModelRepository, name: str) -> ServableFound:
     )
 
 
-def select(servables: Sequence[ServableFound], *, custom_ops: bool) -> Selection:
+def select(servables: Sequence[ServableFound], *, scann_problem: str | None) -> Selection:
     """Separate the servables that a server can run from those whose ops it lacks.
 
     Args:
         servables: Servables of the repository.
-        custom_ops: Whether the server has ScaNN's ops; a stock server does not.
+        scann_problem: Reason why the server does not have ScaNN's ops; `None` if it has them.
 
     Raises:
         RepositoryError: No servable remains.
     """
-    if custom_ops:
+    if scann_problem is None:
         return Selection(served=tuple(servables), left_out=())
     served = tuple(servable for servable in servables if not servable.custom_ops)
     left_out = tuple(
         LeftOut(
             name=servable.name,
-            reason=f"a stock server does not have the op {servable.custom_ops[0]!r}; "
-            "the embedded server does",
+            reason=f"it needs the op {servable.custom_ops[0]!r}, and {scann_problem}",
         )
         for servable in servables
         if servable.custom_ops
     )
     if not served:
-        raise RepositoryError(
-            f"nothing is left to serve: {left_out[0].name}: {left_out[0].reason} "
-            "(--server embedded)"
-        )
+        raise RepositoryError(f"nothing is left to serve: {left_out[0].name}: {left_out[0].reason}")
     return Selection(served=served, left_out=left_out)

@@ -4,10 +4,10 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib.util import find_spec
 from typing import Final
 
 from shortlist.serving.errors import ModelServerError
+from shortlist.serving.installed import missing_package
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, check_ports_differ, claim_port
@@ -54,13 +54,9 @@ def check_available(
         compose.check_engine()
     else:
         kind.program()
-    if kind is ServerKind.EMBEDDED:
-        for package in _EMBEDDED_NEEDS:
-            if find_spec(package) is None:
-                raise ModelServerError(
-                    f"the embedded server needs {package}; install it with: "
-                    "pip install 'shortlist[embedded]'"
-                )
+    needed = _EMBEDDED_NEEDS if kind is ServerKind.EMBEDDED else ()
+    if missing := missing_package(needed, extra="embedded"):
+        raise ModelServerError(f"the embedded server cannot start: {missing}")
     check_ports_differ(grpc_port, rest_port)
     claim_port(grpc_port, option="--port")
     claim_port(rest_port, option="--rest-port")

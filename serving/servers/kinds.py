@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from shortlist.serving.errors import ModelServerError
+from shortlist.serving.installed import scann_problem
 
 __all__ = ["ServerKind"]
 
@@ -23,10 +24,11 @@ class ServerKind(StrEnum):
     def _missing_(cls, value: object) -> None:
         raise ValueError(f"server must be one of {', '.join(cls)}, got {value!r}")
 
-    @property
-    def has_custom_ops(self) -> bool:
-        """Whether the server has ScaNN's ops; a stock server does not."""
-        return self is ServerKind.EMBEDDED
+    def scann_problem(self) -> str | None:
+        """Return why the server does not have ScaNN's ops, or None if it has them."""
+        if self is ServerKind.EMBEDDED:
+            return scann_problem()
+        return "a stock server does not have it; the embedded server does (--server embedded)"
 
     def program(self) -> list[str]:
         """Return the words of the command line before the flags.

@@ -77,7 +77,7 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
     )
     repository = ModelRepository(request.repository)
     selection = select(
-        find_servables(repository, request.names), custom_ops=request.kind.has_custom_ops
+        find_servables(repository, request.names), scann_problem=request.kind.scann_problem()
     )
     for left_out in selection.left_out:
         log.warning("not serving %s: %s", left_out.name, left_out.reason)

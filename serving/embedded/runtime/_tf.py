@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.installed import missing_package, scann_problem
 
 # TensorFlow reads both when it is first imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -42,9 +43,7 @@ def _defer(name: str) -> None:
         return
     spec = importlib.util.find_spec(name)
     if spec is None:
-        raise ImportError(
-            f"the embedded server needs {name}; install it with: pip install 'shortlist[embedded]'"
-        )
+        raise ImportError(missing_package([name], extra="embedded"))
     package = _DeferredPackage(name)
     package.__spec__ = spec
     package.__loader__ = spec.loader
@@ -88,12 +87,11 @@ def load_scann_ops() -> None:
     Raises:
         ImportError: scann is not installed, or its library does not fit this TensorFlow.
     """
+    if problem := scann_problem():
+        raise ImportError(problem)
     spec = importlib.util.find_spec("scann")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "scann is not installed; install it with: pip install 'shortlist[embedded]'"
-        )
-    library = Path(next(iter(spec.submodule_search_locations)), "scann_ops", "cc", "_scann_ops.so")
+    folders = None if spec is None else spec.submodule_search_locations
+    library = Path(*(folders or ())[:1], "scann_ops", "cc", "_scann_ops.so")
     try:
         pywrap_tf_session.TF_LoadLibrary(str(library))
     except errors.OpError as exc:

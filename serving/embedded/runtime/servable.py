@@ -33,6 +33,7 @@ _INLINE_SECONDS: Final = 0.05
 _CALLERS_THREAD: Final = -1
 _scann_lock: Final = threading.Lock()
 _scann_tried = False
+_scann_problem = "this server runs without ScaNN's ops (--enable_scann_ops=false)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class RuntimeOptions:
 
 def warm_runtime(options: RuntimeOptions) -> None:
     """Register custom ops; cheap after the first call in the process."""
-    global _scann_tried
+    global _scann_tried, _scann_problem
     if not options.scann_ops:
         return
     with _scann_lock:
@@ -60,7 +61,7 @@ def warm_runtime(options: RuntimeOptions) -> None:
         try:
             _tf.load_scann_ops()
         except ImportError as exc:
-            log.warning("ScaNN servables will not run: %s", exc)
+            _scann_problem = str(exc)  # reported for a servable that needs them
 
 
 def load_servable(
@@ -84,6 +85,8 @@ def load_servable(
     session, refused = open_session(
         meta_graph, options.session_config or _tf.config_pb2.ConfigProto()
     )
+    if any("'Scann>" in error.message for error in refused.values()):
+        log.warning("%s version %d cannot answer: %s", name, version, _scann_problem)
     try:
         initialize(session, meta_graph, path)
         servable = SavedModelServable(name, version, session, meta_graph, refused)

@@ -113,7 +113,7 @@ def serving(
     servables = {
         name: path
         for name, path in versions.items()
-        if kind.has_custom_ops or not name.endswith("scann")
+        if kind.scann_problem() is None or not name.endswith("scann")
     }
     config, monitoring = work / "models.config", work / "monitoring.config"
     root = next(iter(servables.values())).parent.parent

@@ -12,15 +12,16 @@ from typing import NamedTuple
 import pytest
 
 from shortlist.clients.cli.main import main
-from shortlist.export import preflight
 from shortlist.export.config import ExportConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.preflight import check_data
+from shortlist.serving import installed
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import file_lock
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.servers import compose
 from tests.support.command import environment
+from tests.support.packages import versions
 
 
 class Usage(NamedTuple):
@@ -106,7 +107,7 @@ def test_refused_before_training_without_a_trace(
 
 @pytest.mark.parametrize(
     ("package", "flags", "extra"),
-    [("scann", [], "export"), ("threadpoolctl", ["--baselines"], "baselines")],
+    [("scipy", [], "export"), ("threadpoolctl", ["--baselines"], "baselines")],
 )
 def test_missing_package_is_refused(
     package: str,
@@ -116,10 +117,45 @@ def test_missing_package_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr(installed, "find_spec", lambda name: None if name == package else name)
     assert main(["export", *SAMPLE.split(), *flags]) == 1
     error = f"{package} is not installed; run: pip install 'shortlist[{extra}]'"
     assert error in capsys.readouterr().err
+
+
+@pytest.fixture
+def without_scann(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed, "version", versions(tensorflow="2.20.0"))
+
+
+def test_scann_is_left_out_with_a_line_if_it_is_not_installed(
+    folder: Path, without_scann: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", *SAMPLE.split(), "--print-config"]) == 0
+    assert 'indexes = ["brute_force", "ivf"]' in capsys.readouterr().out
+    line = "the index scann is left out: scann is not installed; run: pip install 'shortlist[scann]"
+    for options, said in (([], True), (["--index", "ivf", "--index", "brute_force"], False)):
+        with pytest.raises(ModuleNotFoundError):  # the pipeline
+            main(["export", *SAMPLE.split(), *options])
+        assert (line in capsys.readouterr().err) is said
+
+
+@pytest.mark.parametrize("command", [f"export {SAMPLE}", "bench index", "bench export"])
+def test_scann_that_is_not_installed_is_refused(
+    command: str, folder: Path, without_scann: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--index", "scann"]) == 1
+    error = "scann is not installed; run: pip install 'shortlist[scann]'; or choose other indexes"
+    assert error in capsys.readouterr().err
+
+
+def test_a_stock_server_older_than_tensorflow_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(installed, "version", versions(tensorflow="2.21.0"))
+    command = f"export {SAMPLE} --index ivf --target stock-2.20"
+    assert main(command.split()) == 1
+    assert "TensorFlow 2.21.0 writes graphs that stock-2.20" in capsys.readouterr().err
 
 
 def test_failing_gate_server_is_not_refused_if_its_gate_is_allowed_to_fail(

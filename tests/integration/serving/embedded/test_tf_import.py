@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,18 @@ def test_public_api_works_after_the_runtime() -> None:
         "print(int(tf.constant(20) + 1), tf.__version__)"
     )
     assert out.split()[0] == "21"
+
+
+@pytest.mark.slow
+def test_a_scann_servable_without_scann_says_what_to_install() -> None:
+    """It loads, as on a stock server, so only the log can tell before the first request."""
+    model = Path(__file__).parents[3] / "conformance/recorded/models/retrieval_scann/1"
+    out = run(
+        "import logging, sys; logging.basicConfig(stream=sys.stdout)\n"
+        "from shortlist.serving import installed\n"
+        "from tests.support.packages import versions\n"
+        "installed.version = versions(tensorflow='2.20.0')\n"
+        "from shortlist.serving.embedded.runtime.servable import RuntimeOptions, load_servable\n"
+        f"load_servable('s', 1, {str(model)!r}, tags=['serve'], options=RuntimeOptions())"
+    )
+    assert "s version 1 cannot answer: scann is not installed; run: pip install" in out

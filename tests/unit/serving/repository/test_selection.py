@@ -11,6 +11,7 @@ from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import find_servables, select
 
+NO_OPS = "a stock server does not have it; the embedded server does (--server embedded)"
 SCANN_OPS = ["MatMul", "Scann>ScannSearchBatched", "Scann>TensorsToScann"]
 
 
@@ -39,13 +40,13 @@ def test_newest_version_of_each_model_is_found(repository: ModelRepository) -> N
 
 
 def test_a_server_with_the_ops_serves_all(repository: ModelRepository) -> None:
-    selection = select(find_servables(repository), custom_ops=True)
+    selection = select(find_servables(repository), scann_problem=None)
     assert [servable.name for servable in selection.served] == ["retrieval_ivf", "retrieval_scann"]
     assert selection.left_out == ()
 
 
 def test_a_stock_server_leaves_scann_out_and_says_why(repository: ModelRepository) -> None:
-    selection = select(find_servables(repository), custom_ops=False)
+    selection = select(find_servables(repository), scann_problem=NO_OPS)
     assert [servable.name for servable in selection.served] == ["retrieval_ivf"]
     (left_out,) = selection.left_out
     assert left_out.name == "retrieval_scann"
@@ -61,7 +62,7 @@ def test_scann_is_recognised_in_a_saved_model_without_manifest(tmp_path: Path) -
 def test_nothing_left_to_serve_names_the_server_that_can(tmp_path: Path) -> None:
     publish(tmp_path, "retrieval_scann", ops=SCANN_OPS)
     with pytest.raises(RepositoryError, match=r"--server embedded"):
-        select(find_servables(ModelRepository(tmp_path)), custom_ops=False)
+        select(find_servables(ModelRepository(tmp_path)), scann_problem=NO_OPS)
 
 
 def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.serving import installed
 from shortlist.serving.errors import ModelServerError
-from shortlist.serving.servers import available
 from shortlist.serving.servers.available import check_available, check_flags
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, replace_process, running
@@ -100,8 +100,10 @@ def test_a_docker_engine_that_does_not_answer_is_refused(programs: Path) -> None
 def test_an_embedded_server_without_its_packages_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(available, "find_spec", lambda name: None if name == "orjson" else True)
-    with pytest.raises(ModelServerError, match=r"needs orjson; .*'shortlist\[embedded\]'"):
+    monkeypatch.setattr(installed, "find_spec", lambda name: None if name == "orjson" else True)
+    with pytest.raises(
+        ModelServerError, match=r"orjson is not installed; .*'shortlist\[embedded\]'"
+    ):
         check_available(ServerKind.EMBEDDED)
 
 

@@ -1,0 +1,59 @@
+"""Optional packages: which are installed, and what installs the others. Imports none of them."""
+
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Final
+
+__all__ = ["missing_package", "scann_problem", "tensorflow_version"]
+
+# Either distribution is the package `tensorflow`.
+_TENSORFLOW: Final = ("tensorflow", "tensorflow-cpu")
+_SCANN_TENSORFLOW: Final = "2.20"  # scann 1.4.2 loads into no other
+_LEGACY: Final = ("tf_keras", "tensorflow_recommenders")
+
+
+def missing_package(packages: Collection[str], *, extra: str) -> str | None:
+    """Return which package is missing and what installs it, or None if all are installed.
+
+    Args:
+        packages: Names to import.
+        extra: Extra that installs them, except TensorFlow and what depends on it.
+    """
+    missing = next((package for package in packages if find_spec(package) is None), None)
+    if missing is None:
+        return None
+    if missing == "tensorflow":
+        remedy = "pip install 'shortlist[tensorflow]' (or 'shortlist[tensorflow-cpu]', without GPU)"
+    elif missing in _LEGACY and (installed := tensorflow_version()):
+        # Both require the distribution `tensorflow` by name, which would overwrite tensorflow-cpu.
+        minor = ".".join(installed.split(".")[:2])
+        remedy = f"pip install --no-deps 'tf-keras=={minor}.*' tensorflow-recommenders==0.7.7"
+    else:
+        remedy = f"pip install 'shortlist[{extra}]'"
+    return f"{missing} is not installed; run: {remedy}"
+
+
+def tensorflow_version() -> str | None:
+    """Return the version of TensorFlow, or None if no distribution says it."""
+    for name in _TENSORFLOW:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def scann_problem() -> str | None:
+    """Return why ScaNN cannot be used and what to do, or None if it can."""
+    try:
+        scann = version("scann")
+    except PackageNotFoundError:
+        return "scann is not installed; run: pip install 'shortlist[scann]'"
+    installed = tensorflow_version()
+    if installed is None or installed.startswith(f"{_SCANN_TENSORFLOW}."):
+        return None
+    return (
+        f"scann {scann} does not load into TensorFlow {installed}; run: "
+        "pip install 'shortlist[tensorflow,scann]'"
+    )
