@@ -150,6 +150,8 @@ class TrainConfig:
             candidates last, for lists shown without `exclude_seen`; 0 for none.
         sampled_candidates: Negatives per batch; unset, the whole corpus if it fits into memory.
         split: Method of holding out: `random`, `leave_last_out`, `global_time` or `new_users`.
+            Unset, `leave_last_out` if the times order the interactions of at least 100 users, and
+            of half of those with three or more interactions; otherwise `random`.
         protocol: How applications will ask: `seen_excluded` without the candidates that the user
             already has, `seen_kept` with them. The headline metric and the gate `quality` use it.
         held_out_fraction: Share of the interactions, or with `new_users` of the users, that
@@ -175,7 +177,7 @@ class TrainConfig:
     norm_penalty: float = 0.15
     seen_last_epochs: int = 0
     sampled_candidates: int | None = None
-    split: SplitMethod = "random"
+    split: SplitMethod | None = None
     protocol: Protocol = "seen_excluded"
     held_out_fraction: float = 0.2
     validation_fraction: float = 0.1
@@ -202,7 +204,8 @@ class TrainConfig:
         )
         _require_choice("loss", self.loss, ("user_softmax", "in_batch_softmax"))
         _require_choice("optimizer", self.optimizer, ("adam", "adagrad"))
-        _require_choice("split", self.split, SPLIT_METHODS)
+        if self.split is not None:
+            _require_choice("split", self.split, SPLIT_METHODS)
         _require_choice("protocol", self.protocol, PROTOCOLS)
         _require_choice("similar", self.similar, SIMILAR_BY)
         _require(
@@ -226,10 +229,10 @@ class TrainConfig:
 # tutorial, its overview and its multitask tutorial, for comparison.
 PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
     "default": (ModelConfig(), TrainConfig()),
-    "table": (ModelConfig(query_tower="table"), TrainConfig()),
+    "table": (ModelConfig(query_tower="table"), TrainConfig(split="random")),
     "seen_kept": (
         ModelConfig(query_tower="table"),
-        TrainConfig(seen_last_epochs=60, protocol="seen_kept"),
+        TrainConfig(seen_last_epochs=60, split="random", protocol="seen_kept"),
     ),
     "tutorial": (
         ModelConfig(embedding_dim=32, candidate_features=False, query_tower="table"),
@@ -239,6 +242,7 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
             epochs=3,
             batch_size=8192,
             learning_rate=0.1,
+            split="random",
             validation_fraction=0.0,
         ),
     ),
@@ -250,6 +254,7 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
             epochs=3,
             batch_size=4096,
             learning_rate=0.5,
+            split="random",
             validation_fraction=0.0,
         ),
     ),
@@ -261,6 +266,7 @@ PRESETS: Mapping[str, tuple[ModelConfig, TrainConfig]] = {
             epochs=3,
             batch_size=8192,
             learning_rate=0.1,
+            split="random",
             validation_fraction=0.0,
             rating_weight=1.0,
         ),
@@ -400,9 +406,10 @@ class ExportConfig:
         }
         return configs[index]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values."""
+    def as_json(self, *, split: SplitMethod) -> dict[str, Any]:
+        """Return the configuration as JSON values, with the split that was made."""
         values = asdict(self)
+        values["train"]["split"] = split
         tensorboard = values["train"]["tensorboard"]
         values["train"]["tensorboard"] = None if tensorboard is None else str(tensorboard)
         values["indexes"] = list(self.indexes)

@@ -247,7 +247,8 @@ def train_and_judge(
         split = configured_split(dataset, config.train)
         held_out = held_out_facts(dataset, split)
         held_out.check(config.train.protocol)
-        measures.append(f"{len(split.fitted)} interactions to train on ({config.train.split})")
+        method = ": ".join(filter(None, (split.method, split.reason)))
+        measures.append(f"{len(split.fitted)} interactions to train on ({method})")
         measures.append(str(held_out))
     advice = held_out.advice(config.train.protocol, seen_last=config.train.seen_last_epochs > 0)
     if advice is not None:

@@ -36,7 +36,7 @@ def small_config() -> ExportConfig:
     return ExportConfig(
         top_k=20,
         towers=ModelConfig(embedding_dim=8),
-        train=TrainConfig(epochs=2, batch_size=128, rating_weight=1.0),
+        train=TrainConfig(epochs=2, batch_size=128, split="random", rating_weight=1.0),
         recall=None,
         # All leaves, so that every index must agree with brute force.
         ivf=IvfConfig(num_leaves=12, num_leaves_to_search=12),

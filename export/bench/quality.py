@@ -112,7 +112,7 @@ def compare(
     seeds: Sequence[int],
     *,
     base: str = "default",
-    method: SplitMethod = "random",
+    method: SplitMethod | None = None,
     protocol: Protocol = "seen_excluded",
     ks: Sequence[int] = KS,
     progress: Callable[[str], None] = lambda text: None,
@@ -127,7 +127,7 @@ def compare(
         rows: Names from `PRESETS`, `ABLATIONS` or `BASELINES`.
         seeds: Random seeds, at least one.
         base: Preset that ablations change.
-        method: Method of the split.
+        method: Method of the split; None for the default for the data.
         protocol: Protocol of the headline metric in the progress.
         ks: Cut-offs.
         progress: Callback, called with one line per finished row and seed.
@@ -162,7 +162,7 @@ def compare(
             progress(f"seed {seed}, {row}: {headline}, {seconds:.1f} s")
     return Comparison(
         data=dataset_facts(dataset),
-        split=method,
+        split=split.method,
         seeds=list(seeds),
         held_out=held_out,
         machine=machine(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.clients.contract import INDEXES
-from shortlist.export.cli.options import BASELINES, add_data_arguments, data_config
+from shortlist.export.cli.options import BASELINES, SPLIT_DEFAULT, add_data_arguments, data_config
 from shortlist.export.config import (
     PRESETS,
     PROTOCOLS,
@@ -15,7 +15,6 @@ from shortlist.export.config import (
     SPLIT_METHODS,
     ExportConfig,
     IvfConfig,
-    TrainConfig,
 )
 
 if TYPE_CHECKING:
@@ -78,9 +77,8 @@ def _add_quality(benches: Parsers) -> None:
     )
     parser.add_argument(
         "--split",
-        default=TrainConfig.split,
         choices=SPLIT_METHODS,
-        help="method of holding out interactions (default: %(default)s)",
+        help="method of holding out interactions " + SPLIT_DEFAULT,
     )
     parser.add_argument(
         "--protocol",

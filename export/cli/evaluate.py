@@ -18,6 +18,7 @@ from shortlist.serving.repository.reference import find_version
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
+    from shortlist.export.data.split import Split
     from shortlist.export.evaluation.judge import Judged
     from shortlist.export.evaluation.published import PublishedVersion
 
@@ -81,7 +82,7 @@ def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig, timer: StepT
         )
         write_report(args.report, report)
         progress(f"report: {args.report}")
-    return _rows(judged, dataset, settings.export.train)
+    return _rows(judged, dataset, settings.export.train, trained.split)
 
 
 def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: StepTimer) -> Rows:
@@ -112,12 +113,12 @@ def _evaluate_versions(args: argparse.Namespace, settings: RunConfig, timer: Ste
         with timer.step(name) as measures:
             evaluation = evaluate_version(version, dataset, split, resamples=args.resamples)
             measures.append(str(evaluation.headline(config.protocol)))
-        rows |= _rows([Judged(name=name, evaluation=evaluation)], dataset, config)
+        rows |= _rows([Judged(name=name, evaluation=evaluation)], dataset, config, split)
         if args.baselines and version is versions[-1]:
             judged = baseline_steps(
                 dataset, split, BASELINES, config, timer=timer, resamples=args.resamples
             )
-            rows |= _rows(judged, dataset, config)
+            rows |= _rows(judged, dataset, config, split)
     return rows
 
 
@@ -132,14 +133,16 @@ def _source_of(
     return source
 
 
-def _rows(judged: "Sequence[Judged]", dataset: "Dataset", config: TrainConfig) -> Rows:
+def _rows(
+    judged: "Sequence[Judged]", dataset: "Dataset", config: TrainConfig, split: "Split"
+) -> Rows:
     """Return the metrics of each model, with the data and the split that they belong to."""
     from shortlist.export.data.fingerprint import dataset_facts
 
     context = {
         "data": dataclasses.asdict(dataset_facts(dataset)),
         "split": {
-            "method": config.split,
+            "method": split.method,
             "held_out_fraction": config.held_out_fraction,
             "validation_fraction": config.validation_fraction,
             "seed": config.seed,

@@ -21,6 +21,7 @@ from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = [
     "BASELINES",
+    "SPLIT_DEFAULT",
     "add_config_arguments",
     "add_data_arguments",
     "add_gate_arguments",
@@ -39,6 +40,10 @@ BASELINES = (
     "decayed_ease",
     "transitions",
     "ials",
+)
+SPLIT_DEFAULT = (
+    "(default: leave_last_out if the times order the interactions of at least 100 users, and of "
+    "half of those with three or more; otherwise random)"
 )
 
 
@@ -227,7 +232,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SPLIT_METHODS,
         help="method of holding out interactions, and thus what training aims at: with "
         "`leave_last_out` and `global_time` the next event, so the order of events is learned; "
-        f"with the others any interaction (default: {TrainConfig.split})",
+        "with the others any interaction " + SPLIT_DEFAULT,
     )
     group.add_argument(
         "--protocol",

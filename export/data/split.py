@@ -1,6 +1,6 @@
 """Splits interactions into parts for training, validation and the final metrics."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,11 @@ Positions = npt.NDArray[np.int64]
 _ENOUGH = 2000
 _MOST_OF_A_USER = 5
 
+# Users whose interactions the times must order for `leave_last_out` to be the default. Three
+# interactions are one each to train on, to validate by and to hold out.
+_ORDERED_USERS = 100
+_ORDERED_INTERACTIONS = 3
+
 _JUDGED_SHARE = 0.2  # of the interactions of a held-out user, as in the literature (Mult-VAE)
 
 
@@ -30,6 +35,7 @@ class Split:
 
     Attributes:
         method: Method of the split, which also decides what an evaluation asks; see `Questions`.
+        reason: What in the data led to the method; empty if it was configured.
         training: Interactions to train on.
         validation: Interactions for early stopping and other choices.
         validation_given: Other interactions of the validation users, which are only in the
@@ -40,6 +46,7 @@ class Split:
     """
 
     method: SplitMethod = "random"
+    reason: str = ""
     training: Positions
     validation: Positions = field(default_factory=_none)
     validation_given: Positions = field(default_factory=_none)
@@ -53,14 +60,34 @@ class Split:
 
 
 def configured_split(dataset: Dataset, config: TrainConfig) -> Split:
-    """Split as configured; see `make_split`."""
-    return make_split(
+    """Split as configured, or by the default method for the data; see `make_split`."""
+    method, reason = (config.split, "") if config.split else _default_method(dataset)
+    split = make_split(
         dataset,
-        method=config.split,
+        method=method,
         held_out_fraction=config.held_out_fraction,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
+    return replace(split, reason=reason)
+
+
+def _default_method(dataset: Dataset) -> tuple[SplitMethod, str]:
+    """Return the default method for the data, and the reason."""
+    times, users = dataset.timestamps, dataset.user_positions
+    if times is None:
+        return "random", "there are no times"
+    first = np.zeros(len(dataset.user_ids), np.int64)
+    first[users] = times
+    several = np.bincount(users, minlength=len(first)) >= _ORDERED_INTERACTIONS
+    differs = np.bincount(users, times != first[users], minlength=len(first)) > 0
+    total, ordered = int(several.sum()), int((several & differs).sum())
+    reason = f"times order the interactions of {ordered:,} users"
+    if ordered < _ORDERED_USERS:
+        return "random", f"{reason}, fewer than {_ORDERED_USERS}"
+    if 2 * ordered < total:
+        return "random", f"{reason}, fewer than half of {total:,}"
+    return "leave_last_out", reason
 
 
 def make_split(

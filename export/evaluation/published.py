@@ -67,7 +67,8 @@ class PublishedVersion:
         """The split that the version was trained on, and its protocol; the rest is the default."""
         stored = self.manifest.config["train"]
         names = ("split", "protocol", "held_out_fraction", "validation_fraction", "seed")
-        return TrainConfig(**{name: stored[name] for name in names if name in stored})
+        named = {name: stored[name] for name in names if name in stored}
+        return TrainConfig(**{"split": "random", **named})
 
     def data_source(self) -> DataConfig:
         """Return the data that the version was exported from, which still exists.

@@ -41,7 +41,7 @@ class DataFacts:
     seed: int
 
 
-def data_facts(dataset: Dataset, split: Split, *, method: str, seed: int) -> DataFacts:
+def data_facts(dataset: Dataset, split: Split, *, seed: int) -> DataFacts:
     """Return the facts of a data set and its split."""
     return DataFacts(
         name=dataset.name,
@@ -51,7 +51,7 @@ def data_facts(dataset: Dataset, split: Split, *, method: str, seed: int) -> Dat
         training=len(split.training),
         validation=len(split.validation),
         held_out=len(split.held_out),
-        method=method,
+        method=split.method,
         seed=seed,
     )
 

@@ -76,9 +76,8 @@ def evaluation_report(
 
     The first of `judged` names the report.
     """
-    settings = {
-        name: value for name, value in config.as_json().items() if name in ("towers", "train")
-    }
+    values = config.as_json(split=split.method)
+    settings = {name: value for name, value in values.items() if name in ("towers", "train")}
     return Report(
         model=judged[0].name,
         version=None,
@@ -96,7 +95,7 @@ def _of_training(
     """Fields of both kinds of report."""
     candidates = model.candidate_embeddings.T
     return {
-        "data": data_facts(dataset, split, method=config.train.split, seed=config.train.seed),
+        "data": data_facts(dataset, split, seed=config.train.seed),
         "protocol": config.train.protocol,
         "features": tuple(model.features),
         "settings": model.settings,

@@ -64,6 +64,7 @@ class ServableWriter:
         self._sample = sample_users(dataset, split)
         self._corpus_facts = corpus_facts(model.candidate_embeddings)
         self._dataset_facts = dataset_facts(dataset)
+        self._config_facts = config.as_json(split=split.method)
 
     def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
         """Write one version; files that `path` already holds become part of it.
@@ -118,7 +119,7 @@ class ServableWriter:
             },
             top_k=servable.top_k,
             metrics=self._metrics,
-            config=config.as_json(),
+            config=self._config_facts,
             signatures={key: _describe(function) for key, function in signatures.items()},
             features=self._model.features,
             settings=self._model.settings,

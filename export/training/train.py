@@ -102,7 +102,7 @@ def _identity(
     dataset: Dataset, split: Split, model_config: ModelConfig, config: TrainConfig
 ) -> dict[str, Any]:
     """Values that must be equal for one training to resume another."""
-    settings = dataclasses.asdict(config)
+    settings = {**dataclasses.asdict(config), "split": split.method}
     del settings["tensorboard"]  # does not change the result
     return {
         "towers": dataclasses.asdict(model_config),

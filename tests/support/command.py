@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 COMMAND = (sys.executable, "-m", "shortlist")
 SMALL_SAMPLE = (
-    *("--data", "sample", "--sample-users", "120", "--sample-candidates", "300"),
+    *("--data", "sample", "--sample-users", "90", "--sample-candidates", "300"),
     *("--sample-interactions", "6000"),
 )
 

@@ -38,7 +38,7 @@ config = ExportConfig(
     top_k=20,
     indexes=("brute_force", "scann"),
     towers=ModelConfig(embedding_dim=8),
-    train=TrainConfig(epochs=1, batch_size=256),
+    train=TrainConfig(epochs=1, batch_size=256, split="random"),
     recall=None,
 )
 run_export(load(data), config, Path(sys.argv[1]))

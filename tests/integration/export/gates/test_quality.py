@@ -25,7 +25,7 @@ CONFIG = ExportConfig(
     keep_seen=False,  # the gate excludes seen candidates by id
     # A query for each user: histories would find their own candidates also among shuffled ones.
     towers=ModelConfig(embedding_dim=16, candidate_features=False, query_tower="table"),
-    train=TrainConfig(epochs=20, batch_size=32, protocol="seen_kept"),
+    train=TrainConfig(epochs=20, batch_size=32, split="random", protocol="seen_kept"),
 )
 
 

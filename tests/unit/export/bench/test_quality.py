@@ -114,7 +114,14 @@ def test_evaluate_shows_metrics_of_new_users_as_served(
 def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20", "--json"]
     assert main(argv) == 0
-    values = json.loads(capsys.readouterr().out)["default"]
+    printed = capsys.readouterr()
+    assert re.search(
+        r"^split .* \(random: times order the interactions of \d+ users, fewer than 100\), ",
+        printed.err,
+        re.M,
+    )
+    values = json.loads(printed.out)["default"]
+    assert values["split"]["method"] == "random"
     low, high = values["intervals"]["seen_kept"]["hit_rate@10"]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high
 

@@ -1,6 +1,7 @@
 """Splits: complete, disjoint, repeatable, and true to their method."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shortlist.export.config import SPLIT_METHODS, SplitMethod
+from shortlist.export.config import SPLIT_METHODS, SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import make_split
+from shortlist.export.data.split import configured_split, make_split
 
 
 @st.composite
@@ -299,6 +300,53 @@ def test_leave_last_out_needs_an_order(small_dataset: Dataset) -> None:
         ValueError, match="have the time 2024-05-01T00:00:00Z, so none is a user's last"
     ):
         make_split(at_times(small_dataset, [1714521600] * 50), method="leave_last_out")
+
+
+def users_with(counts: Sequence[int], *, ordered: int) -> Dataset:
+    """Return data of users with so many interactions, the first of them at different times."""
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    places = np.concatenate([np.arange(count) for count in counts])
+    return Dataset(
+        name="synthetic",
+        user_ids=tuple(map(str, range(len(counts)))),
+        candidate_ids=tuple(map(str, range(max(counts)))),
+        titles=tuple(map(str, range(max(counts)))),
+        user_positions=users,
+        candidate_positions=places.astype(np.int32),
+        timestamps=np.where(users < ordered, places, 7),
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "ordered", "method", "reason"),
+    [
+        ([3] * 200, 100, "leave_last_out", "times order the interactions of 100 users"),
+        ([3] * 100 + [2] * 200, 300, "leave_last_out", "times order the interactions of 100 users"),
+        ([3] * 99, 99, "random", "times order the interactions of 99 users, fewer than 100"),
+        ([3] * 202, 100, "random", "times order the .* of 100 users, fewer than half of 202"),
+        # One interaction to hold out leaves none to validate by.
+        ([2] * 200, 200, "random", "times order the interactions of 0 users, fewer than 100"),
+    ],
+)
+def test_default_method_follows_from_the_order_that_times_give(
+    counts: list[int], ordered: int, method: SplitMethod, reason: str
+) -> None:
+    dataset = users_with(counts, ordered=ordered)
+    split = configured_split(dataset, TrainConfig())
+    assert split.method == method
+    assert re.fullmatch(reason, split.reason)
+    expected = make_split(dataset, method=method, validation_fraction=0.1)
+    np.testing.assert_array_equal(split.held_out, expected.held_out)
+    assert len(split.validation)
+    for named in ("random", "new_users"):
+        configured = configured_split(dataset, TrainConfig(split=named))
+        assert (configured.method, configured.reason) == (named, "")
+
+
+def test_default_method_without_times_is_random() -> None:
+    dataset = dataclasses.replace(users_with([3] * 200, ordered=200), timestamps=None)
+    split = configured_split(dataset, TrainConfig())
+    assert (split.method, split.reason) == ("random", "there are no times")
 
 
 def test_held_out_part_does_not_depend_on_the_validation_part(small_dataset: Dataset) -> None:

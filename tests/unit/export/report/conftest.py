@@ -97,12 +97,12 @@ def full_report(hostile_dataset: Dataset, split: Split, scorer: UserScores) -> R
     )
     popular = judge_baseline(hostile_dataset, split, "popularity", seed=1, resamples=100)
     ease = judge_baseline(hostile_dataset, split, "ease", seed=1, resamples=100)
-    config = ExportConfig().as_json()
+    config = ExportConfig().as_json(split="random")
     return Report(
         model="retrieval",
         version=7,
         created="2026-01-02T03:04:05+00:00",
-        data=data_facts(hostile_dataset, split, method="random", seed=1),
+        data=data_facts(hostile_dataset, split, seed=1),
         judged=[
             Judged(name="this model", evaluation=model),
             Judged(name="popularity", evaluation=popular),

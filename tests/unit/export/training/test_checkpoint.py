@@ -117,6 +117,9 @@ def test_other_training_is_refused_and_the_difference_named(
     fewer = Split(training=split.training[1:], held_out=split.held_out)
     with pytest.raises(CheckpointError, match=r"data.fingerprint was .*start again without --res"):
         train(small_dataset, fewer, MODEL, config, checkpoints=resumed)
+    # The default for the data and its name are the same.
+    named = dataclasses.replace(config, split=split.method)
+    train(small_dataset, split, MODEL, named, checkpoints=resumed)
 
 
 def test_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
