@@ -80,7 +80,8 @@ class RetrievalClient:
 
         With a history or features, an unknown user gets candidates of its own, if the model was
         exported to take them. Candidate ids in the history that the version does not know are
-        skipped; `Retrieval.known_history` counts the others.
+        skipped; `Retrieval.known_history` counts the others. `Retrieval.known_features` counts
+        the features that it knows.
 
         Args:
             user_ids: `[batch]` user ids, at least one. With `history` or `features` they are

@@ -37,6 +37,7 @@ __all__ = [
     "HISTORY_WEIGHT",
     "INDEXES",
     "KNOWN_CANDIDATE",
+    "KNOWN_FEATURES",
     "KNOWN_HISTORY",
     "KNOWN_USER",
     "MANIFEST_FILE",
@@ -99,6 +100,7 @@ SCORES: Final = "scores"  # float32 [batch, k], best first
 KNOWN_USER: Final = "known_user"  # bool [batch]
 KNOWN_CANDIDATE: Final = "known_candidate"  # bool [batch]
 KNOWN_HISTORY: Final = "known_history"  # int32 [batch], events whose candidate is known
+KNOWN_FEATURES: Final = "known_features"  # int32 [batch], features with a known name and value
 SERVABLE_VERSION: Final = "servable_version"  # int64 [batch]
 RATING: Final = "rating"  # float32 [batch]
 

@@ -74,12 +74,15 @@ class Retrieval(Ranking):
         label: Version label of the request, for instance the one that a `Split` chose.
         known_history: Number of events in the history whose candidate the version knows; `None`
             for calls without history and features.
+        known_features: Number of features, counting each value, that the version knows by name and
+            value; `None` for such calls, or if the servable does not say.
     """
 
     user_id: str
     known_user: bool | None = None
     label: str | None = None
     known_history: int | None = None
+    known_features: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,7 @@ class Embedding:
         known_user: As in `Retrieval`.
         version: As in `Ranking`.
         known_history: As in `Retrieval`.
+        known_features: As in `Retrieval`.
     """
 
     user_id: str
@@ -112,6 +116,7 @@ class Embedding:
     known_user: bool | None = None
     version: int | None = None
     known_history: int | None = None
+    known_features: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,7 @@ def embed(
         known_users = vector(reply, contract.KNOWN_USER, len(part))
         answered = versions(reply, len(part))
         known_history = vector(reply, contract.KNOWN_HISTORY, len(part))
+        known_features = vector(reply, contract.KNOWN_FEATURES, len(part))
         return [
             Embedding(
                 user_id=user,
@@ -127,6 +128,7 @@ def embed(
                 known_user=known_users[index],
                 version=answered[index],
                 known_history=known_history[index],
+                known_features=known_features[index],
             )
             for index, user in enumerate(part)
         ]

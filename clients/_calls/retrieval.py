@@ -171,8 +171,13 @@ def _retrievals(
         names, scores = rankings(reply, len(users), k, target)
         known = vector(reply, contract.KNOWN_USER, len(users))
         answered = versions(reply, len(users))
-        events = [] if part.only_users else vector(reply, contract.KNOWN_HISTORY, len(users))
-        retrievals += map(_retrieval, users, names, scores, known, answered, label, events or none)
+        events, features = (
+            none if part.only_users else vector(reply, name, len(users))
+            for name in (contract.KNOWN_HISTORY, contract.KNOWN_FEATURES)
+        )
+        retrievals += map(
+            _retrieval, users, names, scores, known, answered, label, events, features
+        )
     return retrievals
 
 
@@ -185,7 +190,7 @@ def _setters(names: Sequence[str]) -> list[Callable[[Retrieval, Any], None]]:
 _new_retrieval = Retrieval.__new__
 _set_user_id, _set_candidate_ids, _set_scores = _setters(["user_id", "candidate_ids", "scores"])
 _set_known_user, _set_version, _set_label = _setters(["known_user", "version", "label"])
-(_set_known_history,) = _setters(["known_history"])
+_set_known_history, _set_known_features = _setters(["known_history", "known_features"])
 
 
 def _retrieval(
@@ -196,6 +201,7 @@ def _retrieval(
     version: int | None,
     label: str | None,
     known_history: int | None,
+    known_features: int | None,
 ) -> Retrieval:
     """Return `Retrieval(…)`, in half the time."""
     retrieval = _new_retrieval(Retrieval)
@@ -206,4 +212,5 @@ def _retrieval(
     _set_version(retrieval, version)
     _set_label(retrieval, label)
     _set_known_history(retrieval, known_history)
+    _set_known_features(retrieval, known_features)
     return retrieval

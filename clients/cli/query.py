@@ -49,11 +49,12 @@ def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
     personal: list[str] = []
     for retrieval, values in zip(retrievals, features, strict=True):
         if retrieval.known_user is False:
-            (personal if retrieval.known_history or values else unknown).append(retrieval.user_id)
+            told = values if retrieval.known_features is None else retrieval.known_features
+            (personal if retrieval.known_history or told else unknown).append(retrieval.user_id)
     if any(unknown):
         yield f"{_are(unknown)} unknown to the model; all unknown users get these candidates"
     elif unknown:
-        yield "without a user id and a known history, everybody gets the same candidates"
+        yield "without a known user, history or feature, everybody gets the same candidates"
     if named := [user_id for user_id in personal if user_id]:
         yield (
             f"{_are(named)} unknown to the model; the candidates follow from history and "
@@ -64,6 +65,21 @@ def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
     if missing:
         verb = "is" if missing == 1 else "are"
         yield f"{missing} of {events} candidates in the history {verb} unknown to the model"
+    given = [
+        sum(len(value) if isinstance(value, list) else 1 for value in values.values())
+        for values in features
+    ]
+    missing = sum(
+        count - retrieval.known_features
+        for count, retrieval in zip(given, retrievals, strict=True)
+        if retrieval.known_features is not None
+    )
+    if missing:
+        verb = "is" if missing == 1 else "are"
+        yield (
+            f"{missing} of {sum(given)} features {verb} unknown to the model; `features` in the "
+            "version's manifest has the names and values that it knows"
+        )
     if empty := [retrieval.user_id for retrieval in retrievals if not len(retrieval)]:
         yield f"no candidates are left for {_users(empty)}"
 
@@ -108,6 +124,7 @@ def _as_json(retrieval: Retrieval) -> dict[str, Any]:
         "user_id": retrieval.user_id or None,
         "known_user": retrieval.known_user,
         "known_history": retrieval.known_history,
+        "known_features": retrieval.known_features,
         "version": retrieval.version,
         "candidates": [
             {"candidate_id": candidate_id, "score": score} for candidate_id, score in retrieval

@@ -69,6 +69,7 @@ class FakeModel:
         rankings: Scripted answers: pairs of candidate id and score, best first, by user id (or
             candidate id, for `similar`). Histories and features change only other answers.
         unknown_users: Users that answers mark as unknown; the empty id always is.
+        unknown_features: Names of features that answers count as unknown.
         seen: Candidate ids that `exclude_seen` leaves out, by user id.
         versions: State of each version.
         load_errors: Error message of each version that failed to load (and is at END).
@@ -82,6 +83,7 @@ class FakeModel:
     candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _CANDIDATES)
     rankings: dict[str, Pairs] = field(default_factory=dict)
     unknown_users: Collection[str] = ()
+    unknown_features: Collection[str] = ()
     seen: Mapping[str, Collection[str]] = field(default_factory=dict)
     versions: dict[int, State] = field(default_factory=lambda: {1: State.AVAILABLE})
     load_errors: dict[int, str] = field(default_factory=dict)
@@ -180,7 +182,9 @@ class FakeModel:
             contract.FEATURES: ("DT_STRING", [-1, -1]),
         }
         embeddings: Specs = {contract.QUERY_EMBEDDING: ("DT_FLOAT", [-1, 3])}
-        known_history: Specs = {contract.KNOWN_HISTORY: ("DT_INT32", [-1])}
+        known: Specs = {
+            name: ("DT_INT32", [-1]) for name in (contract.KNOWN_HISTORY, contract.KNOWN_FEATURES)
+        }
         return {
             contract.SERVING_DEFAULT: FakeSignature(
                 inputs=users, outputs=fixed, run=self._retrieve
@@ -192,7 +196,7 @@ class FakeModel:
             ),
             contract.RETRIEVE_BY_QUERY: FakeSignature(
                 inputs={**queries, **options, contract.EXCLUDE_HISTORY: ("DT_BOOL", [])},
-                outputs={**_ranked(contract.KNOWN_USER), **known_history},
+                outputs={**_ranked(contract.KNOWN_USER), **known},
                 run=self._retrieve,
             ),
             contract.SIMILAR: FakeSignature(
@@ -210,7 +214,7 @@ class FakeModel:
                 outputs={
                     **embeddings,
                     contract.KNOWN_USER: ("DT_BOOL", [-1]),
-                    **known_history,
+                    **known,
                     contract.SERVABLE_VERSION: ("DT_INT64", [-1]),
                 },
                 run=self._embed,
@@ -252,7 +256,7 @@ class FakeModel:
         return users, queries
 
     def _known(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return which users, and how many events of each history, the model knows."""
+        """Return which users, and how many events and features of each, the model knows."""
         users = inputs[contract.USER_ID]
         known = {
             contract.KNOWN_USER: [bool(user) and user not in self.unknown_users for user in users]
@@ -260,7 +264,11 @@ class FakeModel:
         if contract.HISTORY not in inputs:
             return known
         events = [sum(map(self.candidates.__contains__, row)) for row in inputs[contract.HISTORY]]
-        return {**known, contract.KNOWN_HISTORY: events}
+        features = [
+            sum(bool(text) and text.partition("=")[0] not in self.unknown_features for text in row)
+            for row in inputs.get(contract.FEATURES, [()] * len(users))
+        ]
+        return {**known, contract.KNOWN_HISTORY: events, contract.KNOWN_FEATURES: features}
 
     def _similar(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
         queries, k = inputs[contract.CANDIDATE_ID], int(inputs.get(contract.K, _TOP_K))

@@ -185,7 +185,7 @@ class RetrievalServable(tf.Module):
         nothing = tf.zeros([tf.size(users), 0], tf.int32)
         done = tf.cond(exclude_history, lambda: request.positions, lambda: nothing)
         answers = self._restricted(users, self._queries_after(users, *request), done, *options)
-        return {**answers, contract.KNOWN_HISTORY: self._known_events(request)}
+        return {**answers, **self._known(request)}
 
     def _search(
         self,
@@ -249,7 +249,7 @@ class RetrievalServable(tf.Module):
         users = self._user_positions(user_id)
         request = self._request(users, *query)
         embedded = self._embedded(users, self._queries_after(users, *request))
-        return {**embedded, contract.KNOWN_HISTORY: self._known_events(request)}
+        return {**embedded, **self._known(request)}
 
     def _embedded(self, users: tf.Tensor, queries: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
@@ -316,9 +316,13 @@ class RetrievalServable(tf.Module):
     def _request(self, users: tf.Tensor, *query: tf.Tensor) -> Request:
         return read_request(self._candidate_positions, tf.size(users), *query)
 
-    def _known_events(self, request: Request) -> tf.Tensor:
-        known = tf.cast(request.positions < self.num_candidates, tf.int32)
-        return tf.reduce_sum(known, axis=1)
+    def _known(self, request: Request) -> dict[str, tf.Tensor]:
+        events = tf.cast(request.positions < self.num_candidates, tf.int32)
+        features = self._query_tower.known_features(request.features)
+        return {
+            contract.KNOWN_HISTORY: tf.reduce_sum(events, axis=1),
+            contract.KNOWN_FEATURES: tf.ensure_shape(features, [None]),
+        }
 
     def _by_users(self, users: tf.Tensor) -> tf.Tensor:
         queries = self._query_tower(self._index.embeddings, users)

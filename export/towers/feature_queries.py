@@ -56,10 +56,17 @@ class FeatureQueries(tf.Module):
         Returns:
             Float32 `[batch, d]`.
         """
+        weights = tf.convert_to_tensor(self._weights)
+        return tf.reduce_sum(tf.gather(weights, self._columns(features)), axis=1)
+
+    def known(self, features: tf.Tensor) -> tf.Tensor:
+        """Return how many of the features have a vector, int32 `[batch]`."""
+        known = self._columns(features) < self._num_columns
+        return tf.reduce_sum(tf.cast(known, tf.int32), axis=1)
+
+    def _columns(self, features: tf.Tensor) -> tf.Tensor:
         columns = tf.gather(self._places, self._values(features))
-        if self._num_numeric:
-            columns = self._with_numbers(features, columns)
-        return tf.reduce_sum(tf.gather(tf.convert_to_tensor(self._weights), columns), axis=1)
+        return self._with_numbers(features, columns) if self._num_numeric else columns
 
     def _with_numbers(self, features: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         places = self._names(tf.strings.regex_replace(features, _NAME, ""))

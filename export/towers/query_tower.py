@@ -135,6 +135,12 @@ class QueryTower(tf.Module):
             events = requested if self.kept is None else joined(events, requested)
         return self.embed_events(embed, users, events, features)
 
+    def known_features(self, features: tf.Tensor) -> tf.Tensor:
+        """Return how many of the features `[batch, f]` add to the query, int32 `[batch]`."""
+        if self.features is None:
+            return tf.zeros([tf.shape(features)[0]], tf.int32)
+        return self.features.known(features)
+
     def embed_events(
         self,
         embed: Embed,

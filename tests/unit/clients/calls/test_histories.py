@@ -1,5 +1,6 @@
 """Histories and features in requests, over each transport."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -30,7 +31,34 @@ def test_nobody_needs_no_user_id(client: Any) -> None:
     assert client.retrieve(["", ""], history=[["c01"], ["c02", "nope"]], k=2) == [first, second]
     (only_features,) = client.retrieve(features=[{"device": "mobile"}], k=2)
     assert list(only_features) == ranking("device=mobile")[:2]
-    assert only_features.known_history == 0
+    assert (only_features.known_history, only_features.known_features) == (0, 1)
+
+
+def test_features_that_the_model_knows_are_counted(client: Any, server: ToyServer) -> None:
+    model = server.models["retrieval_brute_force"]
+    model.unknown_features = {"colour"}
+    features = [{"device": "tv", "colour": "red"}, {"likes": ["a", "b"]}]
+    for method in (client.retrieve, client.embed):
+        assert [row.known_features for row in method(features=features)] == [1, 2]
+    assert client.retrieve(["42"])[0].known_features is None
+
+
+def test_an_older_servable_does_not_say_which_features_it_knows(
+    client: Any, server: ToyServer
+) -> None:
+    def older(full: FakeSignature) -> FakeSignature:
+        def run(inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+            outputs = full.run(inputs, version)
+            return {name: outputs[name] for name in outputs if name != "known_features"}
+
+        return FakeSignature(inputs=full.inputs, outputs=full.outputs, run=run)
+
+    signatures = server.models["retrieval_brute_force"].signatures
+    for name in ("retrieve_by_query", "embed_by_query"):
+        signatures[name] = older(signatures[name])
+    for method in (client.retrieve, client.embed):
+        (row,) = method(features=[{"device": "tv"}])
+        assert (row.known_history, row.known_features) == (0, None)
 
 
 def test_rows_are_padded_at_their_end(client: Any, server: ToyServer) -> None:

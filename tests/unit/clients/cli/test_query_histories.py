@@ -54,9 +54,23 @@ def test_notes_say_what_is_unknown(run: Any) -> None:
     assert run("42", "--history", "c01", "--history", "nope")[2] == one
     two = run("--history", "no", "--history", "nope")[2].splitlines()
     assert two == [
-        "note: without a user id and a known history, everybody gets the same candidates",
+        "note: without a known user, history or feature, everybody gets the same candidates",
         "note: 2 of 2 candidates in the history are unknown to the model",
     ]
+
+
+def test_notes_count_unknown_features(run: Any, server: ToyServer) -> None:
+    server.models["retrieval_brute_force"].unknown_features = {"colour"}
+    manifest = "`features` in the version's manifest has the names and values that it knows\n"
+    flags = ("--feature", "device=tv", "--feature", "colour=red")
+    one = f"note: 1 of 2 features is unknown to the model; {manifest}"
+    assert run("42", *flags)[2] == run(*flags)[2] == one
+    assert json.loads(run("42", *flags, "--json")[1])[0]["known_features"] == 1
+    _, _, notes = run("--feature", "colour=red", "--feature", "colour=blue")
+    assert notes == (
+        "note: without a known user, history or feature, everybody gets the same candidates\n"
+        f"note: 2 of 2 features are unknown to the model; {manifest}"
+    )
 
 
 LINES = """{"user_id": "42", "history": ["c01", "c02"], "ages": [60, null]}

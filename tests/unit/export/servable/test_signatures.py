@@ -112,7 +112,8 @@ def test_retrieve_by_query_equals_the_oracle(exact: dict[str, Any], request_: Qu
     embedded = exact[contract.EMBED_BY_QUERY](**request_.query_inputs())
     queries = [request_.query(row).tolist() for row in range(len(request_.users))]
     assert embedded[contract.QUERY_EMBEDDING].numpy().tolist() == queries
-    for name in (contract.KNOWN_USER, contract.KNOWN_HISTORY, contract.SERVABLE_VERSION):
+    flags = (contract.KNOWN_USER, contract.KNOWN_HISTORY, contract.KNOWN_FEATURES)
+    for name in (*flags, contract.SERVABLE_VERSION):
         assert embedded[name].numpy().tolist() == outputs[name].numpy().tolist()
 
 
@@ -309,3 +310,4 @@ def test_without_events_the_answers_are_those_of_the_user_ids(
     for name, value in by_user.items():
         assert value.numpy().tolist() == by_query[name].numpy().tolist(), name
     assert by_query[contract.KNOWN_HISTORY].numpy().tolist() == [0] * 4
+    assert by_query[contract.KNOWN_FEATURES].numpy().tolist() == [0] * 4

@@ -64,6 +64,16 @@ def test_vectors_of_all_features_add_up(
     np.testing.assert_allclose(asked, expected, atol=1e-6)
 
 
+def test_features_with_a_known_name_and_value_are_counted(queries: FeatureQueries) -> None:
+    rows = [
+        ["device=phone", "motto=x=y", "age=31"],
+        ["device=phone", "device=phone", ""],
+        ["colour=red", "device=fridge", "age=old"],
+        ["", "", ""],
+    ]
+    assert queries.known(tf.constant(rows)).numpy().tolist() == [3, 2, 0, 0]
+
+
 def test_numbers_get_the_bucket_that_training_gave_them(
     queries: FeatureQueries, columns: FeatureColumns, dataset: Dataset, vectors: np.ndarray
 ) -> None:
