@@ -15,6 +15,7 @@ __all__ = [
     "PRESETS",
     "PROTOCOLS",
     "QUERY_TOWERS",
+    "SCANN_NAMESPACE",
     "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
@@ -35,6 +36,7 @@ __all__ = [
 
 # Servers with known ops: stock TensorFlow Serving for this TensorFlow, and our own.
 TARGETS = ("stock-2.20", "embedded")
+SCANN_NAMESPACE = "Scann"
 # Ops of an index that core TensorFlow does not have.
 CUSTOM_OPS: Mapping[str, tuple[str, ...]] = {
     "scann": ("Scann>ScannSearchBatched", "Scann>TensorsToScann")

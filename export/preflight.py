@@ -17,12 +17,14 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
 from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.source import check_saved_model
 from shortlist.export.servable.target import check_target
 from shortlist.export.towers.rating_means import ratings_of
 from shortlist.serving.errors import ModelServerError, RepositoryError
 from shortlist.serving.installed import missing_package, scann_problem
 from shortlist.serving.repository.files import check_writable, existing_folder
 from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.names import check_model_name
 from shortlist.serving.repository.object_store import is_url
 from shortlist.serving.servers.available import check_available
 
@@ -145,9 +147,11 @@ def check_publication(source: Path, name: str, repository: str, gates: GateSetti
 
     Raises:
         ModelServerError: The server of the gates cannot start here.
-        RepositoryError: The repository cannot be written, the name is not valid, or there is too
-            little free disk space.
+        RepositoryError: The source is not a SavedModel, the repository cannot be written, the
+            name is not valid, or there is too little free disk space.
     """
+    check_model_name(name)
+    check_saved_model(source)
     _check_gate_server(gates)
     if is_url(repository):
         return

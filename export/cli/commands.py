@@ -11,14 +11,16 @@ from shortlist.export.cli.options import (
     add_config_arguments,
     add_data_arguments,
     add_gate_arguments,
+    add_target_argument,
     add_train_arguments,
 )
-from shortlist.export.config import TARGETS, ExportConfig
+from shortlist.export.config import ExportConfig
 from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["add_benches", "add_commands"]
 
 _CLI = "shortlist.export.cli"
+_FOUND = "(default: the embedded server for ScaNN's ops, else a stock one)"
 
 
 def add_commands(verbs: Parsers) -> None:
@@ -89,11 +91,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="recall@10 to which approximate indexes are tuned by measuring (default: "
         f"{ExportConfig.recall})",
     )
-    group.add_argument(
-        "--target",
-        choices=TARGETS,
-        help="server that must be able to run the servables; checked before anything is published",
-    )
+    add_target_argument(group, note="checked before anything is trained")
     group.add_argument(
         "--without-seen",
         action="store_true",
@@ -166,6 +164,7 @@ def _add_verify(verbs: Parsers) -> None:
     )
     _add_repository(parser)
     add_gate_arguments(parser)
+    add_target_argument(parser, note=_FOUND)
 
 
 def _add_publish(verbs: Parsers) -> None:
@@ -173,7 +172,9 @@ def _add_publish(verbs: Parsers) -> None:
         verbs,
         "publish",
         "Publish an existing SavedModel through the gates.",
-        details="Copies it into a model repository under the next version number.",
+        details="Copies it into a model repository under the next version number. If Shortlist did "
+        "not export it, as with an index of TensorFlow Recommenders, it is asked a few queries "
+        "first, and its answers are recorded for the gates and for rollouts.",
         example="shortlist publish staging/retrieval_ivf/1 --name retrieval_ivf "
         "--repository models",
         run=f"{_CLI}.gates:publish",
@@ -187,7 +188,25 @@ def _add_publish(verbs: Parsers) -> None:
         help="model repository: a folder, or a URL such as gs://bucket/models (default: "
         "%(default)s)",
     )
+    group = parser.add_argument_group("a SavedModel that Shortlist did not export")
+    group.add_argument(
+        "--queries",
+        type=Path,
+        metavar="FILE",
+        help='queries to record the answers to, one per line, such as {"user_id": "42"} (default: '
+        "some values of the model's own vocabulary and an unknown one)",
+    )
+    for option, what in (
+        ("signature", "signature that retrieves candidates"),
+        ("input", "its input with user ids"),
+        ("ids", "its output with candidate ids"),
+        ("scores", "its output with scores"),
+    ):
+        group.add_argument(
+            f"--{option}", metavar="NAME", help=f"{what} (default: found from types and shapes)"
+        )
     add_gate_arguments(parser)
+    add_target_argument(parser, note=_FOUND)
 
 
 def _add_evaluate(verbs: Parsers) -> None:

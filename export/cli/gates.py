@@ -6,6 +6,7 @@ from pathlib import Path
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.options import gate_settings
 from shortlist.export.cli.summary import gate_lines, notice_if_live
+from shortlist.export.gates.foreign import Choices
 from shortlist.export.gates.publication import publish_saved_model, verify_version
 from shortlist.export.gates.record import GateError, require_passed
 from shortlist.export.preflight import check_publication
@@ -30,7 +31,16 @@ def publish(args: argparse.Namespace) -> int:
     settings = gate_settings(args)
     check_publication(args.path, args.name, args.repository, settings)
     try:
-        published = publish_saved_model(args.path, args.name, args.repository, settings)
+        choices = Choices(
+            signature=args.signature,
+            input=args.input,
+            ids=args.ids,
+            scores=args.scores,
+            queries=args.queries,
+        )
+        published = publish_saved_model(
+            args.path, args.name, args.repository, settings, choices=choices
+        )
     except GateError as exc:
         progress(gate_lines(exc.results))
         raise

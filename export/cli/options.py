@@ -11,6 +11,7 @@ from shortlist.export.config import (
     QUERY_TOWERS,
     SIMILAR_BY,
     SPLIT_METHODS,
+    TARGETS,
     ModelConfig,
     TrainConfig,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "add_config_arguments",
     "add_data_arguments",
     "add_gate_arguments",
+    "add_target_argument",
     "add_train_arguments",
     "data_config",
     "gate_settings",
@@ -322,6 +324,15 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target_argument(parser: "argparse._ActionsContainer", *, note: str) -> None:
+    """Add `--target`; `note` ends its help."""
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        help=f"server that must have the ops of the servables; {note}",
+    )
+
+
 def _renamed(value: str) -> NoReturn:
     raise argparse.ArgumentTypeError(
         f"got {value}; it is now --max-quality-drop, a share of the live version's hit rate"
@@ -340,6 +351,7 @@ def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) ->
     """
     values = {
         "server": None if args.gate_server is None else ServerKind(args.gate_server),
+        "target": args.target,
         "target_producer": args.target_producer,
         "min_recall": args.min_recall,
         "max_quality_drop": args.max_quality_drop,

@@ -1,14 +1,18 @@
 """The gates that need no server: each compares measurements with requirements."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shortlist.clients import contract
+from shortlist.clients.interface import RetrievalInterface
+from shortlist.export.config import SCANN_NAMESPACE
+from shortlist.export.gates.foreign import find_retrieval
 from shortlist.export.gates.questions import Answer, candidate_rows
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
-from shortlist.serving.repository.golden import compare
+from shortlist.serving.repository.golden import GoldenQuery, compare
 from shortlist.serving.repository.version import (
     CorpusFacts,
     GateResult,
@@ -74,7 +78,9 @@ def complete(subject: Subject, fresh: FreshServable) -> GateResult:
 
 
 def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
-    """Check that every signature has the contract's tensor names."""
+    """Check that every signature has the contract's tensor names, or that there is any."""
+    if not subject.manifest.exported:
+        return _callable(subject, fresh)
     gate = Gate("signatures", f"{contract.SERVING_DEFAULT!r} and the contract's tensor names")
     if contract.SERVING_DEFAULT not in fresh.signatures:
         names = ", ".join(sorted(fresh.signatures)) or "none"
@@ -82,10 +88,10 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
     for name, (inputs, outputs) in _CONTRACT.items():
         if name not in fresh.signatures:
             continue
-        wrong = sorted(inputs ^ set(fresh.signatures[name]["inputs"]))
+        wrong = sorted(inputs ^ set(fresh.signatures[name].inputs))
         if wrong:
             return gate.failed(f"{name}: input {wrong[0]!r} is missing or unknown")
-        missing = sorted(outputs - set(fresh.signatures[name]["outputs"]))
+        missing = sorted(outputs - set(fresh.signatures[name].outputs))
         if missing:
             return gate.failed(f"{name}: no output {missing[0]!r}")
     lost = sorted(set(subject.manifest.signatures) - set(fresh.signatures))
@@ -94,16 +100,49 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
     return gate.result(True, f"{len(fresh.signatures)} signatures")
 
 
+def _callable(subject: Subject, fresh: FreshServable) -> GateResult:
+    gate = Gate("signatures", "a callable signature")
+    if not fresh.signatures:
+        return gate.failed(
+            "no signature can be called; call the index once before saving it, or pass "
+            "signatures= to tf.saved_model.save"
+        )
+    retrieval = find_retrieval(subject.manifest, fresh.signatures)
+    if isinstance(retrieval, RetrievalInterface):
+        return gate.result(True, str(retrieval))
+    names = ", ".join(sorted(fresh.signatures))
+    why = f"{names}: only for `predict`, because {retrieval}"
+    if "could be any of" in retrieval or "several signatures" in retrieval:
+        why += "; choose with --signature, --input, --ids or --scores"
+    return gate.result(True, why)
+
+
 def golden(subject: Subject, answers: Sequence[Answer]) -> GateResult:
     """Check that known queries get the same answers after loading."""
-    gate = Gate("golden", "the answers from before saving, to 1e-5")
+    before = "saving" if subject.manifest.exported else "publication"
+    gate = Gate("golden", f"the answers from before {before}, to 1e-5")
     if not subject.golden:
-        return gate.skipped("the version has no known queries")
+        return gate.skipped(subject.note or "the version has no known queries")
     for query, answer in zip(subject.golden, answers, strict=True):
         wrong = answer if isinstance(answer, str) else compare(query, answer)
         if wrong is not None:
             return gate.failed(wrong)
-    return gate.result(True, f"{len(answers)} of {len(answers)} answers the same")
+    odd = ", ".join(f"{count} with {what}" for what, count in _oddities(subject.golden).items())
+    same = f"{len(answers)} of {len(answers)} answers the same"
+    measured = "; ".join(part for part in (same, odd, subject.note) if part)
+    return gate.result(True, measured)
+
+
+def _oddities(queries: Sequence[GoldenQuery]) -> Counter[str]:
+    """Count rankings that a user would wonder about."""
+    counts: Counter[str] = Counter()
+    for query in queries:
+        rows, scores = (query.outputs.get(name) for name in (query.ids, query.scores))
+        if rows is None or scores is None:
+            continue
+        counts["no candidates"] += not any(rows)
+        counts["NaN scores"] += any(math.isnan(score) for row in scores for score in row)
+    return +counts
 
 
 def ops(
@@ -112,14 +151,18 @@ def ops(
     """Check that the target server has the ops and reads the graph's format."""
     target = settings.target_producer or installed_producer
     custom = find_custom_ops(fresh.ops)
-    # Servables with ScaNN's ops are for the embedded server, never for a stock one.
-    for_scann = subject.name.endswith("_scann") and settings.server.scann_problem() is None
-    unavailable = [op for op in custom if not (for_scann and op.startswith("Scann>"))]
-    server = "the embedded server" if for_scann else "a stock server"
-    gate = Gate("ops", f"ops of {server}, graph format at most {target}")
+    of_scann = [op for op in custom if op.startswith(f"{SCANN_NAMESPACE}>")]
+    server = settings.target
+    if server is None:  # servables with ScaNN's ops are never for a stock server
+        server = "embedded" if of_scann and settings.server.scann_problem() is None else "stock"
+    unavailable = [op for op in custom if server != "embedded" or op not in of_scann]
+    name = f"{'the embedded' if server == 'embedded' else 'a stock'} server"
+    gate = Gate("ops", f"ops of {name}, graph format at most {target}")
     measured = f"{len(fresh.ops)} ops, {len(custom)} of them custom, format {fresh.producer}"
     if unavailable:
         return gate.failed(f"{measured}: {unavailable[0]!r} is not available")
+    if of_scann:
+        measured += "; needs the embedded server, or an image with ScaNN's ops"
     return gate.result(fresh.producer <= target, measured)
 
 
@@ -128,7 +171,7 @@ def recall(subject: Subject, answers: Sequence[Answer], settings: GateSettings) 
     gate = Gate("recall", f"recall@10 >= {settings.min_recall:g}")
     probe = subject.probe
     if probe is None:
-        return gate.skipped("the version has no probe to measure it with")
+        return gate.skipped(subject.without("probe to measure it with"))
     rows = candidate_rows(answers)
     if isinstance(rows, str):
         return gate.failed(f"no answers for the probe's users: {rows}")
@@ -152,7 +195,7 @@ def corpus(subject: Subject, answers: Sequence[Answer], settings: GateSettings) 
     """
     required = "no duplicates, no NaN, no zero-norm embeddings, an answer for unknown users"
     if subject.corpus is None:
-        return Gate("corpus", required).skipped("the version has no list of its candidates")
+        return Gate("corpus", required).skipped(subject.without("list of its candidates"))
     facts = subject.manifest.corpus or CorpusFacts()
     bad = {
         "duplicate ids": len(subject.corpus) - len(set(subject.corpus)),

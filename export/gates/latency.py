@@ -2,13 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from shortlist.clients import ServingError
+from shortlist.clients import ServingError, contract
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.gates.subject import Subject
+from shortlist.export.gates.subject import Live, Subject
+from shortlist.serving.repository.golden import GoldenQuery
+from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import GateResult
 
 __all__ = ["check_latency"]
@@ -21,7 +22,7 @@ _WARM_UP_QUERIES = 20
 
 def check_latency(
     subject: Subject,
-    ask: Callable[[int, Mapping[str, Any]], object],
+    ask: Callable[[int, GoldenQuery], object],
     settings: GateSettings,
     *,
     clock: Callable[[], float] = time.perf_counter,
@@ -30,17 +31,21 @@ def check_latency(
 
     Args:
         subject: The new version.
-        ask: Called with a version number and the inputs of a query for one user.
+        ask: Called with a version number and a query.
         settings: Limits of the gate.
         clock: Time in seconds.
     """
     ratio, slack = settings.max_latency_ratio, settings.latency_slack_ms
     gate = Gate("latency", f"p99 at most {ratio:g} times the live version's, or {slack:g} ms more")
-    if subject.live is None or subject.probe is None:
+    if subject.live is None:
         return gate.skipped("no live version to compare with")
-    queries = list(subject.probe.requests(1))
+    queries, live_queries = _queries(subject), _queries(subject.live)
+    if not live_queries or _same_inputs(subject.probe, subject.live.probe):
+        live_queries = queries  # the same users
+    if not queries:
+        return gate.skipped("the version has no known queries")
 
-    def timed(version: int) -> Callable[[int], float]:
+    def timed(version: int, queries: Sequence[GoldenQuery]) -> Callable[[int], float]:
         def milliseconds(number: int) -> float:
             started = clock()
             ask(version, queries[number % len(queries)])
@@ -51,13 +56,31 @@ def check_latency(
     try:
         # A slow version is slow each time; another process on the machine is not.
         for _ in range(_TRIES):
-            new, live = _p99_in_turns(timed(subject.version), timed(subject.live.version))
+            new, live = _p99_in_turns(
+                timed(subject.version, queries), timed(subject.live.version, live_queries)
+            )
             passed = new <= max(live * ratio, live + slack)
             if passed:
                 break
     except ServingError as exc:
         return gate.failed(str(exc))
     return gate.result(passed, f"p99 {new:.2f} ms, version {subject.live.version}: {live:.2f} ms")
+
+
+def _queries(version: Subject | Live) -> Sequence[GoldenQuery]:
+    """Return queries for one user each, or else the known ones."""
+    if version.probe is None:
+        return version.golden
+    return [
+        GoldenQuery(signature=contract.SERVING_DEFAULT, inputs=inputs, outputs={})
+        for inputs in version.probe.requests(1)
+    ]
+
+
+def _same_inputs(probe: Probe | None, other: Probe | None) -> bool:
+    if probe is None or other is None:
+        return False
+    return (probe.inputs or {}).keys() == (other.inputs or {}).keys()
 
 
 def _p99_in_turns(new: Callable[[int], float], live: Callable[[int], float]) -> tuple[float, float]:

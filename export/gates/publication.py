@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shortlist.export.gates.foreign import Choices, describe
 from shortlist.export.gates.record import require_passed
 from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.source import check_saved_model
 from shortlist.export.gates.subject import Live, Subject, live_version, read_subject
-from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import temporary_folder
 from shortlist.serving.repository.local import ModelRepository, Publisher
 from shortlist.serving.repository.names import check_model_name
@@ -93,7 +94,12 @@ def verify_version(
 
 
 def publish_saved_model(
-    source: Path, name: str, repository: str, settings: GateSettings
+    source: Path,
+    name: str,
+    repository: str,
+    settings: GateSettings,
+    *,
+    choices: Choices | None = None,
 ) -> Published:
     """Publish a copy of a SavedModel that passes the gates.
 
@@ -105,28 +111,38 @@ def publish_saved_model(
         name: Model name.
         repository: Model repository: a folder, created if missing, or a URL for fsspec.
         settings: Limits of the gates.
+        choices: What its publisher says about a SavedModel that Shortlist did not export; None
+            to find everything.
 
     Raises:
         GateError: A gate failed; nothing was published.
-        RepositoryError: The source is not a SavedModel, or the repository is not writable.
+        NoInterfaceError: A chosen tensor does not exist.
+        RepositoryError: The source is not a SavedModel, the file of queries cannot be read, or
+            the repository is not writable.
     """
     check_model_name(name)
-    if not (source / "saved_model.pb").is_file():
-        raise RepositoryError(f"no saved_model.pb in {source}; pass the folder of a SavedModel")
+    check_saved_model(source)
+    choices = choices or Choices()
     at_least = max((read_manifest(source) or Manifest()).version or 1, 1)
     if is_url(repository):
-        return _publish_to_store(ObjectStore(repository), source, name, at_least, settings)
+        return _publish_to_store(ObjectStore(repository), source, name, at_least, settings, choices)
     local = ModelRepository(Path(repository))
     with local.publisher([name], at_least=at_least) as publisher:
         staging = publisher.stage(name)
-        _copy(source, staging, name, publisher.version)
-        results = pass_gates(publisher, [name], local, settings)
+        live = live_version(local, name, before=publisher.version)
+        subject = _copy(source, staging, name, publisher.version, choices, live)
+        results = _pass_gates([subject], settings)
         paths = publisher.publish()
     return Published(version=publisher.version, path=str(paths[name]), results=results)
 
 
 def _publish_to_store(
-    store: ObjectStore, source: Path, name: str, at_least: int, settings: GateSettings
+    store: ObjectStore,
+    source: Path,
+    name: str,
+    at_least: int,
+    settings: GateSettings,
+    choices: Choices,
 ) -> Published:
     """Run the gates on a local copy, compared with the store's live version, and upload it."""
     with temporary_folder("publish") as folder:
@@ -138,8 +154,8 @@ def _publish_to_store(
         version = store.claim(name, at_least=at_least)
         copy = folder / "copy"
         copy.mkdir()
-        _copy(source, copy, name, version)
-        results = _pass_gates([read_subject(name, version, copy, live=live)], settings)
+        subject = _copy(source, copy, name, version, choices, live)
+        results = _pass_gates([subject], settings)
         return Published(version=version, path=store.publish(name, version, copy), results=results)
 
 
@@ -154,16 +170,21 @@ def _pass_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str
     return results
 
 
-def _copy(source: Path, target: Path, name: str, version: int) -> None:
-    """Copy a SavedModel and set name and version in its manifest."""
+def _copy(
+    source: Path, target: Path, name: str, version: int, choices: Choices, live: Live | None
+) -> Subject:
+    """Copy a SavedModel, set name and version in its manifest, and describe a foreign one."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     manifest = read_manifest(target) or Manifest()
-    if manifest.version is not None and manifest.version != version:
+    if manifest.exported and manifest.version is not None and manifest.version != version:
         log.warning(
             "version %d is already published: answers of version %d will name version %d",
             manifest.version,
             version,
             manifest.version,
         )
+    described = describe(target, name, version, manifest, choices)
+    manifest = described.manifest
     files = checksums(target) if manifest.files is None else manifest.files
     write_manifest(target, replace(manifest, servable=name, version=version, files=files))
+    return replace(read_subject(name, version, target, live=live), note=described.note)

@@ -25,7 +25,7 @@ from shortlist.export.gates.comparable import (
 from shortlist.export.gates.questions import Answer, candidate_rows
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.gates.subject import Subject
+from shortlist.export.gates.subject import NOT_EXPORTED, Subject
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.version import GateResult, Headline, Manifest
@@ -250,7 +250,7 @@ def _counted(manifest: Manifest, headline: Headline) -> str:
 
 
 def _records_nothing(manifest: Manifest) -> str:
-    origin = "exported by an earlier release" if manifest.created else "a SavedModel from elsewhere"
+    origin = "exported by an earlier release" if manifest.created else NOT_EXPORTED
     return f"does not record what it was trained on ({origin})"
 
 

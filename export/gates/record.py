@@ -78,17 +78,18 @@ def require_passed(results: Mapping[str, Sequence[GateResult]]) -> None:
     ]
     if not failed:
         return
-    name, first = failed[0]
-    others = ", ".join(f"{result.gate} of {other}" for other, result in failed[1:])
-    also = f"; also failed: {others}" if others else ""
     allow = " ".join(
         f"--allow {gate}" for gate in dict.fromkeys(result.gate for _, result in failed)
     )
-    raise GateError(
-        f"{name} failed the gate {first.gate!r}: {first.measured}, required: {first.required}"
-        f"{also}; fix the model, or publish it anyway with {allow}",
-        results,
-    )
+    lines = [
+        f"{name} failed the gate {result.gate!r}: {result.measured}, required: {result.required}"
+        for name, result in failed
+    ]
+    remedy = f"fix the model, or publish it anyway with {allow}"
+    message = f"{lines[0]}; {remedy}"
+    if len(lines) > 1:
+        message = "\n  ".join([f"{len(lines)} gates failed", *lines, remedy])
+    raise GateError(message, results)
 
 
 def summary(results: Mapping[str, Sequence[GateResult]]) -> str:

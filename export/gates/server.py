@@ -3,11 +3,10 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shortlist.clients import GrpcClient, RestClient, ServingError, contract
 from shortlist.export.gates.latency import check_latency
@@ -16,7 +15,7 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.repository.files import temporary_folder
-from shortlist.serving.repository.golden import compare
+from shortlist.serving.repository.golden import GoldenQuery, compare
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.repository.version import GateResult, find_custom_ops
 from shortlist.serving.servers.kinds import ServerKind
@@ -163,8 +162,10 @@ def _resident_bytes(pid: int | None) -> int | None:
 
 
 def _run_gates(subject: Subject, running: _Running, settings: GateSettings) -> list[GateResult]:
-    def ask(version: int, inputs: Mapping[str, Any]) -> object:
-        return running.grpc.predict(inputs, model=subject.name, version=version)
+    def ask(version: int, query: GoldenQuery) -> object:
+        return running.grpc.predict(
+            query.inputs, signature=query.signature, model=subject.name, version=version
+        )
 
     return [_served(subject, running, settings), check_latency(subject, ask, settings)]
 

@@ -16,7 +16,9 @@ from shortlist.serving.repository.probe import (
 from shortlist.serving.repository.server_config import CONFIG_FILE, STABLE, entry_of, read_config
 from shortlist.serving.repository.version import Manifest, read_manifest
 
-__all__ = ["Live", "Subject", "live_version", "read_subject"]
+__all__ = ["NOT_EXPORTED", "Live", "Subject", "live_version", "read_subject"]
+
+NOT_EXPORTED = "not exported by Shortlist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,16 @@ class Live:
     def manifest(self) -> Manifest:
         """Manifest; empty for a SavedModel from elsewhere."""
         return read_manifest(self.path) or Manifest()
+
+    @cached_property
+    def golden(self) -> tuple[GoldenQuery, ...]:
+        """Known queries and answers; may be empty."""
+        return read_golden(self.path)
+
+    @cached_property
+    def probe(self) -> Probe | None:
+        """Users with their exact answers; None for a SavedModel from elsewhere."""
+        return read_probe(self.path)
 
     @cached_property
     def corpus(self) -> list[str] | None:
@@ -61,6 +73,7 @@ class Subject:
         corpus: Candidate ids; None for a SavedModel from elsewhere.
         sample: Users with their fitted and held-out interactions; None if not recorded.
         live: The version that users get now, or None.
+        note: Origin of the known queries, or why there are none; None if not recorded.
     """
 
     name: str
@@ -72,6 +85,11 @@ class Subject:
     corpus: list[str] | None
     sample: UserSample | None
     live: Live | None
+    note: str | None = None
+
+    def without(self, what: str) -> str:
+        """Return why a gate that needs `what` is skipped."""
+        return f"the version has no {what}" if self.manifest.exported else NOT_EXPORTED
 
 
 def live_version(

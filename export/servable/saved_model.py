@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.export._tf import saved_model_pb2, tf
-from shortlist.export.servable.target import SCANN_NAMESPACE
+from shortlist.export.config import SCANN_NAMESPACE
 
 __all__ = ["GraphFacts", "check_producer", "inspect_saved_model", "save"]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
+from shortlist.export.config import SCANN_NAMESPACE
 from shortlist.serving.installed import tensorflow_version
 from shortlist.serving.repository.version import find_custom_ops
 
-__all__ = ["SCANN_NAMESPACE", "check_target"]
+__all__ = ["check_target"]
 
-SCANN_NAMESPACE = "Scann"
 _STOCK = "stock-"
 
 

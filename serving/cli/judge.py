@@ -7,11 +7,11 @@ from pathlib import Path
 
 from shortlist.clients.cli.connection import security
 from shortlist.serving.errors import RolloutError
-from shortlist.serving.repository.probe import read_probe
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.judge.measures import Limits, Pair
 from shortlist.serving.rollout.judge.traffic import read_users, recorded_pairs, replayed_pairs
 from shortlist.serving.rollout.judge.verdict import Judgement, judge
+from shortlist.serving.rollout.queries import UserQuery, known_queries
 
 __all__ = ["judge_canary", "judge_limits"]
 
@@ -48,7 +48,7 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
         pairs = replayed_pairs(
             [server.address for server in fleet.servers],
             name,
-            _users(args, fleet, name, version),
+            _queries(args, fleet, name, version),
             rate=args.rate,
             timeout=args.request_timeout,
             security=security(args),
@@ -62,13 +62,13 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
         )
 
 
-def _users(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> list[str]:
+def _queries(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> list[UserQuery]:
     if args.queries is not None:
-        return read_users(Path(args.queries))
-    probe = read_probe(fleet.repository.version_path(name, version))
-    if probe is None:
+        return [UserQuery(user_id=user, features={}) for user in read_users(Path(args.queries))]
+    queries = known_queries(fleet.repository.version_path(name, version)).by_user()
+    if not queries:
         raise RolloutError(
             f"version {version} of {name!r} lists no user ids to query; give some, one per line: "
             "--queries FILE"
         )
-    return list(probe.user_ids)
+    return queries

@@ -6,10 +6,10 @@ from typing import Any
 
 from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.golden import GoldenQuery
-from shortlist.serving.repository.probe import read_corpus, read_probe
+from shortlist.serving.repository.probe import read_corpus
 from shortlist.serving.repository.reference import VersionReference
 from shortlist.serving.repository.version import Headline, Manifest, read_manifest
+from shortlist.serving.rollout.queries import KnownQueries, common_requests, known_queries
 from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
 
 __all__ = ["Change", "Overlap", "VersionDiff", "diff_versions"]
@@ -148,37 +148,43 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _overlap(versions: tuple[VersionReference, VersionReference], k: int) -> Overlap:
-    probes = [read_probe(version.path) for version in versions]
-    users = sorted({user for probe in probes if probe is not None for user in probe.user_ids})
-    if not users:
-        raise RepositoryError("neither version has sample users to compare answers for")
-    query = GoldenQuery(
-        signature=contract.SERVING_DEFAULT, inputs={contract.USER_ID: users}, outputs={}
-    )
+    known = [known_queries(version.path) for version in versions]
+    requests = common_requests(known)
+    if not requests:
+        raise RepositoryError(
+            "neither version has sample users or known queries to compare answers for"
+        )
     answers = ask_in_fresh_process(
         [
-            Asked(name=version.name, version=version.version, path=version.path, queries=[query])
-            for version in versions
+            Asked(
+                name=version.name,
+                version=version.version,
+                path=version.path,
+                queries=[own.query(request) for request in requests],
+            )
+            for version, own in zip(versions, known, strict=True)
         ]
     )
     old, new = (
-        _rows(version, answer) for version, answer in zip(versions, answers.servables, strict=True)
+        _rows(version, own, answer)
+        for version, own, answer in zip(versions, known, answers.servables, strict=True)
     )
     shares = [
         len(set(before[:k]) & set(after[:k])) / max(1, len(before[:k]))
         for before, after in zip(old, new, strict=True)
     ]
     same = sum(before[:k] == after[:k] for before, after in zip(old, new, strict=True))
-    return Overlap(
-        users=len(users), k=k, mean=sum(shares) / len(users), same_lists=same / len(users)
-    )
+    return Overlap(users=len(old), k=k, mean=sum(shares) / len(old), same_lists=same / len(old))
 
 
-def _rows(version: VersionReference, answer: FreshServable) -> list[list[str]]:
+def _rows(version: VersionReference, known: KnownQueries, answer: FreshServable) -> list[list[str]]:
     if answer.error is not None:
         raise RepositoryError(f"{version} does not load: {answer.error}")
-    outputs = answer.answers[0]
-    if isinstance(outputs, str):
-        raise RepositoryError(f"{version} does not answer: {outputs}")
-    rows: list[list[str]] = outputs[contract.CANDIDATE_IDS]
+    rows: list[list[str]] = []
+    for outputs in answer.answers:
+        if isinstance(outputs, str):
+            raise RepositoryError(f"{version} does not answer: {outputs}")
+        if known.interface.ids not in outputs:
+            raise RepositoryError(f"{version} does not retrieve candidates, as far as is known")
+        rows += [[str(item) for item in row] for row in outputs[known.interface.ids]]
     return rows

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shortlist.clients.types import Signature, TensorSpec
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.golden import GoldenQuery, decode, encode
 
-__all__ = ["Asked", "FreshAnswers", "FreshServable", "ask_in_fresh_process"]
+__all__ = ["Asked", "FreshAnswers", "FreshServable", "Vocabulary", "ask_in_fresh_process"]
 
 _LOADING = "loading "  # starts the line that the process writes before each servable
 
@@ -25,12 +26,30 @@ class Asked:
         version: Version number.
         path: Folder of the version.
         queries: Queries; their outputs are ignored.
+        vocabulary: Whether to read what its lookup tables know.
+        record_warmup: Whether to write the queries that it answers to its folder, as warm-up
+            records.
     """
 
     name: str
     version: int
     path: Path
     queries: Sequence[GoldenQuery] = ()
+    vocabulary: bool = False
+    record_warmup: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Values that an input's lookup table knows.
+
+    Attributes:
+        size: Number of values.
+        values: Some of them, ascending, the first and the last among them.
+    """
+
+    size: int
+    values: tuple[str | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +62,8 @@ class FreshServable:
         ops: Ops in the graph, sorted.
         producer: Producer number of the graph's format.
         min_consumer: Oldest consumer number that can read the graph.
-        signatures: Names of inputs and outputs, sorted, by signature name.
+        signatures: Its signatures by name.
+        vocabulary: Vocabularies by signature name and input name, as far as they are known.
         answers: Outputs by name for each query, or the error message.
     """
 
@@ -52,7 +72,8 @@ class FreshServable:
     ops: tuple[str, ...] = ()
     producer: int = 0
     min_consumer: int = 0
-    signatures: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    signatures: Mapping[str, Signature] = field(default_factory=dict)
+    vocabulary: Mapping[str, Mapping[str, Vocabulary]] = field(default_factory=dict)
     answers: tuple[Mapping[str, Any] | str, ...] = ()
 
 
@@ -89,6 +110,8 @@ def ask_in_fresh_process(asked: Sequence[Asked], *, timeout: float = 600.0) -> F
                     {"signature": query.signature, "inputs": encode(query.inputs)}
                     for query in servable.queries
                 ],
+                "vocabulary": servable.vocabulary,
+                "record_warmup": servable.record_warmup,
             }
             for servable in asked
         ]
@@ -132,9 +155,29 @@ def _servable(answer: Mapping[str, Any]) -> FreshServable:
         ops=tuple(answer["ops"]),
         producer=answer["producer"],
         min_consumer=answer["min_consumer"],
-        signatures=answer["signatures"],
+        signatures={name: _signature(fields) for name, fields in answer["signatures"].items()},
+        vocabulary={
+            signature: {
+                name: Vocabulary(size=fields["size"], values=tuple(fields["values"]))
+                for name, fields in inputs.items()
+            }
+            for signature, inputs in answer["vocabulary"].items()
+        },
         answers=tuple(
             result["error"] if "error" in result else decode(result["outputs"])
             for result in answer["answers"]
         ),
     )
+
+
+def _signature(fields: Mapping[str, Any]) -> Signature:
+    inputs, outputs = (
+        {
+            name: TensorSpec(
+                **{**spec, "shape": None if spec["shape"] is None else tuple(spec["shape"])}
+            )
+            for name, spec in fields[side].items()
+        }
+        for side in ("inputs", "outputs")
+    )
+    return Signature(inputs=inputs, outputs=outputs, method_name=fields["method_name"])

@@ -9,7 +9,7 @@ their `__init__`; it runs when a name of the public API is first used.
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +78,7 @@ __all__ = [
     "saved_model_pb2",
     "tensor_pb2",
     "types_pb2",
+    "write_records",
 ]
 
 
@@ -108,6 +109,14 @@ def read_records(path: Path) -> Iterator[bytes]:
         yield from _pywrap_record_io.RecordIterator(str(path), "")
     except errors.OpError as exc:
         raise StatusError(Code(exc.error_code), exc.message) from exc
+
+
+def write_records(path: Path, records: Iterable[bytes]) -> None:
+    """Write a TFRecord file."""
+    options = _pywrap_record_io.RecordWriterOptions("")
+    with _pywrap_record_io.RecordWriter(str(path), options) as writer:
+        for record in records:
+            writer.write(record)
 
 
 def public_api() -> Any:

@@ -9,7 +9,7 @@ work are replaced first, and requests that need them are refused.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["looping_signatures", "needed_by_signatures", "set_aside"]
+__all__ = ["functions_of", "looping_signatures", "needed_by_signatures", "set_aside"]
 
 # Takes and returns tensors of any type under the same attributes as a call.
 _STAND_IN: Final = "PyFunc"
@@ -29,7 +29,7 @@ def set_aside(meta_graph: Any, known: Callable[[str], bool]) -> dict[str, str]:
     Returns:
         The missing op by the name of the replaced node.
     """
-    functions = _functions(meta_graph)
+    functions = functions_of(meta_graph)
     missing = _reaching(functions, lambda op: op not in functions and not known(op))
     replaced: dict[str, str] = {}
     for node in meta_graph.graph_def.node:
@@ -56,7 +56,7 @@ def needed_by_signatures(meta_graph: Any, nodes: Mapping[str, str]) -> dict[str,
 
 def looping_signatures(meta_graph: Any) -> frozenset[str]:
     """Return the names of the signatures that run a loop."""
-    looping = _reaching(_functions(meta_graph), _LOOP_OPS.__contains__)
+    looping = _reaching(functions_of(meta_graph), _LOOP_OPS.__contains__)
     nodes = {
         node.name: node.op
         for node in meta_graph.graph_def.node
@@ -65,7 +65,8 @@ def looping_signatures(meta_graph: Any) -> frozenset[str]:
     return frozenset(needed_by_signatures(meta_graph, nodes))
 
 
-def _functions(meta_graph: Any) -> dict[str, Any]:
+def functions_of(meta_graph: Any) -> dict[str, Any]:
+    """Return the functions of a graph by name."""
     return {function.signature.name: function for function in meta_graph.graph_def.library.function}
 
 

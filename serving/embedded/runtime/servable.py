@@ -65,7 +65,13 @@ def warm_runtime(options: RuntimeOptions) -> None:
 
 
 def load_servable(
-    name: str, version: int, path: str, *, tags: Sequence[str], options: RuntimeOptions
+    name: str,
+    version: int,
+    path: str,
+    *,
+    tags: Sequence[str],
+    options: RuntimeOptions,
+    meta_graph: Any = None,
 ) -> "SavedModelServable":
     """Load one version of a model.
 
@@ -75,13 +81,14 @@ def load_servable(
         path: Folder of the SavedModel.
         tags: Tag set of the meta graph to load.
         options: Options of its session.
+        meta_graph: The meta graph if it has been read; None to read it.
 
     Raises:
         StatusError: The SavedModel cannot be loaded.
     """
     warm_runtime(options)
     started = time.monotonic()
-    meta_graph = read_meta_graph(path, tags)
+    meta_graph = meta_graph or read_meta_graph(path, tags)
     session, refused = open_session(
         meta_graph, options.session_config or _tf.config_pb2.ConfigProto()
     )

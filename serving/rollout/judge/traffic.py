@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shortlist.clients import GrpcClient, RetryPolicy, ServingError, contract
+from shortlist.clients import GrpcClient, RetryPolicy, ServingError
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.judge.measures import Pair, Side
+from shortlist.serving.rollout.queries import UserQuery
 from shortlist.serving.rollout.state import CANARY
 
 __all__ = ["read_users", "recorded_pairs", "replayed_pairs"]
@@ -36,18 +37,18 @@ def read_users(path: Path) -> list[str]:
 def replayed_pairs(
     addresses: Sequence[str],
     name: str,
-    users: Sequence[str],
+    queries: Sequence[UserQuery],
     *,
     rate: float,
     timeout: float,
     security: Security = PLAIN,
 ) -> Iterator[Pair]:
-    """Yield answers of both labels for the same users, indefinitely, on all servers in turn.
+    """Yield answers of both labels for the same queries, indefinitely, on all servers in turn.
 
     Args:
         addresses: gRPC addresses.
         name: Model name.
-        users: User ids, taken in random order.
+        queries: Queries, taken in random order.
         rate: Pairs per second.
         timeout: Timeout of one request in seconds.
         security: TLS and headers, for servers behind a proxy.
@@ -69,15 +70,15 @@ def replayed_pairs(
     try:
         for client in clients:  # neither version should pay for opening the connection
             for label in (STABLE, CANARY):
-                _ask(client, users[0], label)
+                _ask(client, queries[0], label)
         due = time.monotonic()
         number = 0
         while True:
             client = clients[number % len(clients)]
-            user = chance.choice(users)
+            query = chance.choice(queries)
             # The order changes, so that neither always gets a warm cache.
             labels = (STABLE, CANARY) if chance.random() < 0.5 else (CANARY, STABLE)
-            sides = {label: _ask(client, user, label) for label in labels}
+            sides = {label: _ask(client, query, label) for label in labels}
             yield Pair(stable=sides[STABLE], canary=sides[CANARY])
             number += 1
             due += 1 / rate
@@ -87,19 +88,16 @@ def replayed_pairs(
             client.close()
 
 
-def _ask(client: GrpcClient, user: str, label: str) -> Side:
+def _ask(client: GrpcClient, query: UserQuery, label: str) -> Side:
     started = time.perf_counter()
     try:
-        answer = client.predict({contract.USER_ID: [user]}, label=label)
-    except ServingError as exc:
+        (answer,) = client.retrieve(
+            [query.user_id], features=[query.features] if query.features else None, label=label
+        )
+    except (ServingError, ValueError) as exc:
         return Side(error=str(exc), seconds=time.perf_counter() - started)
     seconds = time.perf_counter() - started
-    rows = answer.outputs.get(contract.CANDIDATE_IDS)
-    ids = None
-    if rows is not None:
-        row = [item for item in rows[0] if item != contract.PADDING_CANDIDATE_ID]
-        ids = tuple(row[: contract.DEFAULT_K])
-    return Side(error=None, seconds=seconds, candidate_ids=ids)
+    return Side(error=None, seconds=seconds, candidate_ids=answer.candidate_ids)
 
 
 def recorded_pairs(path: Path, name: str, *, poll_interval: float = 0.2) -> Iterator[Pair | None]:

@@ -1,6 +1,7 @@
 """What each gate passes and fails, on invented measurements."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from shortlist.clients import contract
+from shortlist.clients.types import Signature, TensorSpec
 from shortlist.export.gates import checks
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import Gate, GateError, require_passed
@@ -33,11 +35,24 @@ QUERY = GoldenQuery(
 )
 ANSWER: dict[str, Any] = dict(QUERY.outputs)
 UNKNOWN = {**ANSWER, contract.KNOWN_USER: [False]}
+
+
+def make_signature(inputs: Sequence[str], outputs: Sequence[str]) -> Signature:
+    """Return a signature whose inputs are strings and whose outputs are matrices."""
+    query = TensorSpec(dtype="DT_STRING", shape=(None,), tensor_name="")
+    matrix = TensorSpec(dtype="DT_STRING", shape=(None, None), tensor_name="")
+    scores = replace(matrix, dtype="DT_FLOAT")
+    return Signature(
+        inputs=dict.fromkeys(inputs, query),
+        outputs={name: scores if "score" in name else matrix for name in outputs},
+        method_name="",
+    )
+
+
 DEFAULT_SIGNATURE = {
-    contract.SERVING_DEFAULT: {
-        "inputs": [contract.USER_ID],
-        "outputs": [contract.CANDIDATE_IDS, contract.SCORES],
-    }
+    contract.SERVING_DEFAULT: make_signature(
+        [contract.USER_ID], [contract.CANDIDATE_IDS, contract.SCORES]
+    )
 }
 
 
@@ -51,7 +66,7 @@ def make_subject(path: Path, **fields: Any) -> Subject:
         "name": "retrieval_ivf",
         "version": 2,
         "path": path,
-        "manifest": Manifest(files=checksums(path)),
+        "manifest": Manifest(files=checksums(path), signatures={"serving_default": {}}),
         "golden": (QUERY,),
         "probe": PROBE,
         "corpus": ["a", "b", "c"],
@@ -116,20 +131,15 @@ def test_a_version_that_does_not_load_is_not_complete(tmp_path: Path) -> None:
     [
         ({}, "signatures: none"),
         (
-            {contract.SERVING_DEFAULT: {"inputs": ["input_1"], "outputs": ["output_1"]}},
+            {contract.SERVING_DEFAULT: make_signature(["input_1"], ["output_1"])},
             "serving_default: input 'input_1' is missing or unknown",
         ),
         (
-            {
-                contract.SERVING_DEFAULT: {
-                    "inputs": [contract.USER_ID],
-                    "outputs": [contract.SCORES],
-                }
-            },
+            {contract.SERVING_DEFAULT: make_signature([contract.USER_ID], [contract.SCORES])},
             "serving_default: no output 'candidate_ids'",
         ),
         (
-            {**DEFAULT_SIGNATURE, contract.SIMILAR: {"inputs": ["movie"], "outputs": []}},
+            {**DEFAULT_SIGNATURE, contract.SIMILAR: make_signature(["movie"], [])},
             "similar: input 'candidate_id' is missing or unknown",
         ),
     ],
@@ -145,6 +155,48 @@ def test_a_signature_that_the_manifest_promises_must_be_there(tmp_path: Path) ->
     assert result.measured == "'similar' is in the manifest but not in the SavedModel"
 
 
+@pytest.mark.parametrize(
+    ("signatures", "verdict", "measured"),
+    [
+        ({}, Verdict.FAILED, "no signature can be called; call the index once before saving it"),
+        (
+            {"serving_default": make_signature(["input_1"], ["output_2", "score"])},
+            Verdict.PASSED,
+            "serving_default: input_1 -> output_2, score",
+        ),
+        (
+            {"rank": make_signature(["a"], ["score"])},
+            Verdict.PASSED,
+            "rank: only for `predict`, because the output with candidate ids of rank",
+        ),
+        (
+            {"rank": make_signature(["a", "b"], ["ids", "score"])},
+            Verdict.PASSED,
+            "could be any of a, b; choose with --signature, --input, --ids or --scores",
+        ),
+    ],
+)
+def test_a_foreign_saved_model_needs_a_callable_signature(
+    tmp_path: Path, signatures: dict[str, Signature], verdict: Verdict, measured: str
+) -> None:
+    subject = make_subject(tmp_path, manifest=Manifest())
+    result = checks.signatures(subject, make_fresh(signatures=signatures))
+    assert result.verdict is verdict
+    assert measured in result.measured
+
+
+def test_rankings_that_a_user_would_wonder_about_are_counted(tmp_path: Path) -> None:
+    nan, none = (
+        replace(QUERY, outputs={contract.CANDIDATE_IDS: [ids], contract.SCORES: [scores]})
+        for ids, scores in ((["a"], [float("nan")]), ([], []))
+    )
+    subject = make_subject(tmp_path, golden=(QUERY, nan, none, nan), note="asked queries.jsonl")
+    result = checks.golden(subject, [query.outputs for query in subject.golden])
+    assert result.measured == (
+        "4 of 4 answers the same; 1 with no candidates, 2 with NaN scores; asked queries.jsonl"
+    )
+
+
 def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
     subject = make_subject(tmp_path)
     off = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.0001]]}
@@ -158,15 +210,17 @@ def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
 
 
 def test_ops_that_the_target_lacks_fail(tmp_path: Path) -> None:
-    fresh = make_fresh(ops=("MatMul", "Scann>ScannSearchBatched"))
+    def gate(op: str = "Scann>ScannSearchBatched", **settings: Any) -> GateResult:
+        fresh = make_fresh(ops=("MatMul", op))
+        values = GateSettings(**settings)
+        return checks.ops(make_subject(tmp_path), fresh, values, installed_producer=2288)
 
-    def verdict(name: str, settings: GateSettings = SETTINGS) -> str:
-        subject = make_subject(tmp_path, name=name)
-        return checks.ops(subject, fresh, settings, installed_producer=2288).verdict
-
-    assert verdict("retrieval_ivf") is Verdict.FAILED
-    assert verdict("retrieval_scann") is Verdict.PASSED
-    assert verdict("retrieval_scann", GateSettings(server=ServerKind.BINARY)) is Verdict.FAILED
+    assert gate().verdict is Verdict.PASSED
+    assert "needs the embedded server, or an image with ScaNN's ops" in gate().measured
+    assert gate(op="Other>Op").verdict is Verdict.FAILED
+    assert gate(server=ServerKind.BINARY).verdict is Verdict.FAILED
+    assert gate(target="stock-2.20").verdict is Verdict.FAILED
+    assert gate(server=ServerKind.BINARY, target="embedded").verdict is Verdict.PASSED
 
 
 def test_a_graph_that_is_newer_than_the_target_fails(tmp_path: Path) -> None:
@@ -240,7 +294,7 @@ def test_a_foreign_saved_model_skips_gates_that_it_has_no_data_for(tmp_path: Pat
     assert checks.complete(subject, make_fresh()).verdict is Verdict.PASSED
     assert checks.golden(subject, []).verdict is Verdict.SKIPPED
     assert checks.recall(subject, [], SETTINGS).verdict is Verdict.SKIPPED
-    assert checks.corpus(subject, [], SETTINGS).verdict is Verdict.SKIPPED
+    assert checks.corpus(subject, [], SETTINGS).measured == "not exported by Shortlist"
 
 
 def test_a_corpus_without_a_probe_is_still_asked_for_an_unknown_user(tmp_path: Path) -> None:
@@ -270,11 +324,13 @@ def test_the_error_names_every_failed_gate_the_numbers_and_the_override() -> Non
     )
     with pytest.raises(GateError) as error:
         require_passed({"retrieval_ivf": [bad, other], "retrieval_scann": [bad]})
-    assert str(error.value) == (
-        "retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8; also failed: corpus of "
-        "retrieval_ivf, quality of retrieval_scann; fix the model, or publish it anyway with "
-        "--allow quality --allow corpus"
-    )
+    assert str(error.value).splitlines() == [
+        "3 gates failed",
+        "  retrieval_ivf failed the gate 'quality': 0.3, required: >= 0.8",
+        "  retrieval_ivf failed the gate 'corpus': 0.3, required: >= 0.8",
+        "  retrieval_scann failed the gate 'quality': 0.3, required: >= 0.8",
+        "  fix the model, or publish it anyway with --allow quality --allow corpus",
+    ]
     require_passed({"m": [replace(bad, verdict=Verdict.ALLOWED)]})
 
 

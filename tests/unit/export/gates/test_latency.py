@@ -1,14 +1,14 @@
 """The latency gate, with a clock that each query moves by a given time."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from shortlist.clients.errors import Unavailable
 from shortlist.export.gates.latency import check_latency
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
+from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import GateResult, Manifest, Verdict
 
@@ -29,7 +29,7 @@ def latency(milliseconds: Callable[[int], float], *, live: bool = True) -> GateR
         live=Live(version=1, path=path) if live else None,
     )
 
-    def ask(version: int, inputs: Mapping[str, Any]) -> None:
+    def ask(version: int, query: GoldenQuery) -> None:
         nonlocal now
         now += milliseconds(version) / 1000
 

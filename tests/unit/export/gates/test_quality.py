@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shortlist.clients import contract
+from shortlist.clients.types import Signature
 from shortlist.export.gates.comparable import JudgedUser
 from shortlist.export.gates.quality import (
     Comparison,
@@ -36,7 +37,8 @@ from shortlist.serving.servers.check import FreshServable
 
 SETTINGS = GateSettings()
 CORPUS = ["a", "b", "c", "d", "e"]
-SIGNATURES: dict[str, dict[str, list[str]]] = {contract.RETRIEVE: {}}
+NO_TENSORS = Signature(inputs={}, outputs={}, method_name="")
+SIGNATURES = {contract.RETRIEVE: NO_TENSORS}
 
 
 def manifest(protocol: str = "seen_excluded", *, as_served: bool = False) -> Manifest:
@@ -216,7 +218,7 @@ def test_reasons_for_no_comparison(tmp_path: Path) -> None:
         "version 3 does not record what it was trained on (exported by an earlier release)"
     )
     assert skipped(replace(version, live=Live(version=3, path=tmp_path / "foreign"))) == (
-        "version 3 does not record what it was trained on (a SavedModel from elsewhere)"
+        "version 3 does not record what it was trained on (not exported by Shortlist)"
     )
     few = subject(tmp_path / "2", many(own, 19), many(live, 19))
     assert skipped(few) == (

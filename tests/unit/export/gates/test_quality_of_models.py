@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from shortlist.clients import contract
+from shortlist.clients.types import Signature
 from shortlist.export.config import Protocol, SplitMethod
 from shortlist.export.data import DataConfig, load
 from shortlist.export.data.dataset import Dataset
@@ -99,8 +100,10 @@ class Model:
         return tuple(answers)
 
     def fresh(self, queries: Sequence[GoldenQuery] = ()) -> FreshServable:
-        signatures: dict[str, dict[str, list[str]]] = {contract.RETRIEVE: {}}
-        return FreshServable(signatures=signatures, answers=self.answers(queries))
+        signature = Signature(inputs={}, outputs={}, method_name="")
+        return FreshServable(
+            signatures={contract.RETRIEVE: signature}, answers=self.answers(queries)
+        )
 
 
 def train(
