@@ -16,6 +16,7 @@ __all__ = [
     "PROTOCOLS",
     "QUERY_TOWERS",
     "SCANN_NAMESPACE",
+    "SIMILARITIES",
     "SIMILAR_BY",
     "SPLIT_METHODS",
     "TARGETS",
@@ -24,10 +25,13 @@ __all__ = [
     "IndexConfig",
     "IvfConfig",
     "ModelConfig",
+    "OwnConfig",
     "Protocol",
     "QueryTowerKind",
     "ScannConfig",
+    "ServableConfig",
     "SimilarBy",
+    "SimilarityName",
     "SplitMethod",
     "TrainConfig",
     "installed_indexes",
@@ -62,6 +66,9 @@ PROTOCOLS: tuple[Protocol, ...] = ("seen_kept", "seen_excluded")
 
 QueryTowerKind = Literal["history", "table"]
 QUERY_TOWERS: tuple[QueryTowerKind, ...] = ("history", "table")
+
+SimilarityName = Literal["dot", "cosine", "l2"]
+SIMILARITIES: tuple[SimilarityName, ...] = ("dot", "cosine", "l2")
 
 SimilarBy = Literal["towers", "co_interactions"]
 SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")
@@ -345,8 +352,8 @@ IndexConfig = BruteForceConfig | ScannConfig | IvfConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """All settings that affect what an export publishes, except the data.
+class ServableConfig:
+    """Settings of servables, whatever model they hold.
 
     Attributes:
         model: Model name; each index is published as `<model>_<index>`.
@@ -356,11 +363,8 @@ class ExportConfig:
         recall: Recall@10 that every approximate index must reach; measurements choose the
             effort for it. Unset, the configuration decides the effort.
         target: Server that must be able to run every servable; unset, any.
-        keep_seen: Store each user's training interactions in servables, for `exclude_seen`.
         batching: Support TensorFlow Serving with `--enable_batching`, which fails to load a
             version with a warm-up request of `retrieve` because of its scalar k.
-        towers: Shape of the towers.
-        train: Training and split.
         brute_force: Parameters of brute force.
         scann: Parameters of ScaNN.
         ivf: Parameters of the inverted-file index.
@@ -371,10 +375,7 @@ class ExportConfig:
     top_k: int = DEFAULT_TOP_K
     recall: float | None = 0.95
     target: str | None = None
-    keep_seen: bool = True
     batching: bool = False
-    towers: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
     brute_force: BruteForceConfig = field(default_factory=BruteForceConfig)
     scann: ScannConfig = field(default_factory=ScannConfig)
     ivf: IvfConfig = field(default_factory=IvfConfig)
@@ -408,11 +409,46 @@ class ExportConfig:
         }
         return configs[index]
 
-    def as_json(self, *, split: SplitMethod) -> dict[str, Any]:
-        """Return the configuration as JSON values, with the split that was made."""
-        values = asdict(self)
-        values["train"]["split"] = split
+    def as_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON values."""
+        return {**asdict(self), "indexes": list(self.indexes)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(ServableConfig):
+    """All settings that affect what an export publishes, except the data.
+
+    Attributes:
+        keep_seen: Store each user's training interactions in servables, for `exclude_seen`.
+        towers: Shape of the towers.
+        train: Training and split.
+    """
+
+    keep_seen: bool = True
+    towers: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def as_json(self, *, split: SplitMethod | None = None) -> dict[str, Any]:
+        """Return the configuration as JSON values, with the split that was made if it is known."""
+        values = super().as_json()
+        values["train"]["split"] = split or self.train.split
         tensorboard = values["train"]["tensorboard"]
         values["train"]["tensorboard"] = None if tensorboard is None else str(tensorboard)
-        values["indexes"] = list(self.indexes)
         return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnConfig(ServableConfig):
+    """Settings of servables for towers that were trained elsewhere.
+
+    Attributes:
+        similarity: Measure of a query and a candidate: `dot`, `cosine` or `l2`.
+        seed: Random seed of the queries that are drawn for recall and golden answers.
+    """
+
+    similarity: SimilarityName = "dot"
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_choice("similarity", self.similarity, SIMILARITIES)

@@ -1,6 +1,5 @@
 """The steps of an export: train, evaluate, index, save, run the gates, report, publish."""
 
-import gc
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,31 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.clients import contract
 from shortlist.export.config import ExportConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.questions import held_out_questions
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
 from shortlist.export.evaluation.judge import Judged, judge_baselines, judge_model
-from shortlist.export.gates.publication import pass_gates
-from shortlist.export.gates.record import summary
 from shortlist.export.gates.settings import GateSettings
-from shortlist.export.index.base import CandidateIndex
-from shortlist.export.index.build import build_index
-from shortlist.export.index.tuning import RecallReport, exact_positions, tune
 from shortlist.export.preflight import check_indexes
 from shortlist.export.progress import Progress, StepTimer
-from shortlist.export.report.figures import recall_picture
-from shortlist.export.report.publication import export_report, store_report
+from shortlist.export.publication import (
+    RECALL_QUERIES,
+    GateResults,
+    PublishedServables,
+    Staged,
+    publish_servables,
+)
+from shortlist.export.report.content import Report
+from shortlist.export.report.publication import export_report
+from shortlist.export.servable.contents import contents_of_training
 from shortlist.export.servable.saved_model import check_producer
-from shortlist.export.servable.writer import ServableWriter
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
-from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.version import GateResult, size_bytes
 
 __all__ = [
     "ExportResult",
@@ -48,37 +46,20 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_RECALL_K = 10  # of the recall that indexes are tuned to
-_RECALL_PICTURE = "recall_latency.svg"  # in the folder of the manifest
-_RECALL_QUERIES = 500
 _RESAMPLES = 1000  # for the metrics' intervals
-# Seconds to wait for another export into the repository, which may index millions of
-# candidates; a finished training should not be lost.
-_LOCK_TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult:
+class ExportResult(PublishedServables):
     """A published export.
 
     Attributes:
-        version: Version number of all its servables.
-        servables: Folder of the version by servable name.
         metrics: Hit rates on the held-out part, as in the manifest.
-        seconds: Duration of each step, in order.
-        report: Report of the first servable (every servable has the same), or None if nothing
-            was judged.
-        gates: Gate results by servable name.
         baselines: The headline metric of each baseline that was measured.
         features: Values of the features that requests can give, by name.
     """
 
-    version: int
-    servables: Mapping[str, Path]
     metrics: Mapping[str, Any]
-    seconds: Mapping[str, float]
-    report: Path | None = None
-    gates: Mapping[str, Sequence[GateResult]] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -171,53 +152,34 @@ def publish_trained(
     timer: StepTimer,
     gates: GateSettings | None = None,
 ) -> ExportResult:
-    """Run the steps of `run_export` that come after training.
+    """Run the steps of `run_export` that come after training."""
+    contents = contents_of_training(
+        trained.model, dataset, trained.split, config, metrics=trained.metrics
+    )
 
-    Indexes are built, tuned, saved and released one after the other, so that a large corpus
-    needs memory for its largest index only.
-    """
-    names = {kind: contract.servable_name(config.model, kind) for kind in config.indexes}
-    queries = _held_out_queries(trained, dataset, config)
-    exact = exact_positions(queries, trained.model.candidate_embeddings, _RECALL_K)
-    writer = ServableWriter(trained.model, dataset, trained.split, config, metrics=trained.metrics)
-    repository = ModelRepository(repository_root)
-    with repository.publisher(list(names.values()), lock_timeout=_LOCK_TIMEOUT) as publisher:
-        for kind, name in names.items():
-            with timer.step(f"index {kind}") as measures:
-                index = build_index(
-                    kind,
-                    trained.model.candidate_embeddings,
-                    dataset.candidate_ids,
-                    config.index_config(kind),
-                )
-                recall = tune(index, queries, exact, target=config.recall)
-                measures += _index_measures(index, recall)
-            with timer.step(f"save {kind}") as measures:
-                path = publisher.stage(name)
-                _write_picture(path, name, index, recall)
-                writer.write(path, publisher.version, index, recall)
-                measures.append(f"{size_bytes(path) / 1e6:.1f} MB")
-            index.release()
-            del index
-            gc.collect()  # traced functions and their variables refer to each other
-        staged = {name: publisher.staged(name) for name in names.values()}
-        with timer.step("gates") as measures:
-            results = pass_gates(publisher, list(staged), repository, gates or GateSettings())
-            measures.append(summary(results))
-        if trained.judged:
-            with timer.step("report") as measures:
-                size = _store_report(staged, results, trained, dataset, config)
-                measures.append(f"{size / 1e3:.0f} kB")
-        with timer.step("publish") as measures:
-            servables = publisher.publish()
-            measures.append(f"version {publisher.version} of {', '.join(servables)}")
+    def report(staged: Staged, results: GateResults) -> Report:
+        return export_report(
+            staged,
+            results,
+            dataset=dataset,
+            split=trained.split,
+            model=trained.model,
+            judged=trained.judged,
+            config=config,
+        )
+
+    published = publish_servables(
+        contents,
+        _held_out_queries(trained, dataset, config),
+        config,
+        repository_root,
+        timer=timer,
+        gates=gates,
+        report=report if trained.judged else None,
+    )
     return ExportResult(
-        version=publisher.version,
-        servables=servables,
+        **vars(published),
         metrics=trained.metrics,
-        seconds=timer.seconds,
-        report=next(iter(servables.values())) / contract.REPORT_FILE if trained.judged else None,
-        gates=results,
         features=trained.model.features,
         baselines={
             row.name: row.evaluation.headline(config.train.protocol).value
@@ -309,44 +271,7 @@ def _held_out_queries(
 ) -> npt.NDArray[np.float32]:
     """Return the queries of some held-out questions."""
     questions = held_out_questions(dataset, trained.split)
-    if len(questions) > _RECALL_QUERIES:
+    if len(questions) > RECALL_QUERIES:
         random = np.random.default_rng(config.train.seed)
-        questions = questions.take(random.choice(len(questions), _RECALL_QUERIES, replace=False))
+        questions = questions.take(random.choice(len(questions), RECALL_QUERIES, replace=False))
     return trained.model.embed(questions.askers, questions.histories)
-
-
-def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:
-    parameters = index.parameters().items()
-    return [
-        f"{index.num_candidates} candidates",
-        f"recall@{recall.k} {recall.chosen.recall:.3f}",
-        *(f"{name} {value}" for name, value in parameters if value is not None),
-    ]
-
-
-def _write_picture(path: Path, name: str, index: CandidateIndex, recall: RecallReport) -> None:
-    curve = {index.index_name: [(point.latency_ms, point.recall) for point in recall.curve]}
-    picture = recall_picture(curve, title=f"{name}, {index.num_candidates} candidates")
-    file = (path / contract.MANIFEST_FILE).with_name(_RECALL_PICTURE)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(picture, encoding="utf-8")
-
-
-def _store_report(
-    staged: Mapping[str, Path],
-    results: Mapping[str, Sequence[GateResult]],
-    trained: Trained,
-    dataset: Dataset,
-    config: ExportConfig,
-) -> int:
-    """Store the report in every staged version and return its size in bytes."""
-    report = export_report(
-        staged,
-        results,
-        dataset=dataset,
-        split=trained.split,
-        model=trained.model,
-        judged=trained.judged,
-        config=config,
-    )
-    return store_report(staged, report)

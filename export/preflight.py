@@ -7,12 +7,18 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from shortlist.clients import contract
 from shortlist.clients.errors import ShortlistError
-from shortlist.export.config import CUSTOM_OPS, ExportConfig, installed_indexes
+from shortlist.export.config import (
+    CUSTOM_OPS,
+    ExportConfig,
+    ServableConfig,
+    installed_indexes,
+)
+from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
@@ -32,7 +38,9 @@ __all__ = [
     "check_config",
     "check_data",
     "check_indexes",
+    "check_paths",
     "check_publication",
+    "check_servables",
     "chosen_indexes",
     "log_left_out",
 ]
@@ -70,11 +78,9 @@ def check_config(
         ShortlistError: A package is missing, or a folder cannot be written.
         ValueError: The target server lacks an op.
     """
-    for extra in ("export", "baselines") if baselines else ("export",):
-        if missing := missing_package(_PACKAGES[extra], extra=extra):
-            raise ShortlistError(missing)
-    check_indexes(config)
-    _check_gate_server(gates)
+    check_servables(config, repository, gates=gates)
+    if baselines:
+        _check_installed("baselines")
     for option, folder in (
         ("--checkpoints", checkpoints),
         ("--tensorboard", config.train.tensorboard),
@@ -86,12 +92,36 @@ def check_config(
             raise ShortlistError(
                 f"cannot write to {folder}: {exc.strerror}; choose another folder with {option}"
             ) from exc
+
+
+def check_servables(config: ServableConfig, repository: Path, *, gates: GateSettings) -> None:
+    """Check what any publication of servables needs.
+
+    Args:
+        config: Model name, indexes and target.
+        repository: Model repository to publish into.
+        gates: Limits of the gates, which name the server that they start.
+
+    Raises:
+        ModelServerError: The server of the gates cannot start here.
+        RepositoryError: The repository cannot be written, or a model name is not valid.
+        ShortlistError: A package is missing.
+        ValueError: The target server lacks an op.
+    """
+    _check_installed("export")
+    check_indexes(config)
+    _check_gate_server(gates)
     ModelRepository(repository).check_publishable(
         [contract.servable_name(config.model, kind) for kind in config.indexes]
     )
 
 
-def check_indexes(config: ExportConfig) -> None:
+def _check_installed(extra: str) -> None:
+    if missing := missing_package(_PACKAGES[extra], extra=extra):
+        raise ShortlistError(missing)
+
+
+def check_indexes(config: ServableConfig) -> None:
     """Check that every index can be built here and run by the target server.
 
     Raises:
@@ -124,6 +154,20 @@ def log_left_out(indexes: Collection[str]) -> None:
     problem = scann_problem()
     if problem and set(indexes) == set(installed_indexes()):
         log.warning("the index scann is left out: %s", problem)
+
+
+def check_paths(paths: Mapping[str, str | Path | None]) -> None:
+    """Check that the files and folders that options name exist.
+
+    Args:
+        paths: Path of each option; None if it is not given.
+
+    Raises:
+        DataError: A path does not exist.
+    """
+    for option, path in paths.items():
+        if path is not None and not Path(path).expanduser().exists():
+            raise DataError(f"no such file or folder: {path}; check {option}")
 
 
 def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None:

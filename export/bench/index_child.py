@@ -26,6 +26,7 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index
 from shortlist.export.index.tuning import exact_positions, explore, recall_at_k
 from shortlist.export.index.turns import Times, time_in_turns
+from shortlist.export.servable.askers import KnownUsers
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
@@ -116,7 +117,7 @@ def _save(
 ) -> None:
     """Save a servable as `shortlist export` does, with more signatures to time."""
     servable = RetrievalServable(
-        query_tower=query_tower(queries, len(ids)),
+        askers=KnownUsers(query_tower(queries, len(ids)), index.embeddings),
         index=index,
         candidate_ids=ids,
         candidate_filter=CandidateFilter({}, len(ids)),
@@ -125,7 +126,8 @@ def _save(
     )
     save(servable, path, {**servable.signatures(), **signatures})
     name = contract.servable_name("bench", order["index"])
-    write_warmup_records(path, name, servable.example_requests("0", "0"))
+    first = {contract.USER_ID: np.array(["0"], dtype=object)}
+    write_warmup_records(path, name, servable.example_requests(first, "0"))
 
 
 def query_tower(queries: npt.NDArray[np.float32], num_candidates: int) -> QueryTower:

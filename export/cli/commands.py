@@ -1,20 +1,20 @@
 """Parsers of the verbs that `export` adds to the `shortlist` command."""
 
-import argparse
 from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
-from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from shortlist.export.cli.bench import add_benches
 from shortlist.export.cli.options import (
     BASELINES,
     add_config_arguments,
     add_data_arguments,
     add_gate_arguments,
+    add_model_arguments,
+    add_repository,
     add_target_argument,
     add_train_arguments,
 )
-from shortlist.export.config import ExportConfig
+from shortlist.export.cli.own import add_own
 from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["add_benches", "add_commands"]
@@ -29,6 +29,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_demo(verbs)
     _add_verify(verbs)
     _add_publish(verbs)
+    add_own(verbs)
     _add_evaluate(verbs)
 
 
@@ -46,7 +47,14 @@ def _add_export(verbs: Parsers) -> None:
     add_config_arguments(parser)
     add_data_arguments(parser)
     add_train_arguments(parser)
-    _add_model_arguments(parser)
+    group = add_model_arguments(parser)
+    group.add_argument(
+        "--without-seen",
+        action="store_true",
+        help="omit users' training interactions from the servables, but for a sample that the "
+        "gates need: smaller, but requests cannot exclude them",
+    )
+    group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
     group = parser.add_argument_group("interruption")
     group.add_argument(
         "--resume",
@@ -62,49 +70,6 @@ def _add_export(verbs: Parsers) -> None:
         "publication (default: .training-<model> in the model repository)",
     )
     add_gate_arguments(parser)
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    _add_repository(group, created=True)
-    group.add_argument(
-        "--model",
-        metavar="NAME",
-        help=f"model name; servables are called NAME_<index> (default: {DEFAULT_MODEL})",
-    )
-    group.add_argument(
-        "--index",
-        action="append",
-        choices=INDEXES,
-        help="index to publish; repeatable (default: all; scann only if it is installed)",
-    )
-    group.add_argument(
-        "--top-k",
-        type=int,
-        metavar="K",
-        help=f"candidates per user from serving_default (default: {DEFAULT_TOP_K})",
-    )
-    group.add_argument(
-        "--recall",
-        type=float,
-        metavar="SHARE",
-        help="recall@10 to which approximate indexes are tuned by measuring (default: "
-        f"{ExportConfig.recall})",
-    )
-    add_target_argument(group, note="checked before anything is trained")
-    group.add_argument(
-        "--without-seen",
-        action="store_true",
-        help="omit users' training interactions from the servables, but for a sample that the "
-        "gates need: smaller, but requests cannot exclude them",
-    )
-    group.add_argument(
-        "--batching",
-        action="store_true",
-        help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
-        "`retrieve` and `retrieve_by_query`, whose scalar k cannot be batched",
-    )
-    group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
 
 
 def _add_demo(verbs: Parsers) -> None:
@@ -135,17 +100,6 @@ def _add_demo(verbs: Parsers) -> None:
     )
 
 
-def _add_repository(parser: "argparse._ActionsContainer", *, created: bool = False) -> None:
-    note = ", created if missing" if created else ""
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help=f"model repository{note} (default: %(default)s)",
-    )
-
-
 def _add_verify(verbs: Parsers) -> None:
     parser = add_parser(
         verbs,
@@ -162,7 +116,7 @@ def _add_verify(verbs: Parsers) -> None:
         help="<repository>/<model>/<version>, or <model>/<version> in --repository; a label such "
         "as stable stands for its version",
     )
-    _add_repository(parser)
+    add_repository(parser)
     add_gate_arguments(parser)
     add_target_argument(parser, note=_FOUND)
 
@@ -231,7 +185,7 @@ def _add_evaluate(verbs: Parsers) -> None:
         help="<repository>/<model>/<version> to measure instead of a recipe, or <model>/<version> "
         "in --repository; a label such as stable stands for its version; repeatable",
     )
-    _add_repository(parser)
+    add_repository(parser)
     parser.add_argument(
         "--baselines", action="store_true", help=f"measure {', '.join(BASELINES)}, too"
     )

@@ -16,9 +16,9 @@ from shortlist.export.cli.summary import (
     gate_lines,
     headline_lines,
     metrics_table,
+    notable_gates,
     notice_if_live,
 )
-from shortlist.serving.repository.version import Verdict
 
 if TYPE_CHECKING:
     from shortlist.export.cli.run_config import RunConfig
@@ -130,7 +130,7 @@ def _as_text(result: "ExportResult", repository: Path) -> str:
             *(f"  {name:<24} {path}" for name, path in result.servables.items()),
             f"  {'report':<24} {result.report}",
             *_features(result),
-            *_notable_gates(result),
+            *notable_gates(result.gates),
             "",
             f"{headline}; {others}" if others else headline,
             *_weakness(result),
@@ -159,17 +159,3 @@ def _weakness(result: "ExportResult") -> list[str]:
     if popularity < result.metrics["headline"]["value"]:
         return []
     return ["popularity alone is as good: train on more data or longer, or serve a popular list"]
-
-
-def _notable_gates(result: "ExportResult") -> list[str]:
-    """Return a line for `quality` and each gate that did not pass, with the servables."""
-    servables: dict[str, list[str]] = {}
-    for name, gates in result.gates.items():
-        for gate in gates:
-            if gate.verdict != Verdict.PASSED or gate.gate == "quality":
-                line = f"gate {gate.gate} {gate.verdict}: {gate.measured}"
-                servables.setdefault(line, []).append(name)
-    return [
-        f"  {line}" if len(names) == len(result.gates) else f"  {line} ({', '.join(names)})"
-        for line, names in servables.items()
-    ]

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from shortlist.export.config import (
     PRESETS,
     PROTOCOLS,
@@ -12,6 +13,7 @@ from shortlist.export.config import (
     SIMILAR_BY,
     SPLIT_METHODS,
     TARGETS,
+    ExportConfig,
     ModelConfig,
     TrainConfig,
 )
@@ -26,6 +28,8 @@ __all__ = [
     "add_config_arguments",
     "add_data_arguments",
     "add_gate_arguments",
+    "add_model_arguments",
+    "add_repository",
     "add_target_argument",
     "add_train_arguments",
     "data_config",
@@ -274,6 +278,59 @@ def train_configs(
     return (
         dataclasses.replace(model, **changes(model)),
         dataclasses.replace(train, **changes(train)),
+    )
+
+
+# --- servables ----------------------------------------------------------------------
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add the options of every publication of servables, and return their group."""
+    group = parser.add_argument_group("model")
+    add_repository(group, created=True)
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"model name; servables are called NAME_<index> (default: {DEFAULT_MODEL})",
+    )
+    group.add_argument(
+        "--index",
+        action="append",
+        choices=INDEXES,
+        help="index to publish; repeatable (default: all; scann only if it is installed)",
+    )
+    group.add_argument(
+        "--top-k",
+        type=int,
+        metavar="K",
+        help=f"candidates per user from serving_default (default: {DEFAULT_TOP_K})",
+    )
+    group.add_argument(
+        "--recall",
+        type=float,
+        metavar="SHARE",
+        help="recall@10 to which approximate indexes are tuned by measuring (default: "
+        f"{ExportConfig.recall})",
+    )
+    add_target_argument(group, note="checked before anything is built")
+    group.add_argument(
+        "--batching",
+        action="store_true",
+        help="publish for TensorFlow Serving with --enable_batching: no warm-up requests of "
+        "`retrieve` and `retrieve_by_query`, whose scalar k cannot be batched",
+    )
+    return group
+
+
+def add_repository(parser: "argparse._ActionsContainer", *, created: bool = False) -> None:
+    """Add `--repository`, a folder."""
+    note = ", created if missing" if created else ""
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help=f"model repository{note} (default: %(default)s)",
     )
 
 

@@ -8,7 +8,7 @@ from shortlist.clients.cli.output import notice, table
 from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.serving.repository.local import ModelRepository
-from shortlist.serving.repository.version import GateResult, Headline
+from shortlist.serving.repository.version import GateResult, Headline, Verdict
 from shortlist.serving.rollout.versions import live_at_once
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "gate_lines",
     "headline_lines",
     "metrics_table",
+    "notable_gates",
     "notice_if_live",
     "protocols_of",
 ]
@@ -74,6 +75,20 @@ def extra_metrics(metrics: Mapping[str, Any]) -> list[str]:
 def gate_lines(results: Mapping[str, Sequence[GateResult]]) -> str:
     """Return one line for each gate of each servable."""
     return "\n".join(f"{name}: {result}" for name, gates in results.items() for result in gates)
+
+
+def notable_gates(results: Mapping[str, Sequence[GateResult]]) -> list[str]:
+    """Return a line for `quality` and each gate that did not pass, with the servables."""
+    servables: dict[str, list[str]] = {}
+    for name, gates in results.items():
+        for gate in gates:
+            if gate.verdict != Verdict.PASSED or gate.gate == "quality":
+                line = f"gate {gate.gate} {gate.verdict}: {gate.measured}"
+                servables.setdefault(line, []).append(name)
+    return [
+        f"  {line}" if len(names) == len(results) else f"  {line} ({', '.join(names)})"
+        for line, names in servables.items()
+    ]
 
 
 def notice_if_live(repository: Path, names: Iterable[str], version: int) -> None:

@@ -116,14 +116,15 @@ def table_lines(config: Any) -> list[str]:
 
 
 def attribute_docs(config: type[Any]) -> dict[str, str]:
-    """Return the `Attributes:` section of a class's docstring, by name, one line each."""
-    text = inspect.cleandoc(config.__doc__ or "")
-    _, _, section = text.partition("Attributes:\n")
+    """Return the `Attributes:` sections of a class and its bases, by name, one line each."""
     docs: dict[str, str] = {}
-    for paragraph in re.split(r"\n(?=    \w)", "\n" + section):
-        name, colon, rest = paragraph.strip().partition(":")
-        if colon and name.isidentifier():
-            docs[name] = " ".join(rest.split())
+    for kind in reversed(config.__mro__):
+        text = inspect.cleandoc(kind.__doc__ or "")
+        _, _, section = text.partition("Attributes:\n")
+        for paragraph in re.split(r"\n(?=    \w)", "\n" + section):
+            name, colon, rest = paragraph.strip().partition(":")
+            if colon and name.isidentifier():
+                docs[name] = " ".join(rest.split())
     return docs
 
 

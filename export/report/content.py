@@ -134,8 +134,11 @@ class Report:
         model: Name of the model, or of the recipe if nothing is published.
         version: Version number; `None` if nothing is published.
         created: Time of creation in UTC, as in the manifest.
-        data: Data set and split.
-        judged: Metrics of the model, then of the baselines.
+        data: Data set and split; `None` if the model was trained elsewhere.
+        judged: Metrics of the model, then of the baselines; empty if it was trained elsewhere.
+        facts: Further facts by name, such as the size of the corpus without `data`.
+        rates: Metrics of a model that was trained elsewhere by name; may be empty.
+        num_rated: Number of interactions that `rates` were measured on.
         epochs: Number of epochs of the final training.
         records: Epochs of the training that chose this number; may be empty.
         samples: Users with their recommendations.
@@ -151,14 +154,17 @@ class Report:
     model: str
     version: int | None
     created: str
-    data: DataFacts
-    judged: Sequence[Judged]
-    epochs: int
-    records: Sequence[EpochRecord]
     samples: Sequence[SampleUser]
     config: Mapping[str, Any]
     packages: Mapping[str, str]
     protocol: Protocol
+    data: DataFacts | None = None
+    judged: Sequence[Judged] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    num_rated: int = 0
+    epochs: int = 0
+    records: Sequence[EpochRecord] = ()
     features: Sequence[str] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
     indexes: Sequence[IndexFacts] = ()

@@ -14,7 +14,7 @@ from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report.content import IndexFacts, Report, data_facts
 from shortlist.export.report.render import render
 from shortlist.export.report.samples import sample_users
-from shortlist.export.servable.writer import package_versions
+from shortlist.export.servable.contents import package_versions
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.version import (
     GateResult,
@@ -25,7 +25,7 @@ from shortlist.serving.repository.version import (
     write_manifest,
 )
 
-__all__ = ["evaluation_report", "export_report", "store_report", "write_report"]
+__all__ = ["evaluation_report", "export_report", "index_facts", "store_report", "write_report"]
 
 
 def export_report(
@@ -56,7 +56,7 @@ def export_report(
         version=first.version,
         created=first.created or "",
         judged=judged,
-        indexes=[_index_facts(manifests[name], path) for name, path in staged.items()],
+        indexes=[index_facts(manifests[name], path) for name, path in staged.items()],
         gates=gates,
         config=first.config,
         packages=first.packages,
@@ -111,7 +111,7 @@ def _of_training(
     }
 
 
-def _index_facts(manifest: Manifest, path: Path) -> IndexFacts:
+def index_facts(manifest: Manifest, path: Path) -> IndexFacts:
     """Return the index facts of a version's manifest, and its size on disk."""
     index = manifest.index
     recall = index["recall"]

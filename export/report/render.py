@@ -1,7 +1,7 @@
 """Renders a report as one self-contained HTML file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -43,6 +43,43 @@ def _environment() -> Environment:
 
 def _view(report: Report) -> dict[str, Any]:
     """Variables of the template."""
+    return {
+        "report": report,
+        "title": _title(report),
+        "recall_figure": figures.recall_figure(report.indexes) if report.indexes else None,
+        "indexes": tables.index_table(report.indexes) if report.indexes else None,
+        "gates": tables.gate_table(report.gates) if report.gates else None,
+        "configuration": list(
+            tables.configuration_tables(report.config, report.settings, report.packages)
+        ),
+        **(_judged_view(report) if report.judged else _rated_view(report)),
+    }
+
+
+def _rated_view(report: Report) -> dict[str, Any]:
+    """Variables for a model that was trained elsewhere."""
+    summary = "Towers that were trained elsewhere."
+    if report.rates:
+        shares = [f"{rate * 100:.1f} in the top {_k(name)}" for name, rate in report.rates.items()]
+        summary = (
+            f"Of 100 interactions, the model ranks {' and '.join(shares)} of all candidates, seen "
+            "ones included."
+        )
+    rates = [(tables.metric_name(name), percent(rate), "") for name, rate in report.rates.items()]
+    return {
+        "summary": summary,
+        "cards": [*rates, *_publication_cards(report)],
+        "rates_table": tables.rates_table(report.rates) if report.rates else None,
+        "held_out": None,
+    }
+
+
+def _k(name: str) -> str:
+    return name.rpartition("@")[2]
+
+
+def _judged_view(report: Report) -> dict[str, Any]:
+    """Variables for a model that was judged alongside baselines."""
     judged = [_renamed(row) for row in report.judged]
     model = judged[0].evaluation
     assert model is not None, "the model itself is always judged"
@@ -61,8 +98,6 @@ def _view(report: Report) -> dict[str, Any]:
             curves.append(validation)
     shown_ks = sorted({few, ks[-1]})
     return {
-        "report": report,
-        "title": _title(report),
         "summary": _summary(judged, protocol, few, ks[-1]),
         "cards": list(_cards(report, judged, shown_ks)),
         "rating": model.rating,
@@ -70,17 +105,12 @@ def _view(report: Report) -> dict[str, Any]:
         "held_out": model.held_out,
         "metrics": [tables.metrics_table(judged, shown, _CAPTIONS[shown]) for shown in protocols],
         "rates": [figures.hit_rate_figure(judged, shown) for shown in protocols],
+        "rates_table": None,
         "curves": curves,
         "bands_figure": figures.bands_figure(judged, protocol),
         "breadth": tables.breadth_table(judged, protocol, shown_ks),
         "activity_figure": figures.activity_figure(judged, few, protocol),
         "activity": tables.activity_table(judged, protocol, shown_ks),
-        "recall_figure": figures.recall_figure(report.indexes) if report.indexes else None,
-        "indexes": tables.index_table(report.indexes) if report.indexes else None,
-        "gates": tables.gate_table(report.gates) if report.gates else None,
-        "configuration": list(
-            tables.configuration_tables(report.config, report.settings, report.packages)
-        ),
         "k": few,
     }
 
@@ -152,6 +182,10 @@ def _cards(report: Report, judged: list[Judged], ks: list[int]) -> Any:
     few = ks[0]
     coverage = model.metrics[report.protocol][f"coverage@{few}"]
     yield f"Coverage@{few}", percent(coverage), "of the corpus is recommended to at least one user"
+    yield from _publication_cards(report)
+
+
+def _publication_cards(report: Report) -> Iterator[tuple[str, str, str]]:
     if report.indexes:
         best = min(report.indexes, key=lambda index: index.latency_ms)
         yield "Fastest index", f"{best.latency_ms:.2g} ms", f"{best.kind}, recall {best.recall:.3f}"

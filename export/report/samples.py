@@ -12,7 +12,7 @@ from shortlist.export.data.questions import Questions, held_out_questions
 from shortlist.export.data.split import Split
 from shortlist.export.report.content import SampleUser, Shown
 
-__all__ = ["Scores", "sample_users"]
+__all__ = ["Scores", "sample_users", "show_candidate"]
 
 # Scores of users by position (-1 if unknown) with everything that they did: float
 # `[b, num_candidates]`.
@@ -139,9 +139,30 @@ def _best(scores: npt.NDArray[np.floating], excluded: Sequence[int]) -> list[int
 def _shown(
     dataset: Dataset, candidate: int, *, rating: float | None = None, chosen: bool = False
 ) -> Shown:
-    parts = [_value(attribute, candidate) for attribute in dataset.attributes.values()]
+    title = dataset.titles[candidate] or dataset.candidate_ids[candidate]
+    return show_candidate(title, dataset.attributes, candidate, rating=rating, chosen=chosen)
+
+
+def show_candidate(
+    title: str,
+    attributes: Mapping[str, Attribute],
+    candidate: int,
+    *,
+    rating: float | None = None,
+    chosen: bool = False,
+) -> Shown:
+    """Return a candidate as readers see it.
+
+    Args:
+        title: Name of the candidate.
+        attributes: Attributes of all candidates.
+        candidate: Position of the candidate.
+        rating: Rating by the user, if any.
+        chosen: Whether the user's held-out part contains it.
+    """
+    parts = [_value(attribute, candidate) for attribute in attributes.values()]
     return Shown(
-        title=_cut(dataset.titles[candidate] or dataset.candidate_ids[candidate]),
+        title=_cut(title),
         attributes=_cut(" · ".join(part for part in parts if part)),
         rating=rating,
         chosen=chosen,

@@ -21,6 +21,7 @@ __all__ = [
     "index_table",
     "metric_name",
     "metrics_table",
+    "rates_table",
     "size_in_words",
 ]
 
@@ -98,6 +99,15 @@ def metrics_table(judged: Sequence[Judged], protocol: Protocol, caption: str) ->
         caption=caption,
         columns=["Metric", *_heads(judged)],
         rows=[_row(judged, protocol, name) for name in names],
+    )
+
+
+def rates_table(rates: Mapping[str, float]) -> Table:
+    """Metrics of a model alone."""
+    return Table(
+        caption="Seen candidates kept",
+        columns=["Metric", "This model"],
+        rows=[[Cell(text=metric_name(k)), Cell(text=f"{rate:.4f}")] for k, rate in rates.items()],
     )
 
 

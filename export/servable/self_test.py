@@ -27,30 +27,59 @@ from shortlist.serving.repository.probe import (
 )
 from shortlist.serving.repository.version import CorpusFacts
 
-__all__ = ["corpus_facts", "make_probe", "sample_users", "write_self_test"]
+__all__ = [
+    "PROBE_SIZE",
+    "corpus_facts",
+    "make_probe",
+    "sample_probe",
+    "sample_users",
+    "write_self_test",
+]
 
-_GOLDEN_USERS = 5
-_PROBE_USERS = 200
+_GOLDEN_QUERIES = 5
+PROBE_SIZE = 200  # queries
 _SAMPLED_INTERACTIONS = 100_000  # of all users in the sample, about 1 MB
 _MOST_INTERACTIONS = 2000  # of one user: more make requests that exclude them slow
 _K = contract.DEFAULT_K
 _ROWS = 100_000  # embeddings whose norms are computed at once
 
 
-def make_probe(model: TrainedModel, dataset: Dataset, *, seed: int) -> Probe:
+def sample_probe(model: TrainedModel, dataset: Dataset, *, seed: int) -> Probe:
     """Sample users with their exact answers; `seed` is that of the sample."""
     total = len(dataset.user_ids)
     random = np.random.default_rng(seed)
-    users = np.sort(random.choice(total, size=min(_PROBE_USERS, total), replace=False))
-    best = exact_positions(model.embed_users(users), model.candidate_embeddings, _K)
+    users = np.sort(random.choice(total, size=min(PROBE_SIZE, total), replace=False))
+    return make_probe(
+        [dataset.user_ids[user] for user in users],
+        model.embed_users(users),
+        model.candidate_embeddings,
+        dataset.candidate_ids,
+    )
 
-    def ids(all_ids: Sequence[str], positions: npt.NDArray[np.integer]) -> list[str]:
-        return [str(all_ids[position]) for position in positions]
 
+def make_probe(
+    user_ids: Sequence[str],
+    queries: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.float32],
+    candidate_ids: Sequence[str],
+    *,
+    inputs: Mapping[str, Sequence[Any]] | None = None,
+) -> Probe:
+    """Return queries with their exact answers.
+
+    Args:
+        user_ids: `[num_queries]` user ids, or other names of the queries.
+        queries: `[num_queries, r]` queries of an index.
+        rows: `[n, r]` rows of the index.
+        candidate_ids: `[n]`.
+        inputs: Inputs of `serving_default` by name; None if `user_ids` are its only input.
+    """
+    best = exact_positions(queries, rows, _K)
     return Probe(
         k=_K,
-        user_ids=ids(dataset.user_ids, users),
-        exact_ids=[ids(dataset.candidate_ids, row) for row in best],
+        user_ids=list(user_ids),
+        exact_ids=[[candidate_ids[position] for position in row] for row in best.tolist()],
+        inputs=inputs,
     )
 
 
@@ -113,8 +142,9 @@ def write_self_test(
     *,
     signatures: Mapping[str, Any],
     example_requests: Mapping[str, Sequence[Mapping[str, Any]]],
+    asked: Mapping[str, npt.NDArray[Any]],
     probe: Probe,
-    sample: UserSample,
+    sample: UserSample | None,
     candidate_ids: Sequence[str],
 ) -> None:
     """Write known answers, a probe, sampled users and the corpus into a version's folder.
@@ -125,18 +155,19 @@ def write_self_test(
         path: Folder of the version.
         signatures: Concrete functions by signature name.
         example_requests: Requests by signature name, as for warm-up.
-        probe: Result of `make_probe`; the known answers are for its first users.
-        sample: Result of `sample_users`.
+        asked: Queries by input name; known answers are stored for the first ones.
+        probe: Queries with their exact answers.
+        sample: Result of `sample_users`; None if there are no users to sample.
         candidate_ids: `[n]`.
     """
-    users = np.array(probe.user_ids[:_GOLDEN_USERS], dtype=object)
     requests = [
-        (contract.SERVING_DEFAULT, {contract.USER_ID: users}),
+        (contract.SERVING_DEFAULT, {name: rows[:_GOLDEN_QUERIES] for name, rows in asked.items()}),
         *((name, inputs) for name, examples in example_requests.items() for inputs in examples),
     ]
     write_golden(path, [_golden(name, signatures[name], inputs) for name, inputs in requests])
     write_probe(path, probe)
-    write_user_sample(path, sample)
+    if sample is not None:
+        write_user_sample(path, sample)
     write_corpus(path, candidate_ids)
 
 

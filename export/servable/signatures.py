@@ -1,6 +1,6 @@
 """The signatures of a servable: the same for every index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,20 @@ from shortlist.clients import contract
 from shortlist.export._tf import tf
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.restricted import search_excluding, search_filtered
+from shortlist.export.index.similarity import DotProduct, Similarity
+from shortlist.export.servable.askers import Askers, KnownUsers
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.requests import (
     QUERY_INPUTS,
-    REQUEST,
     check_equal,
     check_rows,
     example_query,
     read_request,
 )
+from shortlist.export.servable.tracing import Once, concrete
 from shortlist.export.towers.events import Request
 from shortlist.export.towers.ids import IdLookup
-from shortlist.export.towers.query_tower import QueryTower
+from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.rating_head import RatingHead
 
 __all__ = ["RetrievalServable"]
@@ -46,12 +48,13 @@ class RetrievalServable(tf.Module):
     def __init__(
         self,
         *,
-        query_tower: QueryTower,
+        askers: Askers,
         index: CandidateIndex,
         candidate_ids: Sequence[str],
         candidate_filter: CandidateFilter,
         version: int,
         top_k: int,
+        similarity: Similarity | None = None,
         rating_head: RatingHead | None = None,
         similar_queries: npt.NDArray[np.float32] | None = None,
         taste_dimension: int | None = None,
@@ -59,26 +62,29 @@ class RetrievalServable(tf.Module):
         """Put the parts of a servable together.
 
         Args:
-            query_tower: Queries of users, histories and features; `exclude_seen` excludes the
-                events that it keeps.
+            askers: Queries of those who ask; `KnownUsers` also answer to histories and features,
+                and `exclude_seen` excludes the events that they keep.
             index: Index over n candidates.
             candidate_ids: `[n]`, distinct.
             candidate_filter: Filter over their attributes.
             version: Version number that answers carry.
             top_k: Answers per row of the signatures without k.
-            rating_head: Predicts ratings; None for no signature `rate`.
+            similarity: Similarity that the index was built for; None for the inner product.
+            rating_head: Predicts ratings by known users; None for no signature `rate`.
             similar_queries: `[n, taste_dimension]` queries of `similar`; None for the
                 candidates' own embeddings.
             taste_dimension: First dimensions, in which near candidates are similar and which
                 `rate` uses; None for all.
         """
         super().__init__()
+        self._similarity = similarity or DotProduct(index.dimension)
         self._rating_head = rating_head
-        self._taste_dimension = taste_dimension or index.dimension
+        self._taste_dimension = taste_dimension or self._similarity.dimension
         self._similar_queries = None
         if similar_queries is not None:
             self._similar_queries = tf.Variable(similar_queries, trainable=False)
-        self._query_tower = query_tower
+        self._askers = askers
+        self._known_users = askers if isinstance(askers, KnownUsers) else None
         self._index = index
         self._filter = candidate_filter
         self._version = version
@@ -89,86 +95,97 @@ class RetrievalServable(tf.Module):
         ids = np.array([*candidate_ids, contract.PADDING_CANDIDATE_ID], dtype=object)
         self._candidate_ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
         users = tf.TensorSpec([None], tf.int64)
-        queries = tf.TensorSpec([None, index.dimension], tf.float32)
+        queries = tf.TensorSpec([None, self._similarity.dimension], tf.float32)
         done = tf.TensorSpec([None, None], tf.int32)
-        self._queries = _Once(self._by_users, users)
-        self._queries_after = _Once(self._by_requests, users, *REQUEST)
-        self._restricted = _Once(self._search, users, queries, done, *_OPTIONS)
+        self._restricted = Once(self._search, users, queries, done, *_OPTIONS)
 
     def signatures(self) -> dict[str, Any]:
         """Return concrete functions by signature name."""
-        users = tf.TensorSpec([None], tf.string, name=contract.USER_ID)
+        asked = self._askers.inputs
         candidates = tf.TensorSpec([None], tf.string, name=contract.CANDIDATE_ID)
         embedding = tf.TensorSpec(
-            [None, self._index.dimension], tf.float32, name=contract.QUERY_EMBEDDING
+            [None, self._similarity.dimension], tf.float32, name=contract.QUERY_EMBEDDING
         )
         exclude_history = tf.TensorSpec([], tf.bool, name=contract.EXCLUDE_HISTORY)
         signatures = {
-            contract.SERVING_DEFAULT: _concrete(self._serving_default, users),
-            contract.RETRIEVE: _concrete(self._retrieve, users, *_OPTIONS),
-            contract.RETRIEVE_BY_EMBEDDING: _concrete(self._retrieve_by_embedding, embedding),
-            contract.RETRIEVE_BY_QUERY: _concrete(
-                self._retrieve_by_query, users, *QUERY_INPUTS, exclude_history, *_OPTIONS
-            ),
-            contract.EMBED: _concrete(self._embed, users),
-            contract.EMBED_BY_QUERY: _concrete(self._embed_by_query, users, *QUERY_INPUTS),
-            contract.SIMILAR: _concrete(self._similar, candidates),
+            contract.SERVING_DEFAULT: concrete(self._serving_default, *asked),
+            contract.RETRIEVE: concrete(self._retrieve, *asked, *_OPTIONS),
+            contract.RETRIEVE_BY_EMBEDDING: concrete(self._retrieve_by_embedding, embedding),
+            contract.EMBED: concrete(self._embed, *asked),
+            contract.SIMILAR: concrete(self._similar, candidates),
         }
+        if self._reads_requests:
+            signatures[contract.RETRIEVE_BY_QUERY] = concrete(
+                self._retrieve_by_query, *asked, *QUERY_INPUTS, exclude_history, *_OPTIONS
+            )
+            signatures[contract.EMBED_BY_QUERY] = concrete(
+                self._embed_by_query, *asked, *QUERY_INPUTS
+            )
         if self._rating_head is not None:
-            signatures[contract.RATE] = _concrete(self._rate, users, candidates)
+            signatures[contract.RATE] = concrete(self._rate, *asked, candidates)
         return signatures
 
-    def example_requests(self, user_id: str, candidate_id: str) -> dict[str, list[dict[str, Any]]]:
+    def example_requests(
+        self, asked: Mapping[str, npt.NDArray[Any]], candidate_id: str
+    ) -> dict[str, list[dict[str, Any]]]:
         """Return requests that exercise every signature, to warm up a server.
+
+        Args:
+            asked: One row of the inputs that say who asks, by input name.
+            candidate_id: Id of a candidate.
 
         Returns:
             Requests by signature name; a request is NumPy arrays by input name.
         """
-        user = np.array([user_id], dtype=object)
         options = {
             contract.K: np.int32(min(contract.DEFAULT_K, self.num_candidates)),
-            contract.EXCLUDE_SEEN: np.bool_(self._query_tower.kept is not None),
+            contract.EXCLUDE_SEEN: np.bool_(self._seen is not None),
             **{name: np.array([], dtype=object) for name in _FILTERS},
         }
-        retrieve = {
-            contract.USER_ID: user,
-            contract.EXCLUDE: np.array([[candidate_id]], dtype=object),
-            **options,
-        }
-        query = example_query(user_id, candidate_id)
-        retrieve_by_query = {
-            **query,
-            contract.EXCLUDE: np.array([[""], [candidate_id]], dtype=object),
-            contract.EXCLUDE_HISTORY: np.bool_(True),
-            **options,
-        }
-        embedding = self._embed(tf.constant(user, tf.string))[contract.QUERY_EMBEDDING].numpy()
+        exclude = {contract.EXCLUDE: np.array([[candidate_id]], dtype=object)}
+        tensors = [tf.constant(asked[spec.name], spec.dtype) for spec in self._askers.inputs]
+        embedding = self._embed(*tensors)[contract.QUERY_EMBEDDING].numpy()
         requests: dict[str, list[dict[str, Any]]] = {
-            contract.SERVING_DEFAULT: [{contract.USER_ID: user}],
-            contract.RETRIEVE: [retrieve],
+            contract.SERVING_DEFAULT: [dict(asked)],
+            contract.RETRIEVE: [{**asked, **exclude, **options}],
             contract.RETRIEVE_BY_EMBEDDING: [{contract.QUERY_EMBEDDING: embedding}],
-            contract.RETRIEVE_BY_QUERY: [retrieve_by_query],
-            contract.EMBED: [{contract.USER_ID: user}],
-            contract.EMBED_BY_QUERY: [query],
+            contract.EMBED: [dict(asked)],
             contract.SIMILAR: [{contract.CANDIDATE_ID: np.array([candidate_id], dtype=object)}],
         }
+        if self._reads_requests:
+            query = example_query(asked[contract.USER_ID][0], candidate_id)
+            retrieve_by_query = {
+                **query,
+                contract.EXCLUDE: np.array([[""], [candidate_id]], dtype=object),
+                contract.EXCLUDE_HISTORY: np.bool_(True),
+                **options,
+            }
+            requests[contract.RETRIEVE_BY_QUERY] = [retrieve_by_query]
+            requests[contract.EMBED_BY_QUERY] = [query]
         if self._rating_head is not None:
             pairs = {  # the second pair is an unknown user and an unknown candidate
-                contract.USER_ID: np.array([user_id, ""], dtype=object),
+                contract.USER_ID: np.append(asked[contract.USER_ID], ""),
                 contract.CANDIDATE_ID: np.array([candidate_id, ""], dtype=object),
             }
             requests[contract.RATE] = [pairs]
         return requests
 
-    def _serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        users = self._user_positions(user_id)
-        answers = self._retrieve_by_embedding(self._queries(users))
-        return {**answers, contract.KNOWN_USER: users >= 0}
+    @property
+    def _reads_requests(self) -> bool:
+        return self._known_users is not None and self._known_users.reads_requests
 
-    def _retrieve(self, user_id: tf.Tensor, *options: tf.Tensor) -> dict[str, tf.Tensor]:
-        users = self._user_positions(user_id)
-        nothing = tf.zeros([tf.size(users), 0], tf.int32)
-        return self._restricted(users, self._queries(users), nothing, *options)
+    @property
+    def _seen(self) -> PairTable | None:
+        return None if self._known_users is None else self._known_users.kept
+
+    def _serving_default(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
+        users, queries = self._ask(*asked)
+        return {**self._retrieve_by_embedding(queries), **_known(users)}
+
+    def _retrieve(self, *inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        count = len(self._askers.inputs)
+        users, queries = self._ask(*inputs[:count])
+        return self._restrict(users, queries, None, *inputs[count:])
 
     def _retrieve_by_query(
         self,
@@ -180,12 +197,32 @@ class RetrievalServable(tf.Module):
         exclude_history: tf.Tensor,
         *options: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        users = self._user_positions(user_id)
+        assert self._known_users is not None
+        users = self._known_users.users(user_id)
         request = self._request(users, history, history_age, history_weight, features)
+        queries = self._known_users.queries_after(users, request)
         nothing = tf.zeros([tf.size(users), 0], tf.int32)
         done = tf.cond(exclude_history, lambda: request.positions, lambda: nothing)
-        answers = self._restricted(users, self._queries_after(users, *request), done, *options)
-        return {**answers, **self._known(request)}
+        answers = self._restrict(users, queries, done, *options)
+        return {**answers, **self._known_parts(request)}
+
+    def _ask(self, *asked: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor]:
+        """Return the positions of users, None if none is known, and their queries."""
+        users = self._askers.users(*asked)
+        return users, self._askers.queries(users, *asked)
+
+    def _restrict(
+        self,
+        users: tf.Tensor | None,
+        queries: tf.Tensor,
+        done: tf.Tensor | None,
+        *options: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        batch = tf.shape(queries)[0]
+        positions = tf.fill([batch], tf.constant(-1, tf.int64)) if users is None else users
+        if done is None:
+            done = tf.zeros([batch, 0], tf.int32)
+        return {**self._restricted(positions, queries, done, *options), **_known(users)}
 
     def _search(
         self,
@@ -204,26 +241,24 @@ class RetrievalServable(tf.Module):
             k = tf.minimum(k, self.num_candidates)
         excluded = tf.concat([done, self._excluded(users, exclude, exclude_seen)], axis=1)
         unfiltered = tf.reduce_all(tf.equal(tf.concat(conditions, axis=0), ""))
-        scores, positions = tf.cond(
+        rows = self._similarity.query(queries)
+        products, positions = tf.cond(
             unfiltered,
-            lambda: search_excluding(self._index, queries, k, excluded),
-            lambda: search_filtered(
-                self._index, queries, k, excluded, self._filter.mask(*conditions)
-            ),
+            lambda: search_excluding(self._index, rows, k, excluded),
+            lambda: search_filtered(self._index, rows, k, excluded, self._filter.mask(*conditions)),
         )
-        answers = self._answers(scores, positions, None)
-        return {**answers, contract.KNOWN_USER: users >= 0}
+        return self._answers(self._similarity.score(products, queries), positions, None)
 
     def _excluded(self, users: tf.Tensor, exclude: tf.Tensor, exclude_seen: tf.Tensor) -> tf.Tensor:
         """Return int32 `[batch, e]` positions that each row excludes; n excludes nothing."""
         batch = tf.size(users)
         with tf.control_dependencies([check_rows(contract.EXCLUDE, exclude, batch)]):
             named = self._candidate_positions(exclude)
-        seen = self._query_tower.kept
+        seen = self._seen
         if seen is None:
             refuse = tf.debugging.Assert(
                 tf.logical_not(exclude_seen),
-                ["this version stores no seen candidates; export it without --without-seen"],
+                ["this version stores no seen candidates; name them in exclude instead"],
             )
             with tf.control_dependencies([refuse]):
                 return tf.identity(named)
@@ -238,24 +273,26 @@ class RetrievalServable(tf.Module):
         return tf.concat([named, excluded], axis=1)
 
     def _retrieve_by_embedding(self, query_embedding: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores, positions = self._index.search(query_embedding, self.top_k)
+        rows = self._similarity.query(query_embedding)
+        products, positions = self._index.search(rows, self.top_k)
+        scores = self._similarity.score(products, query_embedding)
         return self._answers(scores, positions, self.top_k)
 
-    def _embed(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        users = self._user_positions(user_id)
-        return self._embedded(users, self._queries(users))
+    def _embed(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._embedded(*self._ask(*asked))
 
     def _embed_by_query(self, user_id: tf.Tensor, *query: tf.Tensor) -> dict[str, tf.Tensor]:
-        users = self._user_positions(user_id)
+        assert self._known_users is not None
+        users = self._known_users.users(user_id)
         request = self._request(users, *query)
-        embedded = self._embedded(users, self._queries_after(users, *request))
-        return {**embedded, **self._known(request)}
+        embedded = self._embedded(users, self._known_users.queries_after(users, request))
+        return {**embedded, **self._known_parts(request)}
 
-    def _embedded(self, users: tf.Tensor, queries: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _embedded(self, users: tf.Tensor | None, queries: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
             contract.QUERY_EMBEDDING: queries,
-            contract.KNOWN_USER: users >= 0,
-            contract.SERVABLE_VERSION: self._versions(users),
+            **_known(users),
+            contract.SERVABLE_VERSION: self._versions(queries),
         }
 
     def _similar(self, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -266,10 +303,12 @@ class RetrievalServable(tf.Module):
             queries = self._taste(rows)
         else:
             queries = tf.gather(tf.convert_to_tensor(self._similar_queries), rows)
-        queries = tf.pad(queries, [[0, 0], [0, self._index.dimension - self._taste_dimension]])
-        scores, positions = search_excluding(
-            self._index, queries, tf.constant(self.top_k), own[:, None]
+        width = self._similarity.dimension
+        queries = tf.pad(queries, [[0, 0], [0, width - self._taste_dimension]])
+        products, positions = search_excluding(
+            self._index, self._similarity.query(queries), tf.constant(self.top_k), own[:, None]
         )
+        scores = self._similarity.score(products, queries)
         scores = tf.where(known[:, None], scores, contract.PADDING_SCORE)
         positions = tf.where(known[:, None], positions, self.num_candidates)
         answers = self._answers(scores, positions, self.top_k)
@@ -277,15 +316,16 @@ class RetrievalServable(tf.Module):
 
     def _rate(self, user_id: tf.Tensor, candidate_id: tf.Tensor) -> dict[str, tf.Tensor]:
         assert self._rating_head is not None
+        assert self._known_users is not None
         batch, pairs = tf.size(user_id), tf.size(candidate_id)
         message = "rate needs one candidate_id per user_id; users and candidates:"
         with tf.control_dependencies([check_equal(batch, pairs, message)]):
             candidates = self._candidate_positions(candidate_id)
         known = tf.ensure_shape(candidates < self.num_candidates, [None])
-        users = self._user_positions(user_id)
+        users = self._known_users.users(user_id)
         rating = self._rating_head(
             users,
-            self._queries(users)[:, : self._taste_dimension],
+            self._known_users.queries(users)[:, : self._taste_dimension],
             candidates,
             self._taste(tf.where(known, candidates, 0)),
         )
@@ -308,29 +348,20 @@ class RetrievalServable(tf.Module):
 
     def _taste(self, positions: tf.Tensor) -> tf.Tensor:
         """Return float32 `[m, taste_dimension]`, the part of embeddings that tells similarity."""
-        return self._index.embeddings(positions)[:, : self._taste_dimension]
-
-    def _user_positions(self, user_id: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(self._query_tower.positions(user_id), [None])
+        vectors = self._similarity.vectors(self._index.embeddings(positions))
+        return vectors[:, : self._taste_dimension]
 
     def _request(self, users: tf.Tensor, *query: tf.Tensor) -> Request:
         return read_request(self._candidate_positions, tf.size(users), *query)
 
-    def _known(self, request: Request) -> dict[str, tf.Tensor]:
+    def _known_parts(self, request: Request) -> dict[str, tf.Tensor]:
         events = tf.cast(request.positions < self.num_candidates, tf.int32)
-        features = self._query_tower.known_features(request.features)
+        assert self._known_users is not None
+        features = self._known_users.known_features(request.features)
         return {
             contract.KNOWN_HISTORY: tf.reduce_sum(events, axis=1),
             contract.KNOWN_FEATURES: tf.ensure_shape(features, [None]),
         }
-
-    def _by_users(self, users: tf.Tensor) -> tf.Tensor:
-        queries = self._query_tower(self._index.embeddings, users)
-        return tf.ensure_shape(queries, [None, self._index.dimension])
-
-    def _by_requests(self, users: tf.Tensor, *request: tf.Tensor) -> tf.Tensor:
-        queries = self._query_tower(self._index.embeddings, users, Request(*request))
-        return tf.ensure_shape(queries, [None, self._index.dimension])
 
     def _versions(self, like: tf.Tensor) -> tf.Tensor:
         """Return the version once per row, because answers over REST do not name it."""
@@ -338,19 +369,5 @@ class RetrievalServable(tf.Module):
         return tf.ensure_shape(versions, [None])
 
 
-class _Once:
-    """A part of several signatures that is traced and stored once.
-
-    Not a `tf.function` itself, because TensorFlow would store those of a module once more.
-    """
-
-    def __init__(self, function: Callable[..., Any], *specs: tf.TensorSpec) -> None:
-        self._traced = tf.function(function, input_signature=specs, autograph=False)
-
-    def __call__(self, *inputs: tf.Tensor) -> Any:
-        return self._traced(*inputs)
-
-
-def _concrete(function: Callable[..., dict[str, tf.Tensor]], *specs: tf.TensorSpec) -> Any:
-    traced = tf.function(function, input_signature=specs, autograph=False)
-    return traced.get_concrete_function()
+def _known(users: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    return {} if users is None else {contract.KNOWN_USER: users >= 0}

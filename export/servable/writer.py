@@ -1,70 +1,32 @@
 """Write versions: SavedModel, warm-up records, self-test and manifest."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shortlist.clients import contract
-from shortlist.export._tf import tf
-from shortlist.export.config import ExportConfig
-from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.fingerprint import dataset_facts
-from shortlist.export.data.split import Split
+from shortlist.export.config import ServableConfig
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
+from shortlist.export.servable.contents import ServableContents
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import inspect_saved_model, save
-from shortlist.export.servable.self_test import (
-    corpus_facts,
-    make_probe,
-    sample_users,
-    write_self_test,
-)
+from shortlist.export.servable.self_test import write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
-from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.version import (
-    Manifest,
-    checksums,
-    write_manifest,
-)
+from shortlist.serving.repository.version import checksums, write_manifest
 
-__all__ = ["ServableWriter", "package_versions"]
-
-_PACKAGES = ("shortlist", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
+__all__ = ["ServableWriter"]
 
 
 class ServableWriter:
     """Writes one model as servables, one per index, and computes only once what they share."""
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        dataset: Dataset,
-        split: Split,
-        config: ExportConfig,
-        *,
-        metrics: Mapping[str, Any],
-    ) -> None:
-        self._model, self._dataset, self._config = model, dataset, config
-        self._metrics = metrics
-        self._filter = CandidateFilter(dataset.attributes, len(dataset.candidate_ids))
-        self._query_tower = model.query_tower
-        if not config.keep_seen:
-            queries = model.embed_users(np.arange(len(dataset.user_ids)))
-            self._query_tower = model.query_tower.without_events(dataset.user_ids, queries)
-        self._probe = make_probe(model, dataset, seed=config.train.seed)
-        self._sample = sample_users(dataset, split)
-        self._corpus_facts = corpus_facts(model.candidate_embeddings)
-        self._dataset_facts = dataset_facts(dataset)
-        self._config_facts = config.as_json(split=split.method)
+    def __init__(self, contents: ServableContents, config: ServableConfig) -> None:
+        self._contents, self._config = contents, config
+        self._filter = CandidateFilter(contents.attributes, len(contents.candidate_ids))
 
     def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
         """Write one version; files that `path` already holds become part of it.
@@ -78,15 +40,16 @@ class ServableWriter:
         Raises:
             ValueError: The target server lacks an op.
         """
-        config, dataset = self._config, self._dataset
+        config, contents = self._config, self._contents
         servable = RetrievalServable(
-            query_tower=self._query_tower,
+            askers=contents.askers(index.embeddings),
             index=index,
-            candidate_ids=dataset.candidate_ids,
+            candidate_ids=contents.candidate_ids,
             candidate_filter=self._filter,
-            rating_head=self._model.rating_head,
-            similar_queries=self._model.similar_queries,
-            taste_dimension=self._model.taste_dimension,
+            similarity=contents.similarity,
+            rating_head=contents.rating_head,
+            similar_queries=contents.similar_queries,
+            taste_dimension=contents.taste_dimension,
             version=version,
             top_k=config.top_k,
         )
@@ -95,22 +58,23 @@ class ServableWriter:
         name = contract.servable_name(config.model, index.index_name)
         graph = inspect_saved_model(path)
         check_target(config.target, name, graph.ops)
-        examples = servable.example_requests(dataset.user_ids[0], dataset.candidate_ids[0])
+        first = {key: rows[:1] for key, rows in contents.asked.items()}
+        examples = servable.example_requests(first, contents.candidate_ids[0])
         write_warmup_records(path, name, examples, batchable_only=config.batching)
         write_self_test(
             path,
             signatures=signatures,
             example_requests=examples,
-            probe=self._probe,
-            sample=self._sample,
-            candidate_ids=dataset.candidate_ids,
+            asked=contents.asked,
+            probe=contents.probe,
+            sample=contents.sample,
+            candidate_ids=contents.candidate_ids,
         )
-        manifest = Manifest(
-            model=config.model,
+        manifest = replace(
+            contents.manifest,
             servable=name,
             version=version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            dataset=self._dataset_facts,
             index={
                 "kind": index.index_name,
                 "exact": index.exact,
@@ -118,28 +82,13 @@ class ServableWriter:
                 "recall": recall.as_json(),
             },
             top_k=servable.top_k,
-            metrics=self._metrics,
-            config=self._config_facts,
             signatures={key: _describe(function) for key, function in signatures.items()},
-            features=self._model.features,
-            settings=self._model.settings,
-            packages=package_versions(),
             tensorflow_producer=graph.tensorflow_producer,
             tensorflow_min_consumer=graph.tensorflow_min_consumer,
             ops=graph.ops,
-            corpus=self._corpus_facts,
             files=checksums(path),
         )
         write_manifest(path, manifest)
-
-
-def package_versions() -> dict[str, str]:
-    """Return versions of the packages that affect an export."""
-    versions = {"tensorflow": tf.__version__}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):  # ScaNN is optional
-            versions[name] = package_version(name)
-    return versions
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

@@ -98,6 +98,11 @@ class QueryTower(tf.Module):
             user_ids, known=known, popular=unknown, num_candidates=num_candidates, users=queries
         )
 
+    @property
+    def reads_requests(self) -> bool:
+        """Whether the history or the features of a request change a query."""
+        return bool(self._parts) or self.features is not None
+
     def without_events(self, user_ids: Sequence[str], queries: Vectors) -> "QueryTower":
         """Return a tower that keeps a query of each user `[num_users, d]` and no events."""
         return QueryTower(

@@ -14,6 +14,7 @@ from shortlist.export.data.dataset import Attribute
 from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
+from shortlist.export.servable.askers import KnownUsers
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.towers.pooled import PooledPart
@@ -88,9 +89,10 @@ def servable(
     taste_dimension: int | None = None,
     similar_queries: np.ndarray | None = None,
 ) -> dict[str, Any]:
+    built = build_index(index, CANDIDATE_EMBEDDINGS, CANDIDATES, config)
     return RetrievalServable(
-        query_tower=query_tower(keep=keep_seen),
-        index=build_index(index, CANDIDATE_EMBEDDINGS, CANDIDATES, config),
+        askers=KnownUsers(query_tower(keep=keep_seen), built.embeddings),
+        index=built,
         candidate_ids=CANDIDATES,
         candidate_filter=CandidateFilter(
             {

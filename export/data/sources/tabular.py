@@ -30,24 +30,32 @@ from shortlist.export.data.sources._delimited import (
 from shortlist.export.data.sources._times import TimeColumn
 from shortlist.export.data.sources.features import UserTable, context_of
 
-__all__ = ["read_table", "read_users"]
+__all__ = ["Table", "attribute_of", "columns_of", "read_columns", "read_table", "read_users"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = {".parquet", ".pq"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Table:
-    """Columns of a file, and the location of a row (from 0) for messages."""
+class Table:
+    """Columns of a file.
+
+    Attributes:
+        path: Path of the file.
+        columns: Its columns.
+        where: Location of a row, counted from 0, for messages.
+    """
 
     path: Path
     columns: pa.Table
     where: Callable[[int], str]
 
     def fault(self, row: int, column: str, what: str) -> DataError:
+        """Return an error for the value of a column in one row."""
         return DataError(f"{self.where(row)}, column {column!r} {what}")
 
     def times(self, column: str) -> TimeColumn:
+        """Return a column of times."""
         return TimeColumn(
             values=self.columns.column(column), name=column, file=self.path.name, where=self.where
         )
@@ -108,6 +116,32 @@ def read_users(config: DataConfig) -> UserTable:
     return UserTable(ids=ids, attributes=attributes, where=str(path))
 
 
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a file's columns.
+
+    Raises:
+        DataError: The file is missing, empty or of no known type.
+    """
+    return _header(path)
+
+
+def read_columns(path: Path, *, texts: Collection[str] = ()) -> Table:
+    """Read all columns of a file.
+
+    Args:
+        path: CSV or Parquet file.
+        texts: Columns that must exist and have a text or whole number in each row, such as ids;
+            they are dictionaries of texts in the result.
+
+    Raises:
+        DataError: The file or a column is missing, empty or faulty.
+    """
+    header = _header(path)
+    check_columns(path, header, texts)
+    types: dict[str, pa.DataType | None] = {name: ID if name in texts else None for name in header}
+    return _read(path, types, optional=set(header) - set(texts))
+
+
 def _optional(name: str | None, default: str, header: tuple[str, ...]) -> str | None:
     if name is not None:
         return name
@@ -128,7 +162,7 @@ def _catalogue(config: DataConfig, interactions: Interactions) -> Catalogue:
 
 def _described(
     path: Path, id_column: str, title: str | None
-) -> tuple[_Table, list[str], dict[str, Attribute]]:
+) -> tuple[Table, list[str], dict[str, Attribute]]:
     """Table, ids and attributes of a file with one row for each candidate or user."""
     header = _header(path)
     types: dict[str, pa.DataType | None] = dict.fromkeys(header)
@@ -137,12 +171,12 @@ def _described(
     distinct, codes = ids_of(table.columns.column(id_column))
     ids = [distinct[code] for code in codes.tolist()]
     attributes = {
-        name: _attribute(table, name) for name in header if name not in (id_column, title)
+        name: attribute_of(table, name) for name in header if name not in (id_column, title)
     }
     return table, ids, attributes
 
 
-def _context(table: _Table, name: str) -> Context:
+def _context(table: Table, name: str) -> Context:
     return context_of(*ids_of(table.columns.column(name)))
 
 
@@ -170,11 +204,11 @@ def _delimited(path: Path) -> Delimited:
 
 def _read(
     path: Path, types: dict[str, pa.DataType | None], *, optional: Collection[str] = ()
-) -> _Table:
+) -> Table:
     if path.suffix in _PARQUET:
         return _read_parquet(path, types, optional)
     file = _delimited(path)
-    return _Table(
+    return Table(
         path=path,
         columns=file.read(types, optional=optional),
         where=lambda row: f"{path}, line {file.line_of(row)}",
@@ -183,7 +217,7 @@ def _read(
 
 def _read_parquet(
     path: Path, types: dict[str, pa.DataType | None], optional: Collection[str]
-) -> _Table:
+) -> Table:
     header = _header(path)
     check_columns(path, header, types)
     try:
@@ -192,7 +226,7 @@ def _read_parquet(
         raise DataError(f"{path} cannot be read ({one_line(exc)}); write it again") from exc
     if columns.num_rows == 0:
         raise DataError(f"{path} has no rows; it needs at least one")
-    table = _Table(path=path, columns=columns, where=lambda row: f"{path}, row {row + 1}")
+    table = Table(path=path, columns=columns, where=lambda row: f"{path}, row {row + 1}")
     for at, (name, kind) in enumerate(types.items()):
         column = columns.column(name)
         if column.null_count and name not in optional:
@@ -211,10 +245,10 @@ def _read_parquet(
                     f"{path}, column {name!r} contains no numbers ({one_line(exc)}); convert it"
                 ) from exc
         columns = columns.set_column(at, name, column)
-    return _Table(path=path, columns=columns, where=table.where)
+    return Table(path=path, columns=columns, where=table.where)
 
 
-def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _parquet_ids(table: Table, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     column = _parquet_texts(table, name, column, "ids")
     empty = pc.index(column, "").as_py()
     if empty >= 0:
@@ -222,7 +256,7 @@ def _parquet_ids(table: _Table, name: str, column: pa.ChunkedArray) -> pa.Chunke
     return column.dictionary_encode()
 
 
-def _parquet_texts(table: _Table, name: str, column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
+def _parquet_texts(table: Table, name: str, column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (text or pa.types.is_integer(kind)):
@@ -233,7 +267,7 @@ def _parquet_texts(table: _Table, name: str, column: pa.ChunkedArray, what: str)
     return column.cast(pa.string())
 
 
-def _texts(table: _Table, name: str) -> list[str]:
+def _texts(table: Table, name: str) -> list[str]:
     values = table.columns.column(name).cast(pa.string()).to_pylist()
     for row, value in enumerate(values):
         if not value:
@@ -241,7 +275,7 @@ def _texts(table: _Table, name: str) -> list[str]:
     return values
 
 
-def _attribute(table: _Table, name: str) -> Attribute:
+def attribute_of(table: Table, name: str) -> Attribute:
     """Attribute of a column: numbers stay numbers, text is split at `|`, lists are values."""
     column = table.columns.column(name)
     kind = column.type

@@ -15,6 +15,7 @@ from shortlist.export.data.dataset import Attribute
 from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
+from shortlist.export.servable.askers import KnownUsers
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import save
 from shortlist.export.servable.signatures import RetrievalServable
@@ -39,21 +40,23 @@ def saved_graph(index: str, num_candidates: int, num_users: int, path: Path) -> 
     users = rng.standard_normal((num_users, DIMENSION)).astype(np.float32)
     candidate_ids = [f"c{i:06}" for i in range(num_candidates)]
     events = Pairs.by_row(np.arange(num_users), np.arange(num_users), num_rows=num_users)
+    built = build_index(index, candidates, candidate_ids, INDEXES[index])
+    tower = QueryTower(
+        [f"u{i:06}" for i in range(num_users)],
+        known=np.ones(num_users, np.bool_),
+        popular=users[0],
+        num_candidates=num_candidates,
+        parts=[
+            PooledPart(
+                slice(0, DIMENSION), np.eye(DIMENSION, dtype="f4"), decay=0.9, normalized=True
+            )
+        ],
+        kept=Histories(events=events, num_candidates=num_candidates),
+        users=users,
+    )
     servable = RetrievalServable(
-        query_tower=QueryTower(
-            [f"u{i:06}" for i in range(num_users)],
-            known=np.ones(num_users, np.bool_),
-            popular=users[0],
-            num_candidates=num_candidates,
-            parts=[
-                PooledPart(
-                    slice(0, DIMENSION), np.eye(DIMENSION, dtype="f4"), decay=0.9, normalized=True
-                )
-            ],
-            kept=Histories(events=events, num_candidates=num_candidates),
-            users=users,
-        ),
-        index=build_index(index, candidates, candidate_ids, INDEXES[index]),
+        askers=KnownUsers(tower, built.embeddings),
+        index=built,
         candidate_ids=candidate_ids,
         candidate_filter=CandidateFilter(
             {

@@ -1,0 +1,1 @@
+"""Towers and embeddings from elsewhere, as servables."""

@@ -1,0 +1,113 @@
+"""What all servables of one model have in common, whatever their index."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.clients import contract
+from shortlist.export._tf import tf
+from shortlist.export.config import ExportConfig
+from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.fingerprint import dataset_facts
+from shortlist.export.data.split import Split
+from shortlist.export.index.similarity import Similarity
+from shortlist.export.servable.askers import Askers, KnownUsers
+from shortlist.export.servable.self_test import corpus_facts, sample_probe, sample_users
+from shortlist.export.towers.query_tower import Embed
+from shortlist.export.towers.rating_head import RatingHead
+from shortlist.export.towers.trained import TrainedModel
+from shortlist.serving.repository.probe import Probe, UserSample
+from shortlist.serving.repository.version import Manifest
+
+__all__ = ["Inputs", "ServableContents", "contents_of_training", "package_versions"]
+
+_PACKAGES = ("shortlist", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
+
+Inputs = Mapping[str, npt.NDArray[Any]]  # one row per query, by input name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ServableContents:
+    """Parts of every servable of a model.
+
+    Attributes:
+        askers: Makes the askers of a servable from the embeddings of its index.
+        asked: Some queries, at least one; the known answers are for the first ones.
+        candidate_ids: `[n]`, distinct.
+        index_rows: Float32 `[n, r]`, rows to index.
+        attributes: Attributes of the candidates, for filters.
+        probe: Queries with their exact answers.
+        manifest: Entries of the manifest that do not depend on the index and the version.
+        sample: Users with their interactions; None if they are not known.
+        similarity: Similarity that the rows were made for; None for the inner product.
+        rating_head: Predicts ratings; None for no signature `rate`.
+        similar_queries: Queries of `similar`; None for the candidates' own embeddings.
+        taste_dimension: First dimensions, in which near candidates are similar; None for all.
+    """
+
+    askers: Callable[[Embed], Askers]
+    asked: Inputs
+    candidate_ids: Sequence[str]
+    index_rows: npt.NDArray[np.float32]
+    attributes: Mapping[str, Attribute]
+    probe: Probe
+    manifest: Manifest
+    sample: UserSample | None = None
+    similarity: Similarity | None = None
+    rating_head: RatingHead | None = None
+    similar_queries: npt.NDArray[np.float32] | None = None
+    taste_dimension: int | None = None
+
+
+def contents_of_training(
+    model: TrainedModel,
+    dataset: Dataset,
+    split: Split,
+    config: ExportConfig,
+    *,
+    metrics: Mapping[str, Any],
+) -> ServableContents:
+    """Return the parts of the servables of a trained model."""
+    query_tower = model.query_tower
+    if not config.keep_seen:
+        queries = model.embed_users(np.arange(len(dataset.user_ids)))
+        query_tower = model.query_tower.without_events(dataset.user_ids, queries)
+    probe = sample_probe(model, dataset, seed=config.train.seed)
+    return ServableContents(
+        askers=partial(KnownUsers, query_tower),
+        asked={contract.USER_ID: np.array(probe.user_ids, dtype=object)},
+        candidate_ids=dataset.candidate_ids,
+        index_rows=model.candidate_embeddings,
+        attributes=dataset.attributes,
+        probe=probe,
+        sample=sample_users(dataset, split),
+        rating_head=model.rating_head,
+        similar_queries=model.similar_queries,
+        taste_dimension=model.taste_dimension,
+        manifest=Manifest(
+            model=config.model,
+            dataset=dataset_facts(dataset),
+            metrics=metrics,
+            config=config.as_json(split=split.method),
+            features=model.features,
+            settings=model.settings,
+            packages=package_versions(),
+            corpus=corpus_facts(model.candidate_embeddings),
+        ),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Return versions of the packages that affect an export."""
+    versions = {"tensorflow": tf.__version__}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):  # ScaNN is optional
+            versions[name] = package_version(name)
+    return versions
