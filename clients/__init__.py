@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shortlist.clients.errors import ServingError
     from shortlist.clients.grpc import GrpcClient
     from shortlist.clients.hooks import CallEvent
+    from shortlist.clients.interface import RetrievalInterface
     from shortlist.clients.rest import RestClient
     from shortlist.clients.split import Split
     from shortlist.clients.types import Filter, Retrieval
@@ -27,6 +28,7 @@ __all__ = [
     "RestClient",
     "Retrieval",
     "RetrievalClient",
+    "RetrievalInterface",
     "RetryPolicy",
     "ServingError",
     "Split",
@@ -42,6 +44,7 @@ _HOMES = {
     "RestClient": "shortlist.clients.rest",
     "Retrieval": "shortlist.clients.types",
     "RetrievalClient": "shortlist.clients._client",
+    "RetrievalInterface": "shortlist.clients.interface",
     "RetryPolicy": "shortlist.clients._calls.retry",
     "ServingError": "shortlist.clients.errors",
     "Split": "shortlist.clients.split",

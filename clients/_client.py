@@ -64,7 +64,7 @@ class RetrievalClient:
         history_ages: Sequence[Sequence[float | None]] | None = None,
         history_weights: Sequence[Sequence[float]] | None = None,
         features: Sequence[Features] | None = None,
-        k: int = contract.DEFAULT_K,
+        k: int | None = None,
         exclude: Exclude | None = None,
         exclude_history: bool = True,
         exclude_seen: bool = False,
@@ -83,6 +83,10 @@ class RetrievalClient:
         skipped; `Retrieval.known_history` counts the others. `Retrieval.known_features` counts
         the features that it knows.
 
+        A model that Shortlist did not export, such as a saved TFRS index, answers too: if it
+        refuses the usual request, the client looks its tensors up, once. Features are its other
+        inputs by name; rows of strings are padded with empty ones.
+
         Args:
             user_ids: `[batch]` user ids, at least one. With `history` or `features` they are
                 optional: without them, or with an empty id, a row is a user without id.
@@ -96,7 +100,8 @@ class RetrievalClient:
             features: `[batch]` mappings from the name of a user or context feature to a string,
                 a number, or several of them.
             k: Maximum number of candidates per user; there may be fewer in the corpus, or left
-                by the exclusions and the filter.
+                by the exclusions and the filter. `None` for 10, or fewer if the model was saved
+                to answer fewer.
             exclude: Candidate ids to leave out: a list for all users, or a mapping from user
                 id to list.
             exclude_history: Leave out the candidates in `history`.
@@ -114,7 +119,8 @@ class RetrievalClient:
             ServableNotFound: The server has no such model or version.
             LabelNotFound: No version has the label.
             SignatureNotFound: The servable does not support histories and features, exclusions,
-                filters or this `k`.
+                filters or this `k`, or does not retrieve candidates.
+            ValueError: An argument is wrong, or does not fit the inputs of the model.
         """
         return self._run(
             retrieve,

@@ -19,6 +19,7 @@ from shortlist.clients._engines.asyncio import AsyncEngine
 from shortlist.clients._engines.channels import Channels, targets
 from shortlist.clients.connection import Headers, Limits, Tls
 from shortlist.clients.hooks import Hook
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.split import Split
 from shortlist.clients.types import (
     Classification,
@@ -76,6 +77,7 @@ class AsyncGrpcClient:
         headers: Headers | None = None,
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
+        interface: RetrievalInterface | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """Prepare the client; the arguments are those of `GrpcClient`.
@@ -92,6 +94,7 @@ class AsyncGrpcClient:
             retry=retry,
             hooks=hooks,
             limits=limits,
+            interface=interface,
         )
         transport = _AsyncGrpcTransport(
             grpc.aio,
@@ -122,7 +125,7 @@ class AsyncGrpcClient:
         history_ages: Sequence[Sequence[float | None]] | None = None,
         history_weights: Sequence[Sequence[float]] | None = None,
         features: Sequence[Features] | None = None,
-        k: int = contract.DEFAULT_K,
+        k: int | None = None,
         exclude: Exclude | None = None,
         exclude_history: bool = True,
         exclude_seen: bool = False,

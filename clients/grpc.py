@@ -14,6 +14,7 @@ from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.channels import Channels, targets
 from shortlist.clients.connection import Headers, Limits, Tls
 from shortlist.clients.hooks import Hook
+from shortlist.clients.interface import RetrievalInterface
 
 __all__ = ["GrpcClient"]
 
@@ -57,6 +58,7 @@ class GrpcClient(RetrievalClient):
         headers: Headers | None = None,
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
+        interface: RetrievalInterface | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """Prepare the client, without connecting.
@@ -72,6 +74,8 @@ class GrpcClient(RetrievalClient):
                 that returns it for each request.
             hooks: Functions called with a `CallEvent` after each request.
             limits: Limits on calls, batches and connections.
+            interface: Tensors by which `retrieve` and `embed` ask models that Shortlist did not
+                export; `None` to find them.
             channel_options: Additional gRPC channel options; they override the client's own.
 
         Raises:
@@ -86,6 +90,7 @@ class GrpcClient(RetrievalClient):
             retry=retry,
             hooks=hooks,
             limits=limits,
+            interface=interface,
         )
         transport = _GrpcTransport(
             grpc,

@@ -14,7 +14,15 @@ _FLOATS: Final = frozenset({"DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16"})
 
 
 class NoInterfaceError(ValueError):
-    """No signature is known to retrieve candidates, or several tensors could play one part."""
+    """No signature is known to retrieve candidates, or several tensors could play one part.
+
+    Attributes:
+        ambiguous: True if names would help: several signatures or tensors could be meant.
+    """
+
+    def __init__(self, message: str, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,26 +75,31 @@ def find_interface(
         NoInterfaceError: There is none, several fit, or a name does not exist; the message says
             which tensors there are.
     """
+    # Names with two underscores are TensorFlow's internal ones.
+    public = [name for name in signatures if not name.startswith("__")]
     if signature is not None:
-        _require(signature, signatures, "signature")
+        _require(signature, public, "signature")
         return _of(signature, signatures[signature], query, ids, scores)
     found: dict[str, RetrievalInterface] = {}
-    problems: dict[str, str] = {}
+    problems: list[NoInterfaceError] = []
     first = contract.SERVING_DEFAULT
-    for name in sorted(signatures, key=lambda name: (name != first, name)):
+    for name in sorted(public, key=lambda name: (name != first, name)):
         try:
             found[name] = _of(name, signatures[name], query, ids, scores)
         except NoInterfaceError as exc:
-            problems[name] = str(exc)
+            problems.append(exc)
         if first in found:
             return found[first]
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
-        raise NoInterfaceError(f"several signatures retrieve candidates: {', '.join(found)}")
-    if not signatures:
+        names = ", ".join(found)
+        raise NoInterfaceError(f"several signatures retrieve candidates: {names}", ambiguous=True)
+    if not public:
         raise NoInterfaceError("there is no signature")
-    raise NoInterfaceError("; ".join(problems.values()))
+    raise NoInterfaceError(
+        "; ".join(map(str, problems)), ambiguous=any(exc.ambiguous for exc in problems)
+    )
 
 
 def _of(
@@ -101,7 +114,12 @@ def _of(
     floats = [key for key, dtype in matrices.items() if dtype in _FLOATS]
 
     def part(
-        what: str, given: str | None, usual: str, all_names: Iterable[str], *choices: list[str]
+        what: str,
+        given: str | None,
+        usual: str,
+        all_names: Iterable[str],
+        *choices: list[str],
+        kind: str,
     ) -> str:
         if given is not None:
             _require(given, all_names, f"{what} of signature {name!r}")
@@ -113,17 +131,26 @@ def _of(
         if len(fitting) == 1:
             return fitting[0]
         names = ", ".join(sorted(fitting))
-        problem = f"could be any of {names}" if fitting else "is missing"
-        raise NoInterfaceError(f"the {what} of {_described(name, signature)} {problem}")
+        problem = f"could be any of {names}" if fitting else f"is missing ({kind})"
+        raise NoInterfaceError(
+            f"the {what} of {_described(name, signature)} {problem}", ambiguous=bool(fitting)
+        )
 
-    chosen = part("input with user ids", query, contract.USER_ID, inputs, texts, numbers)
+    chosen = part(
+        *("input with user ids", query, contract.USER_ID, inputs, texts, numbers),
+        kind="a string or whole number per row",
+    )
     return RetrievalInterface(
         signature=name,
         query=chosen,
         ids=part(
-            "output with candidate ids", ids, contract.CANDIDATE_IDS, outputs, strings, integers
+            *("output with candidate ids", ids, contract.CANDIDATE_IDS, outputs, strings, integers),
+            kind="strings or whole numbers [?, ?]",
         ),
-        scores=part("output with scores", scores, contract.SCORES, outputs, floats),
+        scores=part(
+            *("output with scores", scores, contract.SCORES, outputs, floats),
+            kind="floats [?, ?]",
+        ),
         others=tuple(sorted(set(inputs) - {chosen})),
     )
 
@@ -140,20 +167,14 @@ def _is_matrix(spec: TensorSpec) -> bool:
 
 def _require(name: str, names: Iterable[str], what: str) -> None:
     if name not in names:
-        raise NoInterfaceError(f"no {what} is called {name!r}; there are: {', '.join(names)}")
+        listed = ", ".join(sorted(names)) or "none"
+        raise NoInterfaceError(f"no {what} is called {name!r}; there are: {listed}")
 
 
 def _described(name: str, signature: Signature) -> str:
     """Return a signature for a message: `serving_default (a: DT_STRING [?]) -> (…)`."""
     inputs, outputs = (
-        ", ".join(f"{key}: {_shape(spec)}" for key, spec in sorted(tensors.items()))
+        ", ".join(f"{key}: {spec}" for key, spec in sorted(tensors.items()))
         for tensors in (signature.inputs, signature.outputs)
     )
     return f"{name} ({inputs}) -> ({outputs})"
-
-
-def _shape(spec: TensorSpec) -> str:
-    if spec.shape is None:
-        return f"{spec.dtype} of any shape"
-    sizes = ", ".join("?" if size is None else str(size) for size in spec.shape)
-    return f"{spec.dtype} [{sizes}]"

@@ -32,6 +32,7 @@ from shortlist.clients.connection import (
     header_source,
 )
 from shortlist.clients.hooks import Hook
+from shortlist.clients.interface import RetrievalInterface
 
 __all__ = ["RestClient"]
 
@@ -197,6 +198,7 @@ class RestClient(RetrievalClient):
         headers: Headers | None = None,
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
+        interface: RetrievalInterface | None = None,
         trust_env: bool = False,
     ) -> None:
         """Prepare the client, without connecting.
@@ -214,6 +216,8 @@ class RestClient(RetrievalClient):
                 that returns them for each request.
             hooks: Functions called with a `CallEvent` after each request.
             limits: Limits on calls, batches and connections.
+            interface: Tensors by which `retrieve` and `embed` ask models that Shortlist did not
+                export; `None` to find them.
             trust_env: Use `HTTP_PROXY`, `REQUESTS_CA_BUNDLE` and `.netrc`.
 
         Raises:
@@ -225,7 +229,14 @@ class RestClient(RetrievalClient):
             for url in address_list(address, port=contract.DEFAULT_REST_PORT)
         ]
         caller = Caller(
-            urls, "rest", model=model, timeout=timeout, retry=retry, hooks=hooks, limits=limits
+            urls,
+            "rest",
+            model=model,
+            timeout=timeout,
+            retry=retry,
+            hooks=hooks,
+            limits=limits,
+            interface=interface,
         )
         transport = _RestTransport(
             urls,

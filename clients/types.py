@@ -195,6 +195,13 @@ class TensorSpec:
     shape: tuple[int | None, ...] | None
     tensor_name: str
 
+    def __str__(self) -> str:
+        """Return type and shape, such as `DT_STRING [?, 10]`."""
+        if self.shape is None:
+            return f"{self.dtype} of any shape"
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.dtype} [{sizes}]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:

@@ -7,26 +7,37 @@ The engines only carry out the steps, so that all clients behave identically.
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
-from shortlist.clients import contract
 from shortlist.clients._arguments import seconds, shown
-from shortlist.clients._calls.failures import no_signature, too_late
+from shortlist.clients._calls.failures import too_late
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
-from shortlist.clients.errors import ServingError, SignatureNotFound, TooManyInFlight
+from shortlist.clients.errors import (
+    InvalidRequest,
+    LabelNotFound,
+    ProtocolError,
+    ServableNotFound,
+    ServingError,
+    SignatureNotFound,
+    TooManyInFlight,
+    Unsupported,
+    WrongPort,
+)
 from shortlist.clients.hooks import CallEvent, Hook, notify
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.split import Split
 from shortlist.clients.types import Metadata
 
-__all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Step"]
+__all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Step", "may_be_unfit"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_UNFIT: Final = ("HTTP 400", "INVALID_ARGUMENT")
 _QUIET_TIMEOUT: Final = 5.0  # seconds, for a request of `Call.ask`
 _MAX_REMEMBERED: Final = 256  # servables, so that a client that walks through versions stays small
 
@@ -78,7 +89,13 @@ class Caller:
         retry: RetryPolicy | None,
         hooks: Sequence[Hook],
         limits: Limits | None,
+        interface: RetrievalInterface | None = None,
     ) -> None:
+        if interface is not None and not isinstance(interface, RetrievalInterface):
+            raise ValueError(
+                f"interface takes a RetrievalInterface, got {shown(interface)}; use "
+                "RetrievalInterface(query='input_1', ids='output_2', scores='output_1')"
+            )
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise ValueError(
                 f"retry takes a RetryPolicy, got {shown(retry)}; for no retries use "
@@ -99,7 +116,9 @@ class Caller:
         self.budget = RetryBudget(self.policy)
         self.hooks = hooks
         self.limits = limits or Limits()
+        self.interface = interface
         self.metadata: dict[Target, Metadata] = {}
+        self.interfaces: dict[Target, RetrievalInterface] = {}  # of `metadata`
         self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT if a call asked for more
         self.closed = False
         most = self.limits.max_in_flight
@@ -229,33 +248,53 @@ class Call:
         fresh: Metadata = yield from self.send(MetadataRequest(target=self.target))
         if len(self.caller.metadata) >= _MAX_REMEMBERED:
             self.caller.metadata.clear()
+            self.caller.interfaces.clear()
         self.caller.metadata[self.target] = fresh
         return fresh, True
 
     def forget_metadata(self) -> None:
         """Forget the target's metadata: the newest version may have other signatures."""
         self.caller.metadata.pop(self.target, None)
+        self.caller.interfaces.pop(self.target, None)
 
-    def inputs_of(self, signature: str) -> Flow[frozenset[str]]:
-        """Return the names of a signature's inputs.
+    def informed(
+        self, attempt: Callable[[Metadata], Flow[T]], *, failed: ServingError | None = None
+    ) -> Flow[T]:
+        """Run a flow that depends on the metadata, again if it fails because they are outdated.
 
-        Raises:
-            SignatureNotFound: The servable does not have it, according to fresh metadata.
+        Args:
+            attempt: The flow.
+            failed: Error of a request that was made without metadata; raised if they cannot be
+                fetched.
         """
-        metadata, fresh = yield from self.metadata()
-        if signature not in metadata.signatures and not fresh:
+        if failed is not None:
             self.forget_metadata()
+        try:
             metadata, fresh = yield from self.metadata()
-        if signature not in metadata.signatures:
-            self.forget_metadata()
-            less = "a smaller k, no exclusions, no filter"
-            if signature in (contract.RETRIEVE_BY_QUERY, contract.EMBED_BY_QUERY):
-                less = "no history, no features"
-            raise SignatureNotFound(
-                f"{no_signature(str(self.target), signature)}, which this call needs; export the "
-                f"model again, or ask for less ({less})"
-            )
-        return frozenset(metadata.signatures[signature].inputs)
+        except ServingError as error:
+            if failed is None or error.retryable:
+                raise
+            raise failed from error
+        while True:
+            try:
+                return (yield from attempt(metadata))
+            except (InvalidRequest, ProtocolError, ServableNotFound, Unsupported, ValueError):
+                self.forget_metadata()
+                if fresh:
+                    raise
+                previous = metadata
+                metadata, fresh = yield from self.metadata()
+                if metadata == previous:
+                    raise
+
+
+def may_be_unfit(error: ServingError) -> bool:
+    """Return whether a servable with another interface may answer a request so."""
+    if error.received is None:  # an answer, though not the expected one
+        return isinstance(error, ProtocolError) and not isinstance(error, WrongPort)
+    if isinstance(error, LabelNotFound):
+        return False
+    return isinstance(error, SignatureNotFound) or error.received.startswith(_UNFIT)
 
 
 class _Recorder:

@@ -39,6 +39,8 @@ def _explanation(call: Call, error: ServingError) -> Flow[ServingError | None]:
     """Return a more detailed error; None if there is nothing to add."""
     kind, text = type(error), without_advice(error)
     if isinstance(error, SignatureNotFound):
+        if error.received is None:  # it comes from the metadata already
+            return None
         metadata = yield from call.ask(MetadataRequest(target=call.target))
         if not isinstance(metadata, Metadata):
             return None

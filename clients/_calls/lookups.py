@@ -1,12 +1,24 @@
 """Flows that look things up by id: similar, embed and rate."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
 
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import shown
-from shortlist.clients._calls.call import Call, Flow
-from shortlist.clients._calls.queries import checked_queries, inputs_for
+from shortlist.clients._calls.call import Call, Flow, may_be_unfit
+from shortlist.clients._calls.interfaces import (
+    USUAL,
+    Way,
+    asks_by_query,
+    interface_of,
+    is_usual,
+    missing,
+    sibling_of,
+    way_of,
+)
+from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import (
     checked_ids,
     checked_k,
@@ -15,8 +27,17 @@ from shortlist.clients._calls.rankings import (
     vector,
     versions,
 )
-from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest
-from shortlist.clients.types import Embedding, Features, Rating, Similar
+from shortlist.clients._codecs.requests import Input, MetadataRequest, Outputs, PredictRequest
+from shortlist.clients.interface import RetrievalInterface
+from shortlist.clients.types import (
+    Embedding,
+    Features,
+    Metadata,
+    Rating,
+    Signature,
+    Similar,
+    TensorSpec,
+)
 
 __all__ = ["embed", "rate", "similar"]
 
@@ -39,11 +60,16 @@ def _batched(
 
 def similar(call: Call, candidate_ids: Sequence[str], *, k: int) -> Flow[list[Similar]]:
     """Return the candidates most similar to each candidate, in order."""
+    queries, k = checked_ids("candidate_ids", candidate_ids), checked_k(k)
+    return call.informed(partial(_similar, call, queries, k))
+
+
+def _similar(call: Call, queries: list[str], k: int, metadata: Metadata) -> Flow[list[Similar]]:
     target = call.target
-    queries = checked_ids("candidate_ids", candidate_ids)
-    k = checked_k(k)
+    if contract.SIMILAR not in metadata.signatures:
+        raise missing(target, metadata.signatures, contract.SIMILAR)
     # Some servables take k here; for others the export fixed it.
-    takes_k = contract.K in (yield from call.inputs_of(contract.SIMILAR))
+    takes_k = contract.K in metadata.signatures[contract.SIMILAR].inputs
 
     def request(batch: slice) -> PredictRequest:
         inputs = {contract.CANDIDATE_ID: Input(queries[batch], "DT_STRING")}
@@ -84,7 +110,6 @@ def embed(
     features: Sequence[Features] | None,
 ) -> Flow[list[Embedding]]:
     """Return the query tower's embedding of each user, in order."""
-    target = call.target
     queries = checked_queries(
         user_ids,
         history=history,
@@ -92,20 +117,63 @@ def embed(
         history_weights=history_weights,
         features=features,
     )
-    signature, known = contract.EMBED, frozenset([contract.USER_ID])
-    if not queries.only_users:
-        signature = contract.EMBED_BY_QUERY
-        known = yield from call.inputs_of(signature)
+    failed = None
+    if queries.only_users and is_usual(call.caller, call.target):
+        try:
+            return (yield from _embeddings(call, queries, _EMBED))
+        except errors.ServingError as error:
+            if not may_be_unfit(error):
+                raise
+            failed = error
+
+    def attempt(metadata: Metadata) -> Flow[list[Embedding]]:
+        way = _way_to_embed(call, queries, metadata)
+        if failed is not None and is_usual(call.caller, call.target):
+            raise failed
+        return (yield from _embeddings(call, queries, way))
+
+    return (yield from call.informed(attempt, failed=failed))
+
+
+# EMBED with a user id alone.
+_EMBED: Final = Way(
+    interface=RetrievalInterface(signature=contract.EMBED),
+    spec=Signature(
+        inputs={contract.USER_ID: TensorSpec(dtype="DT_STRING", shape=(None,), tensor_name="")},
+        outputs={},
+        method_name="",
+    ),
+    options=frozenset(),
+)
+
+
+def _way_to_embed(call: Call, queries: Queries, metadata: Metadata) -> Way:
+    """Return the signature that embeds such queries.
+
+    Raises:
+        SignatureNotFound: There is none.
+    """
+    target, signatures = call.target, metadata.signatures
+    if contract.EMBED not in signatures:
+        raise missing(target, signatures, contract.EMBED)
+    way = sibling_of(metadata, interface_of(call.caller, target, metadata), contract.EMBED)
+    if way is None:
+        raise missing(target, signatures, contract.EMBED)
+    if asks_by_query(queries, way, metadata, target, contract.EMBED_BY_QUERY):
+        return way_of(metadata, replace(USUAL, signature=contract.EMBED_BY_QUERY))
+    return way
+
+
+def _embeddings(call: Call, queries: Queries, way: Way) -> Flow[list[Embedding]]:
+    target = call.target
 
     def request(batch: slice) -> PredictRequest:
-        part = queries.take(batch)
-        size = len(part.users)
-        return PredictRequest(
-            target=target,
-            signature=signature,
-            inputs=inputs_for(part.inputs(), size, signature=signature, known=known, target=target),
-            only_output=contract.QUERY_EMBEDDING,
+        return way.request(
+            target,
+            queries.take(batch),
+            {},
             operation="embed",
+            only_output=contract.QUERY_EMBEDDING,
         )
 
     def read(batch: slice, reply: Outputs) -> list[Embedding]:
@@ -175,4 +243,10 @@ def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:
             )
         ]
 
-    return (yield from _batched(call, len(users), request, read))
+    try:
+        return (yield from _batched(call, len(users), request, read))
+    except errors.SignatureNotFound as error:
+        metadata = yield from call.ask(MetadataRequest(target=target))
+        if not isinstance(metadata, Metadata):
+            raise
+        raise missing(target, metadata.signatures, contract.RATE) from error

@@ -7,6 +7,7 @@ from shortlist.clients import errors
 from shortlist.clients._arguments import mapping, shown, text, texts
 from shortlist.clients._calls.call import Call, Flow
 from shortlist.clients._calls.failures import without_advice
+from shortlist.clients._calls.interfaces import missing
 from shortlist.clients._codecs.requests import (
     ClassifyRequest,
     Input,
@@ -16,7 +17,7 @@ from shortlist.clients._codecs.requests import (
     Target,
 )
 from shortlist.clients._codecs.values import is_array
-from shortlist.clients.types import Classification, Metadata, Prediction, Signature, TensorSpec
+from shortlist.clients.types import Classification, Metadata, Prediction, Signature
 
 __all__ = ["classify", "predict", "regress"]
 
@@ -35,23 +36,24 @@ def predict(
     outputs = texts("outputs", outputs)
     if arrays is None:
         arrays = any(is_array(value) for value in inputs.values())
-    metadata, fresh = yield from call.metadata()
-    while True:
+
+    def attempt(metadata: Metadata) -> Flow[Prediction]:
+        request = _typed_request(metadata, inputs, target, signature, outputs)
+        spec = metadata.signatures[signature]
         try:
-            request = _typed_request(metadata, inputs, target, signature, outputs)
             reply: Outputs = yield from call.send(request)
-        except (errors.InvalidRequest, errors.ServableNotFound, ValueError) as error:
-            call.forget_metadata()
-            previous = metadata
-            if not fresh:
-                metadata, fresh = yield from call.metadata()
-            if metadata == previous:
-                if type(error) is errors.InvalidRequest:
-                    raise _with_inputs(error, metadata.signatures[signature]) from error
-                raise
-        else:
-            break
-    specs = metadata.signatures[signature].outputs
+        except errors.InvalidRequest as error:
+            if type(error) is errors.InvalidRequest:
+                raise _with_inputs(error, spec) from error
+            raise
+        return _prediction(reply, spec, target, outputs, arrays=arrays)
+
+    return (yield from call.informed(attempt))
+
+
+def _prediction(
+    reply: Outputs, spec: Signature, target: Target, outputs: Sequence[str], *, arrays: bool
+) -> Prediction:
     names = list(outputs) or list(reply.tensors)
     missing = [name for name in names if name not in reply.tensors]
     if missing:
@@ -60,7 +62,7 @@ def predict(
     for name in names:
         tensor = reply.tensors[name]
         try:
-            dtype = specs[name].dtype if name in specs else None
+            dtype = spec.outputs[name].dtype if name in spec.outputs else None
             value = tensor.array(dtype) if arrays else tensor.value()
         except (ValueError, IndexError) as exc:
             raise errors.ProtocolError(f"output {name!r} of {target} is unreadable: {exc}") from exc
@@ -69,13 +71,9 @@ def predict(
 
 
 def _with_inputs(error: errors.ServingError, signature: Signature) -> errors.InvalidRequest:
-    def described(spec: TensorSpec) -> str:
-        sizes = ", ".join("?" if size is None else str(size) for size in spec.shape or ())
-        return spec.dtype + (" of any shape" if spec.shape is None else f" [{sizes}]")
-
-    inputs = [f"{name}: {described(spec)}" for name, spec in sorted(signature.inputs.items())]
+    inputs = ", ".join(f"{name}: {spec}" for name, spec in sorted(signature.inputs.items()))
     return errors.InvalidRequest(
-        f"{without_advice(error)}; the inputs are {', '.join(inputs)}", received=error.received
+        f"{without_advice(error)}; the inputs are {inputs}", received=error.received
     )
 
 
@@ -89,7 +87,7 @@ def _typed_request(
     """Return the request with the element types that the signature declares."""
     spec = metadata.signatures.get(signature)
     if spec is None:
-        raise errors.SignatureNotFound(f"{target} has no signature {signature!r}")
+        raise missing(target, metadata.signatures, signature)
     for what, names, known in (("input", inputs, spec.inputs), ("output", outputs, spec.outputs)):
         unknown = sorted(set(names) - set(known))
         if unknown:

@@ -12,7 +12,7 @@ from shortlist.clients._calls.rankings import checked_ids
 from shortlist.clients._codecs.requests import Input, Target
 from shortlist.clients.types import Features
 
-__all__ = ["Queries", "checked_queries", "inputs_for"]
+__all__ = ["Queries", "checked_queries", "feature_text", "inputs_for"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class Queries:
         ages: Seconds for each event of `history`; `UNKNOWN_AGE` for some.
         weights: Positive number for each event of `history`.
         features: `name=value` texts.
+        given: The features that `features` are the texts of; several values in a list.
         exclude: Candidate ids to leave out.
     """
 
@@ -40,6 +41,7 @@ class Queries:
     ages: list[list[float]] | None = None
     weights: list[list[float]] | None = None
     features: list[list[str]] | None = None
+    given: list[dict[str, Any]] | None = None
     exclude: list[list[str]] | None = None
 
     @property
@@ -53,13 +55,9 @@ class Queries:
         def some(column: list[T]) -> list[T]:
             return column[rows] if isinstance(rows, slice) else [column[row] for row in rows]
 
+        columns = {name: getattr(self, name) for name in self.__slots__}
         return Queries(
-            users=some(self.users),
-            history=None if self.history is None else some(self.history),
-            ages=None if self.ages is None else some(self.ages),
-            weights=None if self.weights is None else some(self.weights),
-            features=None if self.features is None else some(self.features),
-            exclude=None if self.exclude is None else some(self.exclude),
+            **{name: some(column) for name, column in columns.items() if column is not None}
         )
 
     def parts(self, size: int) -> "list[Queries]":
@@ -175,7 +173,7 @@ def checked_queries(
     if history is not None:
         queries.history = _rows("history", history, "candidate ids", _history_row)
     if features is not None:
-        queries.features = _features(features)
+        queries.given, queries.features = _features(features)
     rows = queries.history if queries.history is not None else queries.features or []
     first = "features" if history is None else "history"
     if not rows:
@@ -294,31 +292,37 @@ def _weight(name: str, value: Any) -> float:
     return weight
 
 
-def _features(values: Any) -> list[list[str]]:
-    """Return the `name=value` texts of each row."""
+def _features(values: Any) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Return the features of each row, as they are and as `name=value` texts."""
     takes = "features takes one mapping for each user, such as {'device': 'mobile'}"
     if isinstance(values, Mapping):
         raise ValueError(f"{takes}, got {shown(values)}; for one user use [{shown(values)}]")
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise ValueError(f"{takes}, got {shown(values)}")
-    return [_feature_row(f"features[{index}]", row) for index, row in enumerate(values)]
+    rows = [_feature_row(f"features[{index}]", row) for index, row in enumerate(values)]
+    return [given for given, _ in rows], [pairs for _, pairs in rows]
 
 
-def _feature_row(name: str, row: Any) -> list[str]:
-    pairs = []
+def _feature_row(name: str, row: Any) -> tuple[dict[str, Any], list[str]]:
+    given, pairs = {}, []
     for feature, value in mapping(name, row, example="{'device': 'mobile'}").items():
         feature = text(f"a feature's name in {name}", feature)
         if "=" in feature:
             raise ValueError(f"a feature's name in {name} must be without '=', got {feature!r}")
         single = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
-        pairs += [
-            f"{feature}={_feature_text(f'{feature!r} of {name}', item)}"
-            for item in ([value] if single else value)
-        ]
-    return pairs
+        items = [value] if single else list(value)
+        given[feature] = value if single else items
+        where = f"{feature!r} of {name}"
+        pairs += [f"{feature}={feature_text(where, item)}" for item in items]
+    return given, pairs
 
 
-def _feature_text(name: str, value: Any) -> str:
+def feature_text(name: str, value: Any) -> str:
+    """Return the value of a feature as a string.
+
+    Raises:
+        ValueError: It is neither a string nor a finite number.
+    """
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Integral):

@@ -7,6 +7,7 @@ from shortlist.clients import contract, errors
 from shortlist.clients._arguments import texts, whole
 from shortlist.clients._codecs.requests import Outputs, Target
 from shortlist.clients._codecs.tensors import Tensor
+from shortlist.clients.interface import RetrievalInterface
 
 __all__ = ["checked_ids", "checked_k", "matrix", "rankings", "vector", "versions"]
 
@@ -63,11 +64,15 @@ def versions(reply: Outputs, size: int) -> list[int | None]:
 
 
 def rankings(
-    reply: Outputs, size: int, k: int, target: Target
+    reply: Outputs,
+    size: int,
+    k: int,
+    target: Target,
+    interface: RetrievalInterface = RetrievalInterface(),  # noqa: B008 - frozen
 ) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
     """Return ids and scores of each row, cut to `k`, without the padding at the end."""
-    names = matrix(reply, contract.CANDIDATE_IDS, target)
-    scores = matrix(reply, contract.SCORES, target)
+    names = matrix(reply, interface.ids, target)
+    scores = matrix(reply, interface.scores, target)
     if names.shape != scores.shape or names.shape[0] != size:
         raise errors.ProtocolError(
             f"{target} answered {names.shape} candidate ids and {scores.shape} scores "

@@ -2,17 +2,30 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any, Final
 
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import flag, shown, texts
-from shortlist.clients._calls.call import Call, Flow
-from shortlist.clients._calls.queries import Queries, checked_queries, inputs_for
+from shortlist.clients._calls.call import Call, Flow, may_be_unfit
+from shortlist.clients._calls.interfaces import (
+    USUAL,
+    Way,
+    asks_by_query,
+    interface_of,
+    is_usual,
+    missing,
+    sibling_of,
+    way_of,
+)
+from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import checked_k, matrix, rankings, vector, versions
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.split import Split
-from shortlist.clients.types import Exclude, Features, Filter, Retrieval
+from shortlist.clients.types import Exclude, Features, Filter, Metadata, Retrieval
 
 __all__ = ["retrieve"]
 
@@ -29,7 +42,7 @@ def retrieve(
     history_ages: Sequence[Sequence[float | None]] | None,
     history_weights: Sequence[Sequence[float]] | None,
     features: Sequence[Features] | None,
-    k: int,
+    k: int | None,
     exclude: Exclude | None,
     exclude_history: bool,
     exclude_seen: bool,
@@ -43,7 +56,7 @@ def retrieve(
         history_weights=history_weights,
         features=features,
     )
-    k, exclude_seen = checked_k(k), flag("exclude_seen", exclude_seen)
+    k, exclude_seen = None if k is None else checked_k(k), flag("exclude_seen", exclude_seen)
     exclude_history = flag("exclude_history", exclude_history)
     if filter is not None and not isinstance(filter, Filter):
         raise ValueError(f"filter takes a Filter, got {shown(filter)}; use {_AS_FILTER}")
@@ -58,34 +71,91 @@ def retrieve(
 
 
 def _retrieve(
-    call: Call, queries: Queries, k: int, options: Mapping[str, Input]
+    call: Call, queries: Queries, k: int | None, options: Mapping[str, Input]
 ) -> Flow[list[Retrieval]]:
     """Return candidates for each query, by the simplest signature that does it."""
-    target, narrow = call.target, call.caller.widths
-    parts = queries.parts(call.caller.limits.batch_size)
+    caller, target, failed = call.caller, call.target, None
+    parts = queries.parts(caller.limits.batch_size)
+    least, narrow = k or contract.DEFAULT_K, caller.widths
     plain = queries.only_users and queries.exclude is None and not options
-    if plain and (not narrow or k <= narrow.get(target, k)):
-        replies = yield from call.send_all([_plain(part, target) for part in parts])
-        width = max([matrix(reply, contract.CANDIDATE_IDS, target).shape[1] for reply in replies])
-        if k <= width:
-            return _retrievals(parts, replies, k, target)
-        narrow[target] = width
-    signature = contract.RETRIEVE if queries.only_users else contract.RETRIEVE_BY_QUERY
-    known = yield from call.inputs_of(signature)
-    requests = []
-    for part in parts:
-        asked = {**part.inputs(), contract.K: Input(k, "DT_INT32"), **_NO_OPTIONS, **options}
-        size = len(part.users)
-        inputs = inputs_for(asked, size, signature=signature, known=known, target=target)
-        requests.append(
-            PredictRequest(target=target, signature=signature, inputs=inputs, operation="retrieve")
-        )
-    replies = yield from call.send_all(requests)
-    return _retrievals(parts, replies, k, target)
+    if plain and is_usual(caller, target) and (not narrow or least <= narrow.get(target, least)):
+        try:
+            replies = yield from call.send_all([_plain(part, target) for part in parts])
+            width = max([matrix(r, contract.CANDIDATE_IDS, target).shape[1] for r in replies])
+            if least <= width:
+                return _retrievals(parts, replies, least, target, USUAL)
+            narrow[target] = width
+        except errors.ServingError as error:
+            if not may_be_unfit(error):
+                raise
+            failed = error
+    attempt = partial(_informed_retrieve, call, parts, k, options, failed)
+    return (yield from call.informed(attempt, failed=failed))
+
+
+def _informed_retrieve(
+    call: Call,
+    parts: list[Queries],
+    k: int | None,
+    options: Mapping[str, Input],
+    failed: errors.ServingError | None,
+    metadata: Metadata,
+) -> Flow[list[Retrieval]]:
+    """Return candidates for each query, by the signatures that the servable has.
+
+    Raises:
+        ServingError: `failed`, the answer to the usual request, if there is no better one.
+        SignatureNotFound: The signatures cannot do what is asked.
+    """
+    target, narrow, least = call.target, call.caller.widths, k or contract.DEFAULT_K
+    asked = {**_NO_OPTIONS, **options}
+    way, wider = _ways(call, parts[0], metadata)
+    if failed is not None and way.interface is USUAL:
+        raise failed
+    lacks = way.lacks({**asked, contract.EXCLUDE: parts[0].exclude})
+    too_narrow = least > min(way.width or least, narrow.get(target, least))
+    if wider is not None and (lacks or too_narrow):
+        way, wider = wider, None
+    elif lacks:
+        raise missing(target, metadata.signatures, contract.RETRIEVE, what=lacks)
+    elif k is not None and way.width is not None and k > way.width:
+        raise _too_many(target, metadata, way.width)
+    takes_k = contract.K in way.options
+    if takes_k:
+        asked[contract.K] = Input(least, "DT_INT32")
+    replies = yield from call.send_all([way.request(target, part, asked) for part in parts])
+    width = max(matrix(reply, way.interface.ids, target).shape[1] for reply in replies)
+    if least > width and not takes_k:
+        if wider is not None:
+            narrow[target] = width
+            return (yield from _informed_retrieve(call, parts, k, options, None, metadata))
+        if k is not None:
+            raise _too_many(target, metadata, width)
+    return _retrievals(parts, replies, least, target, way.interface)
+
+
+def _ways(call: Call, queries: Queries, metadata: Metadata) -> tuple[Way, Way | None]:
+    """Return the simplest signature that takes such queries, and the one with all options.
+
+    Raises:
+        SignatureNotFound: There is none.
+    """
+    interface = interface_of(call.caller, call.target, metadata)
+    way = way_of(metadata, interface)
+    if asks_by_query(queries, way, metadata, call.target, contract.RETRIEVE_BY_QUERY):
+        return way_of(metadata, replace(USUAL, signature=contract.RETRIEVE_BY_QUERY)), None
+    if interface.signature != contract.SERVING_DEFAULT:
+        return way, None
+    return way, sibling_of(metadata, interface, contract.RETRIEVE)
+
+
+def _too_many(target: Target, metadata: Metadata, width: int) -> errors.SignatureNotFound:
+    what = f"answers {width} candidates at most, fixed when it was saved (k={width})"
+    return missing(target, metadata.signatures, contract.RETRIEVE, what=what)
 
 
 def _split_retrieve(
-    call: Call, split: Split, queries: Queries, k: int, options: Mapping[str, Input]
+    call: Call, split: Split, queries: Queries, k: int | None, options: Mapping[str, Input]
 ) -> Flow[list[Retrieval]]:
     """Return candidates for each query, by the label from the split."""
     positions: dict[str, list[int]] = {}
@@ -162,13 +232,17 @@ def _options(exclude_seen: bool, filter_: Filter | None) -> dict[str, Input]:
 
 
 def _retrievals(
-    parts: list[Queries], replies: list[Outputs], k: int, target: Target
+    parts: list[Queries],
+    replies: list[Outputs],
+    k: int,
+    target: Target,
+    interface: RetrievalInterface,
 ) -> list[Retrieval]:
     retrievals: list[Retrieval] = []
     label, none = repeat(target.label), repeat(None)
     for part, reply in zip(parts, replies, strict=True):
         users = part.users
-        names, scores = rankings(reply, len(users), k, target)
+        names, scores = rankings(reply, len(users), k, target, interface)
         known = vector(reply, contract.KNOWN_USER, len(users))
         answered = versions(reply, len(users))
         events, features = (

@@ -52,10 +52,10 @@ class Tensor(Protocol):
         ...
 
     def texts(self, limit: int) -> list[tuple[str, ...]]:
-        """Return the first `limit` strings of each row of a matrix.
+        """Return the first `limit` strings of each row of a matrix; whole numbers as strings.
 
         Raises:
-            ValueError: The values are not UTF-8 strings, or the rows differ.
+            ValueError: The values are neither UTF-8 strings nor whole numbers, or the rows differ.
         """
         ...
 
@@ -104,12 +104,14 @@ class WireTensor:
 
     def texts(self, limit: int) -> list[tuple[str, ...]]:
         """Return the first `limit` strings of each row."""
-        if self.dtype.kind != "s":
+        if self.dtype.kind not in "si":
             raise ValueError(f"expected strings, got {self.dtype.name}")
         count, width = self.shape
         if not width:
             return [()] * count
         stop = min(limit, width)
+        if self.dtype.kind == "i":
+            return [tuple(map(str, row[:stop])) for row in self.value()]
         values: Any = self._proto.string_val
         if len(values) != self.size:
             values = self._flat()
@@ -237,9 +239,14 @@ class JsonTensor:
     def texts(self, limit: int) -> list[tuple[str, ...]]:
         """Return the first `limit` strings of each row."""
         rows = [tuple(row) for row in self._rows(limit)]
-        if any({*map(type, row)} - {str} for row in rows):
-            raise ValueError("expected strings")
-        return rows
+        kinds = set[type]().union(*(map(type, row) for row in rows))
+        if kinds <= {str}:
+            return rows
+        if kinds == {int}:
+            return [tuple(map(str, row)) for row in rows]
+        if kinds == {bytes}:  # an output whose name ends in _bytes
+            return [tuple(map(bytes.decode, row)) for row in rows]
+        raise ValueError("expected strings")
 
     def _rows(self, limit: int) -> list[Any]:
         width = self.shape[1]

@@ -23,7 +23,9 @@ def _add_query(verbs: Parsers) -> None:
         "query",
         "Retrieve candidates for users from a running server.",
         example="shortlist query 42 -k 5 --transport grpc",
-        details="A history or features personalise the candidates of unknown users, too.",
+        details="A history or features personalise the candidates of unknown users, too. Models "
+        "that Shortlist did not export, such as a saved TFRS index, answer as well: --feature "
+        "gives their other inputs.",
         run=f"{_CLI}.query:query",
     )
     parser.add_argument(
@@ -36,8 +38,8 @@ def _add_query(verbs: Parsers) -> None:
         "-k",
         "--k",
         type=int,
-        default=contract.DEFAULT_K,
-        help="candidates per user (default: %(default)s)",
+        metavar="K",
+        help=f"candidates per user (default: {contract.DEFAULT_K}, or what the model answers)",
     )
     parser.add_argument(
         "--history",
@@ -57,7 +59,8 @@ def _add_query(verbs: Parsers) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="user or context feature of every USER (or without one); repeatable",
+        help="user or context feature of every USER (or without one), or input of a model that "
+        "Shortlist did not export; repeatable",
     )
     parser.add_argument(
         "--keep-history",
@@ -83,6 +86,16 @@ def _add_query(verbs: Parsers) -> None:
             metavar=f"ATTRIBUTE={value}",
             help=f"{condition}; repeatable",
         )
+    group = parser.add_argument_group(
+        "tensors", "only for a model whose signatures leave open which tensors to ask"
+    )
+    for name, help_text in (
+        ("signature", "signature that retrieves candidates"),
+        ("input", "input with user ids"),
+        ("ids", "output with candidate ids"),
+        ("scores", "output with scores"),
+    ):
+        group.add_argument(f"--{name}", metavar="NAME", help=help_text)
     add_servable_arguments(parser)
     add_client_arguments(parser)
 

@@ -10,6 +10,7 @@ from shortlist.clients.connection import Security, Tls
 
 if TYPE_CHECKING:
     from shortlist.clients._client import RetrievalClient
+    from shortlist.clients.interface import RetrievalInterface
 
 __all__ = [
     "add_client_arguments",
@@ -84,9 +85,15 @@ def add_client_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_client(args: argparse.Namespace) -> "RetrievalClient":
+def open_client(
+    args: argparse.Namespace, interface: "RetrievalInterface | None" = None
+) -> "RetrievalClient":
     """Return the client that the options describe."""
-    options: dict[str, Any] = {"timeout": args.timeout, **security(args)._asdict()}
+    options: dict[str, Any] = {
+        "timeout": args.timeout,
+        "interface": interface,
+        **security(args)._asdict(),
+    }
     if args.address:
         options["address"] = args.address
     if args.transport == "grpc":

@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from shortlist.clients import RetrievalClient
 from shortlist.clients.cli.connection import named_servable, open_client
 from shortlist.clients.cli.histories import Asked, asked_queries
 from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
+from shortlist.clients.interface import RetrievalInterface, find_interface
 from shortlist.clients.types import Filter, Retrieval
 
 __all__ = ["query"]
@@ -16,19 +18,21 @@ __all__ = ["query"]
 
 def query(args: argparse.Namespace) -> int:
     """Print the candidates of some users."""
-    asked = asked_queries(args)
-    with open_client(args) as client:
+    asked, conditions = asked_queries(args), _filter(args)
+    interface = _interface(args)
+    with open_client(args, interface) as client:
         retrievals = client.retrieve(
             **asked,
             k=args.k,
             exclude=args.exclude,
             exclude_history=not args.keep_history,
             exclude_seen=args.exclude_seen,
-            filter=_filter(args),
+            filter=conditions,
             model=named_servable(args),
             version=args.version,
             label=args.label,
         )
+        positions = _positions(client, args, interface, retrievals)
     if args.json:
         write_json([_as_json(retrieval) for retrieval in retrievals])
         return 0
@@ -39,7 +43,51 @@ def query(args: argparse.Namespace) -> int:
     write(table(rows, text=(0, 2)))
     for note in _notes(retrievals, asked):
         progress(f"note: {note}")
+    if positions:
+        progress(f"note: {positions}")
     return 0
+
+
+def _interface(args: argparse.Namespace) -> RetrievalInterface | None:
+    """Return the tensors that the options choose; `None` without such options.
+
+    Raises:
+        ServingError: The servable's metadata cannot be read.
+        NoInterfaceError: The options do not fit them.
+    """
+    names = {
+        "signature": args.signature,
+        "query": args.input,
+        "ids": args.ids,
+        "scores": args.scores,
+    }
+    if not any(names.values()):
+        return None
+    with open_client(args) as client:
+        metadata = client.metadata(
+            model=named_servable(args), version=args.version, label=args.label
+        )
+    return find_interface(metadata.signatures, **names)
+
+
+def _positions(
+    client: RetrievalClient,
+    args: argparse.Namespace,
+    interface: RetrievalInterface | None,
+    retrievals: Sequence[Retrieval],
+) -> str:
+    """Return a note if the candidate ids may be positions; empty if they certainly are not."""
+    ids = {candidate_id for retrieval in retrievals for candidate_id in retrieval.candidate_ids}
+    if args.json or not ids or not all(map(str.isdecimal, ids)):
+        return ""
+    metadata = client.metadata(model=named_servable(args), version=args.version, label=args.label)
+    found = interface or find_interface(metadata.signatures)
+    if metadata.signatures[found.signature].outputs[found.ids].dtype != "DT_INT32":
+        return ""
+    return (
+        f"the candidate ids ({found.ids}) are int32: positions in the corpus, if the index was "
+        "built without identifiers"
+    )
 
 
 def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:

@@ -7,9 +7,11 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from shortlist.clients import contract
+from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.types import State
 
 __all__ = ["FakeModel", "FakeSignature", "Refusal"]
@@ -74,8 +76,13 @@ class FakeModel:
         versions: State of each version.
         load_errors: Error message of each version that failed to load (and is at END).
         labels: Version of each label.
-        signatures: By name; `serving_default`, `retrieve`, `retrieve_by_query`, `similar`,
-            `embed`, `embed_by_query` and `rate` if not set. Add others, or remove some.
+        interface: Tensors of a model that Shortlist did not export: its only signature, which
+            answers 10 candidates.
+        inputs: Data type and shape of the inputs that say who asks, if not a string `user_id`
+            alone; the first holds the user ids. Whole numbers may be user ids.
+        signatures: By name; if not set, those of the interface or the inputs, or else
+            `serving_default`, `retrieve`, `retrieve_by_query`, `similar`, `embed`,
+            `embed_by_query` and `rate`. Add others, or remove some.
         classify: Function of an example's features that returns pairs of class label and score.
         regress: Function of an example's features that returns its value.
     """
@@ -88,12 +95,21 @@ class FakeModel:
     versions: dict[int, State] = field(default_factory=lambda: {1: State.AVAILABLE})
     load_errors: dict[int, str] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    interface: RetrievalInterface | None = None
+    inputs: Specs = field(default_factory=dict)
     signatures: dict[str, FakeSignature] = field(default_factory=dict)
     classify: Callable[[Mapping[str, Any]], Pairs] = lambda features: ()
     regress: Callable[[Mapping[str, Any]], float] = lambda features: 0.0
 
     def __post_init__(self) -> None:
-        self.signatures = self.signatures or self._default_signatures()
+        if self.signatures:
+            return
+        self.signatures = self._default_signatures()
+        if self.interface is not None:
+            self.signatures = self._only_signature(self.interface)
+        elif self.inputs:
+            for name in (contract.RETRIEVE_BY_QUERY, contract.EMBED_BY_QUERY, contract.RATE):
+                del self.signatures[name]
 
     def score(self, query: str, candidate_id: str) -> float:
         """Return a candidate's score for a user (or another candidate) that is not scripted."""
@@ -158,7 +174,7 @@ class FakeModel:
     # --- signatures ------------------------------------------------------------------
 
     def _default_signatures(self) -> dict[str, FakeSignature]:
-        users: Specs = {contract.USER_ID: ("DT_STRING", [-1])}
+        users = self.inputs or {contract.USER_ID: ("DT_STRING", [-1])}
         options: Specs = {
             contract.K: ("DT_INT32", []),
             contract.EXCLUDE: ("DT_STRING", [-1, -1]),
@@ -226,6 +242,17 @@ class FakeModel:
             ),
         }
 
+    def _only_signature(self, interface: RetrievalInterface) -> dict[str, FakeSignature]:
+        ids, scores = interface.ids, interface.scores
+
+        def run(inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+            outputs = self._retrieve(inputs, version)
+            return {ids: outputs[contract.CANDIDATE_IDS], scores: outputs[contract.SCORES]}
+
+        self.inputs = self.inputs or {interface.query: ("DT_STRING", [-1])}
+        outputs: Specs = {ids: ("DT_STRING", [-1, _TOP_K]), scores: ("DT_FLOAT", [-1, _TOP_K])}
+        return {interface.signature: FakeSignature(inputs=self.inputs, outputs=outputs, run=run)}
+
     def _retrieve(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
         k = int(inputs.get(contract.K, _TOP_K))
         allowed = [name for name in self.candidates if _passes(self.candidates[name], inputs)]
@@ -245,19 +272,26 @@ class FakeModel:
 
     def _queries(self, inputs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """Return the user of each row, and what its scores depend on."""
-        users = inputs[contract.USER_ID]
-        rows = [
-            inputs.get(name, [()] * len(users)) for name in (contract.HISTORY, contract.FEATURES)
-        ]
+        users = self._users(inputs)
+        names = (contract.HISTORY, contract.FEATURES, *list(self.inputs)[1:])
+        columns = [_texts(inputs.get(name, [()] * len(users))) for name in names]
         queries = [
-            user if user in self.rankings else "/".join(filter(None, (user, *history, *features)))
-            for user, history, features in zip(users, *rows, strict=True)
+            user if user in self.rankings else "/".join(filter(None, (user, *chain(*values))))
+            for user, *values in zip(users, *columns, strict=True)
         ]
         return users, queries
 
+    def _users(self, inputs: Mapping[str, Any]) -> list[str]:
+        name = next(iter(self.inputs), contract.USER_ID)
+        dtype, _ = self.inputs.get(name, ("DT_STRING", ()))
+        rows = _texts(inputs[name])
+        if any(isinstance(value, str) != (dtype == "DT_STRING") for value in _flat(inputs[name])):
+            raise Refusal("INVALID_ARGUMENT", f"input {name!r} is not {dtype}")
+        return ["/".join(row) for row in rows]
+
     def _known(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return which users, and how many events and features of each, the model knows."""
-        users = inputs[contract.USER_ID]
+        users = self._users(inputs)
         known = {
             contract.KNOWN_USER: [bool(user) and user not in self.unknown_users for user in users]
         }
@@ -287,6 +321,15 @@ class FakeModel:
     def _rate(self, inputs: Mapping[str, Any], version: int) -> Mapping[str, Any]:
         pairs = zip(inputs[contract.USER_ID], inputs[contract.CANDIDATE_ID], strict=True)
         return {contract.RATING: [self.score(user, candidate) for user, candidate in pairs]}
+
+
+def _flat(values: Sequence[Any]) -> list[Any]:
+    return [item for row in values for item in (row if isinstance(row, list | tuple) else [row])]
+
+
+def _texts(values: Sequence[Any]) -> list[list[str]]:
+    """Return the values of each row as strings; a row may be a single value."""
+    return [list(map(str, _flat([row]))) for row in values]
 
 
 def _float32(value: float) -> float:

@@ -22,7 +22,15 @@ from tests.unit.clients.toys import ToyServer, ranking
 PUBLIC = {
     "shortlist.clients": [
         *("AsyncGrpcClient", "CallEvent", "Filter", "GrpcClient", "Limits", "RestClient"),
-        *("Retrieval", "RetrievalClient", "RetryPolicy", "ServingError", "Split", "Tls"),
+        *(
+            "Retrieval",
+            "RetrievalClient",
+            "RetrievalInterface",
+            "RetryPolicy",
+            "ServingError",
+            "Split",
+            "Tls",
+        ),
     ],
     "shortlist.clients.tensors": ["from_tensor_proto", "is_array", "to_tensor_proto"],
     "shortlist.clients.errors": [

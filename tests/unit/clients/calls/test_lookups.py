@@ -35,13 +35,15 @@ def test_ratings_come_in_order_over_split_batches(transport: str, server: ToySer
 
 
 @pytest.mark.parametrize("call", ["similar", "embed", "rate"])
-def test_the_error_for_a_missing_signature_lists_the_others(
+def test_the_error_for_a_missing_signature_says_what_the_servable_cannot_do(
     client: Any, server: ToyServer, call: str
 ) -> None:
     servable = server.models["retrieval_brute_force"]
     servable.signatures = {"serving_default": servable.signatures["serving_default"]}
     argument: Any = [("42", "c01")] if call == "rate" else ["42"]
-    with pytest.raises(SignatureNotFound, match=rf"'{call}'.*it has: serving_default"):
+    purpose = {"similar": "find similar", "embed": "embed users", "rate": "predict ratings"}[call]
+    only = rf"^servable .* has one signature, serving_default, and cannot {purpose}"
+    with pytest.raises(SignatureNotFound, match=only):
         getattr(client, call)(argument)
 
 

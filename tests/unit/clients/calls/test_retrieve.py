@@ -126,7 +126,8 @@ def test_a_label_of_an_unknown_model_is_an_unknown_model(client: Any) -> None:
 def test_a_servable_that_cannot_filter_says_so(client: Any, server: ToyServer) -> None:
     servable = server.models["retrieval_brute_force"]
     servable.signatures = {"serving_default": servable.signatures["serving_default"]}
-    with pytest.raises(SignatureNotFound, match=r"'retrieve'.*it has: serving_default"):
+    lacks = "one signature, serving_default, and cannot exclude candidates; publish it"
+    with pytest.raises(SignatureNotFound, match=lacks):
         client.retrieve(["42"], exclude=["c01"])
 
 
