@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .PHONY: soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
-.PHONY: up down logs publish test-containers
+.PHONY: matrix up down logs publish test-containers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -24,6 +24,9 @@ test-containers: setup ## build the images, run the whole stack in containers an
 
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
+
+matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow python"]
+	@tests/matrix/run.sh $(CELLS)
 
 conformance: setup ## replay what a real TensorFlow Serving answered
 	$(BIN)/pytest -q -rs tests/conformance
@@ -64,6 +67,8 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	$(COMPILE) $(LOCKED:%=--extra %) pyproject.toml -o requirements.lock
 	echo uv | $(COMPILE) - -o requirements-setup.lock
 	docker/requirements/lock.sh
+	$(COMPILE) --no-annotate --extra all --extra tensorflow-cpu --override docker/requirements/overrides.txt \
+	    pyproject.toml -o tests/matrix/tensorflow-2.21.lock
 
 STACK = $(BIN)/shortlist stack
 REPOSITORY ?= models

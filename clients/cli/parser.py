@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TypeAlias
 
@@ -67,11 +68,25 @@ class Verb:
     function: str
 
     def __call__(self, args: argparse.Namespace) -> int:
-        """Run the verb."""
+        """Run the verb.
+
+        Raises:
+            ShortlistError: A package that it needs is not installed.
+        """
         args.began = time.monotonic()  # before the imports, which can take seconds
         module, _, name = self.function.partition(":")
-        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
-        return run(args)
+        try:
+            run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
+            return run(args)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.startswith("shortlist"):
+                raise
+            # Either distribution of TensorFlow will do, so none is installed over the other.
+            extras = "embedded,export" + (",tensorflow" if not find_spec("tensorflow") else "")
+            raise ShortlistError(
+                f"`shortlist {args.verb}` needs {exc.name}, which is not installed; run: "
+                f"pip install 'shortlist[{extras}]'"
+            ) from exc
 
 
 def command_modules() -> list[ModuleType]:

@@ -12,16 +12,12 @@ NOT_SERVED=(h5py keras libclang markdown markdown-it-py markupsafe mdurl namex o
     pygments rich setuptools tensorboard tensorboard-data-server werkzeug wheel)
 # No image needs these: parser of headers for TensorFlow Lite's converter, TensorBoard's server.
 NOT_SHIPPED=(libclang tensorboard-data-server)
-# Half as large as `tensorflow`, which some packages require by name.
-CPU=$(mktemp)
-trap 'rm -f "$CPU"' EXIT
-echo "tensorflow ; sys_platform == 'never'" >"$CPU"
 
 compile() {  # compile OUTPUT [uv's options]
     local output=$1
     shift
     "$uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
-        --no-header --no-annotate -c requirements.lock --override "$CPU" "$@" -o "$output"
+        --no-header --no-annotate -c requirements.lock --override "$out/overrides.txt" "$@" -o "$output"
 }
 without() { printf -- '--no-emit-package %s ' "$@"; }
 names() { sed -nE 's/^([a-z0-9-]+)==.*/\1/p' "$1"; }

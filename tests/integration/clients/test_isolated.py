@@ -64,6 +64,20 @@ def test_an_installed_wheel_queries_without_any_extra(
         assert ranking("42")[0][0] in out
     for verb in ("query", "status", "predict", "serve", "export", "demo", "bench"):
         assert "example:" in run(shortlist, verb, "--help", cwd=tmp_path).lower()
+    done = subprocess.run(
+        [shortlist, "export", "--data", "sample"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        (
+            "shortlist: error: `shortlist export` needs tqdm, which is not installed; run: "
+            "pip install 'shortlist[embedded,export,tensorflow]'\n"
+        ),
+    )
     listed = run(UV, "pip", "list", "--python", python, cwd=tmp_path)
     assert "tensorflow" not in listed
     assert "numpy" not in listed
