@@ -159,10 +159,10 @@ def ops(
     name = f"{'the embedded' if server == 'embedded' else 'a stock'} server"
     gate = Gate("ops", f"ops of {name}, graph format at most {target}")
     measured = f"{len(fresh.ops)} ops, {len(custom)} of them custom, format {fresh.producer}"
+    if of_scann:
+        measured += "; ScaNN needs the embedded server, or an image with its ops"
     if unavailable:
         return gate.failed(f"{measured}: {unavailable[0]!r} is not available")
-    if of_scann:
-        measured += "; needs the embedded server, or an image with ScaNN's ops"
     return gate.result(fresh.producer <= target, measured)
 
 

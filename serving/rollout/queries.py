@@ -8,6 +8,7 @@ from typing import Any
 from shortlist.clients import contract
 from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.types import Features
+from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery, read_golden
 from shortlist.serving.repository.probe import read_probe
 from shortlist.serving.repository.version import Manifest, read_manifest
@@ -67,9 +68,11 @@ def known_queries(path: Path) -> KnownQueries:
     """Return the queries that the files of a version tell.
 
     Raises:
-        RepositoryError: A file cannot be read.
+        RepositoryError: A file cannot be read, or the version retrieves no candidates.
     """
     manifest, probe = read_manifest(path) or Manifest(), read_probe(path)
+    if manifest.ops is not None and manifest.retrieval is None:
+        raise RepositoryError(f"no signature of {path} is known to retrieve candidates")
     interface = manifest.retrieval or RetrievalInterface()
     if probe is not None and probe.inputs is None:
         return KnownQueries(interface=interface, users=tuple(probe.user_ids))

@@ -105,15 +105,15 @@ def _why(
 ) -> str:
     seen = f"In {seconds:.0f} s {count} pairs of requests were compared. "
     sure = f"with an error probability of at most {limits.alpha:g}"
+    example = f" One error: {errors[0]}." if errors else ""
     if worse:
         reasons = "; ".join(measure.in_words() for measure in worse)
-        example = f" One error: {errors[0]}." if errors else ""
         return f"{seen}The canary is worse than allowed, {sure}: {reasons}.{example} Rolled back."
     if unsure:
         reasons = "; ".join(measure.in_words() for measure in unsure)
         return (
             f"{seen}That was not enough to be sure that the canary is as good as allowed: "
-            f"{reasons}. Rolled back; give it more time or more requests."
+            f"{reasons}.{example} Rolled back; give it more time or more requests."
         )
     reasons = "; ".join(measure.in_words() for measure in measures)
     return f"{seen}The canary is within all limits, {sure}: {reasons}. Promoted."

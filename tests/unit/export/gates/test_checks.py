@@ -216,7 +216,7 @@ def test_ops_that_the_target_lacks_fail(tmp_path: Path) -> None:
         return checks.ops(make_subject(tmp_path), fresh, values, installed_producer=2288)
 
     assert gate().verdict is Verdict.PASSED
-    assert "needs the embedded server, or an image with ScaNN's ops" in gate().measured
+    assert "ScaNN needs the embedded server, or an image with its ops" in gate().measured
     assert gate(op="Other>Op").verdict is Verdict.FAILED
     assert gate(server=ServerKind.BINARY).verdict is Verdict.FAILED
     assert gate(target="stock-2.20").verdict is Verdict.FAILED
