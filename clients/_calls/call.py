@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, final
 
 from shortlist.clients._arguments import seconds, shown
 from shortlist.clients._calls.failures import too_late
+from shortlist.clients._calls.interfaces import Ways
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
@@ -118,7 +119,7 @@ class Caller:
         self.limits = limits or Limits()
         self.interface = interface
         self.metadata: dict[Target, Metadata] = {}
-        self.interfaces: dict[Target, RetrievalInterface] = {}  # of `metadata`
+        self.ways: dict[Target, Ways] = {}  # according to `metadata`
         self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT if a call asked for more
         self.closed = False
         most = self.limits.max_in_flight
@@ -248,14 +249,34 @@ class Call:
         fresh: Metadata = yield from self.send(MetadataRequest(target=self.target))
         if len(self.caller.metadata) >= _MAX_REMEMBERED:
             self.caller.metadata.clear()
-            self.caller.interfaces.clear()
+            self.caller.ways.clear()
         self.caller.metadata[self.target] = fresh
         return fresh, True
 
     def forget_metadata(self) -> None:
         """Forget the target's metadata: the newest version may have other signatures."""
         self.caller.metadata.pop(self.target, None)
-        self.caller.interfaces.pop(self.target, None)
+        self.caller.ways.pop(self.target, None)
+
+    @property
+    def usual(self) -> bool:
+        """Whether the servable is, as far as the client knows, asked as the contract says."""
+        ways = self.caller.ways
+        if self.caller.interface is not None:
+            return False
+        return not ways or self.target not in ways or ways[self.target].usual
+
+    def ways(self, metadata: Metadata) -> Ways:
+        """Return the ways to ask the servable.
+
+        Raises:
+            SignatureNotFound: It cannot be asked, or in several ways.
+        """
+        ways = self.caller.ways.get(self.target)
+        if ways is None:
+            ways = Ways(self.target, metadata, self.caller.interface)
+            self.caller.ways[self.target] = ways
+        return ways
 
     def informed(
         self, attempt: Callable[[Metadata], Flow[T]], *, failed: ServingError | None = None

@@ -32,7 +32,7 @@ def user_ids(target: Target, users: list[str], name: str, spec: TensorSpec) -> I
         ValueError: A user id is not a whole number.
     """
     ids: list[Any] = users
-    if _kind(spec) == "i":
+    if spec.dtype != "DT_STRING" and _kind(spec) == "i":
         limit = 2**31 if spec.dtype == "DT_INT32" else 2**63
         for user in users:
             if not (_WHOLE.fullmatch(user) and -limit <= int(user) < limit):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from shortlist.clients import contract, errors
-from shortlist.clients._calls.call import Caller
 from shortlist.clients._calls.failures import no_signature
 from shortlist.clients._calls.features import feature_inputs, is_column, user_ids
 from shortlist.clients._calls.queries import Queries, inputs_for
@@ -13,16 +12,7 @@ from shortlist.clients._codecs.requests import Input, PredictRequest, Target
 from shortlist.clients.interface import NoInterfaceError, RetrievalInterface, find_interface
 from shortlist.clients.types import Metadata, Signature
 
-__all__ = [
-    "USUAL",
-    "Way",
-    "asks_by_query",
-    "interface_of",
-    "is_usual",
-    "missing",
-    "sibling_of",
-    "way_of",
-]
+__all__ = ["USUAL", "Way", "Ways", "missing"]
 
 USUAL: Final = RetrievalInterface()  # the contract's
 
@@ -44,36 +34,6 @@ _ABILITIES: Final = {
 }
 _PUBLISH: Final = "publish it with `shortlist index` (or export it with Shortlist) for that"
 _EXPORT: Final = "export a model with Shortlist for that"
-
-
-def interface_of(caller: Caller, target: Target, metadata: Metadata) -> RetrievalInterface:
-    """Return the tensors by which a servable retrieves, and remember them; `USUAL` if it can be.
-
-    Raises:
-        SignatureNotFound: There are none, or several tensors could play one part.
-    """
-    found = caller.interfaces.get(target)
-    if found is not None:
-        return found
-    given, names = caller.interface, {}
-    if given is not None:
-        names = {part: getattr(given, part) for part in ("signature", "query", "ids", "scores")}
-    try:
-        found = find_interface(metadata.signatures, **names)
-    except NoInterfaceError as exc:
-        advice = "mend the client's interface" if given else _advice(exc, metadata.signatures)
-        raise errors.SignatureNotFound(f"{target} cannot be queried: {exc}; {advice}") from exc
-    query = metadata.signatures[found.signature].inputs[found.query]
-    if not given and found == USUAL and query.dtype == "DT_STRING" and not is_column(query):
-        found = USUAL
-    caller.interfaces[target] = found
-    return found
-
-
-def is_usual(caller: Caller, target: Target) -> bool:
-    """Return whether a servable is, as far as the client knows, asked as the contract says."""
-    known = caller.interfaces
-    return caller.interface is None and (not known or known.get(target, USUAL) is USUAL)
 
 
 def _advice(exc: NoInterfaceError, signatures: Iterable[str]) -> str:
@@ -144,6 +104,8 @@ class Way:
 
     def lacks(self, asked: Mapping[str, object]) -> str:
         """Return what the signature cannot do of the options asked for; empty if nothing."""
+        if self.options.issuperset(_OPTIONS):
+            return ""
         lacks = [
             what
             for name, (_, _, what) in _OPTIONS.items()
@@ -186,52 +148,100 @@ class Way:
         )
 
 
-def way_of(metadata: Metadata, interface: RetrievalInterface) -> Way:
-    """Return the way to ask the signature of an interface."""
-    spec = metadata.signatures[interface.signature]
-    others = set(spec.inputs) - {interface.query}
-    if interface.signature in _BY_QUERY:
-        return Way(interface=interface, spec=spec, options=frozenset(others))
-    options = {name for name in others & set(_OPTIONS) if _is_option(spec, name)}
-    return Way(
-        interface=interface,
-        spec=spec,
-        options=frozenset(options),
-        features=tuple(sorted(others - options)),
-    )
-
-
-def sibling_of(metadata: Metadata, interface: RetrievalInterface, signature: str) -> Way | None:
-    """Return the way to ask another signature with the same query; `None` if there is none."""
-    spec = metadata.signatures.get(signature)
-    if spec is None or interface.query not in spec.inputs:
-        return None
-    return way_of(metadata, replace(interface, signature=signature))
-
-
 def _is_option(spec: Signature, name: str) -> bool:
+    if name not in _OPTIONS:
+        return False
     (dtype, rank, _), tensor = _OPTIONS[name], spec.inputs[name]
     return tensor.dtype == dtype and (tensor.shape is None or len(tensor.shape) == rank)
 
 
-def asks_by_query(
-    queries: Queries, way: Way, metadata: Metadata, target: Target, signature: str
-) -> bool:
-    """Return whether a signature for histories and features has to answer queries.
+class Ways:
+    """The ways to ask a servable, according to its metadata.
 
-    Args:
-        queries: The queries.
-        way: The signature without.
-        metadata: Metadata of the servable.
-        target: The servable.
-        signature: Name of the signature with histories and features.
-
-    Raises:
-        SignatureNotFound: The servable does not have it.
+    Attributes:
+        usual: True if it is asked for candidates as the contract says.
     """
-    if queries.history is None and (queries.features is None or way.features):
-        return False
-    if signature not in metadata.signatures:
-        what = "cannot take features" if queries.history is None else "cannot take histories"
-        raise missing(target, metadata.signatures, signature, what=what)
-    return True
+
+    __slots__ = ("_interface", "_known", "_metadata", "_target", "usual")
+
+    def __init__(
+        self, target: Target, metadata: Metadata, given: RetrievalInterface | None
+    ) -> None:
+        """Find the tensors by which the servable retrieves, among those given if there are any.
+
+        Raises:
+            SignatureNotFound: There are none, or several tensors could play one part.
+        """
+        names = {}
+        if given is not None:
+            names = {part: getattr(given, part) for part in ("signature", "query", "ids", "scores")}
+        try:
+            found = find_interface(metadata.signatures, **names)
+        except NoInterfaceError as exc:
+            advice = "mend the client's interface" if given else _advice(exc, metadata.signatures)
+            raise errors.SignatureNotFound(f"{target} cannot be queried: {exc}; {advice}") from exc
+        query = metadata.signatures[found.signature].inputs[found.query]
+        self.usual = (
+            given is None and found == USUAL and query.dtype == "DT_STRING" and not is_column(query)
+        )
+        self._target, self._metadata, self._interface = target, metadata, found
+        self._known: dict[str, Way | None] = {}
+
+    @property
+    def first(self) -> Way:
+        """The signature that retrieves candidates."""
+        way = self.to(self._interface.signature)
+        if way is None:
+            raise AssertionError(self._interface)
+        return way
+
+    @property
+    def wider(self) -> Way | None:
+        """The signature that does the same with all options; `None` if there is none."""
+        if self._interface.signature != contract.SERVING_DEFAULT:
+            return None
+        return self.to(contract.RETRIEVE)
+
+    def to(self, signature: str) -> Way | None:
+        """Return the way to ask a signature with the same query; `None` if there is none."""
+        if signature not in self._known:
+            self._known[signature] = self._way(signature)
+        return self._known[signature]
+
+    def _way(self, signature: str) -> Way | None:
+        by_query = signature in _BY_QUERY  # exported servables alone have these
+        interface = replace(USUAL if by_query else self._interface, signature=signature)
+        spec = self._metadata.signatures.get(signature)
+        if spec is None or interface.query not in spec.inputs:
+            return None
+        others = set(spec.inputs) - {interface.query}
+        options = others if by_query else {name for name in others if _is_option(spec, name)}
+        return Way(
+            interface=interface,
+            spec=spec,
+            options=frozenset(options),
+            features=tuple(sorted(others - options)),
+        )
+
+    def by_query(self, queries: Queries, way: Way, signature: str) -> Way:
+        """Return the way to ask a signature with histories and features, if queries need it.
+
+        Args:
+            queries: The queries.
+            way: The way without, which may take features as inputs.
+            signature: Name of the signature with them.
+
+        Raises:
+            SignatureNotFound: The servable does not have it.
+        """
+        if queries.history is None and (queries.features is None or way.features):
+            return way
+        found = self.to(signature)
+        if found is None:
+            lacks = "cannot take features" if queries.history is None else "cannot take histories"
+            raise self.missing(signature, lacks)
+        return found
+
+    def missing(self, signature: str, what: str = "") -> errors.SignatureNotFound:
+        """Return the error for a signature that the servable does not have; see `missing`."""
+        return missing(self._target, self._metadata.signatures, signature, what=what)

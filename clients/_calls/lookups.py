@@ -1,23 +1,13 @@
 """Flows that look things up by id: similar, embed and rate."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import shown
 from shortlist.clients._calls.call import Call, Flow, may_be_unfit
-from shortlist.clients._calls.interfaces import (
-    USUAL,
-    Way,
-    asks_by_query,
-    interface_of,
-    is_usual,
-    missing,
-    sibling_of,
-    way_of,
-)
+from shortlist.clients._calls.interfaces import Way, Ways, missing
 from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import (
     checked_ids,
@@ -118,7 +108,7 @@ def embed(
         features=features,
     )
     failed = None
-    if queries.only_users and is_usual(call.caller, call.target):
+    if queries.only_users and call.usual:
         try:
             return (yield from _embeddings(call, queries, _EMBED))
         except errors.ServingError as error:
@@ -127,9 +117,12 @@ def embed(
             failed = error
 
     def attempt(metadata: Metadata) -> Flow[list[Embedding]]:
-        way = _way_to_embed(call, queries, metadata)
-        if failed is not None and is_usual(call.caller, call.target):
+        if contract.EMBED not in metadata.signatures:
+            raise missing(call.target, metadata.signatures, contract.EMBED)
+        ways = call.ways(metadata)
+        if failed is not None and ways.usual:
             raise failed
+        way = _way_to_embed(ways, queries)
         return (yield from _embeddings(call, queries, way))
 
     return (yield from call.informed(attempt, failed=failed))
@@ -147,21 +140,16 @@ _EMBED: Final = Way(
 )
 
 
-def _way_to_embed(call: Call, queries: Queries, metadata: Metadata) -> Way:
-    """Return the signature that embeds such queries.
+def _way_to_embed(ways: Ways, queries: Queries) -> Way:
+    """Return the way to embed such queries.
 
     Raises:
         SignatureNotFound: There is none.
     """
-    target, signatures = call.target, metadata.signatures
-    if contract.EMBED not in signatures:
-        raise missing(target, signatures, contract.EMBED)
-    way = sibling_of(metadata, interface_of(call.caller, target, metadata), contract.EMBED)
+    way = ways.to(contract.EMBED)
     if way is None:
-        raise missing(target, signatures, contract.EMBED)
-    if asks_by_query(queries, way, metadata, target, contract.EMBED_BY_QUERY):
-        return way_of(metadata, replace(USUAL, signature=contract.EMBED_BY_QUERY))
-    return way
+        raise ways.missing(contract.EMBED)
+    return ways.by_query(queries, way, contract.EMBED_BY_QUERY)
 
 
 def _embeddings(call: Call, queries: Queries, way: Way) -> Flow[list[Embedding]]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any, Final
@@ -10,16 +9,7 @@ from typing import Any, Final
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import flag, shown, texts
 from shortlist.clients._calls.call import Call, Flow, may_be_unfit
-from shortlist.clients._calls.interfaces import (
-    USUAL,
-    Way,
-    asks_by_query,
-    interface_of,
-    is_usual,
-    missing,
-    sibling_of,
-    way_of,
-)
+from shortlist.clients._calls.interfaces import USUAL, Ways
 from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import checked_k, matrix, rankings, vector, versions
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
@@ -78,7 +68,7 @@ def _retrieve(
     parts = queries.parts(caller.limits.batch_size)
     least, narrow = k or contract.DEFAULT_K, caller.widths
     plain = queries.only_users and queries.exclude is None and not options
-    if plain and is_usual(caller, target) and (not narrow or least <= narrow.get(target, least)):
+    if plain and call.usual and (not narrow or least <= narrow.get(target, least)):
         try:
             replies = yield from call.send_all([_plain(part, target) for part in parts])
             width = max([matrix(r, contract.CANDIDATE_IDS, target).shape[1] for r in replies])
@@ -109,17 +99,19 @@ def _informed_retrieve(
     """
     target, narrow, least = call.target, call.caller.widths, k or contract.DEFAULT_K
     asked = {**_NO_OPTIONS, **options}
-    way, wider = _ways(call, parts[0], metadata)
-    if failed is not None and way.interface is USUAL:
+    ways = call.ways(metadata)
+    if failed is not None and ways.usual:
         raise failed
+    way = ways.by_query(parts[0], ways.first, contract.RETRIEVE_BY_QUERY)
+    wider = ways.wider if way is ways.first else None
     lacks = way.lacks({**asked, contract.EXCLUDE: parts[0].exclude})
     too_narrow = least > min(way.width or least, narrow.get(target, least))
     if wider is not None and (lacks or too_narrow):
         way, wider = wider, None
     elif lacks:
-        raise missing(target, metadata.signatures, contract.RETRIEVE, what=lacks)
+        raise ways.missing(contract.RETRIEVE, lacks)
     elif k is not None and way.width is not None and k > way.width:
-        raise _too_many(target, metadata, way.width)
+        raise _too_many(ways, way.width)
     takes_k = contract.K in way.options
     if takes_k:
         asked[contract.K] = Input(least, "DT_INT32")
@@ -130,28 +122,13 @@ def _informed_retrieve(
             narrow[target] = width
             return (yield from _informed_retrieve(call, parts, k, options, None, metadata))
         if k is not None:
-            raise _too_many(target, metadata, width)
+            raise _too_many(ways, width)
     return _retrievals(parts, replies, least, target, way.interface)
 
 
-def _ways(call: Call, queries: Queries, metadata: Metadata) -> tuple[Way, Way | None]:
-    """Return the simplest signature that takes such queries, and the one with all options.
-
-    Raises:
-        SignatureNotFound: There is none.
-    """
-    interface = interface_of(call.caller, call.target, metadata)
-    way = way_of(metadata, interface)
-    if asks_by_query(queries, way, metadata, call.target, contract.RETRIEVE_BY_QUERY):
-        return way_of(metadata, replace(USUAL, signature=contract.RETRIEVE_BY_QUERY)), None
-    if interface.signature != contract.SERVING_DEFAULT:
-        return way, None
-    return way, sibling_of(metadata, interface, contract.RETRIEVE)
-
-
-def _too_many(target: Target, metadata: Metadata, width: int) -> errors.SignatureNotFound:
+def _too_many(ways: Ways, width: int) -> errors.SignatureNotFound:
     what = f"answers {width} candidates at most, fixed when it was saved (k={width})"
-    return missing(target, metadata.signatures, contract.RETRIEVE, what=what)
+    return ways.missing(contract.RETRIEVE, what)
 
 
 def _split_retrieve(

@@ -4,6 +4,7 @@ import math
 import struct
 from array import array
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -239,9 +240,9 @@ class JsonTensor:
     def texts(self, limit: int) -> list[tuple[str, ...]]:
         """Return the first `limit` strings of each row."""
         rows = [tuple(row) for row in self._rows(limit)]
-        kinds = set[type]().union(*(map(type, row) for row in rows))
-        if kinds <= {str}:
+        if not any({*map(type, row)} - {str} for row in rows):
             return rows
+        kinds = {*map(type, chain.from_iterable(rows))}
         if kinds == {int}:
             return [tuple(map(str, row)) for row in rows]
         if kinds == {bytes}:  # an output whose name ends in _bytes

@@ -44,6 +44,32 @@ config = ExportConfig(
 run_export(load(data), config, Path(sys.argv[1]))
 """
 
+# Indexes as notebooks of TFRS save them, next to the exported servables.
+PLAIN = """
+import sys
+
+from shortlist.export import _tf  # before TensorFlow: Keras 2
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+USERS, DIM = [str(number) for number in range(1, 20)], 4
+tf.random.set_seed(1)
+
+def save(name, lookup, query, ids, k):
+    tower = tf.keras.Sequential([lookup, tf.keras.layers.Embedding(len(USERS) + 1, DIM)])
+    index = tfrs.layers.factorized_top_k.BruteForce(tower, k=k)
+    index.index(tf.random.normal([30, DIM]), ids)
+    index(query)
+    tf.saved_model.save(index, f"{sys.argv[1]}/{name}/1")
+
+titles = tf.constant([f"Movie {number} (19{number:02d})" for number in range(30)])
+strings = tf.keras.layers.StringLookup(vocabulary=USERS)
+save("plain", strings, tf.constant(["1"]), titles, 10)
+numbers = tf.keras.layers.IntegerLookup(vocabulary=list(map(int, USERS)))
+save("plain_numbers", numbers, tf.constant([1], tf.int64), tf.range(30, dtype=tf.int64) + 1000, 5)
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
@@ -80,7 +106,7 @@ def _model_config(repository: Path) -> str:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     done = subprocess.run(
-        [sys.executable, "-c", EXPORT, str(root)],
+        [sys.executable, "-c", EXPORT + PLAIN, str(root)],
         capture_output=True,
         text=True,
         timeout=280,
