@@ -1,4 +1,4 @@
-"""Parser of `shortlist index`; imports nothing heavy."""
+"""Parsers of `shortlist index` and `shortlist vectors`; imports nothing heavy."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from shortlist.clients.contract import CANDIDATE_ID, USER_ID
 from shortlist.export.cli.options import (
     add_gate_arguments,
     add_model_arguments,
+    add_repository,
 )
 from shortlist.export.config import SIMILARITIES, OwnConfig
 
@@ -18,6 +19,7 @@ _CLI = "shortlist.export.cli"
 def add_own(verbs: Parsers) -> None:
     """Add the verbs for towers and vectors that were trained elsewhere."""
     _add_index(verbs)
+    _add_vectors(verbs)
 
 
 def _add_index(verbs: Parsers) -> None:
@@ -97,3 +99,35 @@ def _add_index(verbs: Parsers) -> None:
     )
     add_model_arguments(parser)
     add_gate_arguments(parser)
+
+
+def _add_vectors(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "vectors",
+        "Write the vectors of a published version to files.",
+        details="For vector databases and notebooks; `shortlist index` reads them again. Vectors "
+        "come from the version alone, whatever its index.",
+        example="shortlist vectors retrieval_ivf/1 --output candidates.parquet",
+        run=f"{_CLI}.vectors:vectors",
+    )
+    parser.add_argument(
+        "version",
+        metavar="VERSION",
+        help="<repository>/<model>/<version>, or <model>/<version> in --repository; a label such "
+        "as stable stands for its version",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="Parquet or NPZ file of candidate ids, embeddings and attributes",
+    )
+    parser.add_argument(
+        "--users",
+        type=Path,
+        metavar="FILE",
+        help="Parquet or NPZ file of user ids and their query embeddings",
+    )
+    add_repository(parser)

@@ -88,7 +88,7 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
     for name, (inputs, outputs) in _CONTRACT.items():
         if name not in fresh.signatures:
             continue
-        wrong = sorted(inputs ^ set(fresh.signatures[name].inputs))
+        wrong = sorted(_inputs(inputs, subject) ^ set(fresh.signatures[name].inputs))
         if wrong:
             return gate.failed(f"{name}: input {wrong[0]!r} is missing or unknown")
         missing = sorted(outputs - set(fresh.signatures[name].outputs))
@@ -98,6 +98,14 @@ def signatures(subject: Subject, fresh: FreshServable) -> GateResult:
     if lost:
         return gate.failed(f"{lost[0]!r} is in the manifest but not in the SavedModel")
     return gate.result(True, f"{len(fresh.signatures)} signatures")
+
+
+def _inputs(inputs: set[str], subject: Subject) -> set[str]:
+    """Return inputs of the contract, those of a tower from elsewhere instead of the user id."""
+    retrieval = subject.manifest.retrieval or RetrievalInterface()
+    if contract.USER_ID not in inputs:
+        return inputs
+    return (inputs - {contract.USER_ID}) | {retrieval.query, *retrieval.others}
 
 
 def _callable(subject: Subject, fresh: FreshServable) -> GateResult:
@@ -190,10 +198,11 @@ def corpus(subject: Subject, answers: Sequence[Answer], settings: GateSettings) 
 
     Args:
         subject: The new version.
-        answers: Its answer for an unknown user.
+        answers: Its answer for an unknown user, if it has users.
         settings: Limits of the gates.
     """
-    required = "no duplicates, no NaN, no zero-norm embeddings, an answer for unknown users"
+    required = "no duplicates, no NaN, no zero-norm embeddings"
+    required += ", an answer for unknown users" if answers else ""
     if subject.corpus is None:
         return Gate("corpus", required).skipped(subject.without("list of its candidates"))
     facts = subject.manifest.corpus or CorpusFacts()
@@ -205,8 +214,8 @@ def corpus(subject: Subject, answers: Sequence[Answer], settings: GateSettings) 
     measured = f"{len(subject.corpus)} candidates, " + ", ".join(
         f"{count} {what}" for what, count in bad.items()
     )
-    problem = _unknown_user_problem(answers[0])
-    measured += f", unknown user: {problem or 'answered'}"
+    problem = _unknown_user_problem(answers[0]) if answers else None
+    measured += f", unknown user: {problem or 'answered'}" if answers else ""
     passed = problem is None and not any(bad.values())
     before = subject.live.corpus if subject.live is not None else None
     if before and subject.live is not None:

@@ -251,6 +251,8 @@ def _counted(manifest: Manifest, headline: Headline) -> str:
 
 def _records_nothing(manifest: Manifest) -> str:
     origin = "exported by an earlier release" if manifest.created else NOT_EXPORTED
+    if manifest.exported and "train" not in manifest.config:
+        origin = "trained elsewhere"
     return f"does not record what it was trained on ({origin})"
 
 

@@ -24,7 +24,8 @@ class ByPurpose(Generic[T]):
 
     Attributes:
         golden: Known queries.
-        unknown_user: One query for an unknown user; none for a SavedModel from elsewhere.
+        unknown_user: One query for an unknown user; none for a SavedModel from elsewhere, or if
+            queries have other inputs.
         probe: Queries for the probe's users.
         comparison: Queries that the live version gets, too.
     """
@@ -43,7 +44,7 @@ def questions(subject: Subject, comparison: Sequence[GoldenQuery]) -> ByPurpose[
     """Return what to ask a version; `comparison` holds the queries for the live one, too."""
     return ByPurpose(
         golden=subject.golden,
-        unknown_user=() if subject.corpus is None else [_ask({contract.USER_ID: [UNKNOWN_USER]})],
+        unknown_user=[_ask({contract.USER_ID: [UNKNOWN_USER]})] if _has_users(subject) else (),
         probe=() if subject.probe is None else [*map(_ask, subject.probe.requests(_ROWS))],
         comparison=comparison,
     )
@@ -69,6 +70,11 @@ def candidate_rows(answers: Sequence[Answer]) -> list[list[str]] | str:
             return f"no output {contract.CANDIDATE_IDS!r}"
         rows += answer[contract.CANDIDATE_IDS]
     return rows
+
+
+def _has_users(subject: Subject) -> bool:
+    probe = subject.probe
+    return subject.corpus is not None and (probe is None or probe.inputs is None)
 
 
 def _ask(inputs: Mapping[str, Any]) -> GoldenQuery:

@@ -1,0 +1,203 @@
+"""Vectors of a published version, read from the version alone, and files of vectors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
+
+from shortlist.clients import contract
+from shortlist.clients.errors import ShortlistError
+from shortlist.export._tf import scann_ops, tf
+from shortlist.export.data.config import DataError
+from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
+from shortlist.export.own.vectors import EMBEDDING_COLUMN, VectorTable
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.version import Manifest, find_custom_ops, read_manifest
+
+__all__ = ["PublishedVectors", "check_vector_file", "read_published", "write_vectors"]
+
+_ROWS = 256  # users whose queries are computed at once
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+_SUFFIXES = (".parquet", ".npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedVectors:
+    """Vectors of a version that Shortlist exported.
+
+    Attributes:
+        candidates: Embeddings of the candidates, exact whatever the index, and their attributes.
+        similarity: Similarity that they were indexed for; those of `cosine` have length 1.
+        users: Reads the queries of all known users, which loads the SavedModel.
+    """
+
+    candidates: VectorTable
+    similarity: str
+    users: Callable[[], VectorTable]
+
+
+def read_published(path: Path) -> PublishedVectors:
+    """Read the vectors of a version from its checkpoint.
+
+    Raises:
+        RepositoryError: The version was not exported by Shortlist, or its files are damaged.
+    """
+    manifest = read_manifest(path) or Manifest()
+    if not manifest.exported:
+        raise RepositoryError(
+            f"{path} was not exported by shortlist, so its vectors cannot be found; take them from "
+            "the model that it was saved from"
+        )
+    try:
+        stored = _Checkpoint(path)
+        rows, ids = stored.index_rows(), stored.texts("_candidate_ids")[:-1]
+        similarity = str(manifest.config.get("similarity", "dot"))
+        if similarity == "l2":
+            rows = rows[:, :-1] + stored.value("_similarity/_mean")
+        attributes = stored.attributes(len(ids))
+    except (tf.errors.OpError, KeyError) as exc:
+        raise RepositoryError(
+            f"{path} holds no vectors that this release can read ({exc}); publish it again"
+        ) from exc
+    return PublishedVectors(
+        candidates=VectorTable(ids=ids, embeddings=rows, attributes=attributes, name=str(path)),
+        similarity=similarity,
+        users=lambda: _read_users(path, manifest, stored),
+    )
+
+
+def check_vector_file(path: Path) -> None:
+    """Check that `write_vectors` can write a file.
+
+    Raises:
+        ShortlistError: The ending is unknown, or the folder is missing.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise ShortlistError(f"{path} must end in {' or '.join(_SUFFIXES)}; rename it")
+    if not path.parent.is_dir():
+        raise ShortlistError(f"no such folder: {path.parent}; create it")
+
+
+def write_vectors(path: Path, table: VectorTable, *, id_column: str) -> None:
+    """Write vectors and attributes into a Parquet or NPZ file, which `read_vectors` reads.
+
+    Raises:
+        ShortlistError: The file cannot be written.
+    """
+    try:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {
+                **{name: _array(attribute) for name, attribute in table.attributes.items()},
+                id_column: np.array(table.ids, dtype=str),
+                EMBEDDING_COLUMN: table.embeddings,
+            }
+            np.savez(path, allow_pickle=False, **arrays)
+            return
+        flat = pa.array(table.embeddings.ravel())
+        parts: dict[str, Any] = {
+            id_column: pa.array(table.ids),
+            EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(flat, table.dimension),
+        }
+        for name, attribute in table.attributes.items():
+            parts.setdefault(name, _column(attribute))
+        pyarrow.parquet.write_table(pa.table(parts), path)
+    except OSError as exc:
+        raise ShortlistError(f"cannot write {path}: {exc.strerror or exc}") from exc
+
+
+def _column(attribute: Attribute) -> pa.Array:
+    if attribute.numbers is not None:
+        return pa.array(attribute.numbers)
+    return pa.array(list(map(list, attribute.values or ())), pa.list_(pa.string()))
+
+
+def _array(attribute: Attribute) -> npt.NDArray[Any]:
+    if attribute.numbers is not None:
+        return attribute.numbers
+    return np.array(["|".join(values) for values in attribute.values or ()], dtype=str)
+
+
+def _read_users(path: Path, manifest: Manifest, stored: "_Checkpoint") -> VectorTable:
+    """Ask `embed` for the query of every known user."""
+    tables = [place for place in ("_askers/_tower/_ids", "_query_tower/_ids") if place in stored]
+    if not tables or contract.EMBED not in manifest.signatures:
+        inputs = manifest.signatures.get(contract.SERVING_DEFAULT, {}).get("inputs", {})
+        raise DataError(
+            f"{path} answers to {', '.join(inputs) or 'other inputs'} and has no list of its "
+            "users; leave --users out"
+        )
+    users = stored.keys(tables[0])
+    if find_custom_ops(manifest.ops or ()):
+        scann_ops()  # registers the ops of the graph
+    embed = tf.saved_model.load(str(path)).signatures[contract.EMBED]
+    parts, known = [], []
+    for start in range(0, len(users), _ROWS):
+        answer = embed(user_id=tf.constant(users[start : start + _ROWS]))
+        parts.append(answer[contract.QUERY_EMBEDDING].numpy())
+        known.append(answer[contract.KNOWN_USER].numpy())
+    rows = np.flatnonzero(np.concatenate(known))
+    return VectorTable(
+        ids=[users[row] for row in rows],
+        embeddings=np.concatenate(parts)[rows],
+        name=f"the users of {path}",
+    )
+
+
+class _Checkpoint:
+    """Variables and tables of a version, by their place in the servable."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+        self._names = set(self._reader.get_variable_to_shape_map())
+
+    def __contains__(self, place: str) -> bool:
+        return any(name.startswith(f"{place}/") for name in self._names)
+
+    def value(self, place: str) -> npt.NDArray[Any]:
+        """Return a variable."""
+        name = f"{place}/{_VALUE}"
+        if name not in self._names:
+            raise KeyError(place)
+        value: npt.NDArray[Any] = self._reader.get_tensor(name)
+        return value
+
+    def texts(self, place: str) -> list[str]:
+        """Return a variable of strings."""
+        return [text.decode() for text in self.value(place).tolist()]
+
+    def keys(self, place: str) -> list[str]:
+        """Return the keys of an `IdLookup` by their positions."""
+        table = f"{place}/_table/.ATTRIBUTES/table"
+        keys, values = (self._reader.get_tensor(f"{table}-{part}") for part in ("keys", "values"))
+        return [keys[row].decode() for row in np.argsort(values)]
+
+    def index_rows(self) -> npt.NDArray[np.float32]:
+        """Return the rows of the index, in the order of the candidates."""
+        for place in ("_index/_candidates", "_index/_embeddings", "_index/_state/dataset"):
+            if place in self:
+                return self.value(place)
+        leaves = self.value("_index/_rows/_rows")
+        rows: npt.NDArray[np.float32] = leaves.reshape(-1, leaves.shape[2])
+        return rows[self.value("_index/_row_of")]
+
+    def attributes(self, count: int) -> dict[str, Attribute]:
+        """Return the attributes of the filter."""
+        values: dict[str, list[list[str]]] = {
+            name: [[] for _ in range(count)] for name in self.keys("_filter/_is_categorical")
+        }
+        starts = self.value("_filter/_candidates/_starts")
+        columns = self.value("_filter/_candidates/_columns")
+        for row, term in enumerate(self.keys("_filter/_terms")):
+            name, _, value = term.partition(FILTER_SEPARATOR)
+            for candidate in columns[starts[row] : starts[row + 1]].tolist():
+                values[name][candidate].append(value)
+        numbers = zip(self.keys("_filter/_is_numeric"), self.value("_filter/_columns"), strict=True)
+        return {
+            **{name: Attribute(values=tuple(map(tuple, rows))) for name, rows in values.items()},
+            **{name: Attribute(numbers=column) for name, column in numbers},
+        }
