@@ -60,7 +60,7 @@ def publish_model(
     repository: str | Path,
     *,
     config: OwnConfig | None = None,
-    queries: Inputs | str | Path | None = None,
+    queries: Mapping[str, Any] | str | Path | None = None,
     interactions: str | Path | None = None,
     candidate_tower: Any = None,
     columns: Columns | None = None,
@@ -178,7 +178,7 @@ def _table_measures(table: VectorTable) -> list[str]:
 
 def _asked(
     source: QuerySource,
-    queries: Inputs | str | Path | None,
+    queries: Mapping[str, Any] | str | Path | None,
     interactions: str | Path | None,
     seed: int,
 ) -> Inputs:
