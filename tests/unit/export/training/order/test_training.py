@@ -176,7 +176,8 @@ def test_dimension_is_that_of_the_taste_up_to_128(taste: npt.NDArray[np.float32]
 
 
 @pytest.mark.parametrize(
-    ("events", "epochs"), [(0, 60), (20_000, 45), (100_000, 9), (1_000_000, 6), (25_000_000, 2), (10**9, 1)]
+    ("events", "epochs"),
+    [(0, 60), (20_000, 45), (100_000, 9), (1_000_000, 6), (25_000_000, 2), (10**9, 1)],
 )
 def test_much_data_get_fewer_epochs(events: int, epochs: int) -> None:
     assert order_epochs(events) == epochs
