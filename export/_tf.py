@@ -35,6 +35,7 @@ def is_registered_op(name: str) -> bool:
     return op_def_registry.get(name) is not None
 
 
+@tf.autograph.experimental.do_not_convert
 def scann_ops() -> Any:
     """Return the module of ScaNN's ops, which registers them.
 
