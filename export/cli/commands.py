@@ -20,7 +20,7 @@ from shortlist.serving.servers.kinds import ServerKind
 __all__ = ["add_benches", "add_commands"]
 
 _CLI = "shortlist.export.cli"
-_FOUND = "(default: the embedded server for ScaNN's ops, else a stock one)"
+_FOUND = " (default: the embedded server for ScaNN's ops, else a stock one)"
 
 
 def add_commands(verbs: Parsers) -> None:

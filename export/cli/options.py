@@ -312,7 +312,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> "argparse._ArgumentG
         help="recall@10 to which approximate indexes are tuned by measuring (default: "
         f"{ExportConfig.recall})",
     )
-    add_target_argument(group, note="checked before anything is built")
+    add_target_argument(group, note="; checked before anything is built")
     group.add_argument(
         "--batching",
         action="store_true",
@@ -386,7 +386,7 @@ def add_target_argument(parser: "argparse._ActionsContainer", *, note: str) -> N
     parser.add_argument(
         "--target",
         choices=TARGETS,
-        help=f"server that must have the ops of the servables; {note}",
+        help=f"server that must have the ops of the servables{note}",
     )
 
 

@@ -130,7 +130,7 @@ def golden(subject: Subject, answers: Sequence[Answer]) -> GateResult:
     before = "saving" if subject.manifest.exported else "publication"
     gate = Gate("golden", f"the answers from before {before}, to 1e-5")
     if not subject.golden:
-        return gate.skipped(subject.note or "the version has no known queries")
+        return gate.skipped(subject.note or _no_queries(subject))
     for query, answer in zip(subject.golden, answers, strict=True):
         wrong = answer if isinstance(answer, str) else compare(query, answer)
         if wrong is not None:
@@ -139,6 +139,11 @@ def golden(subject: Subject, answers: Sequence[Answer]) -> GateResult:
     same = f"{len(answers)} of {len(answers)} answers the same"
     measured = "; ".join(part for part in (same, odd, subject.note) if part)
     return gate.result(True, measured)
+
+
+def _no_queries(subject: Subject) -> str:
+    remedy = "" if subject.manifest.exported else "; `shortlist publish` records some"
+    return f"the version has no known queries{remedy}"
 
 
 def _oddities(queries: Sequence[GoldenQuery]) -> Counter[str]:

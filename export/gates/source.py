@@ -7,7 +7,7 @@ from shortlist.serving.errors import RepositoryError
 __all__ = ["check_saved_model"]
 
 _FILE = "saved_model.pb"
-_SAVE = "save one with tf.saved_model.save(model, FOLDER), or model.export(FOLDER) in Keras 3"
+_SAVE = "save a SavedModel: tf.saved_model.save(model, FOLDER), or model.export(FOLDER) in Keras 3"
 _MOST_NAMED = 3
 
 
