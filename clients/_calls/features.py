@@ -61,17 +61,24 @@ def feature_inputs(
         where = f"features[{index}]"
         if unknown := sorted(set(row) - set(specs)):
             raise ValueError(f"{where}: {target} has no feature {unknown[0]!r}; it has: {known}")
-        if missing := [name for name in specs if name not in row]:
-            name, example = missing[0], _EXAMPLES.get(_kind(specs[missing[0]]), "…")
-            value = f"[{example!r}]" if _is_list(specs[name]) else repr(example)
-            raise ValueError(
-                f"{where} lacks {name!r}, which {target} needs; its features: {known}; pass "
-                f"features=[{{{name!r}: {value}}}] (--feature {name}={example})"
-            )
+        if missing := {name: spec for name, spec in specs.items() if name not in row}:
+            lacks = f"{where} lacks {', '.join(missing)}; " if row else ""
+            raise ValueError(f"{lacks}{target} needs the features {known}: {_remedy(missing)}")
     return {
         name: Input(_tensor(name, spec, [row[name] for row in rows]), spec.dtype)
         for name, spec in specs.items()
     }
+
+
+def _remedy(missing: dict[str, TensorSpec]) -> str:
+    """Return what to write for missing features, in Python and on the command line."""
+    examples = {name: _EXAMPLES.get(_kind(spec), "…") for name, spec in missing.items()}
+    values = {
+        name: [example] if _is_list(missing[name]) else example
+        for name, example in examples.items()
+    }
+    options = " ".join(f"--feature {name}={example}" for name, example in examples.items())
+    return f"features=[{values}], or {options}"
 
 
 def _kind(spec: TensorSpec) -> str:

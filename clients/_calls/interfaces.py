@@ -237,6 +237,11 @@ class Ways:
         if queries.history is None and (queries.features is None or way.features):
             return way
         found = self.to(signature)
+        if found is None and way.features:
+            inputs = ", ".join((way.interface.query, *way.features))
+            raise errors.SignatureNotFound(
+                f"{self._target} cannot take histories; its query tower has the inputs {inputs}"
+            )
         if found is None:
             lacks = "cannot take features" if queries.history is None else "cannot take histories"
             raise self.missing(signature, lacks)
