@@ -288,7 +288,7 @@ def test_an_option_that_other_towers_lack_is_named(
     [
         (
             None,
-            r"^servable .* needs the features age .*\[\{'age': 2.5, 'watched': \['mobile'\]\}\], or",
+            r"^servable .* needs the features age .*\[\{'age': 2.5, 'watched': \['mobile'\]\}\]",
         ),
         ([{"age": 1}], r"features\[0\] lacks watched;.* or --feature watched=mobile$"),
         ([{"age": 1, "watched": [], "x": 1}], r"no feature 'x'; it has: age \(DT_FLOAT \[\?\]\)"),
