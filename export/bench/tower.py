@@ -24,9 +24,10 @@ _TASTE, _LINEAR, _ORDER, _LENGTH = 256, 256, 128, 50  # dimensions and events of
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Times of one length of histories.
+    """Times of one tower with one length of histories.
 
     Attributes:
+        tower: `table` looks up a known user's query; `history` is the default recipe's.
         history: Events of each request.
         single_ms: Median time of one query.
         single_cpu_ms: Mean CPU time of one query.
@@ -34,6 +35,7 @@ class Row:
         batch_cpu_ms: Mean CPU time per query in such batches.
     """
 
+    tower: str
     history: int
     single_ms: float
     single_cpu_ms: float
@@ -54,11 +56,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json({"machine": machine(), "candidates": args.size, "rows": list(map(asdict, rows))})
         return 0
-    lines = [["events", "one query ms", "CPU ms", f"per query in a batch of {_BATCH} ms", "CPU ms"]]
+    lines = [
+        [
+            "tower",
+            "events",
+            "one query ms",
+            "CPU ms",
+            f"per query in a batch of {_BATCH} ms",
+            "CPU ms",
+        ]
+    ]
     for row in rows:
         values = (row.single_ms, row.single_cpu_ms, row.batch_ms, row.batch_cpu_ms)
-        lines.append([str(row.history), *(number(value, ".3f") for value in values)])
-    write(table(lines))
+        lines.append([row.tower, str(row.history), *(number(value, ".3f") for value in values)])
+    write(table(lines, text=(0,)))
     write(f"{args.size:,} candidates, {args.threads} threads, {machine()}")
     return 0
 
@@ -81,8 +92,9 @@ def _measure(size: int, *, repeats: int, threads: int) -> list[Row]:
     candidates = tf.Variable(tf.random.stateless_normal([size, dimension], [1, 2]), trainable=False)
     end = _TASTE + _LINEAR
     order = OrderTower(_ORDER, _LENGTH, tf.random.Generator.from_seed(1))
+    users = [str(user) for user in range(_USERS)]
     tower = QueryTower(
-        [str(user) for user in range(_USERS)],
+        users,
         known=np.ones(_USERS, np.bool_),
         popular=np.zeros(dimension, np.float32),
         num_candidates=size,
@@ -111,6 +123,16 @@ def _measure(size: int, *, repeats: int, threads: int) -> list[Row]:
         ),
     )
 
+    def embed(places: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.convert_to_tensor(candidates), places)
+
+    own = random.normal(size=(_USERS, dimension)).astype(np.float32)
+    stored = QueryTower.of_table(users, own, own[0], num_candidates=size)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
+    def look_up(user_ids: tf.Tensor) -> tf.Tensor:
+        return stored(embed, tf.ensure_shape(stored.positions(user_ids), [None]))
+
     @tf.function(
         autograph=False,
         input_signature=[
@@ -122,34 +144,33 @@ def _measure(size: int, *, repeats: int, threads: int) -> list[Row]:
     def queries(user_ids: tf.Tensor, positions: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
         features = tf.zeros([tf.size(user_ids), 0], tf.string)
         request = Request(positions, ages, tf.ones_like(ages), features)
-
-        def embed(places: tf.Tensor) -> tf.Tensor:
-            return tf.gather(tf.convert_to_tensor(candidates), places)
-
         return tower(embed, tower.positions(user_ids), request)
 
-    def timed(batch: int, history: int) -> tuple[float, float]:
-        """Median time and mean CPU time of a query in ms."""
+    def timed(batch: int, history: int | None) -> tuple[float, float]:
+        """Median time and mean CPU time of a query in ms; `history` None for the table."""
         walls, cpu = [], 0.0
         for repeat in range(-3, repeats):
-            inputs = (
-                tf.constant([""] * batch),
-                tf.constant(random.integers(0, size, (batch, history)), tf.int32),
-                tf.constant(np.sort(random.random((batch, history)) * 1e6)[:, ::-1], tf.float32),
-            )
+            user_ids = tf.constant([str(repeat % _USERS) if history is None else ""] * batch)
+            events = random.integers(0, size, (batch, history or 0))
+            ages = np.sort(random.random((batch, history or 0)) * 1e6)[:, ::-1]
+            inputs = (tf.constant(events, tf.int32), tf.constant(ages, tf.float32))
             start, start_cpu = time.perf_counter(), time.process_time()
-            queries(*inputs)
+            if history is None:
+                look_up(user_ids)
+            else:
+                queries(user_ids, *inputs)
             if repeat >= 0:
                 walls.append(time.perf_counter() - start)
                 cpu += time.process_time() - start_cpu
         return 1e3 * float(np.median(walls)) / batch, 1e3 * cpu / repeats / batch
 
     rows = []
-    for history in _HISTORIES:
+    for history in (None, *_HISTORIES):
         (single, single_cpu), (batched, batch_cpu) = timed(1, history), timed(_BATCH, history)
         rows.append(
             Row(
-                history=history,
+                tower="table" if history is None else "history",
+                history=history or 0,
                 single_ms=single,
                 single_cpu_ms=single_cpu,
                 batch_ms=batched,
