@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from shortlist.clients import contract
 from shortlist.clients.wire.messages import PredictionLog
 from shortlist.export._tf import tf
-from shortlist.export.config import SIMILAR_BY, ExportConfig, TrainConfig
+from shortlist.export.config import ExportConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import ExportResult, run_export
 from shortlist.export.servable.saved_model import inspect_saved_model
@@ -135,28 +136,26 @@ def test_every_servable_carries_the_report_and_its_checksum(small_export: Export
 
 
 def test_next_export_gets_the_next_version_and_may_change_similar(
-    small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
+    small_export: ExportResult,
+    small_dataset: Dataset,
+    small_config: ExportConfig,
+    tmp_path: Path,
 ) -> None:
-    exports = [
-        run_export(
-            small_dataset,
-            ExportConfig(
-                model="other",
-                indexes=("brute_force",),
-                towers=small_config.towers,
-                train=dataclasses.replace(small_config.train, similar=similar),
-            ),
-            tmp_path,
-        )
-        for similar in SIMILAR_BY
+    name = "retrieval_brute_force"
+    shutil.copytree(small_export.servables[name], tmp_path / name / "1")
+    train = dataclasses.replace(small_config.train, similar="co_interactions")
+    config = dataclasses.replace(small_config, indexes=("brute_force",), train=train)
+    export = run_export(small_dataset, config, tmp_path)
+    assert export.version == 2
+    assert sorted(p.name for p in (tmp_path / name).glob("[0-9]*")) == ["1", "2"]
+    assert ["similar" in metrics for metrics in (small_export.metrics, export.metrics)] == [
+        False,
+        True,
     ]
-    assert [export.version for export in exports] == [1, 2]
-    assert sorted(p.name for p in (tmp_path / "other_brute_force").glob("[0-9]*")) == ["1", "2"]
-    assert ["similar" in export.metrics for export in exports] == [False, True]
     names = small_dataset.candidate_ids[:20]
     answers = []
-    for export in exports:
-        similar = load(export.servables["other_brute_force"]).signatures[contract.SIMILAR]
+    for version in (small_export.servables[name], export.servables[name]):
+        similar = load(version).signatures[contract.SIMILAR]
         ids = similar(candidate_id=tf.constant(names))[contract.CANDIDATE_IDS].numpy().astype(str)
         assert all(name not in row for name, row in zip(names, ids, strict=True))
         answers.append(ids)
