@@ -20,7 +20,7 @@ _START: Final = (
     "check that the server runs there (it opens its ports only when every model is AVAILABLE), or "
     "start one: shortlist serve --repository DIR"
 )
-_CLOSED: Final = re.compile(r"closed|reset|EOF")
+_CLOSED: Final = re.compile(r"closed|reset|EOF|Broken pipe")
 _NO_PORT: Final = re.compile(r"https?://(\[[^]]*\]|[^/:]*)(/.*)?")
 _USUAL: Final = f":{contract.DEFAULT_REST_PORT}"
 _IF_TLS: Final = "if the port speaks TLS, pass tls=True or --tls"

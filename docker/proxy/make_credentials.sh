@@ -12,6 +12,7 @@ if [ ! -f "$dir/cert.pem" ]; then
     for host in "${hosts[@]}"; do names+=",DNS:$host"; done
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
         -subj "/CN=${hosts[-1]}" -addext "subjectAltName=$names" \
+        -addext keyUsage=critical,digitalSignature,keyCertSign \
         -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null
     echo "made a self-signed certificate in $dir: replace it before anybody relies on it" >&2
 fi

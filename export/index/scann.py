@@ -54,6 +54,7 @@ class ScannIndex(CandidateIndex):
         self._layout = layout
         # Each index needs its own resource name: with TensorFlow's default each signature
         # would build its own searcher, and two versions might share one.
+        self._ops = scann_ops()
         self._shared_name = f"scann-{uuid.uuid4()}"
         with _quiet_native_log():
             searcher = _build(candidate_embeddings, layout, f"build-{self._shared_name}")
@@ -163,7 +164,7 @@ class ScannIndex(CandidateIndex):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return answers in ScaNN's order, padded to k."""
         leaves, reordered = effort
-        positions, scores = scann_ops().scann_search_batched(
+        positions, scores = self._ops.scann_search_batched(
             self._handle(),
             query_embeddings,
             k,
@@ -182,7 +183,7 @@ class ScannIndex(CandidateIndex):
 
     def _handle(self) -> tf.Tensor:
         state = self._state
-        return scann_ops().tensors_to_scann(
+        return self._ops.tensors_to_scann(
             state.dataset,
             state.scann_config,
             state.serialized_partitioner,

@@ -84,10 +84,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate authority with a server's and a client's certificate."""
     root = tmp_path_factory.mktemp("tls")
     new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    new += ["-addext", "keyUsage=critical,keyCertSign"]  # demanded from Python 3.13 on
     _openssl(*new, "-keyout", f"{root}/ca.key", "-out", f"{root}/ca.pem", "-subj", "/CN=test-ca")
     for name in ("server", "client"):
         extensions = root / f"{name}.ext"
-        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        extensions.write_text(
+            "subjectAltName=IP:127.0.0.1,DNS:localhost\n"
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
         _openssl(*request, "-keyout", f"{root}/{name}.key", "-out", f"{root}/{name}.csr")
         sign = ["x509", "-req", "-in", f"{root}/{name}.csr", "-CA", f"{root}/ca.pem"]
