@@ -55,12 +55,14 @@ class Comparison:
         live: Number of the live version.
         live_headline: Headline metric of the live version; None if not recorded.
         users: Questions for the users, ascending by the number of candidate ids in a request.
+        unseen: Both versions record what they were trained on, which is not among the questions.
     """
 
     headline: Headline
     live: int
     live_headline: Headline | None
     users: tuple[JudgedUser, ...]
+    unseen: bool = True
 
     @property
     def k(self) -> int:
@@ -183,6 +185,7 @@ def plan_comparison(subject: Subject, settings: GateSettings) -> Comparison | Ga
         live=live.version,
         live_headline=live.manifest.headline,
         users=tuple(sorted(users, key=lambda user: user.width)),
+        unseen=not (_trained_elsewhere(subject.manifest) or _trained_elsewhere(live.manifest)),
     )
     if comparison.num_users < _MIN_USERS or comparison.num_interactions < _MIN_INTERACTIONS:
         return gate.skipped(
@@ -228,8 +231,10 @@ def check_quality(
     measured = (
         f"{comparison.headline.name} {hits.sum() / total:.4f}, "
         f"{name}: {live_hits.sum() / total:.4f}, change {change}, on {total:,} interactions of "
-        f"{comparison.num_users:,} users that neither was trained on"
+        f"{comparison.num_users:,} users"
     )
+    if comparison.unseen:
+        measured += " that neither was trained on"
     theirs = comparison.live_headline
     if theirs is not None and theirs.protocol != comparison.headline.protocol:
         measured += f"; {name} is meant for {theirs.name}"
@@ -249,9 +254,13 @@ def _counted(manifest: Manifest, headline: Headline) -> str:
     return f" on {held_out['interactions'] - repeats:,} held-out interactions"
 
 
+def _trained_elsewhere(manifest: Manifest) -> bool:
+    return "similarity" in manifest.config  # of `OwnConfig` alone
+
+
 def _records_nothing(manifest: Manifest) -> str:
     origin = "exported by an earlier release" if manifest.created else NOT_EXPORTED
-    if manifest.exported and "train" not in manifest.config:
+    if _trained_elsewhere(manifest):
         origin = "trained elsewhere"
     return f"does not record what it was trained on ({origin})"
 

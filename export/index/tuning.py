@@ -334,7 +334,8 @@ def traced_search(index: CandidateIndex, k: int) -> Search:
             tf.TensorSpec([None, index.dimension], tf.float32),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([], tf.int32),
-        ]
+        ],
+        autograph=False,
     )
     def search(queries: tf.Tensor, leaves: tf.Tensor, reordered: tf.Tensor) -> tf.Tensor:
         effort = Effort(

@@ -297,6 +297,25 @@ def test_a_foreign_saved_model_skips_gates_that_it_has_no_data_for(tmp_path: Pat
     assert checks.corpus(subject, [], SETTINGS).measured == "not exported by Shortlist"
 
 
+def test_a_tower_from_elsewhere_is_asked_by_its_own_inputs(tmp_path: Path) -> None:
+    interface = {"query": "user", "others": ["age"]}
+    manifest = Manifest(signatures={"serving_default": {}}, interface=interface)
+    probe = replace(PROBE, inputs={"user": ["1", "2"], "age": [30.0, 40.0]})
+    subject = make_subject(tmp_path, manifest=manifest, probe=probe)
+    own = make_signature(["user", "age"], [contract.CANDIDATE_IDS, contract.SCORES])
+    fresh = make_fresh(signatures={contract.SERVING_DEFAULT: own})
+    assert checks.signatures(subject, fresh).verdict is Verdict.PASSED
+    assert checks.signatures(subject, make_fresh()).measured == (
+        "serving_default: input 'age' is missing or unknown"
+    )
+    asked = questions(subject, ())
+    assert [query.inputs for query in asked.probe] == [probe.inputs]
+    assert not asked.unknown_user
+    result = checks.corpus(subject, [], SETTINGS)
+    assert result.verdict is Verdict.PASSED
+    assert "unknown" not in f"{result.measured} {result.required}"
+
+
 def test_a_corpus_without_a_probe_is_still_asked_for_an_unknown_user(tmp_path: Path) -> None:
     asked = questions(make_subject(tmp_path, probe=None), ())
     assert (len(asked.golden), len(asked.unknown_user), len(asked.probe)) == (1, 1, 0)
