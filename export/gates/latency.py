@@ -8,6 +8,7 @@ from shortlist.clients import ServingError, contract
 from shortlist.export.gates.record import Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
+from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import GateResult
@@ -39,11 +40,17 @@ def check_latency(
     gate = Gate("latency", f"p99 at most {ratio:g} times the live version's, or {slack:g} ms more")
     if subject.live is None:
         return gate.skipped("no live version to compare with")
-    queries, live_queries = _queries(subject), _queries(subject.live)
-    if not live_queries or _same_inputs(subject.probe, subject.live.probe):
-        live_queries = queries  # the same users
+    queries = _queries(subject)
+    try:
+        live_queries = _queries(subject.live)
+    except RepositoryError as exc:
+        return gate.skipped(str(exc))
     if not queries:
         return gate.skipped("the version has no known queries")
+    if not live_queries and subject.probe is None:
+        return gate.skipped(f"version {subject.live.version} has no known queries")
+    if not live_queries or _same_inputs(subject.probe, subject.live.probe):
+        live_queries = queries  # the same users
 
     def timed(version: int, queries: Sequence[GoldenQuery]) -> Callable[[int], float]:
         def milliseconds(number: int) -> float:

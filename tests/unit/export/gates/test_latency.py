@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from shortlist.clients.errors import Unavailable
 from shortlist.export.gates.latency import check_latency
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
-from shortlist.serving.repository.golden import GoldenQuery
+from shortlist.serving.repository.golden import GoldenQuery, write_golden
 from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import GateResult, Manifest, Verdict
 
@@ -69,3 +70,36 @@ def test_a_version_that_stops_answering_fails() -> None:
 
     result = latency(unavailable)
     assert (result.verdict, result.measured) == (Verdict.FAILED, "no answer")
+
+
+def test_versions_without_probe_are_asked_their_own_known_queries(tmp_path: Path) -> None:
+    """Input names of foreign SavedModels may change from one version to the next."""
+    own, other = (
+        GoldenQuery(signature=signature, inputs={name: ["1"]}, outputs={})
+        for signature, name in (("serving_default", "input_1"), ("recommend", "who"))
+    )
+    write_golden(tmp_path, [other])
+    subject = Subject(
+        name="m",
+        version=2,
+        path=tmp_path,
+        manifest=Manifest(),
+        golden=(own,),
+        probe=None,
+        corpus=None,
+        sample=None,
+        live=Live(version=1, path=tmp_path),
+    )
+    asked: set[tuple[int, str]] = set()
+
+    def ask(version: int, query: GoldenQuery) -> None:
+        asked.add((version, query.signature))
+
+    def gate(subject: Subject) -> GateResult:
+        return check_latency(subject, ask, GateSettings(), clock=lambda: 0.0)
+
+    assert gate(subject).verdict is Verdict.PASSED
+    assert asked == {(2, "serving_default"), (1, "recommend")}
+    assert gate(replace(subject, golden=())).measured == "the version has no known queries"
+    bare = replace(subject, live=Live(version=1, path=tmp_path / "bare"))
+    assert gate(bare).measured == "version 1 has no known queries"
