@@ -38,6 +38,8 @@ __all__ = ["OwnResult", "publish_model"]
 
 log = logging.getLogger(__name__)
 
+_FEW = 50  # queries by which recall is not known to a hundredth
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnResult(PublishedServables):
@@ -126,6 +128,11 @@ def publish_model(
             check_dimensions(source, vectors.shape[1], table)
             measures.append(f"{len(vectors)} of {source.name}")
             measures.append(f"inputs {describe_inputs(source.inputs)}")
+        if len(vectors) < _FEW and config.indexes != ("brute_force",):
+            log.warning(
+                "recall is measured on %d queries, which is little to tune by; give some hundred",
+                len(vectors),
+            )
         similarity, rows = fit_similarity(config.similarity, table.embeddings)
         rated = None
         if interactions is not None:
