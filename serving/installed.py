@@ -36,12 +36,7 @@ def missing_package(packages: Collection[str], *, extra: str) -> str | None:
 
 def tensorflow_version() -> str | None:
     """Return the version of TensorFlow, or None if no distribution says it."""
-    for name in _TENSORFLOW:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
+    return next(iter(_tensorflow().values()), None)
 
 
 def scann_problem() -> str | None:
@@ -50,10 +45,20 @@ def scann_problem() -> str | None:
         scann = version("scann")
     except PackageNotFoundError:
         return "scann is not installed; run: pip install 'shortlist[scann]'"
-    installed = tensorflow_version()
-    if installed is None or installed.startswith(f"{_SCANN_TENSORFLOW}."):
-        return None
-    return (
-        f"scann {scann} does not load into TensorFlow {installed}; run: "
-        "pip install 'shortlist[tensorflow,scann]'"
-    )
+    for name, installed in _tensorflow().items():
+        if not installed.startswith(f"{_SCANN_TENSORFLOW}."):
+            return (
+                f"scann {scann} does not load into TensorFlow {installed}; run: "
+                f"pip install 'shortlist[{name},scann]'"
+            )
+    return None
+
+
+def _tensorflow() -> dict[str, str]:
+    """Return the version of the installed distribution by its name, which is also our extra's."""
+    for name in _TENSORFLOW:
+        try:
+            return {name: version(name)}
+        except PackageNotFoundError:
+            continue
+    return {}

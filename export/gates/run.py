@@ -11,6 +11,8 @@ from shortlist.export.gates.record import GATES, Gate
 from shortlist.export.gates.server import run_server_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Subject
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.installed import scann_problem
 from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.version import GateResult, Verdict
 from shortlist.serving.servers.check import Asked, FreshServable, ask_in_fresh_process
@@ -34,8 +36,13 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         Results by servable name, in the order of `GATES`.
 
     Raises:
-        ModelServerError: The fresh process or the server's program could not be started.
+        ModelServerError: The fresh process or the server's program could not be started, or
+            lacks ScaNN.
     """
+    problem = scann_problem()
+    for subject in subjects:
+        if problem and any(op.startswith("Scann>") for op in subject.manifest.ops or ()):
+            raise ModelServerError(f"the gates cannot run {subject.name}: {problem}")
     comparisons = {subject.name: plan_comparison(subject, settings) for subject in subjects}
     asked = {
         subject.name: questions(subject, _queries(comparisons[subject.name]))

@@ -37,9 +37,8 @@ def _check_stock_version(target: str) -> None:
     installed = tensorflow_version()
     if installed is not None and _minor(installed) > _minor(server):
         raise ValueError(
-            f"TensorFlow {installed} writes graphs that {target} may not read; export with "
-            f"TensorFlow {server}: pip install 'tensorflow=={server}.*' 'tf-keras=={server}.*', "
-            "or choose another --target"
+            f"TensorFlow {installed} writes graphs that {target} may not read; install "
+            f"TensorFlow {server} and tf-keras {server}, or choose another --target"
         )
 
 

@@ -60,7 +60,10 @@ def test_packages_that_require_tensorflow_by_name_spare_tensorflow_cpu(
         ({"scann": "1.4.2", "tensorflow_cpu": "2.20.0"}, None),
         (
             {"scann": "1.4.2", "tensorflow_cpu": "2.21.0"},
-            "scann 1.4.2 does not load into TensorFlow 2.21.0; run: ",
+            (
+                "scann 1.4.2 does not load into TensorFlow 2.21.0; run: "
+                "pip install 'shortlist[tensorflow-cpu,scann]'"
+            ),
         ),
     ],
 )

@@ -13,8 +13,11 @@ from shortlist.clients.types import Signature, TensorSpec
 from shortlist.export.gates import checks
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import Gate, GateError, require_passed
+from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
+from shortlist.serving import installed
+from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.golden import GoldenQuery, compare, read_golden, write_golden
 from shortlist.serving.repository.probe import Probe, read_corpus, write_corpus
 from shortlist.serving.repository.version import (
@@ -26,6 +29,7 @@ from shortlist.serving.repository.version import (
 )
 from shortlist.serving.servers.check import FreshServable
 from shortlist.serving.servers.kinds import ServerKind
+from tests.support.packages import versions
 
 SETTINGS = GateSettings()
 QUERY = GoldenQuery(
@@ -403,3 +407,13 @@ def test_rankings_of_other_names_are_compared_with_ties_and_stored(tmp_path: Pat
     ]
     assert compare(query, {**query.outputs, "output_2": [[8, 7, 9]]}) is None
     assert compare(query, {**query.outputs, "output_2": [[9, 8, 7]]}) is not None
+
+
+def test_gates_need_scann_for_a_servable_with_its_ops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "version", versions(tensorflow="2.20.0"))
+    manifest = Manifest(files={}, signatures={}, ops=("Scann>ScannSearchBatched",))
+    error = r"the gates cannot run retrieval_ivf: scann is not installed; .*'shortlist\[scann\]'"
+    with pytest.raises(ModelServerError, match=error):
+        run_gates([make_subject(tmp_path / "2", manifest=manifest)], SETTINGS)
