@@ -22,7 +22,9 @@ def arguments(
     path = tmp_path / NAME / "2"
     if request.param == "publish":
         result = Published(version=2, path=str(path), results={NAME: []})
-        monkeypatch.setattr("shortlist.export.cli.gates.publish_saved_model", lambda *_: result)
+        monkeypatch.setattr(
+            "shortlist.export.cli.gates.publish_saved_model", lambda *_, **__: result
+        )
         return ["publish", str(tmp_path / NAME / "1"), "--name", NAME]
     export = ExportResult(version=2, servables={NAME: path}, report=path, metrics={}, seconds={})
     monkeypatch.setattr("shortlist.export.pipeline.run_export", lambda *_, **__: export)
