@@ -47,6 +47,11 @@ class OwnTable:
         """Return a column that was read as text, or whole numbers as text."""
         return list(map(str, self._filled(name).to_pylist()))
 
+    def names_of_rows(self, name: str) -> list[str]:
+        """Return a column of names for people, `""` for rows without one."""
+        values = self.table.columns.column(name).to_pylist()
+        return ["" if value is None else str(value) for value in values]
+
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """Return a column of numbers or booleans."""
         column = self._filled(name)
@@ -97,12 +102,7 @@ class OwnTable:
         """Return a column of vectors `[n, d]`, in the floating-point type of the file."""
         matrix = self.lists(name)
         if matrix.dtype == object:
-            try:
-                matrix = matrix.astype(np.float32)
-            except ValueError as exc:
-                raise DataError(
-                    f"{self.path}, column {name!r} does not hold numbers ({exc})"
-                ) from exc
+            matrix = np.stack([self._floats(name, row, texts) for row, texts in enumerate(matrix)])
         if not matrix.shape[1]:
             raise DataError(f"{self.path}, column {name!r} holds empty lists; give vectors")
         return matrix
@@ -110,6 +110,14 @@ class OwnTable:
     def is_list(self, name: str) -> bool:
         """Return whether a column holds lists."""
         return _is_list(self.table.columns.column(name).type)
+
+    def _floats(self, name: str, row: int, texts: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        try:
+            return texts.astype(np.float32)
+        except ValueError as exc:
+            raise self.table.fault(
+                row, name, f"does not hold numbers ({exc}); correct it or remove the row"
+            ) from exc
 
     def _filled(self, name: str) -> pa.ChunkedArray:
         column = self.table.columns.column(name)

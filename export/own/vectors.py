@@ -30,7 +30,7 @@ class VectorTable:
         ids: `[n]` distinct ids, none empty.
         embeddings: `[n, d]` float16, float32 or float64, stored as float32.
         attributes: Attributes of the rows, for filters.
-        titles: `[n]` names for the report; None for the ids.
+        titles: `[n]` names for the report, `""` for the id; None for all ids.
         name: Name in messages.
     """
 
@@ -132,7 +132,7 @@ def attributes_of(table: OwnTable, *others: str, title_column: str | None = None
             for name in table.names
             if name not in (*others, title)
         },
-        "titles": None if title is None else table.texts(title),
+        "titles": None if title is None else table.names_of_rows(title),
     }
 
 

@@ -77,6 +77,12 @@ def test_titles_are_no_attribute(tmp_path: Path) -> None:
     assert not table.attributes
 
 
+def test_candidates_without_a_title_are_read(tmp_path: Path) -> None:
+    """The report shows their ids."""
+    path = parquet(tmp_path / "v.parquet", id=IDS, v=lists(np.float32), title=["x", None, "z"])
+    assert read_vectors(path, id_column="id", embedding_column="v").titles == ["x", "", "z"]
+
+
 def test_float64_is_said_to_be_rounded(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         table = VectorTable(ids=IDS, embeddings=EMBEDDINGS.astype(np.float64))
@@ -126,7 +132,7 @@ def test_faulty_files_are_explained(tmp_path: Path) -> None:
         read_vectors(numbers, id_column="candidate_id")
     words = tmp_path / "words.csv"
     words.write_text("candidate_id,embedding\na,1 two\n")
-    with pytest.raises(DataError, match="'embedding' does not hold numbers"):
+    with pytest.raises(DataError, match="line 2, column 'embedding' does not hold numbers"):
         read_vectors(words, id_column="candidate_id")
     uneven = tmp_path / "uneven.npz"
     np.savez(uneven, candidate_id=np.array(["a"]), embedding=EMBEDDINGS)
