@@ -117,7 +117,7 @@ def embed(
             failed = error
 
     def attempt(metadata: Metadata) -> Flow[list[Embedding]]:
-        if contract.EMBED not in metadata.signatures:
+        if not metadata.signatures.keys() & {contract.EMBED, contract.EMBED_BY_QUERY}:
             raise missing(call.target, metadata.signatures, contract.EMBED)
         ways = call.ways(metadata)
         if failed is not None and ways.usual:
@@ -147,6 +147,8 @@ def _way_to_embed(ways: Ways, queries: Queries) -> Way:
         SignatureNotFound: There is none.
     """
     way = ways.to(contract.EMBED)
+    if way is None and not queries.only_users:
+        way = ways.to(contract.EMBED_BY_QUERY)
     if way is None:
         raise ways.missing(contract.EMBED)
     return ways.by_query(queries, way, contract.EMBED_BY_QUERY)
