@@ -88,7 +88,7 @@ def publish_servables(
         repository_root: Model repository, created if missing.
         timer: Times the steps.
         gates: Limits of the gates, or None for the defaults.
-        report: Makes the report from the staged folders and the gate results; None for none.
+        report: Makes the report from the staged folders and the gate results; None to make none.
 
     Raises:
         GateError: A gate failed; nothing was published.

@@ -39,7 +39,7 @@ K = 5
 
 
 class Tower(tf.Module):
-    """A query from a user id and an age, as somebody else's model might compute it."""
+    """A query from a user id and an age, as a model from elsewhere might compute it."""
 
     def __init__(self) -> None:
         super().__init__()
