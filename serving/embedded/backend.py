@@ -1,6 +1,7 @@
 """The runtime and the transports, set up according to the flags."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
+from shortlist.serving.embedded.api.limits import MIB, MemoryRoom, RequestLimits
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
 from shortlist.serving.embedded.rest.handler import RestOptions, start_rest
+from shortlist.serving.embedded.rest.http.connection import HttpLimits
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.batching import Batching
@@ -45,6 +48,14 @@ class Backend:
         self._inference = InferenceOptions(
             check_method_names=flags.enable_signature_method_name_check,
             tensor_content=flags.enable_serialization_as_tensor_content,
+            limits=RequestLimits(
+                max_bytes=flags.max_request_bytes,
+                max_values=flags.max_request_values,
+                max_rows=flags.max_request_rows,
+                max_results=flags.max_request_results,
+                max_response_bytes=flags.max_response_bytes,
+            ),
+            room=MemoryRoom(flags.request_memory_mb * MIB),
         )
         self._tags = flags.saved_model_tags.split(",")
         self._runtime = RuntimeOptions(
@@ -121,6 +132,7 @@ class Backend:
                 timeout=flags.rest_api_timeout_in_ms / 1000,
                 cors=flags.rest_api_enable_cors_support,
                 metrics_path=(prometheus.path or DEFAULT_PATH) if prometheus.enable else None,
+                limits=HttpLimits(max_body_bytes=flags.max_request_bytes or sys.maxsize),
                 inference=self._inference,
             ),
             metrics=self._metrics,

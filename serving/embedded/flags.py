@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from shortlist.serving.embedded.api.limits import MIB, RequestLimits, default_memory
+
 __all__ = ["Flags", "ParsedFlags", "parse_flags", "usage"]
 
 _CPUS: Final = len(os.sched_getaffinity(0))
@@ -181,6 +183,43 @@ class Flags:
     enable_scann_ops: bool = _flag("bool", True, "Register the ScaNN ops.", own=True)
     drain_seconds: int = _flag(
         "int32", 10, "Seconds to wait for calls in flight after SIGTERM.", own=True
+    )
+    max_request_bytes: int = _flag(
+        "int64",
+        RequestLimits.max_bytes,
+        "Maximum size of a request, before and after unzipping; 0 for no limit.",
+        own=True,
+    )
+    max_request_values: int = _flag(
+        "int64",
+        RequestLimits.max_values,
+        "Maximum number of values of all tensors of a request; 0 for no limit.",
+        own=True,
+    )
+    max_request_rows: int = _flag(
+        "int64",
+        RequestLimits.max_rows,
+        "Maximum first dimension of a request's tensors; 0 for no limit.",
+        own=True,
+    )
+    max_request_results: int = _flag(
+        "int64",
+        RequestLimits.max_results,
+        "Maximum number of rows times k of a request; 0 for no limit.",
+        own=True,
+    )
+    max_response_bytes: int = _flag(
+        "int64",
+        RequestLimits.max_response_bytes,
+        "Maximum size of a request's outputs; 0 for no limit.",
+        own=True,
+    )
+    request_memory_mb: int = _flag(
+        "int32",
+        default_memory() // MIB,
+        "Memory for all requests together in MiB; by default a quarter of the memory, from 128 "
+        "to 1024; 0 for no limit.",
+        own=True,
     )
 
 

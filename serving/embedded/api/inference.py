@@ -7,7 +7,7 @@ calls that take examples.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
+from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.tensors import (
     TensorParseError,
@@ -50,15 +51,19 @@ _SIGNATURE_DEF_MAP_URL: Final = "type.googleapis.com/tensorflow.serving.Signatur
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """Flags that change answers.
+    """Flags that change answers, and limits, for both transports.
 
     Attributes:
         check_method_names: `--enable_signature_method_name_check`.
         tensor_content: `--enable_serialization_as_tensor_content`.
+        limits: Limits of one request.
+        room: Memory of all requests.
     """
 
     check_method_names: bool = False
     tensor_content: bool = False
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    room: MemoryRoom = field(default_factory=MemoryRoom)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,15 +43,13 @@ class GrpcOptions:
         channel_arguments: Arguments of gRPC itself (`--grpc_channel_arguments`).
         ssl: Key, certificate and client verification for TLS.
         health_service: `--enable_grpc_healthcheck_service`.
-        max_request_bytes: Maximum length of a request.
-        inference: Flags that change answers.
+        inference: Flags that change answers, and limits.
     """
 
     max_threads: int = 8
     channel_arguments: Sequence[tuple[str, str | int]] = ()
     ssl: messages.SSLConfig | None = None
     health_service: bool = False
-    max_request_bytes: int = 2**31 - 1
     inference: InferenceOptions = field(default_factory=InferenceOptions)
 
 
@@ -282,7 +280,7 @@ def start_grpc(
         "grpc.so_reuseport": 0,
         **dict(options.channel_arguments),
         # Override the arguments, as the real server does.
-        "grpc.max_receive_message_length": options.max_request_bytes,
+        "grpc.max_receive_message_length": options.inference.limits.max_bytes or -1,
         "grpc.max_send_message_length": -1,
     }
     # Refusals and health streams need threads too.

@@ -97,7 +97,7 @@ class RestOptions:
         cors: `--rest_api_enable_cors_support`.
         metrics_path: Path of the page for Prometheus; None for no such page.
         limits: Limits for clients.
-        inference: Flags that change answers.
+        inference: Flags that change answers, and limits.
     """
 
     threads: int = 8
@@ -350,4 +350,11 @@ def start_rest(
     """
     options = options or RestOptions()
     handler = RestHandler(source, options, metrics or Metrics())
-    return HttpServer(handler, host=host, port=port, threads=options.threads, limits=options.limits)
+    return HttpServer(
+        handler,
+        host=host,
+        port=port,
+        threads=options.threads,
+        limits=options.limits,
+        room=options.inference.room,
+    )

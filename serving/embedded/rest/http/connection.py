@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from typing import Any, Final
 
 import httptools
 
+from shortlist.serving.embedded.api.limits import MIB, MemoryRoom
+
 __all__ = [
     "REASONS",
-    "BodyRoom",
     "Connection",
     "HttpLimits",
     "HttpRequest",
@@ -32,15 +32,13 @@ class HttpLimits:
 
     Attributes:
         max_body_bytes: Maximum length of a body; longer ones are answered with 413.
-        max_buffered_bytes: Maximum length of all bodies together; others are answered with 503.
         max_header_bytes: Maximum length of request line and headers.
         max_connections: Maximum number of connections; a new one replaces the longest idle.
         request_seconds: Time limit for sending a whole request, and for receiving an answer.
         idle_seconds: Time limit for a connection without a request.
     """
 
-    max_body_bytes: int = 256 * 1024 * 1024
-    max_buffered_bytes: int = 1024 * 1024 * 1024
+    max_body_bytes: int = 64 * MIB
     max_header_bytes: int = 64 * 1024
     max_connections: int = 1024
     request_seconds: float = 60.0
@@ -87,33 +85,10 @@ def html_error(status: int) -> HttpResponse:
     )
 
 
-class BodyRoom:
-    """Memory that the bodies of all connections share."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken = 0
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Reserve memory for a part of a body; False if there is not enough."""
-        with self._lock:
-            if self._taken + size > self._limit:
-                return False
-            self._taken += size
-            return True
-
-    def give(self, size: int) -> None:
-        """Release memory."""
-        if size:
-            with self._lock:
-                self._taken -= size
-
-
 class Connection:
     """State of one client: the request that arrives, and the answers not yet sent."""
 
-    def __init__(self, sock: socket.socket, limits: HttpLimits, room: BodyRoom) -> None:
+    def __init__(self, sock: socket.socket, limits: HttpLimits, room: MemoryRoom) -> None:
         self.sock = sock
         self._limits = limits
         self._room = room

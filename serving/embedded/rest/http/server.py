@@ -15,9 +15,9 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
+from shortlist.serving.embedded.api.limits import MemoryRoom
 from shortlist.serving.embedded.rest.http.connection import (
     REASONS,
-    BodyRoom,
     Connection,
     HttpLimits,
     HttpRequest,
@@ -48,7 +48,14 @@ class HttpServer:
     """
 
     def __init__(
-        self, handler: Handler, *, host: str, port: int, threads: int, limits: HttpLimits
+        self,
+        handler: Handler,
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        limits: HttpLimits,
+        room: MemoryRoom,
     ) -> None:
         """Open the port and start the threads.
 
@@ -67,7 +74,7 @@ class HttpServer:
         self._epoll.register(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
         self._connections: dict[int, Connection] = {}
         self._lock = threading.Lock()
-        self._room = BodyRoom(limits.max_buffered_bytes)
+        self._room = room
         self._stopping = False
         self._ended = False
         self._swept = time.monotonic()

@@ -10,6 +10,8 @@ import grpc
 import pytest
 
 from shortlist.clients.wire import messages, methods
+from shortlist.serving.embedded.api.inference import InferenceOptions
+from shortlist.serving.embedded.api.limits import RequestLimits
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
 from tests.unit.serving.embedded.doubling import Doubling
 from tests.unit.serving.embedded.static_source import StaticSource
@@ -194,7 +196,7 @@ def test_deadline_of_a_call_reaches_the_runtime() -> None:
 
 
 def test_messages_beyond_the_limit_are_refused() -> None:
-    with running(max_request_bytes=1000) as calls:
+    with running(inference=InferenceOptions(limits=RequestLimits(max_bytes=1000))) as calls:
         code, _ = calls.failure(methods.PREDICT, predict_request(*[1.0] * 1000))
         assert code == "RESOURCE_EXHAUSTED"
         assert calls(methods.PREDICT, predict_request(1)).outputs["y"].float_val[0] == 2

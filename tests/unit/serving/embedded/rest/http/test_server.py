@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from shortlist.serving.embedded.api.limits import MemoryRoom
 from shortlist.serving.embedded.rest.http.connection import HttpLimits, HttpRequest, HttpResponse
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from tests.support.waiting import wait_until
 
 LIMITS = HttpLimits(
     max_body_bytes=1_000_000,
-    max_buffered_bytes=3_000_000,
     max_header_bytes=8_000,
     max_connections=20,
     request_seconds=3.0,
@@ -43,7 +43,14 @@ class Echo:
 
 @contextmanager
 def running(handler: Echo | None = None, threads: int = 2) -> Iterator[HttpServer]:
-    server = HttpServer(handler or Echo(), host="127.0.0.1", port=0, threads=threads, limits=LIMITS)
+    server = HttpServer(
+        handler or Echo(),
+        host="127.0.0.1",
+        port=0,
+        threads=threads,
+        limits=LIMITS,
+        room=MemoryRoom(3_000_000),
+    )
     try:
         yield server
     finally:
