@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from shortlist.export.pipeline import ExportResult
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--attack", metavar="GRPC_PORT:REST_PORT", help="see tests.support.attacks")
+
+
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
     from shortlist.export.data import DataConfig, load
