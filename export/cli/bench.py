@@ -61,8 +61,8 @@ def _add_quality(benches: Parsers) -> None:
         "--row",
         action="append",
         metavar="NAME",
-        help=f"preset ({', '.join(PRESETS)}) or baseline ({', '.join(BASELINES)}); repeatable "
-        "(default: all)",
+        help=f"preset ({', '.join(PRESETS)}), baseline ({', '.join(BASELINES)}) or variant of "
+        "--ablation; repeatable (default: all)",
     )
     parser.add_argument(
         "--ablation",
@@ -109,9 +109,8 @@ def quality(args: argparse.Namespace) -> int:
     from shortlist.export.evaluation.evaluate import KS
 
     dataset = load(source)
-    rows = args.row or (*BASELINES, *_presets_for(dataset))
-    if args.ablation:
-        rows = (args.preset, *ABLATIONS)
+    every = (args.preset, *ABLATIONS) if args.ablation else (*BASELINES, *_presets_for(dataset))
+    rows = args.row or every
     protocols = args.protocol or ["seen_excluded", "seen_kept"]
     ks = args.k or SHOWN_KS
     comparison = compare(
