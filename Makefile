@@ -54,8 +54,8 @@ types: setup ## mypy, strict
 bench: setup ## measure: make bench [WHAT=client|server|index|quality] [FLAGS=...]
 	$(BIN)/shortlist bench $(or $(WHAT),client) $(FLAGS)
 
-fuzz: setup ## 100,000 mutated requests against the embedded server
-	$(BIN)/python -m tests.soak.fuzz
+fuzz: setup ## mutated requests and frames against the embedded server: make fuzz [MINUTES=60]
+	$(BIN)/python -m tests.soak.fuzz $(if $(MINUTES),--count 10000 --minutes $(MINUTES))
 
 # All extras but tensorflow-cpu, which the images lock in place of tensorflow.
 LOCKED = all scann numpy prometheus opentelemetry baselines dev

@@ -1,8 +1,9 @@
-"""Send mutated requests to the embedded server and check that they do no harm.
+"""Send mutated requests and frames to the embedded server and check that they do no harm.
 
-Usage: `python -m tests.soak.fuzz [--count 100000] [--seed N]`. Half of the requests are REST, half
-gRPC. No answer may be an internal error. Afterwards the server must be alive, answer a good
-request, and have no more threads and no more memory than before.
+Usage: `python -m tests.soak.fuzz [--count 100000 | --minutes 60] [--seed N]`. Half of the requests
+are REST, half gRPC; for every ten of them, one stream of mutated bytes. No answer may be an
+internal error. Afterwards the server must be alive, answer a good request, and have no more
+threads and no more memory than before.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from shortlist.clients.wire import methods
 from shortlist.serving.embedded.runtime.sample_servables import sample_name
+from tests.soak.fuzz_frames import throw_frames
 from tests.soak.fuzz_requests import (
     CANDIDATES,
     SKIPPED,
@@ -242,8 +244,8 @@ def round_of(count: int, rest: int, rpc: int, seed: int, tally: Tally) -> None:
         thrower.close()
 
 
-def fuzz(count: int, seed: int) -> list[str]:
-    """Run everything and return the problems as sentences."""
+def fuzz(count: int, seed: int, *, seconds: float = 0.0) -> list[str]:
+    """Run rounds of `count` requests for `seconds`, at least one; return the problems."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as name, running_server(Path(name)) as (pid, rest, rpc):
         # The first part fills thread pools and caches.
@@ -251,7 +253,11 @@ def fuzz(count: int, seed: int) -> list[str]:
         round_of(warm_up, rest, rpc, seed, tally)
         before = memory_and_threads(pid)
         started = time.monotonic()
-        round_of(count, rest, rpc, seed + 1000, tally)
+        rounds = 0
+        while not rounds or time.monotonic() - started < seconds:
+            round_of(count, rest, rpc, seed + 1000 * (rounds + 1), tally)
+            throw_frames(rest, rpc, max(count // 20, 1))
+            rounds += 1
         spent = time.monotonic() - started
         time.sleep(1.5)
         after = memory_and_threads(pid)
@@ -267,7 +273,7 @@ def fuzz(count: int, seed: int) -> list[str]:
     if after[0] > before[0] * 1.15 + 40:
         problems.append(f"{before[0]:.0f} MB before, {after[0]:.0f} MB after")
     sys.stdout.write(
-        f"{count + warm_up} requests, {count / spent:.0f}/s; {dict(tally.kinds.most_common())}; "
+        f"{sum(tally.kinds.values())} requests, {spent:.0f} s; {dict(tally.kinds.most_common())}; "
         f"memory {before[0]:.0f} -> {after[0]:.0f} MB, threads {before[1]} -> {after[1]}\n"
     )
     return problems
@@ -276,10 +282,11 @@ def fuzz(count: int, seed: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=0.0, help="repeat for this long")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     args = parser.parse_args()
     sys.stdout.write(f"seed {args.seed}\n")
-    problems = fuzz(args.count, args.seed)
+    problems = fuzz(args.count, args.seed, seconds=60 * args.minutes)
     for problem in problems:
         sys.stdout.write(f"WRONG: {problem[:600]}\n")
     return 1 if problems else 0
