@@ -1,6 +1,7 @@
 """Failures: a canonical status code and a message."""
 
 from enum import IntEnum
+from typing import Final
 
 __all__ = ["Code", "StatusError", "invalid"]
 
@@ -27,10 +28,19 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+# Messages quote requests, which can be megabytes long; gRPC sends 8 kB of headers at most.
+_MAX_MESSAGE: Final = 4096
+
+
 class StatusError(Exception):
-    """A failure with a canonical code; each transport reports it in its own form."""
+    """A failure with a canonical code; each transport reports it in its own form.
+
+    Long messages are cut.
+    """
 
     def __init__(self, code: Code, message: str) -> None:
+        if len(message) > _MAX_MESSAGE:
+            message = f"{message[:_MAX_MESSAGE]}... ({len(message)} characters)"
         super().__init__(message)
         self.code = code
         self.message = message

@@ -21,7 +21,8 @@ def _exponential(scale: float, growth: float, count: int) -> list[float]:
     return [scale * growth**power for power in range(count)]
 
 
-_MAX_CHILDREN: Final = 2000
+_MAX_STRANGERS: Final = 500  # names that only clients know
+_MAX_NAME: Final = 256
 _OTHERS: Final = "(others)"
 _LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
 
@@ -53,10 +54,9 @@ class _Family:
         """Return the counter or histogram with these label values."""
         child = self._children.get(labels)
         if child is None:
-            if len(self._children) >= _MAX_CHILDREN:
-                # Clients send model names, existing or not, without limit.
-                labels = (_OTHERS, *labels[1:])
-            child = self.collector.labels(*labels) if labels else self.collector
+            # Bytes that are not UTF-8 are surrogates here, which the page could not encode.
+            shown = [label.encode("utf-8", "replace").decode() for label in labels]
+            child = self.collector.labels(*shown) if shown else self.collector
             self._children[labels] = child
         return child
 
@@ -99,6 +99,8 @@ class Metrics:
         self._clock = clock
         self._registry = CollectorRegistry()
         self._families: list[_Family] = []
+        self._models: set[str] = set()
+        self._strangers: set[str] = set()
         add = self._add
         serving = "/tensorflow/serving/"
         self._load_attempts = add(
@@ -174,7 +176,19 @@ class Metrics:
             self.request(model, code)
 
     def request(self, model: str, code: Code) -> None:
-        """Count an answered request."""
+        """Count an answered request.
+
+        Clients send model names, existing or not, without limit: names that have never been
+        answered are counted together after the first few hundred.
+        """
+        if model not in self._models:
+            if code is Code.OK:
+                self._models.add(model)
+                self._strangers.discard(model)
+            elif len(model) > _MAX_NAME or len(self._strangers) >= _MAX_STRANGERS:
+                model = model if model in self._strangers else _OTHERS
+            else:
+                self._strangers.add(model)
         self._requests.at(model, code.name).inc()
 
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:

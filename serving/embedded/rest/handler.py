@@ -52,11 +52,13 @@ _STATUS: Final = re.compile(
     rb"(?:/(metadata))?",
     re.IGNORECASE,
 )
+# Possessive, since no repetition can end earlier: backtracking would take minutes for a target
+# of 60 kB that fails in its last byte.
 _URI: Final = re.compile(
-    rb"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?"
-    rb"(?P<path>(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*)"
-    rb"(?P<rest>(?:\?(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?"
-    rb"(?:\#(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*)?)"
+    rb"(?:[A-Za-z][A-Za-z0-9+.-]*+:)?+(?://[^/?#]*+)?+"
+    rb"(?P<path>(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+)"
+    rb"(?P<rest>(?:\?(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*+)?+"
+    rb"(?:\#(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*+)?+)"
 )
 _ORIGIN: Final = re.compile(rb"https?://")
 _METHODS: Final = frozenset((b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
@@ -83,6 +85,8 @@ _HTTP_STATUS: Final = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
+_MAX_DIGITS: Final = 1000  # Python converts no more than 4300
+_CACHED_BYTES: Final = 512
 _MAX_UNZIPPED: Final = 100 * 1024 * 1024
 
 
@@ -148,15 +152,20 @@ class _Target:
     route: _Route | None
 
 
-@lru_cache(maxsize=1024)
-def _parsed(method: bytes, target: bytes) -> _Target | None:
+def _parse(method: bytes, target: bytes) -> _Target | None:
     """Return the parts of a target; None if it is not a URI."""
     uri = _URI.fullmatch(target)
     if uri is None:
         return None
-    whole = uri["path"] + uri["rest"]
+    # A proxy reads `//a/b` as the path `/a/b`, the URI's grammar as `/b` on the host `a`: the
+    # second could reach what the proxy hides.
+    path = b"" if target.startswith(b"//") else uri["path"]
+    whole = path + uri["rest"]
     route = _route(method, whole) if _API.fullmatch(whole) else None
-    return _Target(path=uri["path"], whole=whole, route=route)
+    return _Target(path=path, whole=whole, route=route)
+
+
+_parse_cached: Final = lru_cache(maxsize=1024)(_parse)
 
 
 def _route(method: bytes, path: bytes) -> _Route:
@@ -166,8 +175,8 @@ def _route(method: bytes, path: bytes) -> _Route:
         return _Route()
     name, version, label, last = match.groups()
     model = _decoded(name or b"")
-    number = int(version) if version else None
-    if number is not None and number >= 2**63:
+    number = int(version) if version and len(version) <= _MAX_DIGITS else None
+    if version and (number is None or number >= 2**63):
         text = f"Failed to convert version: {version.decode()} to numeric."
         return _Route(name=model, error=invalid(text))
     if method == b"POST":
@@ -215,7 +224,9 @@ class RestHandler:
         """Answer a request."""
         if request.method not in _METHODS:
             return html_error(501)
-        target = _parsed(request.method, request.target)
+        # The cache must not keep a thousand targets of 64 kB.
+        parse = _parse_cached if len(request.target) <= _CACHED_BYTES else _parse
+        target = parse(request.method, request.target)
         if target is None:
             return html_error(400)
         if self._metrics_path is not None and target.path == self._metrics_path:

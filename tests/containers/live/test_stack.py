@@ -1,8 +1,10 @@
 """Promises of the compose file, checked on the running containers."""
 
+import http.client
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -250,6 +252,28 @@ def test_the_proxy_needs_a_token_and_refuses_reloads(running: Running) -> None:
         assert [entry.candidate_ids for entry in first] == [entry.candidate_ids for entry in second]
         status = over_grpc.status(model="retrieval_ivf")
         assert isinstance(status, ModelStatus)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1%2fmodels/monitoring/prometheus/metrics",
+        "//v1%2fmodels/x/../monitoring/prometheus/metrics",
+        "/v1/models/../../monitoring/prometheus/metrics",
+        "/v1/models/%2e%2e/%2e%2e/monitoring/prometheus/metrics",
+        "/v1/models//retrieval_ivf",
+    ],
+)
+def test_no_path_leads_through_the_proxy_to_the_metrics(running: Running, path: str) -> None:
+    """The proxy and the server read each of these paths differently."""
+    host, port = running.address("TLS_REST_PORT").split(":")
+    context = ssl.create_default_context(cafile=str(running.tls().ca))
+    headers = {"Authorization": running.token()}
+    for target, status in ((path, (400, 404)), ("/v1/models/retrieval_ivf", (200,))):
+        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
+        connection.request("GET", target, headers=headers)
+        assert connection.getresponse().status in status
+        connection.close()
 
 
 def test_the_server_image_can_replace_the_stock_image(running: Running) -> None:

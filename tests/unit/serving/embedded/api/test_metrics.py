@@ -70,11 +70,28 @@ def test_every_recorded_name_exists() -> None:
     assert expected <= shown
 
 
-def test_invented_model_names_do_not_fill_the_memory() -> None:
+def test_invented_model_names_do_not_fill_the_memory_or_hide_real_ones() -> None:
     metrics = Metrics()
     for number in range(2500):
         metrics.request(f"m{number}", Code.NOT_FOUND)
-    counted = [line for line in lines(metrics) if "request_count{" in line]
-    assert len(counted) < 2100
-    others = ':tensorflow:serving:request_count{model_name="(others)",status="NOT_FOUND"} 500'
-    assert others in counted
+    metrics.request("x" * 64_000, Code.NOT_FOUND)
+    metrics.request("real", Code.INVALID_ARGUMENT)  # nobody knows yet that it is real
+    metrics.request("real", Code.OK)
+    metrics.request("real", Code.INVALID_ARGUMENT)
+    page = lines(metrics)
+    counted = [line for line in page if "request_count{" in line]
+    assert len(counted) == 500 + 4
+    count = ":tensorflow:serving:request_count"
+    assert f'{count}{{model_name="(others)",status="NOT_FOUND"}} 2001' in counted
+    assert f'{count}{{model_name="real",status="OK"}} 1' in counted
+    assert f'{count}{{model_name="real",status="INVALID_ARGUMENT"}} 1' in counted
+    assert max(map(len, page)) < 1000
+
+
+def test_names_that_are_not_utf8_do_not_break_the_page() -> None:
+    metrics = Metrics()
+    for name in ("\udcff", "\udcfe", "a\nb\r\0"):
+        metrics.request(name, Code.NOT_FOUND)
+    page = metrics.page().decode()
+    assert ':tensorflow:serving:request_count{model_name="?",status="NOT_FOUND"} 2' in page
+    assert '{model_name="a\\nb' in page

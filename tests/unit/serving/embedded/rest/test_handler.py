@@ -2,13 +2,19 @@
 
 import gzip
 import json
+import time
 from typing import Any
 
 import pytest
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
-from shortlist.serving.embedded.rest.handler import RestHandler, RestOptions, start_rest
+from shortlist.serving.embedded.rest.handler import (
+    RestHandler,
+    RestOptions,
+    _parse_cached,
+    start_rest,
+)
 from shortlist.serving.embedded.rest.http.connection import HttpRequest, HttpResponse
 from tests.unit.serving.embedded.doubling import Doubling
 from tests.unit.serving.embedded.static_source import StaticSource
@@ -72,9 +78,68 @@ def test_other_paths_and_methods_are_refused(method: str, target: str, status: i
     assert ask(handler(), target, b'{"instances": [1]}', method).status == status
 
 
-def test_version_beyond_64_bits_is_refused_without_a_body() -> None:
-    response = ask(handler(), f"/v1/models/m/versions/{2**63}:predict", b"{}")
-    assert (response.status, response.body) == (400, b"")
+@pytest.mark.parametrize("version", [str(2**63), "9" * 5_000, "0" * 60_000])
+def test_version_beyond_64_bits_is_refused_without_a_body(version: str) -> None:
+    for method, end in (("POST", ":predict"), ("GET", ""), ("GET", "/metadata")):
+        response = ask(handler(), f"/v1/models/m/versions/{version}{end}", b"{}", method)
+        assert (response.status, response.body) == (400, b"")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"//{'a' * 60_000}/^",
+        f"{'a' * 60_000}^",
+        f"//{'a/' * 30_000}^",
+        f"/v1/models/{'%41' * 20_000}^",
+        f"http://{'a' * 60_000}?^",
+    ],
+)
+def test_long_target_is_refused_at_once(target: str) -> None:
+    """A pattern that backtracks takes minutes for these and stops all threads."""
+    started = time.process_time()
+    assert ask(handler(), target, method="GET").status == 400
+    assert time.process_time() - started < 1.0
+
+
+def test_cache_of_targets_stays_small() -> None:
+    answer = handler()
+    before = _parse_cached.cache_info().currsize
+    for number in range(5):
+        ask(answer, f"/v1/models/{'x' * 1_000}{number}", method="GET")
+    assert _parse_cached.cache_info().currsize == before
+
+
+def test_double_slash_does_not_lead_to_the_metrics() -> None:
+    """A proxy that offers `/v1/models/` alone reads these as paths below it."""
+    answer = handler(metrics_path=DEFAULT_PATH)
+    for target in (
+        f"//v1%2fmodels{DEFAULT_PATH}",
+        f"//v1/models/..{DEFAULT_PATH}",
+        "//v1/models/m",
+    ):
+        assert ask(answer, target, method="GET").status == 404
+
+
+def test_errors_do_not_echo_a_megabyte() -> None:
+    name = "x" * 1_000_000
+    for body in (
+        {"signature_name": name, "inputs": 1},
+        {"inputs": name},
+        {"instances": [{name: 1}]},
+    ):
+        response = ask(handler(), PREDICT, json.dumps(body).encode())
+        assert response.status == 400
+        assert len(response.body) < 10_000
+    response = ask(handler(), f"/v1/models/{'x' * 60_000}", method="GET")
+    assert (response.status, len(response.body) < 10_000) == (404, True)
+
+
+def test_model_name_that_is_not_utf8_leaves_the_metrics_page_alive() -> None:
+    answer = handler(metrics_path=DEFAULT_PATH)
+    assert ask(answer, "/v1/models/%ff", method="GET").status == 404
+    page = ask(answer, DEFAULT_PATH, method="GET")
+    assert (page.status, b'model_name="?",status="NOT_FOUND"} 1' in page.body) == (200, True)
 
 
 def test_body_is_parsed_before_the_model_is_looked_up() -> None:
