@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
-from shortlist.serving.embedded.api.limits import MIB, MemoryRoom, RequestLimits
+from shortlist.serving.embedded.api.limits import (
+    MIB,
+    UNLIMITED,
+    MemoryRoom,
+    RequestLimits,
+    RequestMemory,
+)
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
@@ -109,6 +116,7 @@ class Backend:
                 channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
                 ssl=self._ssl,
                 health_service=flags.enable_grpc_healthcheck_service,
+                message_seconds=max(flags.grpc_message_timeout_ms, 1) / 1000,
                 inference=self._inference,
             ),
             metrics=self._metrics,
@@ -139,7 +147,12 @@ class Backend:
         )
 
     def _warm_up(self, servable: Servable, path: str) -> None:
-        call = Call(options=self._inference, metrics=self._metrics)
+        # The publisher's records are not limited.
+        call = Call(
+            options=replace(self._inference, limits=UNLIMITED),
+            metrics=self._metrics,
+            memory=RequestMemory(MemoryRoom()),
+        )
         started = time.monotonic()
         records = replay(
             path,

@@ -184,6 +184,9 @@ class Flags:
     drain_seconds: int = _flag(
         "int32", 10, "Seconds to wait for calls in flight after SIGTERM.", own=True
     )
+    grpc_message_timeout_ms: int = _flag(
+        "int32", 10_000, "Time limit for the message of a gRPC call.", own=True
+    )
     max_request_bytes: int = _flag(
         "int64",
         RequestLimits.max_bytes,

@@ -6,7 +6,7 @@ calls that take examples.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
-from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
+from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits, RequestMemory
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.tensors import (
     TensorParseError,
@@ -73,12 +73,16 @@ class Call:
     Attributes:
         options: Flags that change answers.
         metrics: Metrics of the server.
+        memory: Memory of the request.
         timeout: Time limit of the runtime in seconds, if there is one.
+        active: Returns False if the caller has gone.
     """
 
     options: InferenceOptions
     metrics: Metrics
+    memory: RequestMemory
     timeout: float | None = None
+    active: Callable[[], bool] = lambda: True
 
 
 def predict(servable: Servable, request: messages.PredictRequest, call: Call) -> bytes:

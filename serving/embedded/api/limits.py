@@ -14,7 +14,15 @@ from typing import Final
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
 
-__all__ = ["MIB", "MemoryRoom", "RequestLimits", "default_memory", "too_many"]
+__all__ = [
+    "MIB",
+    "UNLIMITED",
+    "MemoryRoom",
+    "RequestLimits",
+    "RequestMemory",
+    "default_memory",
+    "too_many",
+]
 
 MIB: Final = 2**20
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -64,6 +72,11 @@ class RequestLimits:
                 f"the answer has {size} bytes; this server sends {self.max_response_bytes} "
                 "(--max_response_bytes): ask for fewer rows or results, or set output_filter",
             )
+
+
+UNLIMITED: Final = RequestLimits(
+    max_bytes=0, max_values=0, max_rows=0, max_results=0, max_response_bytes=0
+)
 
 
 def too_many(count: int, limit: int, unit: str, flag: str) -> StatusError:
@@ -136,6 +149,24 @@ class MemoryRoom:
             yield
         finally:
             self.give(size)
+
+
+class RequestMemory:
+    """Memory of one request, taken bit by bit and released at once."""
+
+    def __init__(self, room: MemoryRoom) -> None:
+        self._room = room
+        self._taken = 0
+
+    def need(self, size: int) -> None:
+        """Reserve memory; see `MemoryRoom.need`."""
+        self._room.need(size)
+        self._taken += size
+
+    def release(self) -> None:
+        """Give back all of it."""
+        taken, self._taken = self._taken, 0
+        self._room.give(taken)
 
 
 def default_memory(cgroups: Path = _CGROUPS) -> int:

@@ -135,6 +135,7 @@ class Metrics:
             _LATENCY_BUCKETS,
         )
         add(Counter, serving + "request_log_count", ("model_name", "status"))
+        self._cancelled = add(Counter, "/shortlist/serving/cancelled_call_count", ("reason",))
         self._runtime = add(
             Histogram,
             serving + "runtime_latency",
@@ -199,6 +200,10 @@ class Metrics:
         """Count the examples of one request."""
         self._examples.at(model).inc(count)
         self._example_counts.at(model).observe(count)
+
+    def cancelled_call(self, reason: str) -> None:
+        """Count a gRPC call that was cancelled because its client did not go on."""
+        self._cancelled.at(reason).inc()
 
     def load(self, path: str, seconds: float, *, ok: bool) -> None:
         """Count an attempt to load a version."""

@@ -1,8 +1,9 @@
 """TensorFlow Serving's gRPC services, on grpcio's server."""
 
 import logging
+import resource
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
+from shortlist.serving.embedded.api.limits import RequestMemory
 from shortlist.serving.embedded.api.metrics import Metrics
+from shortlist.serving.embedded.grpc.waiting import SEATS, WaitingRoom
 
 __all__ = ["GrpcOptions", "GrpcServer", "start_grpc"]
 
@@ -25,12 +28,27 @@ log = logging.getLogger(__name__)
 _MESSAGE_LIMIT: Final = 1024
 _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_WATCHERS: Final = 8
+_MAX_MANAGEMENT_CALLS: Final = 8  # beside inference, and as many reloads
+_SPARE_THREADS: Final = 16  # for refusals
+_COST_PER_BYTE: Final = 4  # the message, its fields, its arrays and the runtime's copy
 _FOREVER: Final = 86400.0  # grpcio reports some 300 years for a call without a deadline
 # Stops a run a little after its caller's deadline, when gRPC itself has reported the error,
 # always with the same text.
 _AFTER_DEADLINE: Final = 0.2
 
-Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+# Each can be overridden by --grpc_channel_arguments.
+_ARGUMENTS: Final[dict[str, str | int]] = {
+    "grpc.so_reuseport": 0,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_connection_idle_ms": 300_000,
+    "grpc.max_concurrent_streams": 128,  # of one connection; clients queue further calls
+    # Find dead clients. Without the second, gRPC waits a minute for the answer to its ping.
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.http2.ping_timeout_ms": 20_000,
+}
+_MAX_CONNECTIONS: Final = 4096
+
+Behaviour = Callable[[bytes, grpc.ServicerContext, RequestMemory], bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +61,8 @@ class GrpcOptions:
         channel_arguments: Arguments of gRPC itself (`--grpc_channel_arguments`).
         ssl: Key, certificate and client verification for TLS.
         health_service: `--enable_grpc_healthcheck_service`.
+        message_seconds: Time limit for the message of a call
+            (`--grpc_message_timeout_ms`).
         inference: Flags that change answers, and limits.
     """
 
@@ -50,7 +70,32 @@ class GrpcOptions:
     channel_arguments: Sequence[tuple[str, str | int]] = ()
     ssl: messages.SSLConfig | None = None
     health_service: bool = False
+    message_seconds: float = 10.0
     inference: InferenceOptions = field(default_factory=InferenceOptions)
+
+
+class _Places:
+    """Calls of one kind that may run at the same time."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._lock = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        return self._free <= 0
+
+    def enter(self) -> bool:
+        """Take a place; False if there is none."""
+        with self._lock:
+            if self._free <= 0:
+                return False
+            self._free -= 1
+            return True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._free += 1
 
 
 class _Services(grpc.GenericRpcHandler):
@@ -60,47 +105,60 @@ class _Services(grpc.GenericRpcHandler):
         self._source = source
         self._options = options
         self._metrics = metrics
-        self._running = 0
-        self._lock = threading.Lock()
-        behaviours: dict[methods.Method, Behaviour] = {
-            methods.PREDICT: self._inference(methods.PREDICT, inference.predict),
-            methods.CLASSIFY: self._inference(methods.CLASSIFY, examples.classify),
-            methods.REGRESS: self._inference(methods.REGRESS, examples.regress),
-            methods.MULTI_INFERENCE: self._multi_inference,
-            methods.GET_MODEL_METADATA: self._metadata,
-            methods.GET_MODEL_STATUS: self._status,
-            methods.HANDLE_RELOAD_CONFIG_REQUEST: self._reload,
-        }
-        if options.health_service:
-            behaviours[methods.HEALTH_CHECK] = self._health_check
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            method.path: grpc.unary_unary_rpc_method_handler(self._counted(behaviour))
-            for method, behaviour in behaviours.items()
-        }
-        if options.health_service:
-            self._handlers[methods.HEALTH_WATCH.path] = grpc.unary_stream_rpc_method_handler(
-                self._health_watch
-            )
-        self._watchers = threading.BoundedSemaphore(_MAX_WATCHERS)
+        self._inferences = _Places(options.max_threads - 1)
+        self._management = _Places(_MAX_MANAGEMENT_CALLS)
+        self._reloads = _Places(_MAX_MANAGEMENT_CALLS)
+        self._watchers = _Places(_MAX_WATCHERS)
+        self.waiting = WaitingRoom(options.message_seconds, metrics.cancelled_call)
         self.stopping = threading.Event()
+        predict = self._inference(methods.PREDICT, inference.predict)
+        classify = self._inference(methods.CLASSIFY, examples.classify)
+        regress = self._inference(methods.REGRESS, examples.regress)
+        behaviours: dict[methods.Method, tuple[_Places, Behaviour]] = {
+            methods.PREDICT: (self._inferences, predict),
+            methods.CLASSIFY: (self._inferences, classify),
+            methods.REGRESS: (self._inferences, regress),
+            methods.MULTI_INFERENCE: (self._inferences, self._multi_inference),
+            methods.GET_MODEL_METADATA: (self._management, self._metadata),
+            methods.GET_MODEL_STATUS: (self._management, self._status),
+            methods.HANDLE_RELOAD_CONFIG_REQUEST: (self._reloads, self._reload),
+        }
+        if options.health_service:
+            behaviours[methods.HEALTH_CHECK] = self._management, self._health_check
+        # Unary calls as streams of one message: the wire is the same, but the behaviour has the
+        # call before its message and can give it up.
+        self._handlers: dict[str, tuple[_Places, grpc.RpcMethodHandler[Any, Any]]] = {
+            method.path: (
+                places,
+                grpc.stream_unary_rpc_method_handler(self._behaviour(method, places, behaviour)),
+            )
+            for method, (places, behaviour) in behaviours.items()
+        }
+        if options.health_service:
+            watch: Any = grpc.stream_stream_rpc_method_handler(self._health_watch)
+            self._handlers[methods.HEALTH_WATCH.path] = self._watchers, watch
         self._unimplemented: Any = grpc.stream_stream_rpc_method_handler(_refuse_unimplemented)
-        self._exhausted: Any = grpc.unary_unary_rpc_method_handler(_refuse_exhausted)
+        self._exhausted: Any = grpc.stream_stream_rpc_method_handler(_refuse_exhausted)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a call; runs in the thread that waits for calls."""
-        handler = self._handlers.get(details.method)
-        if handler is None:
+        entry = self._handlers.get(details.method)
+        if entry is None:
             return self._unimplemented
-        if self._running >= self._options.max_threads - 1 and not handler.response_streaming:
-            return self._exhausted
-        return handler
+        places, handler = entry
+        return self._exhausted if places.full else handler
 
-    def _counted(self, behaviour: Behaviour) -> Behaviour:
-        def run(data: bytes, context: grpc.ServicerContext) -> bytes:
-            with self._lock:
-                self._running += 1
+    def _behaviour(self, method: methods.Method, places: _Places, behaviour: Behaviour) -> Any:
+        """Return a behaviour with its limits, errors and memory."""
+
+        def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            data = self._receive(requests, context, method)
+            if not places.enter():
+                _refuse_exhausted(requests, context)
+            memory = RequestMemory(self._options.inference.room)
             try:
-                return behaviour(data, context)
+                memory.need(_COST_PER_BYTE * len(data))
+                return behaviour(data, context, memory)
             except StatusError as exc:
                 _abort(context, exc)
             except DecodeError:
@@ -109,17 +167,34 @@ class _Services(grpc.GenericRpcHandler):
                 log.exception("a call ended in an internal error")
                 context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
             finally:
-                with self._lock:
-                    self._running -= 1
+                places.leave()
+                self.waiting.send(context, memory.release)
 
         return run
 
-    def _call(self, context: grpc.ServicerContext) -> Call:
+    def _receive(
+        self, requests: Iterator[bytes], context: grpc.ServicerContext, method: methods.Method
+    ) -> bytes:
+        try:
+            return self.waiting.receive(requests, context)
+        except StopIteration:
+            context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f'"{method.path}" requires exactly one request message.',
+            )
+
+    def _call(self, context: grpc.ServicerContext, memory: RequestMemory) -> Call:
         remaining: float | None = context.time_remaining()
         timeout = None
         if remaining is not None and remaining <= _FOREVER:
             timeout = remaining + _AFTER_DEADLINE
-        return Call(options=self._options.inference, metrics=self._metrics, timeout=timeout)
+        return Call(
+            options=self._options.inference,
+            metrics=self._metrics,
+            memory=memory,
+            timeout=timeout,
+            active=context.is_active,
+        )
 
     def _acquire(self, spec: messages.ModelSpec) -> AbstractContextManager[Servable]:
         if not spec.name:
@@ -136,9 +211,9 @@ class _Services(grpc.GenericRpcHandler):
     ) -> Behaviour:
         """Return the behaviour of a call that the real server counts."""
 
-        def run(data: bytes, context: grpc.ServicerContext) -> bytes:
+        def run(data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
             request = method.request.FromString(data)
-            call = self._call(context)
+            call = self._call(context, memory)
             with self._metrics.answering(request.model_spec.name, method.name, "GRPC"):
                 _need_model_spec(request)
                 with self._acquire(request.model_spec) as servable:
@@ -150,28 +225,30 @@ class _Services(grpc.GenericRpcHandler):
 
         return run
 
-    def _multi_inference(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _multi_inference(
+        self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory
+    ) -> bytes:
         request = messages.MultiInferenceRequest.FromString(data)
         spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
         with self._acquire(spec) as servable:
-            answer = examples.multi_inference(servable, request, self._call(context))
+            answer = examples.multi_inference(servable, request, self._call(context, memory))
         return answer.SerializeToString()
 
-    def _metadata(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _metadata(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
         request = messages.GetModelMetadataRequest.FromString(data)
         _need_model_spec(request)
         inference.check_metadata_fields(request.metadata_field)
         with self._acquire(request.model_spec) as servable:
             return inference.metadata_response(servable).SerializeToString()
 
-    def _status(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _status(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
         request = messages.GetModelStatusRequest.FromString(data)
         _need_model_spec(request)
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         return inference.status(self._source, spec.name, version).SerializeToString()
 
-    def _reload(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _reload(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
         request = messages.ReloadConfigRequest.FromString(data)
         before = {name: self._metrics.value(name) for name in request.metric_names}
         if request.config.WhichOneof("config") != "model_config_list":
@@ -186,17 +263,21 @@ class _Services(grpc.GenericRpcHandler):
             response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - value)
         return response.SerializeToString()
 
-    def _health_check(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _health_check(
+        self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory
+    ) -> bytes:
         request = messages.HealthCheckRequest.FromString(data)
         if request.service:
             raise StatusError(Code.NOT_FOUND, "service name unknown")
         return _health(messages.HealthCheckResponse.SERVING)
 
-    def _health_watch(self, data: bytes, context: grpc.ServicerContext) -> Any:
+    def _health_watch(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
         """Answer once, as the state never changes, and keep the stream open."""
-        request = messages.HealthCheckRequest.FromString(data)
-        if not self._watchers.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
+        request = messages.HealthCheckRequest.FromString(
+            self._receive(requests, context, methods.HEALTH_WATCH)
+        )
+        if not self._watchers.enter():
+            _refuse_exhausted(requests, context)
         try:
             response = messages.HealthCheckResponse
             yield _health(response.SERVICE_UNKNOWN if request.service else response.SERVING)
@@ -206,7 +287,7 @@ class _Services(grpc.GenericRpcHandler):
             while not ended.wait(0.5) and not self.stopping.is_set():
                 pass
         finally:
-            self._watchers.release()
+            self._watchers.leave()
 
 
 def _health(status: Any) -> bytes:
@@ -230,7 +311,7 @@ def _refuse_unimplemented(requests: Any, context: grpc.ServicerContext) -> NoRet
     context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 
-def _refuse_exhausted(data: bytes, context: grpc.ServicerContext) -> NoReturn:
+def _refuse_exhausted(requests: Any, context: grpc.ServicerContext) -> NoReturn:
     context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
 
 
@@ -249,7 +330,9 @@ class GrpcServer:
     def stop(self, grace: float | None = None) -> None:
         """Stop taking calls and wait up to `grace` seconds for those in flight."""
         self._services.stopping.set()
+        self._services.waiting.stop()
         self._server.stop(grace).wait()
+        self._services.waiting.close()
 
 
 def start_grpc(
@@ -277,14 +360,18 @@ def start_grpc(
     options = options or GrpcOptions()
     services = _Services(source, options, metrics or Metrics())
     arguments: dict[str, str | int] = {
-        "grpc.so_reuseport": 0,
+        **_ARGUMENTS,
+        "grpc.max_allowed_incoming_connections": _max_connections(),
         **dict(options.channel_arguments),
         # Override the arguments, as the real server does.
         "grpc.max_receive_message_length": options.inference.limits.max_bytes or -1,
         "grpc.max_send_message_length": -1,
     }
-    # Refusals and health streams need threads too.
-    pool = ThreadPoolExecutor(options.max_threads + _MAX_WATCHERS + 1, thread_name_prefix="grpc")
+    # One for every call that may wait or run, so that a new call always finds one.
+    threads = (
+        options.max_threads + _MAX_WATCHERS + 2 * _MAX_MANAGEMENT_CALLS + SEATS + _SPARE_THREADS
+    )
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
     server = grpc.server(pool, handlers=[services], options=list(arguments.items()))
     try:
         bound = _listen(server, f"{_bracketed(host)}:{port}", options.ssl)
@@ -294,6 +381,12 @@ def start_grpc(
         raise OSError(f"cannot listen for gRPC on {host}:{port}: {exc}") from exc
     server.start()
     return GrpcServer(server, services, bound)
+
+
+def _max_connections() -> int:
+    """Return a share of the process's descriptors."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(_MAX_CONNECTIONS, max(descriptors // 4, 1))
 
 
 def _bracketed(host: str) -> str:

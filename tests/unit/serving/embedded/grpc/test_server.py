@@ -1,5 +1,6 @@
 """Codes, messages and services of the gRPC API, without TensorFlow."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ import pytest
 
 from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api.inference import InferenceOptions
-from shortlist.serving.embedded.api.limits import RequestLimits
+from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
+from tests.support.waiting import wait_until
 from tests.unit.serving.embedded.doubling import Doubling
 from tests.unit.serving.embedded.static_source import StaticSource
 
@@ -207,3 +209,82 @@ def test_channel_argument_does_not_lower_the_message_limit() -> None:
     with running(channel_arguments=[("grpc.max_receive_message_length", 1000)]) as calls:
         answer = calls(methods.PREDICT, predict_request(*[1.0] * 1000))
         assert len(answer.outputs["y"].float_val) == 1000
+
+
+def half_open(channel: grpc.Channel, path: str, number: int) -> tuple[list[Any], threading.Event]:
+    """Start calls that never send their message; they end with the event or the channel."""
+    end = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        end.wait()
+        yield from ()
+
+    call: Any = channel.stream_unary(path)
+    return [call.future(nothing()) for _ in range(number)], end
+
+
+@pytest.mark.parametrize("number", [17, 400])
+def test_calls_without_message_keep_nobody_waiting(number: int) -> None:
+    status = messages.GetModelStatusRequest()
+    status.model_spec.name = "m"
+    with running(health_service=True) as calls:
+        _, end = half_open(calls.channel, methods.PREDICT.path, number)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{calls.server.port}") as channel:
+                others = Calls(calls.server, calls.source, channel)
+                for _ in range(20):
+                    assert others(methods.PREDICT, predict_request(1), 5).outputs["y"].float_val
+                    assert others(methods.GET_MODEL_STATUS, status, 5).model_version_status
+                    assert others(methods.HEALTH_CHECK, messages.HealthCheckRequest(), 5).status
+        finally:
+            end.set()
+
+
+def test_call_without_message_is_cancelled_in_time() -> None:
+    with running(message_seconds=0.1) as calls:
+        [call], end = half_open(calls.channel, methods.PREDICT.path, 1)
+        assert call.exception(10).code() is grpc.StatusCode.CANCELLED
+        end.set()
+        assert calls(methods.PREDICT, predict_request(1)).outputs["y"].float_val[0] == 2
+
+
+def test_call_that_ends_without_message_is_refused() -> None:
+    with running() as calls:
+        call: Any = calls.channel.stream_unary(methods.PREDICT.path)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(iter(()), timeout=10)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "requires exactly one request message" in error.details()
+
+
+def test_status_is_answered_while_all_inference_places_are_taken() -> None:
+    servable = Doubling()
+    servable.hold.clear()
+    request = messages.GetModelStatusRequest()
+    request.model_spec.name = "m"
+    with running(servable, max_threads=2) as calls, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls, methods.PREDICT, predict_request(1))
+        assert servable.entered.acquire(timeout=10)
+        assert calls(methods.GET_MODEL_STATUS, request).model_version_status
+        servable.hold.set()
+        assert waiting.result(10).outputs["y"].float_val[0] == 2
+
+
+def test_memory_of_a_call_comes_back_when_its_answer_has_gone() -> None:
+    room = MemoryRoom(10**6)
+    with running(inference=InferenceOptions(room=room)) as calls:
+        calls(methods.PREDICT, predict_request(1))
+        code, details = calls.failure(methods.PREDICT, predict_request(*[1.0] * 10**5))
+        assert code == "RESOURCE_EXHAUSTED"
+        assert "--request_memory_mb" in details
+        wait_until(lambda: room.taken == 0)
+
+
+def test_connection_that_never_speaks_is_closed() -> None:
+    with (
+        running(channel_arguments=[("grpc.server_handshake_timeout_ms", 100)]) as calls,
+        socket.create_connection(("127.0.0.1", calls.server.port), timeout=10) as silent,
+    ):
+        while silent.recv(4096):  # settings, then GOAWAY, then the end
+            pass
