@@ -48,10 +48,10 @@ class _AsyncGrpcTransport(Channels):
         try:
             reply = await call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as exc:
-            error, stale = self.failed(exc, line, request, address, timeout)
+            error, stale = self.failed(exc, line, request, address, timeout, metadata)
             if stale is not None:
                 await stale.close()
-            raise error from exc
+            raise error from error.__cause__
         line.late = 0
         return reader_of(request, reply)
 
@@ -78,6 +78,7 @@ class AsyncGrpcClient:
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
         interface: RetrievalInterface | None = None,
+        trust_env: bool = False,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """Prepare the client; the arguments are those of `GrpcClient`.
@@ -103,6 +104,7 @@ class AsyncGrpcClient:
             headers=headers,
             limits=self._caller.limits,
             options=channel_options,
+            trust_env=trust_env,
         )
         self._engine = AsyncEngine(transport, parallel=self._caller.limits.parallel)
 

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shortlist.clients._arguments import mapping, seconds, shown, text, whole
+from shortlist.clients._arguments import seconds, shown, whole
 
 __all__ = [
     "PLAIN",
@@ -23,6 +23,8 @@ __all__ = [
 
 _HEADERS: Final = "{'authorization': 'Bearer …'}"
 _HEADER_NAME: Final = re.compile(r"[\w.-]+(?<!-bin)", re.ASCII)  # what gRPC can send
+_VALUES: Final = "a header's value is not shown, as it may be a secret"
+_USER: Final = re.compile(r"(\w+://)?.*@", re.DOTALL)
 
 _BARE_IPV6: Final = re.compile(r"[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F.:]*")
 _PORT: Final = re.compile(
@@ -88,6 +90,9 @@ class Limits:
         batch_size: Users (or candidates, or pairs) in one request; larger batches are split.
         parallel: Concurrent requests of one split batch.
         max_connections: Connections kept to each server (REST).
+        max_answer_bytes: Bytes of one answer, unzipped. A larger one is a `ProtocolError`, so that
+            a server cannot fill the client's memory; JSON of many small values takes up to 15
+            times as much.
         keepalive: Seconds between pings (gRPC); `None` for no pings. Unless configured
             otherwise, servers disconnect clients that ping more often than every 300 s.
     """
@@ -96,10 +101,17 @@ class Limits:
     batch_size: int = 1000
     parallel: int = 4
     max_connections: int = 32
+    max_answer_bytes: int = 64 * 2**20
     keepalive: float | None = 300.0
 
     def __post_init__(self) -> None:
-        for name in ("max_in_flight", "batch_size", "parallel", "max_connections"):
+        for name in (
+            "max_in_flight",
+            "batch_size",
+            "parallel",
+            "max_connections",
+            "max_answer_bytes",
+        ):
             value = getattr(self, name)
             if name == "max_in_flight" and value is None:
                 continue
@@ -116,7 +128,7 @@ def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
         port: Usual port, for messages.
 
     Raises:
-        ValueError: There are none, or an address is empty or contains a space.
+        ValueError: There are none, or an address is empty, or contains a space or a user.
     """
     if not isinstance(address, str) and not isinstance(address, Iterable):
         raise ValueError(f"an address looks like 'host:{port}', got {shown(address)}")
@@ -124,6 +136,12 @@ def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
     if not addresses:
         raise ValueError(f"pass at least one address, such as '127.0.0.1:{port}'")
     for entry in addresses:
+        if isinstance(entry, str) and "@" in entry and not entry.startswith("unix"):
+            place = _USER.sub(r"\1", entry)
+            raise ValueError(
+                f"an address has no user and no password (before {place!r}); pass them as a "
+                "header: headers=urllib3.make_headers(basic_auth='USER:PASSWORD')"
+            )
         if not isinstance(entry, str) or entry.split() != [entry]:
             raise ValueError(f"an address looks like 'host:{port}', got {shown(entry)}")
         if _BARE_IPV6.fullmatch(entry):
@@ -153,6 +171,7 @@ def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
 
     Raises:
         ValueError: `headers` is neither a function nor a mapping of what both transports can send.
+            Values are not shown.
     """
     if headers is None:
         return dict
@@ -163,24 +182,49 @@ def header_source(headers: Headers | None) -> Callable[[], Mapping[str, str]]:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    checked = {
-        text("a header's name", name): text(f"header {name!r}", value)
-        for name, value in mapping("headers", headers, example=_HEADERS).items()
-    }
-    for name, value in checked.items():
-        if not _HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+    if not isinstance(headers, Mapping):
+        raise ValueError(
+            f"headers takes a mapping such as {_HEADERS}, got a {type(headers).__name__}"
+        )
+    checked = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            # A whole line, such as `Authorization: Bearer …`, has its secret at the end.
+            start = _HEADER_NAME.match(name) if isinstance(name, str) else None
             raise ValueError(
-                f"header {name!r}: {value!r} cannot be sent; names have letters, digits, '-', '_' "
-                "and '.' (and do not end in -bin), values printable ASCII characters"
+                f"a header's name has letters, digits, '-', '_' and '.', and does not end in "
+                f"-bin; one that starts with {start[0] if start else ''!r} cannot be sent"
             )
+        checked[str.__str__(name)] = _checked_value(name, value)
     return checked
 
 
+def _checked_value(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        remedy = "; use its decode()" if isinstance(value, bytes) else ""
+        raise ValueError(f"header {name!r} must be a string, got {type(value).__name__}{remedy}")
+    if not value:
+        raise ValueError(f"header {name!r} must be a non-empty string, got ''")
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
+        remedy = "; use its strip()" if value.strip().isprintable() and value.isascii() else ""
+        raise ValueError(
+            f"header {name!r} cannot be sent: its value of {len(value)} characters has others than "
+            f"printable ASCII, or spaces at an end{remedy} ({_VALUES})"
+        )
+    return str.__str__(value)
+
+
 class Security(NamedTuple):
-    """TLS and headers for a server behind a proxy, as keywords of the clients' constructors."""
+    """TLS, headers and proxies, as keywords of the clients' constructors."""
 
     tls: Tls | bool = False
     headers: dict[str, str] | None = None
+    trust_env: bool = False
+
+    def __repr__(self) -> str:
+        """Return the fields, with the names of the headers only."""
+        names = None if self.headers is None else sorted(self.headers)
+        return f"Security(tls={self.tls!r}, headers={names}, trust_env={self.trust_env})"
 
 
-PLAIN: Final = Security()  # neither TLS nor headers
+PLAIN: Final = Security()  # neither TLS, headers nor proxies

@@ -8,6 +8,8 @@ raise `ValueError` before any socket opens.
 
 from typing import ClassVar, Final
 
+from shortlist.clients._printable import printable
+
 __all__ = [
     "DeadlineExceeded",
     "InvalidRequest",
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 
+_MAX_TEXT: Final = 4000  # characters; names in an answer can be of any number and length
+
+
 class ShortlistError(Exception):
     """Base of every error that names its remedy.
 
@@ -42,6 +47,8 @@ class ShortlistError(Exception):
 class ServingError(ShortlistError):
     """Base of every error of a call.
 
+    The message is one line: control characters of what the other side sent are escaped.
+
     Attributes:
         received: Answer of the other side, such as `HTTP 404: Servable not found …` or
             `NOT_FOUND: …`; `None` if there was none.
@@ -50,12 +57,16 @@ class ServingError(ShortlistError):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, received: str | None = None) -> None:
-        super().__init__(message)
-        self.received = received
+        super().__init__(_one_line(message))
+        self.received = None if received is None else _one_line(received)
+
+
+def _one_line(text: str) -> str:
+    return printable(text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…")
 
 
 class InvalidRequest(ServingError):
-    """The server refused the request; HTTP 400.
+    """The server refused the request, or it is larger than the server takes; HTTP 400 or 413.
 
     INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE, which HTTP does not distinguish.
     """
@@ -122,7 +133,7 @@ class ServerError(ServingError):
 
 
 class ProtocolError(ServingError):
-    """The answer is not TensorFlow Serving's: not JSON, truncated, or of a wrong shape."""
+    """The answer is not TensorFlow Serving's: not JSON, truncated, too large or misshapen."""
 
 
 class WrongPort(ProtocolError):

@@ -26,10 +26,10 @@ class _GrpcTransport(Channels):
         try:
             reply = call(message, timeout=timeout, metadata=metadata)
         except grpc.RpcError as exc:
-            error, stale = self.failed(exc, line, request, address, timeout)
+            error, stale = self.failed(exc, line, request, address, timeout, metadata)
             if stale is not None:
                 stale.close()
-            raise error from exc
+            raise error from error.__cause__
         except ValueError as exc:
             # Another thread closed the channel meanwhile; grpc has no class for that.
             raise ValueError(f"the client was closed during the call: {exc}") from exc
@@ -59,6 +59,7 @@ class GrpcClient(RetrievalClient):
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
         interface: RetrievalInterface | None = None,
+        trust_env: bool = False,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """Prepare the client, without connecting.
@@ -76,6 +77,8 @@ class GrpcClient(RetrievalClient):
             limits: Limits on calls, batches and connections.
             interface: Tensors by which `retrieve` and `embed` ask models that Shortlist did not
                 export; `None` to find them.
+            trust_env: Use the proxy that `grpc_proxy`, `https_proxy` or `http_proxy` names, except
+                for the hosts of `no_proxy`.
             channel_options: Additional gRPC channel options; they override the client's own.
 
         Raises:
@@ -99,5 +102,6 @@ class GrpcClient(RetrievalClient):
             headers=headers,
             limits=caller.limits,
             options=channel_options,
+            trust_env=trust_env,
         )
         super().__init__(transport, caller)

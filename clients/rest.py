@@ -7,22 +7,25 @@ import re
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3 import exceptions
 
 from shortlist.clients import contract, errors
+from shortlist.clients._arguments import flag
 from shortlist.clients._calls.call import Caller
 from shortlist.clients._calls.failures import failure, too_late, unreachable
 from shortlist.clients._calls.retry import RetryPolicy
 from shortlist.clients._client import RetrievalClient
 from shortlist.clients._codecs.json import answer_of, body_of, path_of
 from shortlist.clients._codecs.requests import Request
+from shortlist.clients._engines.bodies import BodyError, read_body
 from shortlist.clients._engines.forks import generation
 from shortlist.clients._engines.sockets import pool_manager, until
+from shortlist.clients._printable import without_secrets
 from shortlist.clients.connection import (
     Headers,
     Limits,
@@ -35,6 +38,8 @@ from shortlist.clients.hooks import Hook
 from shortlist.clients.interface import RetrievalInterface
 
 __all__ = ["RestClient"]
+
+_MAX_ERROR_BYTES: Final = 1_000_000
 
 
 def _base_url(address: str, *, secure: bool) -> str:
@@ -59,14 +64,15 @@ class _RestTransport:
         *,
         tls: Tls | bool,
         headers: Headers | None,
-        max_connections: int,
+        limits: Limits,
         trust_env: bool,
     ) -> None:
         self._urls = urls
         self._tls = tls if isinstance(tls, Tls) else Tls()
         self._headers = header_source(headers)
-        self._max_connections = max_connections
-        self._trust_env = trust_env
+        self._max_connections = limits.max_connections
+        self._max_answer_bytes = limits.max_answer_bytes
+        self._trust_env = flag("trust_env", trust_env)
         self._lock = threading.Lock()
         self._managers: dict[int, urllib3.PoolManager] = {}
         self._born_in = generation()
@@ -74,28 +80,37 @@ class _RestTransport:
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
         url = self._urls[address]
         path, body = path_of(request), body_of(request)
-        status, content = self._exchange(request, address, path, body, timeout)
+        own = dict(self._headers())
+        if self._trust_env and "authorization" not in map(str.lower, own):
+            own |= _netrc_headers(url)
+        status, content = self._exchange(request, address, path, body, own, timeout)
         if status == 200:
             return answer_of(request, content)
         kind, text = errors.error_class_for_http_status(status), _error_text(content)
         if kind is errors.ServableNotFound and text is None:
             kind = errors.ProtocolError  # the server of something else
+        if text is None:
+            text = content[:2000].decode("utf-8", "replace")
         raise failure(
             kind,
             request=request,
             address=url,
             status=f"HTTP {status}",
-            text=content[:2000].decode("utf-8", "replace") if text is None else text,
+            text=without_secrets(text, own.values()),
         )
 
     def _exchange(
-        self, request: Request, address: int, path: str, body: bytes | None, timeout: float | None
+        self,
+        request: Request,
+        address: int,
+        path: str,
+        body: bytes | None,
+        own: Mapping[str, str],
+        timeout: float | None,
     ) -> tuple[int, bytes]:
         url = self._urls[address]
-        headers = urllib3.HTTPHeaderDict({"Accept-Encoding": "gzip, deflate"})
-        headers.update(self._headers())
-        if self._trust_env and "authorization" not in headers:
-            headers.update(_netrc_headers(url))
+        headers = urllib3.HTTPHeaderDict({"Accept-Encoding": "gzip"})
+        headers.update(own)
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -108,12 +123,14 @@ class _RestTransport:
                     timeout=timeout,
                     retries=False,
                     redirect=False,
+                    preload_content=False,
                 )
-                return response.status, response.data
-        except (exceptions.DecodeError, exceptions.InvalidHeader) as exc:
+                return response.status, self._body(response, url)
+        except exceptions.InvalidHeader as exc:
             raise errors.ProtocolError(f"the answer of {url} is unreadable: {exc}") from exc
         except (exceptions.LocationValueError, UnicodeError) as exc:
-            raise ValueError(f"the request to {url + path} cannot be sent: {exc}") from exc
+            reason = without_secrets(str(exc), ())  # it may be the URL of a proxy
+            raise ValueError(f"the request to {url + path} cannot be sent: {reason}") from None
         except exceptions.HTTPError as exc:
             reason = _reason(exc)
             refused = isinstance(exc, exceptions.NewConnectionError)
@@ -121,6 +138,17 @@ class _RestTransport:
                 raise too_late(request=request, address=url, timeout=timeout) from exc
             secure = url.startswith("https:")
             raise unreachable(request=request, address=url, tls=secure, reason=reason) from exc
+
+    def _body(self, response: urllib3.BaseHTTPResponse, url: str) -> bytes:
+        # A message needs few bytes, whatever the server sends with it.
+        limit = self._max_answer_bytes if response.status == 200 else _MAX_ERROR_BYTES
+        try:
+            return read_body(response, limit)
+        except BodyError as exc:
+            response.close()
+            if response.status != 200:
+                return b""
+            raise errors.ProtocolError(f"the answer of {url} {exc}") from exc
 
     def _manager(self, address: int) -> urllib3.PoolManager:
         manager = self._managers.get(address)
@@ -218,7 +246,8 @@ class RestClient(RetrievalClient):
             limits: Limits on calls, batches and connections.
             interface: Tensors by which `retrieve` and `embed` ask models that Shortlist did not
                 export; `None` to find them.
-            trust_env: Use `HTTP_PROXY`, `REQUESTS_CA_BUNDLE` and `.netrc`.
+            trust_env: Use the proxies of `http_proxy`, `https_proxy` and `all_proxy`, except for
+                the hosts of `no_proxy`; `REQUESTS_CA_BUNDLE`; and `.netrc`.
 
         Raises:
             ValueError: An argument is wrong.
@@ -242,7 +271,7 @@ class RestClient(RetrievalClient):
             urls,
             tls=tls,
             headers=headers,
-            max_connections=caller.limits.max_connections,
+            limits=caller.limits,
             trust_env=trust_env,
         )
         super().__init__(transport, caller)

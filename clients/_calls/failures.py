@@ -14,6 +14,9 @@ _SIGNATURE: Final = re.compile(
     r"Serving signature (?:key|name): ?\"|Serving signature key \"|not found in signature def"
 )
 _OP: Final = re.compile(r"Op type not registered '([^']+)'")
+# Sizes that no second try makes smaller: of gRPC, and of our server with the flag that limits them.
+_ANSWER_TOO_LARGE: Final = re.compile(r"(?:CLIENT: Received|Decompressed) message larger than max")
+_REQUEST_TOO_LARGE: Final = re.compile(r"message larger than max|\(--max_\w+\)")
 _MAX_RECEIVED: Final = 500  # characters of the other side's text that an error repeats
 
 _START: Final = (
@@ -50,11 +53,17 @@ def without_advice(error: errors.ServingError) -> str:
 
 
 def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text[: 2 * _MAX_RECEIVED].split())
     return text if len(text) <= _MAX_RECEIVED else text[: _MAX_RECEIVED - 1] + "…"
 
 
 def _advice(kind: type[errors.ServingError], op: str | None, text: str, show: str) -> str:
+    if _ANSWER_TOO_LARGE.search(text):
+        return (
+            "ask for less at a time (Limits.batch_size, k), or raise Limits(max_answer_bytes=...)"
+        )
+    if kind is errors.InvalidRequest and _REQUEST_TOO_LARGE.search(text):
+        return "send less in one request: Limits(batch_size=...), or a smaller k"
     if "Conversion of JSON Value" in text:
         return (
             "the server's REST API takes no inputs of this type; use GrpcClient (--transport grpc)"
@@ -112,6 +121,10 @@ def failure(
     op = None
     if (match := _OP.search(text)) is not None:
         kind, op = errors.MissingOp, match.group(1)
+    elif kind is errors.Overloaded and _ANSWER_TOO_LARGE.search(text):
+        kind = errors.ProtocolError
+    elif kind is errors.Overloaded and _REQUEST_TOO_LARGE.search(text):
+        kind = errors.InvalidRequest
     elif issubclass(kind, errors.InvalidRequest):
         if _LABEL.search(text):
             kind = errors.LabelNotFound

@@ -9,10 +9,12 @@ from typing import Any, Final
 import grpc
 
 from shortlist.clients import contract
+from shortlist.clients._arguments import flag
 from shortlist.clients._calls.failures import failure, too_late, unreachable
 from shortlist.clients._codecs.protobuf import method_of
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.forks import generation
+from shortlist.clients._printable import without_secrets
 from shortlist.clients.connection import (
     Headers,
     Limits,
@@ -53,11 +55,15 @@ def targets(address: str | Sequence[str]) -> list[str]:
     return addresses
 
 
-def _options(limits: Limits, extra: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def _options(
+    limits: Limits, extra: Sequence[tuple[str, Any]], *, trust_env: bool
+) -> list[tuple[str, Any]]:
     """Return the options of every channel; those of `extra` win."""
     options: dict[str, Any] = {
-        # Python's default of 4 MiB is less than a batch of embeddings.
-        "grpc.max_receive_message_length": -1,
+        # Otherwise `http_proxy` would send requests and their tokens through a proxy.
+        "grpc.enable_http_proxy": int(trust_env),
+        # Python's default of 4 MiB is less than a batch of embeddings. Also counts after unzipping.
+        "grpc.max_receive_message_length": limits.max_answer_bytes,
         "grpc.max_send_message_length": -1,
         # One name may stand for many pods; pick_first would use only one of them.
         "grpc.lb_policy_name": "round_robin",
@@ -139,13 +145,14 @@ class Channels:
         headers: Headers | None,
         limits: Limits,
         options: Sequence[tuple[str, Any]],
+        trust_env: bool,
     ) -> None:
         """Prepare the channels of `library`, either `grpc` or `grpc.aio`."""
         self._library = library
         self._addresses = addresses
         self._credentials = _credentials(tls)
         self._headers = header_source(headers)
-        self._options = _options(limits, options)
+        self._options = _options(limits, options, trust_env=flag("trust_env", trust_env))
         self._lock = threading.Lock()
         self._lines: dict[int, Line] = {}
         self._retired: dict[int, Line] = {}
@@ -178,14 +185,21 @@ class Channels:
             return line
 
     def failed(
-        self, error: Any, line: Line, request: Request, address: int, timeout: float | None
+        self,
+        error: Any,
+        line: Line,
+        request: Request,
+        address: int,
+        timeout: float | None,
+        metadata: Any,
     ) -> tuple[ServingError, Any]:
-        """Return the error for an `RpcError`, and a channel to close, if any."""
+        """Return the error for an `RpcError` with its cause, and a channel to close, if any."""
         current = self._lines.get(address) is line
         late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         stale = self._retire(address, line) if late and line.hangs() and current else None
         name = self._addresses[address]
-        code, details = error.code().name, error.details() or ""
+        code, sent = error.code().name, error.details() or ""
+        details = without_secrets(sent, [value for _, value in metadata or ()])
         received = f"{code}: {details}"
         # The end of a hanging channel cancels its calls.
         if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
@@ -203,6 +217,7 @@ class Channels:
         else:
             kind = error_class_for_code(code)
             raised = failure(kind, request=request, address=name, status=code, text=details)
+        raised.__cause__ = error if details == sent else None  # a traceback shows the cause
         return raised, stale
 
     def _retire(self, address: int, line: Line) -> Any:

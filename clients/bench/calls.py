@@ -47,8 +47,12 @@ class _Stub:
         self._tf: Any = importlib.import_module("tensorflow")
         self._predict: Any = importlib.import_module("tensorflow_serving.apis.predict_pb2")
         stubs: Any = importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
-        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(address, options=unlimited)
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        self._channel = grpc.insecure_channel(address, options=options)
         self._stub = stubs.PredictionServiceStub(self._channel)
 
     def retrieve(self, users: list[str], k: int) -> list[Any]:

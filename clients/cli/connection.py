@@ -25,7 +25,7 @@ __all__ = [
 def add_connection_arguments(
     parser: argparse.ArgumentParser, address: str
 ) -> "argparse._ArgumentGroup":  # `argparse` does not export the class
-    """Add the servers' addresses, TLS and headers; `security` reads the latter two.
+    """Add the servers' addresses, and what `security` reads: TLS, headers and proxies.
 
     Args:
         parser: Parser of the verb.
@@ -46,11 +46,17 @@ def add_connection_arguments(
         "--certificate", metavar="FILE", help="client certificate for mutual TLS (PEM)"
     )
     group.add_argument("--private-key", metavar="FILE", help="private key for --certificate")
+    group.add_argument(
+        "--trust-env",
+        action="store_true",
+        help="use the proxies of the environment (http_proxy, no_proxy), for REST also its "
+        "certificates and .netrc (default: none of them)",
+    )
     return group
 
 
 def security(args: argparse.Namespace) -> Security:
-    """Return the TLS settings and headers of the options.
+    """Return the TLS settings, headers and use of proxies of the options.
 
     Raises:
         ShortlistError: A header is not NAME=VALUE.
@@ -59,7 +65,8 @@ def security(args: argparse.Namespace) -> Security:
     tls: Tls | bool = args.tls
     if args.ca or args.certificate or args.private_key:
         tls = Tls(ca=args.ca, certificate=args.certificate, private_key=args.private_key)
-    return Security(tls=tls, headers=dict(name_value_pairs(args.header, "--header")) or None)
+    headers = dict(name_value_pairs(args.header, "--header", secret=True))
+    return Security(tls=tls, headers=headers or None, trust_env=args.trust_env)
 
 
 def add_client_arguments(parser: argparse.ArgumentParser) -> None:

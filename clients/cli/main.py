@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from shortlist.clients._printable import printable
 from shortlist.clients.cli.interrupts import interruptible
 from shortlist.clients.cli.output import notice
 from shortlist.clients.cli.parser import command_modules
@@ -67,10 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         restore_logging()
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), newlines=True)
+
+
 def _log_to_stderr(level: int) -> Callable[[], None]:
     """Send our packages' log to stderr; return a function that restores the loggers."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
+    handler.setFormatter(_Formatter("shortlist: %(message)s"))
     logger = logging.getLogger("shortlist")
     before = logger.handlers, logger.level, logger.propagate
     logger.handlers, logger.propagate = [handler], False

@@ -1,4 +1,7 @@
-"""Output of all verbs: results on stdout, progress on stderr; tables, JSON and numbers."""
+"""Output of all verbs: results on stdout, progress on stderr; tables, JSON and numbers.
+
+Control characters are escaped, as ids, titles and errors come from servers and files.
+"""
 
 import dataclasses
 import json
@@ -6,10 +9,13 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from shortlist.clients._printable import printable
+
 __all__ = [
     "megabytes",
     "notice",
     "number",
+    "printable",
     "progress",
     "short_count",
     "step",
@@ -20,8 +26,8 @@ __all__ = [
 
 
 def write(text: str) -> None:
-    """Write a result to stdout."""
-    sys.stdout.write(f"{text}\n")
+    """Write a result to stdout; newlines are kept, other control characters escaped."""
+    sys.stdout.write(f"{printable(text, newlines=True)}\n")
     sys.stdout.flush()
 
 
@@ -42,8 +48,8 @@ def _object(value: Any) -> Any:
 
 
 def progress(text: str) -> None:
-    """Write a line to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line to stderr; newlines are kept, other control characters escaped."""
+    sys.stderr.write(f"{printable(text, newlines=True)}\n")
     sys.stderr.flush()
 
 
@@ -60,7 +66,7 @@ def step(name: str, seconds: float, measure: str = "") -> str:
 def table(
     rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,), markdown: bool = False
 ) -> str:
-    """Return rows as aligned columns.
+    """Return rows as aligned columns, with newlines in cells escaped.
 
     Args:
         rows: The headings, then the cells.
@@ -68,6 +74,7 @@ def table(
         markdown: Return a Markdown table.
     """
     least = 3 if markdown else 0  # a rule's dashes
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         [

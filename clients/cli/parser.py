@@ -95,8 +95,15 @@ def command_modules() -> list[ModuleType]:
     return [import_module(entry.module) for entry in entries]
 
 
-def name_value_pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
+def name_value_pairs(
+    texts: Sequence[str], option: str, *, secret: bool = False
+) -> list[tuple[str, str]]:
     """Return the names and values of `NAME=VALUE` texts.
+
+    Args:
+        texts: What the user gave.
+        option: The option, for messages.
+        secret: Do not show a text in a message.
 
     Raises:
         ShortlistError: A text has no name or no equals sign.
@@ -105,6 +112,7 @@ def name_value_pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ShortlistError(f"{option} takes NAME=VALUE, got {text!r}")
+            got = "got one without a name or an equals sign" if secret else f"got {text!r}"
+            raise ShortlistError(f"{option} takes NAME=VALUE, {got}")
         pairs.append((name, value))
     return pairs

@@ -269,7 +269,7 @@ def _read_queries(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Return the queries in a file with their line numbers."""
     queries = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise RepositoryError(f"cannot read queries from {path}: {exc}") from exc
     for number, line in enumerate(lines, start=1):

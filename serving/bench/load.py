@@ -192,7 +192,11 @@ def _grpc_request(load: Load) -> bytes:
 def _grpc_connection(
     load: Load, request: bytes, latencies: list[float], errors: list[BaseException]
 ) -> None:
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),
+    ]
     try:
         with grpc.insecure_channel(load.address, options=options) as channel:
             grpc.channel_ready_future(channel).result(timeout=_REPLY_SECONDS)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from shortlist.clients.cli.connection import security
-from shortlist.clients.cli.output import megabytes, notice, table, write, write_json
+from shortlist.clients.cli.output import megabytes, notice, printable, table, write, write_json
 from shortlist.serving.cli.fleet import config_path
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
@@ -213,8 +213,8 @@ def _diff_text(diff: VersionDiff) -> str:
 
 def _change(change: Change) -> str:
     if isinstance(change.before, list) or isinstance(change.after, list):
-        return f"{change.what}: differs"
-    return f"{change.what}: {_value(change.before)} -> {_value(change.after)}"
+        return printable(f"{change.what}: differs")
+    return printable(f"{change.what}: {_value(change.before)} -> {_value(change.after)}")
 
 
 def _value(value: Any) -> str:

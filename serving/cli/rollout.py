@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.clients.cli.output import printable, progress, write, write_json
 from shortlist.serving.cli.fleet import apply_options, config_path, opened_fleet, servables
 from shortlist.serving.cli.judge import judge_canary, judge_limits
 from shortlist.serving.errors import RolloutError
@@ -232,7 +232,7 @@ def rollout_status(args: argparse.Namespace) -> int:
         for name, seen in observations.items():
             _print_status(name, seen, split.get(name))
             for problem in problems[name]:
-                write(f"  ! {problem}")
+                write(printable(f"  ! {problem}"))
     return 1 if any(problems.values()) else 0
 
 
@@ -271,9 +271,11 @@ def _print_status(name: str, seen: Observation, split: dict[str, float] | None) 
     write(f"  file       {configured}")
     for server in seen.state.servers:
         labels = " ".join(f"{label}={version}" for label, version in sorted(server.labels.items()))
-        write(f"  {server.address}  AVAILABLE {_join(sorted(server.available))}  {labels}")
+        available = _join(sorted(server.available))
+        write(printable(f"  {server.address}  AVAILABLE {available}  {labels}"))
     if split is not None:
-        write("  split      " + " ".join(f"{label}={part:.2%}" for label, part in split.items()))
+        shares = " ".join(f"{label}={part:.2%}" for label, part in split.items())
+        write(printable(f"  split      {shares}"))
 
 
 def _as_json(seen: Observation) -> dict[str, Any]:
@@ -321,7 +323,8 @@ def _log_line(records: list[dict[str, Any]]) -> str:
         version = _join(first["versions"])
     what = f"{first.get('action')}{'' if version is None else f' {version}'}"
     why = f" ({first['why']})" if first.get("why") else ""
-    return f"{first.get('when')}  {first.get('who')}  {first.get('servable')}  {what}{why}  {end}"
+    line = f"{first.get('when')}  {first.get('who')}  {first.get('servable')}  {what}{why}  {end}"
+    return printable(line)
 
 
 def rollout_lint(args: argparse.Namespace) -> int:
@@ -338,7 +341,7 @@ def rollout_lint(args: argparse.Namespace) -> int:
         write_json(findings)
     else:
         for finding in findings:
-            write(str(finding))
+            write(printable(str(finding)))
         if not findings:
             write(f"{config_path(args)}: no findings")
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0

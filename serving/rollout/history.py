@@ -54,7 +54,8 @@ class History:
         if not self.path.is_file():
             return []
         records = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # JSON escapes newlines, but not the other separators at which `splitlines` splits.
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
             except ValueError:

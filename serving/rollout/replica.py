@@ -46,7 +46,7 @@ class ReplicaClient:
             address: `host:port` of the gRPC API.
             timeout: Timeout of one request in seconds.
             reload_timeout: Timeout of a reload in seconds; a reload waits for new models.
-            security: TLS and headers, for a server behind a proxy.
+            security: TLS, headers and proxies.
         """
         self._address = address
         self._reload_timeout = reload_timeout
@@ -54,8 +54,7 @@ class ReplicaClient:
             address,
             timeout=timeout,
             retry=RetryPolicy(max_attempts=3, initial_backoff=0.1),
-            tls=security.tls,
-            headers=security.headers,
+            **security._asdict(),
         )
 
     @property

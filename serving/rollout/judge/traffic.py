@@ -51,7 +51,7 @@ def replayed_pairs(
         queries: Queries, taken in random order.
         rate: Pairs per second.
         timeout: Timeout of one request in seconds.
-        security: TLS and headers, for servers behind a proxy.
+        security: TLS, headers and proxies.
     """
     chance = random.Random()
     # No retries: the measurement includes what a user would wait for.
@@ -62,8 +62,7 @@ def replayed_pairs(
             model=name,
             timeout=timeout,
             retry=once,
-            tls=security.tls,
-            headers=security.headers,
+            **security._asdict(),
         )
         for address in addresses
     ]

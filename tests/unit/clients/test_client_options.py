@@ -25,10 +25,19 @@ from tests.unit.clients.conftest import make_client
         ({"tls": None}, "tls must be True, False or a Tls, got None"),
         ({"tls": "ca.pem"}, r"got 'ca.pem'; use Tls\(ca='ca.pem'\)"),
         ({"headers": ["a=b"]}, "headers takes a mapping such as {'authorization'"),
-        ({"headers": {"authorization": b"x"}}, r"use b'x'\.decode\(\)"),
-        ({"headers": {"X Team": "a"}}, "header 'X Team': 'a' cannot be sent; names have"),
-        ({"headers": {"a": "b\nc"}}, "cannot be sent; .* values printable ASCII"),
-        ({"headers": {"trace-bin": "a"}}, "do not end in -bin"),
+        (
+            {"headers": {"authorization": b"x"}},
+            r"header 'authorization' must be a string, got bytes; use its decode\(\)",
+        ),
+        (
+            {"headers": {"X Team": "a"}},
+            "a header's name has .* one that starts with 'X' cannot be sent",
+        ),
+        (
+            {"headers": {"a": "b\nc"}},
+            "header 'a' cannot be sent: its value of 3 characters has others than printable ASCII",
+        ),
+        ({"headers": {"trace-bin": "a"}}, "does not end in -bin"),
         ({"model": None}, "model must be a string, got None"),
     ],
 )

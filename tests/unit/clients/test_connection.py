@@ -41,7 +41,7 @@ def test_a_function_gives_fresh_headers(transport: str, server: ToyServer) -> No
         ({"timeout": 0}, "timeout must be a positive"),
         ({"timeout": float("nan")}, "timeout must be a number"),
         ({"model": ""}, "model must be"),
-        ({"headers": {"a": 5}}, r"header 'a' must be a string, got 5; use str\(5\)"),
+        ({"headers": {"a": 5}}, "header 'a' must be a string, got int"),
     ],
 )
 def test_wrong_options_are_refused_at_once(

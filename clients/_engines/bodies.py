@@ -1,0 +1,62 @@
+"""Bodies of HTTP answers, bounded before and after unzipping."""
+
+import zlib
+from typing import Final
+
+from urllib3 import BaseHTTPResponse
+
+__all__ = ["BodyError", "read_body"]
+
+_GZIP: Final = zlib.MAX_WBITS | 16
+
+
+class BodyError(Exception):
+    """The body is too large or cannot be decoded; the message continues "the answer of …"."""
+
+
+def read_body(response: BaseHTTPResponse, limit: int) -> bytes:
+    """Return the body, unzipped.
+
+    Reads no more than `limit` bytes and unzips no more, so that a small answer cannot fill the
+    memory.
+
+    Raises:
+        BodyError: The body is larger, or not gzip although it says so.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while piece := response.read(limit + 1 - size, decode_content=False):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise BodyError(f"is encoded as {encoding!r}, which was not asked for")
+    return _unzipped(body, limit)
+
+
+def _unzipped(body: bytes, limit: int) -> bytes:
+    plain = b""
+    while body:  # gzip's members may follow one another
+        member = zlib.decompressobj(_GZIP)
+        try:
+            plain += member.decompress(body, limit + 1 - len(plain))
+        except zlib.error as exc:
+            raise BodyError(f"is not the gzip that it claims to be: {exc}") from exc
+        if len(plain) > limit:
+            raise _too_large(limit)
+        if not member.eof:
+            raise BodyError("is gzip that was cut off")
+        body = member.unused_data
+    return plain
+
+
+def _too_large(limit: int) -> BodyError:
+    return BodyError(
+        f"has more than {limit} bytes; ask for less at a time (Limits.batch_size, k), or raise "
+        "Limits(max_answer_bytes=...)"
+    )
