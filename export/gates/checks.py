@@ -170,12 +170,17 @@ def ops(
         server = "embedded" if of_scann and settings.server.scann_problem() is None else "stock"
     unavailable = [op for op in custom if server != "embedded" or op not in of_scann]
     name = f"{'the embedded' if server == 'embedded' else 'a stock'} server"
-    gate = Gate("ops", f"ops of {name}, graph format at most {target}")
+    gate = Gate("ops", f"ops of {name} without files, graph format at most {target}")
     measured = f"{len(fresh.ops)} ops, {len(custom)} of them custom, format {fresh.producer}"
     if of_scann:
         measured += "; ScaNN needs the embedded server, or an image with its ops"
     if unavailable:
         return gate.failed(f"{measured}: {unavailable[0]!r} is not available")
+    if fresh.file_ops:
+        more = f" ({len(fresh.file_ops) - 1} more such uses)" if len(fresh.file_ops) > 1 else ""
+        return gate.failed(
+            f"{fresh.file_ops[0]}{more}; embedded servers need --allow_file_ops=true for it"
+        )
     return gate.result(fresh.producer <= target, measured)
 
 

@@ -89,7 +89,13 @@ class Description:
 
 
 def describe(
-    path: Path, name: str, version: int, manifest: Manifest, choices: Choices
+    path: Path,
+    name: str,
+    version: int,
+    manifest: Manifest,
+    choices: Choices,
+    *,
+    allow_file_ops: bool = False,
 ) -> Description:
     """Describe a SavedModel, and write known answers and warm-up records of a foreign one.
 
@@ -101,6 +107,7 @@ def describe(
         version: Version number.
         manifest: Manifest of the copy.
         choices: What its publisher says about it.
+        allow_file_ops: Whether to load it although it has ops that reach out of it.
 
     Raises:
         ModelServerError: The process that loads it failed.
@@ -119,7 +126,13 @@ def describe(
     if known and manifest.ops is not None:
         return Description(manifest=manifest)
     given = None if choices.queries is None else _read_queries(choices.queries)
-    asked = Asked(name=name, version=version, path=path, vocabulary=given is None and not known)
+    asked = Asked(
+        name=name,
+        version=version,
+        path=path,
+        vocabulary=given is None and not known,
+        allow_file_ops=allow_file_ops,
+    )
     (fresh,) = ask_in_fresh_process([asked]).servables
     if fresh.error is not None or not fresh.signatures:
         return Description(manifest=manifest)  # the gates say so

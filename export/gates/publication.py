@@ -130,7 +130,7 @@ def publish_saved_model(
     with local.publisher([name], at_least=at_least) as publisher:
         staging = publisher.stage(name)
         live = live_version(local, name, before=publisher.version)
-        subject = _copy(source, staging, name, publisher.version, choices, live)
+        subject = _copy(source, staging, name, publisher.version, choices, live, settings)
         results = _pass_gates([subject], settings)
         paths = publisher.publish()
     return Published(version=publisher.version, path=str(paths[name]), results=results)
@@ -154,7 +154,7 @@ def _publish_to_store(
         version = store.claim(name, at_least=at_least)
         copy = folder / "copy"
         copy.mkdir()
-        subject = _copy(source, copy, name, version, choices, live)
+        subject = _copy(source, copy, name, version, choices, live, settings)
         results = _pass_gates([subject], settings)
         return Published(version=version, path=store.publish(name, version, copy), results=results)
 
@@ -171,7 +171,13 @@ def _pass_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str
 
 
 def _copy(
-    source: Path, target: Path, name: str, version: int, choices: Choices, live: Live | None
+    source: Path,
+    target: Path,
+    name: str,
+    version: int,
+    choices: Choices,
+    live: Live | None,
+    settings: GateSettings,
 ) -> Subject:
     """Copy a SavedModel, set name and version in its manifest, and describe a foreign one."""
     shutil.copytree(source, target, dirs_exist_ok=True)
@@ -183,7 +189,9 @@ def _copy(
             version,
             manifest.version,
         )
-    described = describe(target, name, version, manifest, choices)
+    described = describe(
+        target, name, version, manifest, choices, allow_file_ops="ops" in settings.allow
+    )
     manifest = described.manifest
     files = checksums(target) if manifest.files is None else manifest.files
     write_manifest(target, replace(manifest, servable=name, version=version, files=files))

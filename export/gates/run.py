@@ -48,9 +48,14 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         subject.name: questions(subject, _queries(comparisons[subject.name]))
         for subject in subjects
     }
-    fresh, live, producer = _ask(subjects, asked)
+    fresh, live, producer = _ask(subjects, asked, allow_file_ops="ops" in settings.allow)
     results = {
-        subject.name: [checks.complete(subject, fresh[subject.name])] for subject in subjects
+        subject.name: [
+            checks.ops(subject, fresh[subject.name], settings, installed_producer=producer)
+            if _refused(fresh[subject.name])
+            else checks.complete(subject, fresh[subject.name])
+        ]
+        for subject in subjects
     }
     loadable = [subject for subject in subjects if fresh[subject.name].error is None]
     for subject in loadable:
@@ -72,9 +77,18 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
             results[name] += served
     for name, measured in results.items():
         done = {result.gate for result in measured}
-        measured += [Gate(gate).skipped("does not load") for gate in GATES if gate not in done]
-        results[name] = [_allowed(result, settings) for result in measured]
+        why = "not loaded because of its ops" if _refused(fresh[name]) else "does not load"
+        measured += [Gate(gate).skipped(why) for gate in GATES if gate not in done]
+        results[name] = [
+            _allowed(result, settings)
+            for result in sorted(measured, key=lambda result: GATES.index(result.gate))
+        ]
     return results
+
+
+def _refused(fresh: FreshServable) -> bool:
+    """Return True if a SavedModel was not loaded because it could reach out of the process."""
+    return fresh.error is not None and bool(fresh.file_ops)
 
 
 def _queries(comparison: Comparison | GateResult) -> list[GoldenQuery]:
@@ -82,7 +96,10 @@ def _queries(comparison: Comparison | GateResult) -> list[GoldenQuery]:
 
 
 def _ask(
-    subjects: Sequence[Subject], asked: Mapping[str, ByPurpose[GoldenQuery]]
+    subjects: Sequence[Subject],
+    asked: Mapping[str, ByPurpose[GoldenQuery]],
+    *,
+    allow_file_ops: bool,
 ) -> tuple[dict[str, FreshServable], dict[str, FreshServable], int]:
     """Load every subject, and the live versions that are compared with one, and ask them."""
     own = [
@@ -91,6 +108,7 @@ def _ask(
             version=subject.version,
             path=subject.path,
             queries=asked[subject.name].in_order(),
+            allow_file_ops=allow_file_ops,
         )
         for subject in subjects
     ]
@@ -100,6 +118,7 @@ def _ask(
             version=subject.live.version,
             path=subject.live.path,
             queries=asked[subject.name].comparison,
+            allow_file_ops=allow_file_ops,
         )
         for subject in subjects
         if subject.live is not None and asked[subject.name].comparison

@@ -111,7 +111,7 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
             repository=root,
             grpc_port=claim_port(0, option="--port"),
             rest_port=claim_port(0, option="--rest-port"),
-            flags=_FLAGS,
+            flags=_flags(settings),
             log_file=folder / "server.log",
         )
         started = time.monotonic()
@@ -128,6 +128,11 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
                 _resident_bytes(server.pid) if settings.server is not ServerKind.DOCKER else None
             )
             yield _Running(grpc=grpc, rest=rest, seconds=seconds, memory=memory)
+
+
+def _flags(settings: GateSettings) -> tuple[str, ...]:
+    allowed = settings.server is ServerKind.EMBEDDED and "ops" in settings.allow
+    return (*_FLAGS, "--allow_file_ops=true") if allowed else _FLAGS
 
 
 def _trial_entry(subject: Subject, root: Path) -> ModelEntry:

@@ -66,7 +66,9 @@ class Backend:
         )
         self._tags = flags.saved_model_tags.split(",")
         self._runtime = RuntimeOptions(
-            session_config=_session_config(settings), scann_ops=flags.enable_scann_ops
+            session_config=_session_config(settings),
+            scann_ops=flags.enable_scann_ops,
+            allow_file_ops=flags.allow_file_ops,
         )
         self._ssl = (
             read_text_message(Path(flags.ssl_config_file), SSLConfig())

@@ -181,6 +181,12 @@ class Flags:
         own=True,
     )
     enable_scann_ops: bool = _flag("bool", True, "Register the ScaNN ops.", own=True)
+    allow_file_ops: bool = _flag(
+        "bool",
+        False,
+        "Load models with ops that read or write files, open sockets, run Python or print.",
+        own=True,
+    )
     drain_seconds: int = _flag(
         "int32", 10, "Seconds to wait for calls in flight after SIGTERM.", own=True
     )

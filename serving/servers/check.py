@@ -29,6 +29,8 @@ class Asked:
         vocabulary: Whether to read what its lookup tables know.
         record_warmup: Whether to write the queries that it answers to its folder, as warm-up
             records.
+        allow_file_ops: Whether to load it although it has ops that read or write files, open
+            sockets, run Python or print.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Asked:
     queries: Sequence[GoldenQuery] = ()
     vocabulary: bool = False
     record_warmup: bool = False
+    allow_file_ops: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,10 @@ class FreshServable:
     """Facts about a loaded SavedModel and its answers.
 
     Attributes:
-        error: Reason why it did not load; then the other fields are not set.
+        error: Reason why it did not load; then only `file_ops`, `ops` and the numbers of the
+            graph's format may be set.
+        file_ops: Uses of ops that read or write files, open sockets, run Python or print, in
+            words.
         seconds: Loading time.
         ops: Ops in the graph, sorted.
         producer: Producer number of the graph's format.
@@ -68,6 +74,7 @@ class FreshServable:
     """
 
     error: str | None = None
+    file_ops: tuple[str, ...] = ()
     seconds: float = 0.0
     ops: tuple[str, ...] = ()
     producer: int = 0
@@ -112,6 +119,7 @@ def ask_in_fresh_process(asked: Sequence[Asked], *, timeout: float = 600.0) -> F
                 ],
                 "vocabulary": servable.vocabulary,
                 "record_warmup": servable.record_warmup,
+                "allow_file_ops": servable.allow_file_ops,
             }
             for servable in asked
         ]
@@ -148,13 +156,17 @@ def _progress(stderr: bytes) -> tuple[str, str]:
 
 
 def _servable(answer: Mapping[str, Any]) -> FreshServable:
+    graph = {
+        "file_ops": tuple(answer.get("file_ops", ())),
+        "ops": tuple(answer.get("ops", ())),
+        "producer": answer.get("producer", 0),
+        "min_consumer": answer.get("min_consumer", 0),
+    }
     if "error" in answer:
-        return FreshServable(error=answer["error"])
+        return FreshServable(error=answer["error"], **graph)
     return FreshServable(
+        **graph,
         seconds=answer["seconds"],
-        ops=tuple(answer["ops"]),
-        producer=answer["producer"],
-        min_consumer=answer["min_consumer"],
         signatures={name: _signature(fields) for name, fields in answer["signatures"].items()},
         vocabulary={
             signature: {

@@ -21,6 +21,7 @@ from shortlist.serving.embedded.api.dtypes import DTYPES
 from shortlist.serving.embedded.api.errors import StatusError
 from shortlist.serving.embedded.api.tensors import encode_tensor
 from shortlist.serving.embedded.runtime import _tf
+from shortlist.serving.embedded.runtime.file_ops import find_file_ops
 from shortlist.serving.embedded.runtime.saved_model import read_meta_graph
 from shortlist.serving.embedded.runtime.servable import (
     RuntimeOptions,
@@ -58,13 +59,16 @@ def _servable(asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         meta_graph = read_meta_graph(path, _TAGS)
         facts = _facts(meta_graph.graph_def)
+        facts["file_ops"] = list(map(str, find_file_ops(meta_graph, path)))
+        if facts["file_ops"] and not asked["allow_file_ops"]:
+            return {"error": f"not loaded, since {facts['file_ops'][0]}", **facts}
         tables = add_vocabulary(meta_graph) if asked["vocabulary"] else {}
         servable = load_servable(
             asked["name"],
             asked["version"],
             path,
             tags=_TAGS,
-            options=RuntimeOptions(),
+            options=RuntimeOptions(allow_file_ops=True),
             meta_graph=meta_graph,
         )
     except StatusError as exc:

@@ -1,4 +1,4 @@
-"""Ops that the runtime lacks and loops, by the signatures that reach them.
+"""What a graph says without being run: its functions, assets, start, missing ops and loops.
 
 TensorFlow Serving instantiates a function when it is first called. A ScaNN servable therefore
 loads on a server without the ScaNN ops, and only requests that need them fail. Importing the
@@ -9,7 +9,21 @@ work are replaced first, and requests that need them are refused.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["functions_of", "looping_signatures", "needed_by_signatures", "set_aside"]
+from shortlist.serving.embedded.runtime import _tf
+
+__all__ = [
+    "asset_files",
+    "called_functions",
+    "functions_of",
+    "init_ops",
+    "looping_signatures",
+    "needed_by_signatures",
+    "set_aside",
+]
+
+_INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
+_INIT_OP_COLLECTIONS: Final = ("saved_model_main_op", "legacy_init_op")
+_ASSETS_COLLECTION: Final = "saved_model_assets"
 
 # Takes and returns tensors of any type under the same attributes as a call.
 _STAND_IN: Final = "PyFunc"
@@ -33,7 +47,7 @@ def set_aside(meta_graph: Any, known: Callable[[str], bool]) -> dict[str, str]:
     missing = _reaching(functions, lambda op: op not in functions and not known(op))
     replaced: dict[str, str] = {}
     for node in meta_graph.graph_def.node:
-        lacking = next((missing[name] for name in _called(node) if name in missing), None)
+        lacking = next((missing[name] for name in called_functions(node) if name in missing), None)
         if lacking is None or not {"Tin", "Tout"} <= node.attr.keys():
             continue
         replaced[node.name] = lacking
@@ -60,7 +74,7 @@ def looping_signatures(meta_graph: Any) -> frozenset[str]:
     nodes = {
         node.name: node.op
         for node in meta_graph.graph_def.node
-        if node.op in _LOOP_OPS or any(name in looping for name in _called(node))
+        if node.op in _LOOP_OPS or any(name in looping for name in called_functions(node))
     }
     return frozenset(needed_by_signatures(meta_graph, nodes))
 
@@ -70,7 +84,32 @@ def functions_of(meta_graph: Any) -> dict[str, Any]:
     return {function.signature.name: function for function in meta_graph.graph_def.library.function}
 
 
-def _called(node: Any) -> list[str]:
+def asset_files(meta_graph: Any) -> dict[str, str]:
+    """Return the names of a SavedModel's asset files by the tensor that takes the path."""
+    definitions: Iterable[Any] = meta_graph.asset_file_def
+    if not meta_graph.asset_file_def and _ASSETS_COLLECTION in meta_graph.collection_def:
+        values = []
+        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
+            value = _tf.meta_graph_pb2.AssetFileDef()
+            packed.Unpack(value)
+            values.append(value)
+        definitions = values
+    return {item.tensor_info.name: item.filename for item in definitions}
+
+
+def init_ops(meta_graph: Any) -> list[str]:
+    """Return the name of the operation that initialises a model, if there is one."""
+    if _INIT_OP_SIGNATURE in meta_graph.signature_def:
+        outputs = meta_graph.signature_def[_INIT_OP_SIGNATURE].outputs
+        return [outputs[_INIT_OP_SIGNATURE].name]
+    for key in _INIT_OP_COLLECTIONS:
+        if key in meta_graph.collection_def:
+            return list(meta_graph.collection_def[key].node_list.value)[:1]
+    return []
+
+
+def called_functions(node: Any) -> list[str]:
+    """Return the names of the functions that a node may call; its op may be one."""
     names = [value.func.name for value in node.attr.values() if value.HasField("func")]
     names += [func.name for value in node.attr.values() for func in value.list.func]
     return [*names, node.op]
@@ -84,7 +123,7 @@ def _reaching(functions: Mapping[str, Any], sought: Callable[[str], bool]) -> di
         for node in function.node_def:
             if sought(node.op):
                 reaching.setdefault(name, node.op)
-            for called in _called(node):
+            for called in called_functions(node):
                 callers.setdefault(called, set()).add(name)
     pending = list(reaching)
     while pending:

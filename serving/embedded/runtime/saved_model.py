@@ -3,25 +3,26 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.tensors import decode_varint
 from shortlist.serving.embedded.runtime import _tf
-from shortlist.serving.embedded.runtime.graph import needed_by_signatures, set_aside
+from shortlist.serving.embedded.runtime.graph import (
+    asset_files,
+    init_ops,
+    needed_by_signatures,
+    set_aside,
+)
 from shortlist.serving.embedded.runtime.session import Session
 
 __all__ = ["initialize", "open_session", "read_meta_graph"]
 
 log = logging.getLogger(__name__)
-
-_INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
-_INIT_OP_COLLECTIONS: Final = ("saved_model_main_op", "legacy_init_op")
-_ASSETS_COLLECTION: Final = "saved_model_assets"
 
 
 def read_meta_graph(path: str, tags: Sequence[str]) -> Any:
@@ -118,7 +119,7 @@ def _open(meta_graph: Any, config: Any) -> Session:
         for info in side.values()
     ]
     tensors += [meta_graph.saver_def.filename_tensor_name, *_asset_feeds(meta_graph, "")]
-    operations = [meta_graph.saver_def.restore_op_name, *map(_operation, _init_ops(meta_graph))]
+    operations = [meta_graph.saver_def.restore_op_name, *map(_operation, init_ops(meta_graph))]
     return Session(meta_graph.graph_def, tensors=tensors, operations=operations, config=config)
 
 
@@ -165,32 +166,15 @@ def initialize(session: Session, meta_graph: Any, path: str) -> None:
             )
         else:
             log.info("%s has no variables; nothing is restored", path)
-    for op_name in _init_ops(meta_graph):
+    for op_name in init_ops(meta_graph):
         _run_target(session, op_name, assets)
 
 
 def _asset_feeds(meta_graph: Any, path: str) -> dict[str, str]:
-    definitions: Iterable[Any] = meta_graph.asset_file_def
-    if not meta_graph.asset_file_def and _ASSETS_COLLECTION in meta_graph.collection_def:
-        values = []
-        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
-            value = _tf.meta_graph_pb2.AssetFileDef()
-            packed.Unpack(value)
-            values.append(value)
-        definitions = values
     return {
-        item.tensor_info.name: os.path.join(path, "assets", item.filename) for item in definitions
+        tensor: os.path.join(path, "assets", file)
+        for tensor, file in asset_files(meta_graph).items()
     }
-
-
-def _init_ops(meta_graph: Any) -> list[str]:
-    if _INIT_OP_SIGNATURE in meta_graph.signature_def:
-        outputs = meta_graph.signature_def[_INIT_OP_SIGNATURE].outputs
-        return [outputs[_INIT_OP_SIGNATURE].name]
-    for key in _INIT_OP_COLLECTIONS:
-        if key in meta_graph.collection_def:
-            return list(meta_graph.collection_def[key].node_list.value)[:1]
-    return []
 
 
 def _operation(name: str) -> str:

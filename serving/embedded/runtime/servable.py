@@ -18,6 +18,7 @@ from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import numpy_name
 from shortlist.serving.embedded.api.errors import StatusError, invalid
 from shortlist.serving.embedded.runtime import _tf
+from shortlist.serving.embedded.runtime.file_ops import check_file_ops
 from shortlist.serving.embedded.runtime.graph import looping_signatures
 from shortlist.serving.embedded.runtime.saved_model import initialize, open_session, read_meta_graph
 from shortlist.serving.embedded.runtime.session import RunOptions, Session
@@ -43,10 +44,12 @@ class RuntimeOptions:
     Attributes:
         session_config: A `ConfigProto`; None for the defaults.
         scann_ops: Register ScaNN's ops if scann is installed.
+        allow_file_ops: Load models with ops that reach out of the model; see `file_ops`.
     """
 
     session_config: Any = None
     scann_ops: bool = True
+    allow_file_ops: bool = False
 
 
 def warm_runtime(options: RuntimeOptions) -> None:
@@ -89,6 +92,8 @@ def load_servable(
     warm_runtime(options)
     started = time.monotonic()
     meta_graph = meta_graph or read_meta_graph(path, tags)
+    if not options.allow_file_ops:
+        check_file_ops(meta_graph, path)
     session, refused = open_session(
         meta_graph, options.session_config or _tf.config_pb2.ConfigProto()
     )
