@@ -200,7 +200,8 @@ def test_every_op_of_the_installed_tensorflow_that_takes_a_file_is_known() -> No
     from tensorflow.core.framework import op_def_pb2
 
     c = _tf.pywrap_tf_session
-    registered = op_def_pb2.OpList.FromString(c.TF_GetBuffer(c.TF_GetAllOpList())).op
+    every = op_def_pb2.OpList.FromString(c.TF_GetBuffer(c.TF_GetAllOpList())).op
+    registered = [op for op in every if ">" not in op.name]  # ScaNN's, if they are loaded
     unknown = {
         op.name
         for op in registered
