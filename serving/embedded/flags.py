@@ -202,7 +202,8 @@ class Flags:
     max_request_values: int = _flag(
         "int64",
         RequestLimits.max_values,
-        "Maximum number of values of all tensors of a request; 0 for no limit.",
+        "Maximum number of strings, JSON values and filled-in numbers of a request; 0 for no "
+        "limit.",
         own=True,
     )
     max_request_rows: int = _flag(

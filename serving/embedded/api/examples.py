@@ -43,7 +43,7 @@ def classify(
             the run failed.
     """
     outputs, rows, spec = _run(servable, request, call, CLASSIFY_METHOD, "Classify")
-    result = _classification_result(outputs, rows)
+    result = _classification_result(outputs, rows, call)
     return messages.ClassificationResponse(result=result, model_spec=spec)
 
 
@@ -72,7 +72,7 @@ def _run(
     name = request.model_spec.signature_name or SERVING_DEFAULT
     definition = _named_signature(servable, name)
     _check_signature(definition, call, method)
-    examples = _serialized_examples(request.input)
+    examples = _serialized_examples(request.input, call)
     names = list(definition.outputs)
     outputs = timed_run(servable, name, {_INPUTS: examples}, names, call, api)
     return outputs, len(examples), model_spec(request.model_spec.name, name, servable.version)
@@ -125,8 +125,12 @@ def _check_signature(definition: messages.SignatureDef, call: Call, method: str)
         raise invalid(f"No regression outputs found in SignatureDef: {MessageToString(definition)}")
 
 
-def _serialized_examples(request_input: messages.Input) -> npt.NDArray[Any]:
-    """Return each example serialised, after the context, whose features it can override."""
+def _serialized_examples(request_input: messages.Input, call: Call) -> npt.NDArray[Any]:
+    """Return each example serialised, after the context, whose features it can override.
+
+    Raises:
+        StatusError: There are none, too many, or the context makes too much of them.
+    """
     context = b""
     if request_input.WhichOneof("kind") == "example_list_with_context":
         context = request_input.example_list_with_context.context.SerializeToString()
@@ -135,6 +139,11 @@ def _serialized_examples(request_input: messages.Input) -> npt.NDArray[Any]:
         examples = request_input.example_list.examples
     if not examples:
         raise invalid("Input is empty.")
+    limits = call.options.limits
+    limits.check_rows(len(examples))
+    copied = len(context) * len(examples)
+    limits.check_bytes(copied)
+    call.memory.need(2 * copied)  # here and in the runtime
     return object_array([context + example.SerializeToString() for example in examples])
 
 
@@ -156,7 +165,7 @@ def _check_class_tensor(
 
 
 def _classification_result(
-    outputs: Mapping[str, npt.NDArray[Any]], rows: int
+    outputs: Mapping[str, npt.NDArray[Any]], rows: int, call: Call
 ) -> messages.ClassificationResult:
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
     if classes is not None:
@@ -169,6 +178,7 @@ def _classification_result(
             f"{classes.shape[1]} vs. {scores.shape[1]}"
         )
     width = next(array.shape[1] for array in (classes, scores) if array is not None)
+    call.options.limits.check_results(rows, width)
     result = messages.ClassificationResult()
     for row in range(rows):
         classifications = result.classifications.add()
@@ -213,7 +223,7 @@ def multi_inference(
     fetches = sorted(
         {info.name for definition in definitions for info in definition.outputs.values()}
     )
-    examples = _serialized_examples(request.input)
+    examples = _serialized_examples(request.input, call)
     arrays = servable.run_tensors(
         dict.fromkeys(sorted(feeds), examples), fetches, timeout=call.timeout
     )
@@ -225,7 +235,8 @@ def multi_inference(
         spec = model_spec(task.model_spec.name, task.model_spec.signature_name, servable.version)
         result = response.results.add(model_spec=spec)
         if task.method_name == CLASSIFY_METHOD:
-            result.classification_result.CopyFrom(_classification_result(outputs, len(examples)))
+            classified = _classification_result(outputs, len(examples), call)
+            result.classification_result.CopyFrom(classified)
         else:
             result.regression_result.CopyFrom(_regression_result(outputs[_OUTPUTS], len(examples)))
     return response

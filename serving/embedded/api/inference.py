@@ -5,6 +5,7 @@ Checks, their order and all error messages follow TensorFlow Serving's
 calls that take examples.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,16 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from shortlist.clients.contract import SERVING_DEFAULT
+from shortlist.clients.contract import SERVING_DEFAULT, K
 from shortlist.clients.wire import messages
+from shortlist.serving.embedded.api.dtypes import DTYPES
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
-from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
+from shortlist.serving.embedded.api.interfaces import Servable, ServableSource, always_active
 from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits, RequestMemory
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.tensors import (
+    Admit,
+    MissingStringsError,
     TensorParseError,
     encode_tensor,
     encode_varint,
@@ -44,6 +48,9 @@ __all__ = [
 PREDICT_METHOD: Final = "tensorflow/serving/predict"
 CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
 REGRESS_METHOD: Final = "tensorflow/serving/regress"
+
+_FEW_RESULTS: Final = 1000  # are not worth counting
+_STRING_BYTES: Final = 50  # of a candidate id, on average
 
 _SIGNATURE_DEF: Final = "signature_def"
 _SIGNATURE_DEF_MAP_URL: Final = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
@@ -82,7 +89,7 @@ class Call:
     metrics: Metrics
     memory: RequestMemory
     timeout: float | None = None
-    active: Callable[[], bool] = lambda: True
+    active: Callable[[], bool] = always_active
 
 
 def predict(servable: Servable, request: messages.PredictRequest, call: Call) -> bytes:
@@ -98,6 +105,7 @@ def predict(servable: Servable, request: messages.PredictRequest, call: Call) ->
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, request.inputs)
     arrays = {}
+    admit = _admission(call)
     for alias, info in sorted(definition.inputs.items()):
         proto = request.inputs.get(alias) if alias in request.inputs else None
         if proto is None:
@@ -105,7 +113,9 @@ def predict(servable: Servable, request: messages.PredictRequest, call: Call) ->
                 raise _missing_input(alias, info.name, request.inputs, definition.defaults)
             proto = definition.defaults[alias]
         try:
-            arrays[alias] = parse_tensor(proto)
+            arrays[alias] = parse_tensor(proto, admit)
+        except MissingStringsError as exc:
+            raise invalid(f"tensor parsing error: {alias}: {exc}") from None
         except TensorParseError:
             raise invalid(f"tensor parsing error: {alias}") from None
     names = _output_names(definition, request.output_filter)
@@ -127,7 +137,26 @@ def predict_arrays(
     """
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, arrays)
+    for array in arrays.values():
+        if array.ndim:
+            call.options.limits.check_rows(array.shape[0])
     return timed_run(servable, signature_name, arrays, list(definition.outputs), call)
+
+
+def _admission(call: Call) -> Admit:
+    """Return a check of one tensor after the other of a request."""
+    limits, total = call.options.limits, 0
+
+    def admit(shape: tuple[int, ...], values: int, size: int) -> None:
+        nonlocal total
+        if shape:
+            limits.check_rows(shape[0])
+        if values:
+            total += values
+            limits.check_values(total)
+            call.memory.need(size)
+
+    return admit
 
 
 def _predict_signature(
@@ -195,11 +224,49 @@ def timed_run(
     call: Call,
     api: str = "Predict",
 ) -> dict[str, npt.NDArray[Any]]:
-    """Run a signature and measure it as a part of calls of `api`."""
+    """Run a signature and measure it as a part of calls of `api`.
+
+    Raises:
+        StatusError: The results would be too many or too large, or the run failed.
+    """
+    _admit_results(servable.signatures[signature_name], arrays, names, call)
     started = time.perf_counter()
-    outputs = servable.run(signature_name, arrays, names, timeout=call.timeout)
+    outputs = servable.run(signature_name, arrays, names, timeout=call.timeout, active=call.active)
     call.metrics.runtime_latency(servable.name, api, time.perf_counter() - started)
+    call.options.limits.check_response(sum(map(_bytes, outputs.values())))
     return outputs
+
+
+def _admit_results(
+    definition: messages.SignatureDef,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    names: Sequence[str],
+    call: Call,
+) -> None:
+    """Check the expected number of results, and reserve memory for them."""
+    rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
+    given = arrays.get(K)
+    k = int(given) if given is not None and given.ndim == 0 and given.dtype.kind in "iu" else 1
+    limits = call.options.limits
+    limits.check_results(rows, k)
+    if rows * k <= _FEW_RESULTS:
+        return
+    size = 0
+    for name in names:
+        info = definition.outputs[name]
+        dtype = DTYPES.get(info.dtype)
+        inner = math.prod(dim.size if dim.size > 0 else k for dim in info.tensor_shape.dim[1:])
+        numeric = dtype is not None and dtype.field != "string_val"
+        size += rows * inner * (dtype.numpy.itemsize if dtype and numeric else _STRING_BYTES)
+    limits.check_response(size)
+    call.memory.need(2 * size)  # as arrays and as an answer
+
+
+def _bytes(array: npt.NDArray[Any]) -> int:
+    """Return the size of an output; only a guess for few strings."""
+    if array.dtype == object and array.size > _FEW_RESULTS:
+        return sum(map(len, array.ravel().tolist()))
+    return array.nbytes
 
 
 def model_spec(name: str, signature_name: str, version: int) -> messages.ModelSpec:

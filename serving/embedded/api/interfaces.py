@@ -15,7 +15,12 @@ import numpy.typing as npt
 from shortlist.clients.types import State
 from shortlist.serving.embedded.api.errors import Code
 
-__all__ = ["Servable", "ServableSource", "ServableState"]
+__all__ = ["Servable", "ServableSource", "ServableState", "always_active"]
+
+
+def always_active() -> bool:
+    """Return True: the caller waits for the answer."""
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Servable(Protocol):
         output_names: Sequence[str],
         *,
         timeout: float | None = None,
+        active: Callable[[], bool] = always_active,
     ) -> dict[str, npt.NDArray[Any]]:
         """Run one signature.
 
@@ -59,10 +65,11 @@ class Servable(Protocol):
             inputs: Arrays by the signature's input names (not tensor names).
             output_names: Outputs of the signature to compute.
             timeout: Time limit in seconds.
+            active: Returns False if the caller has gone; asked between parts of a long run.
 
         Raises:
-            StatusError: The runtime refused the inputs, an op failed, or the time limit was
-                exceeded.
+            StatusError: The runtime refused the inputs, an op failed, the time limit was
+                exceeded, or the caller has gone.
         """
         ...
 

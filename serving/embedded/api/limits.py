@@ -36,7 +36,8 @@ class RequestLimits:
 
     Attributes:
         max_bytes: Size of the request, unzipped.
-        max_values: Values of all its tensors together.
+        max_values: Its values that need more memory than they have in the message: strings,
+            JSON values, and numbers that are packed or filled in.
         max_rows: First dimension of a tensor.
         max_results: Rows times `k`, for signatures with the scalar input `k`.
         max_response_bytes: Size of all outputs together.

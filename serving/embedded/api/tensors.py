@@ -1,7 +1,7 @@
 """`TensorProto` messages to numpy arrays and back, as TensorFlow reads and writes them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,8 @@ from shortlist.serving.embedded.api.dtypes import DTYPES, Dtype, dtype_of
 
 __all__ = [
     "MAX_RANK",
+    "Admit",
+    "MissingStringsError",
     "TensorParseError",
     "decode_varint",
     "encode_tensor",
@@ -26,6 +28,7 @@ MAX_RANK: Final = 254  # TensorShape::MaxDimensions()
 # to allocate them; the embedded server refuses them as if the allocation had failed.
 _MAX_FILLED_BYTES: Final = 16 * 1024 * 1024
 _STRING_BYTES: Final = 64  # overhead of one string, here and in the runtime
+_DENSE_FIELDS: Final = ("float_val", "double_val")  # as long in the message as in memory
 _PACKED_FLOATS: Final = {np.dtype(np.float32): 5, np.dtype(np.float64): 6}
 
 
@@ -33,13 +36,27 @@ class TensorParseError(ValueError):
     """The message is not a tensor: shape, type and content contradict each other."""
 
 
-def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
+class MissingStringsError(TensorParseError):
+    """The shape promises more strings than there are."""
+
+
+Admit = Callable[[tuple[int, ...], int, int], None]
+
+
+def parse_tensor(proto: messages.TensorProto, admit: Admit | None = None) -> npt.NDArray[Any]:
     """Return the array that a `TensorProto` holds.
 
-    As in `tensorflow::Tensor::FromProto`, missing values repeat the last value (zero or empty
-    if there is none), values beyond the shape are ignored, and an unknown rank is a scalar.
+    As in `tensorflow::Tensor::FromProto`, missing numbers repeat the last one (zero if there is
+    none), values beyond the shape are ignored, and an unknown rank is a scalar. Strings are
+    not repeated, except for one empty string.
+
+    Args:
+        proto: The message.
+        admit: Called before values are read or filled in, with the shape, the number of values
+            that need more memory than they have in the message, and that memory in bytes.
 
     Raises:
+        MissingStringsError: There are fewer strings than the shape says.
         TensorParseError: TensorFlow would not parse the message either.
     """
     dtype = DTYPES.get(proto.dtype)
@@ -49,22 +66,44 @@ def parse_tensor(proto: messages.TensorProto) -> npt.NDArray[Any]:
     if shape and (min(shape) < 0 or len(shape) > MAX_RANK):
         raise TensorParseError(f"{list(shape)} is not a valid tensor shape")
     size = math.prod(shape)
+    is_string = dtype.field == "string_val"
     if size and proto.tensor_content:
+        if admit is not None:
+            admit(shape, *((size, size * _STRING_BYTES) if is_string else (0, 0)))
         return _from_content(proto.tensor_content, dtype, shape, size)
+    carried = len(getattr(proto, dtype.field))
+    if carried < size:
+        if is_string and (carried or size > 1):
+            raise MissingStringsError(f"{carried} strings for shape {shape_text(shape)}")
+        if size * dtype.numpy.itemsize > _MAX_FILLED_BYTES:
+            raise TensorParseError(f"a tensor of shape {list(shape)} does not fit into memory")
+    if admit is not None:
+        admit(shape, *_expansion(shape, size, carried, dtype))
     values = _values(proto, dtype)
     if len(values) < size:
-        is_string = dtype.numpy == np.object_
-        if size * (_STRING_BYTES if is_string else values.itemsize) > _MAX_FILLED_BYTES:
-            raise TensorParseError(f"a tensor of shape {list(shape)} does not fit into memory")
         filled = np.empty(size, values.dtype)
         filled[: len(values)] = values
-        empty: Any = b"" if dtype.numpy == np.object_ else 0
+        empty: Any = b"" if is_string else 0
         filled[len(values) :] = values[-1] if len(values) else empty
         values = filled
     try:
         return values[:size].reshape(shape)
     except ValueError as exc:  # no elements, but dimensions whose product numpy cannot hold
         raise TensorParseError(f"{list(shape)} is not a valid tensor shape") from exc
+
+
+def _expansion(shape: tuple[int, ...], size: int, carried: int, dtype: Dtype) -> tuple[int, int]:
+    """Return the number of values that need more memory than in the message, and how much."""
+    if dtype.field == "string_val":
+        count = max(size, carried)
+        return count, count * _STRING_BYTES
+    if not size:
+        # Empty, but a sum over an axis of no elements has as many as the other axes.
+        return math.prod(filter(None, shape)), 0
+    if dtype.field in _DENSE_FIELDS and carried >= size:
+        return 0, 0
+    count = max(size, carried)
+    return count, count * dtype.numpy.itemsize
 
 
 def _values(proto: messages.TensorProto, dtype: Dtype) -> npt.NDArray[Any]:

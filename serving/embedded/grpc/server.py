@@ -250,7 +250,7 @@ class _Services(grpc.GenericRpcHandler):
 
     def _reload(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
         request = messages.ReloadConfigRequest.FromString(data)
-        before = {name: self._metrics.value(name) for name in request.metric_names}
+        before = {name: self._metrics.value(name) for name in dict.fromkeys(request.metric_names)}
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "

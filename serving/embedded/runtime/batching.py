@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
-from shortlist.serving.embedded.api.interfaces import Servable
+from shortlist.serving.embedded.api.interfaces import Servable, always_active
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.runtime.batching_options import BatchingOptions
@@ -50,8 +50,11 @@ class BatchScheduler:
 class _Task:
     """One request that waits for its rows."""
 
-    def __init__(self, inputs: Arrays, rows: int, timeout: float | None) -> None:
+    def __init__(
+        self, inputs: Arrays, rows: int, timeout: float | None, active: Callable[[], bool]
+    ) -> None:
         self.inputs = inputs
+        self.active = active
         self.rows = rows
         self.arrived = time.monotonic()
         self.deadline = math.inf if timeout is None else self.arrived + timeout
@@ -84,7 +87,7 @@ class _Key:
     outputs: tuple[str, ...]
 
 
-Run = Callable[[Arrays, float | None], Mapping[str, npt.NDArray[Any]]]
+Run = Callable[[Arrays, float | None, Callable[[], bool]], Mapping[str, npt.NDArray[Any]]]
 
 
 class _Queue:
@@ -184,7 +187,7 @@ class _Queue:
                 task.error = exc
             return
         try:
-            outputs = self._run(merged, timeout)
+            outputs = self._run(merged, timeout, lambda: any(task.active() for task in batch.tasks))
             self._split(batch, outputs)
         except StatusError as exc:
             if len(batch.tasks) == 1:
@@ -201,7 +204,7 @@ class _Queue:
             try:
                 if left is not None and left <= 0:
                     raise StatusError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-                self._split(alone, self._run(self._merged(alone), left))
+                self._split(alone, self._run(self._merged(alone), left, task.active))
             except StatusError as exc:
                 task.error = exc
 
@@ -268,6 +271,7 @@ class BatchingServable:
         output_names: Sequence[str],
         *,
         timeout: float | None = None,
+        active: Callable[[], bool] = always_active,
     ) -> dict[str, npt.NDArray[Any]]:
         """Run one signature, possibly together with other requests.
 
@@ -279,12 +283,16 @@ class BatchingServable:
             signature_name=signature_name, inputs=tuple(sorted(inputs)), outputs=names_in_order
         )
 
-        def run(merged: Arrays, left: float | None) -> Mapping[str, npt.NDArray[Any]]:
-            return self._servable.run(signature_name, merged, names_in_order, timeout=left)
+        def run(
+            merged: Arrays, left: float | None, anybody: Callable[[], bool]
+        ) -> Mapping[str, npt.NDArray[Any]]:
+            return self._servable.run(
+                signature_name, merged, names_in_order, timeout=left, active=anybody
+            )
 
         definition = self.signatures[signature_name]
         names = {alias: definition.inputs[alias].name for alias in inputs}
-        outputs = self._batched(key, run, names, inputs, timeout)
+        outputs = self._batched(key, run, names, inputs, timeout, active)
         return {alias: outputs[alias] for alias in output_names}
 
     def run_tensors(
@@ -297,11 +305,14 @@ class BatchingServable:
         """
         key = _Key(signature_name="", inputs=tuple(sorted(feeds)), outputs=tuple(fetches))
 
-        def run(merged: Arrays, left: float | None) -> Mapping[str, npt.NDArray[Any]]:
+        def run(
+            merged: Arrays, left: float | None, anybody: Callable[[], bool]
+        ) -> Mapping[str, npt.NDArray[Any]]:
             arrays = self._servable.run_tensors(merged, fetches, timeout=left)
             return dict(zip(fetches, arrays, strict=True))
 
-        outputs = self._batched(key, run, {name: name for name in feeds}, feeds, timeout)
+        names = {name: name for name in feeds}
+        outputs = self._batched(key, run, names, feeds, timeout, always_active)
         return [outputs[name] for name in fetches]
 
     def close(self) -> None:
@@ -315,10 +326,11 @@ class BatchingServable:
         tensor_names: Mapping[str, str],
         inputs: Arrays,
         timeout: float | None,
+        active: Callable[[], bool],
     ) -> dict[str, npt.NDArray[Any]]:
         rows = _rows_of(inputs)
         if rows == 0:
-            return dict(run(inputs, timeout))
+            return dict(run(inputs, timeout, active))
         if rows > self._options.max_batch_size:
             raise invalid(
                 f"Task size {rows} is larger than maximum input batch size "
@@ -327,14 +339,14 @@ class BatchingServable:
         queue = self._queues.get(key)
         if queue is None:
             if len(self._queues) >= _MAX_QUEUES:
-                return dict(run(inputs, timeout))
+                return dict(run(inputs, timeout, active))
             with self._lock:
                 queue = self._queues.setdefault(
                     key, _Queue(run, tensor_names, self._options, self._scheduler)
                 )
         step = self._options.max_execution_batch_size
         if rows <= step:
-            return queue.submit(_Task(inputs, rows, timeout))
+            return queue.submit(_Task(inputs, rows, timeout, active))
         # One after the other: each part can still share its batch with other requests.
         parts = [
             queue.submit(
@@ -342,6 +354,7 @@ class BatchingServable:
                     {alias: array[start : start + step] for alias, array in inputs.items()},
                     min(step, rows - start),
                     timeout,
+                    active,
                 )
             )
             for start in range(0, rows, step)

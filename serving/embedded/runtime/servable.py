@@ -7,7 +7,7 @@ variables, tables and other resources, so versions never share any.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +17,11 @@ import numpy.typing as npt
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import numpy_name
 from shortlist.serving.embedded.api.errors import StatusError, invalid
+from shortlist.serving.embedded.api.interfaces import always_active
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.file_ops import check_file_ops
 from shortlist.serving.embedded.runtime.graph import looping_signatures
+from shortlist.serving.embedded.runtime.parts import PartSize, row_inputs, rows_of, run_parts
 from shortlist.serving.embedded.runtime.saved_model import initialize, open_session, read_meta_graph
 from shortlist.serving.embedded.runtime.session import RunOptions, Session
 
@@ -112,10 +114,12 @@ def load_servable(
 class _Signature:
     """Names of a signature's tensors, and its run time so far."""
 
-    def __init__(self, definition: messages.SignatureDef, *, loops: bool) -> None:
+    def __init__(self, name: str, definition: messages.SignatureDef, *, loops: bool) -> None:
         self.inputs = {alias: info.name for alias, info in definition.inputs.items()}
         self.outputs = {alias: info.name for alias, info in definition.outputs.items()}
         self.loops = loops
+        self.row_inputs = row_inputs(name, definition)
+        self.part_size = PartSize()
         self.seconds_per_row = 0.0  # moving average; 0 before the first run
 
 
@@ -139,7 +143,7 @@ class SavedModelServable:
         }
         looping = looping_signatures(meta_graph)
         self._runs = {
-            key: _Signature(definition, loops=key in looping)
+            key: _Signature(key, definition, loops=key in looping)
             for key, definition in self.signatures.items()
         }
         self._session = session
@@ -154,15 +158,37 @@ class SavedModelServable:
         output_names: Sequence[str],
         *,
         timeout: float | None = None,
+        active: Callable[[], bool] = always_active,
     ) -> dict[str, npt.NDArray[Any]]:
         """Run one signature; see `interfaces.Servable.run`."""
         if signature_name in self._refused:
             refusal = self._refused[signature_name]
             raise StatusError(refusal.code, refusal.message)
         signature = self._runs[signature_name]
+        rows = rows_of(inputs, signature.row_inputs)
+        if rows is None:
+            rows = max((value.shape[0] for value in inputs.values() if value.ndim), default=1)
+        elif rows > signature.part_size.rows:
+            return run_parts(
+                lambda part, rows, left: self._run_rows(signature, part, output_names, rows, left),
+                inputs,
+                signature.row_inputs,
+                signature.part_size,
+                timeout=timeout,
+                active=active,
+            )
+        return self._run_rows(signature, inputs, output_names, rows, timeout)
+
+    def _run_rows(
+        self,
+        signature: _Signature,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        output_names: Sequence[str],
+        rows: int,
+        timeout: float | None,
+    ) -> dict[str, npt.NDArray[Any]]:
         feeds = {signature.inputs[alias]: value for alias, value in inputs.items()}
         fetches = [signature.outputs[alias] for alias in output_names]
-        rows = max((value.shape[0] for value in inputs.values() if value.ndim), default=1)
         inline = (
             not signature.loops
             and signature.seconds_per_row > 0
@@ -170,10 +196,13 @@ class SavedModelServable:
         )
         started = time.perf_counter()
         arrays = self._run(feeds, fetches, inline=inline, timeout=timeout)
-        if rows and not signature.loops:
-            spent = (time.perf_counter() - started) / rows
-            known = signature.seconds_per_row
-            signature.seconds_per_row = spent if not known else 0.9 * known + 0.1 * spent
+        if rows:
+            seconds = time.perf_counter() - started
+            signature.part_size.add(rows, seconds)
+            if not signature.loops:
+                spent = seconds / rows
+                known = signature.seconds_per_row
+                signature.seconds_per_row = spent if not known else 0.9 * known + 0.1 * spent
         return dict(zip(output_names, arrays, strict=True))
 
     def run_tensors(

@@ -1,11 +1,12 @@
 """A servable that needs no TensorFlow: y = 2 x, row by row."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import always_active
 
 Arrays = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ class Doubling:
         output_names: Sequence[str],
         *,
         timeout: float | None = None,
+        active: Callable[[], bool] = always_active,
     ) -> dict[str, Any]:
         self.entered.release()
         self.hold.wait(20)

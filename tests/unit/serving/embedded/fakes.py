@@ -7,6 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.interfaces import always_active
 
 
 class FakeServable:
@@ -24,6 +25,7 @@ class FakeServable:
         output_names: Sequence[str],
         *,
         timeout: float | None = None,
+        active: Callable[[], bool] = always_active,
     ) -> dict[str, npt.NDArray[Any]]:
         raise AssertionError("the manager runs nothing")
 

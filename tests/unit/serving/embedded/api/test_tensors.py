@@ -8,6 +8,7 @@ import pytest
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import DTYPES, dtype_name
 from shortlist.serving.embedded.api.tensors import (
+    MissingStringsError,
     TensorParseError,
     encode_tensor,
     encode_varint,
@@ -123,3 +124,43 @@ def test_unknown_types_have_names_too() -> None:
 def test_varints_are_protobufs(value: int) -> None:
     written = messages.TensorShapeProto.Dim.FromString(b"\x08" + encode_varint(value))
     assert written.size == value
+
+
+def strings(*values: bytes, shape: tuple[int, ...]) -> messages.TensorProto:
+    proto = messages.TensorProto(dtype=messages.DataType.DT_STRING, string_val=values)
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+@pytest.mark.parametrize(
+    "proto", [strings(shape=(2,)), strings(b"a", shape=(2,)), strings(b"a", shape=(250_000,))]
+)
+def test_strings_are_never_filled_in(proto: messages.TensorProto) -> None:
+    with pytest.raises(MissingStringsError, match="strings for shape"):
+        parse_tensor(proto)
+
+
+def test_one_missing_string_is_empty() -> None:
+    assert parse_tensor(strings(shape=(1,))).tolist() == [b""]
+    assert parse_tensor(strings(shape=())).tolist() == b""
+
+
+@pytest.mark.parametrize(
+    ("proto", "values", "size"),
+    [
+        (strings(b"a", b"b", shape=(2,)), 2, 128),
+        (string_content(b"\x01\x01ab", 2), 2, 128),
+        (floats([1.0, 2.0], 2), 0, 0),
+        (with_content(floats([], 1), b"1234"), 0, 0),
+        (floats([1.0], 1000), 1000, 4000),
+        (floats([], 10**9, 0), 10**9, 0),
+    ],
+)
+def test_values_are_counted_if_they_need_more_memory_than_in_the_message(
+    proto: messages.TensorProto, values: int, size: int
+) -> None:
+    admitted = []
+    parse_tensor(proto, lambda *counted: admitted.append(counted))
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    assert admitted == [(shape, values, size)]

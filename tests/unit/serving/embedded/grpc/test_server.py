@@ -288,3 +288,38 @@ def test_connection_that_never_speaks_is_closed() -> None:
     ):
         while silent.recv(4096):  # settings, then GOAWAY, then the end
             pass
+
+
+def shaped(*sizes: int) -> messages.PredictRequest:
+    request = predict_request()
+    shape = request.inputs["x"].tensor_shape
+    del shape.dim[:]
+    for size in sizes:
+        shape.dim.add(size=size)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([20], "the request has 20 rows; this server takes 10 (--max_request_rows): send them in"),
+        ([5, 60], "the request has 300 values; this server takes 100 (--max_request_values): send"),
+        ([1, 200, 0], "the request has 200 values; this server takes 100"),
+        ([0, 200], "the request has 200 values; this server takes 100"),
+    ],
+)
+def test_shapes_that_make_much_of_little_are_refused(sizes: list[int], message: str) -> None:
+    limits = RequestLimits(max_rows=10, max_values=100)
+    with running(inference=InferenceOptions(limits=limits)) as calls:
+        code, details = calls.failure(methods.PREDICT, shaped(*sizes))
+        assert code == "RESOURCE_EXHAUSTED"
+        assert details.startswith(message)
+
+
+def test_answer_that_is_too_large_is_not_sent() -> None:
+    limits = RequestLimits(max_response_bytes=40)
+    with running(inference=InferenceOptions(limits=limits)) as calls:
+        code, details = calls.failure(methods.PREDICT, predict_request(*[1.0] * 11))
+        assert code == "RESOURCE_EXHAUSTED"
+        assert details.startswith("the answer has 44 bytes; this server sends 40 (--max_response_")
+        assert calls(methods.PREDICT, predict_request(*[1.0] * 10)).outputs["y"].float_val
