@@ -18,6 +18,7 @@ from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.limits import RequestMemory
+from shortlist.serving.embedded.api.message_cost import message_cost
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.grpc.waiting import SEATS, WaitingRoom
 
@@ -30,7 +31,6 @@ _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_WATCHERS: Final = 8
 _MAX_MANAGEMENT_CALLS: Final = 8  # beside inference, and as many reloads
 _SPARE_THREADS: Final = 16  # for refusals
-_COST_PER_BYTE: Final = 4  # the message, its fields, its arrays and the runtime's copy
 _FOREVER: Final = 86400.0  # grpcio reports some 300 years for a call without a deadline
 # Stops a run a little after its caller's deadline, when gRPC itself has reported the error,
 # always with the same text.
@@ -150,14 +150,15 @@ class _Services(grpc.GenericRpcHandler):
 
     def _behaviour(self, method: methods.Method, places: _Places, behaviour: Behaviour) -> Any:
         """Return a behaviour with its limits, errors and memory."""
+        options = self._options.inference
 
         def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             data = self._receive(requests, context, method)
             if not places.enter():
                 _refuse_exhausted(requests, context)
-            memory = RequestMemory(self._options.inference.room)
+            memory = RequestMemory(options.room)
             try:
-                memory.need(_COST_PER_BYTE * len(data))
+                memory.need(message_cost(data, method.request.DESCRIPTOR, options.limits))
                 return behaviour(data, context, memory)
             except StatusError as exc:
                 _abort(context, exc)
