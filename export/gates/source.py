@@ -1,5 +1,6 @@
 """Whether a path is a SavedModel, and what to do if it is something else."""
 
+import os
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError
@@ -18,6 +19,7 @@ def check_saved_model(path: Path) -> None:
         RepositoryError: It does not; the message says what it is instead.
     """
     if (path / _FILE).is_file():
+        _check_files(path)
         return
     if not path.exists():
         raise RepositoryError(f"{path} does not exist; pass the folder of a SavedModel")
@@ -41,6 +43,20 @@ def check_saved_model(path: Path) -> None:
             f"{path} holds a SavedModel as text, not {_FILE}; load it and {_SAVE}"
         )
     raise RepositoryError(f"no {_FILE} in {path}; pass the folder of a SavedModel")
+
+
+def _check_files(path: Path) -> None:
+    """Check that only files of the folder would be copied, and that none blocks its reader."""
+    top = path.resolve()
+    for file in sorted(path.rglob("*")):
+        target = os.path.realpath(file)  # Path.resolve raises an error for a ring of links
+        if not Path(target).is_relative_to(top):
+            raise RepositoryError(
+                f"{file} links to {target}, outside of the SavedModel; if that belongs to "
+                f"it, copy the folder with its targets (cp -rL {path} COPY) and pass the copy"
+            )
+        if not (file.is_dir() or file.is_file()):
+            raise RepositoryError(f"{file} is neither a file nor a folder; delete it")
 
 
 def _of_file(path: Path) -> str:

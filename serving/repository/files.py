@@ -92,9 +92,10 @@ def file_lock(path: Path, *, timeout: float, by: str = "publisher") -> Iterator[
         by: Kind of process that holds such locks, for the message.
 
     Raises:
+        OSError: The file cannot be opened, or is a link: what it leads to would be overwritten.
         RepositoryError: Another process still holds the lock; the message names it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         deadline = time.monotonic() + timeout
         waiting = False

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,12 @@ from shortlist.serving.repository.files import (
     flush_tree,
     write_atomically,
 )
-from shortlist.serving.repository.names import MAX_VERSION, check_model_name, parse_version
+from shortlist.serving.repository.names import (
+    MAX_VERSION,
+    check_folder_name,
+    check_model_name,
+    parse_version,
+)
 from shortlist.serving.repository.version import Manifest, read_manifest
 
 __all__ = ["ModelRepository", "Publisher"]
@@ -33,6 +38,8 @@ STAGING_PREFIX = ".publishing-"
 LAST_VERSION_FILE = ".last_version"
 LOCK_FILE = ".publish.lock"
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
+_SHOWN = 200  # characters of a path in a message
+_NO_HIGHER = "delete it if no higher version than those on disk was ever published"
 
 
 @dataclass(frozen=True)
@@ -41,28 +48,33 @@ class ModelRepository:
 
     Attributes:
         root: The folder; created by the first publisher if it is missing.
+
+    Raises:
+        RepositoryError: No folder can have this path.
     """
 
     root: Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
+        if "\0" in str(self.root):
+            raise RepositoryError(f"{str(self.root)!r} is not a valid path: it contains NUL")
 
     def base_path(self, name: str) -> Path:
         """Return the folder of a model, which need not exist.
 
         Raises:
-            RepositoryError: The name is empty, hidden, or holds a path separator.
+            RepositoryError: No folder can have the name, or it is hidden.
         """
-        if not name or name.startswith(".") or "/" in name:
-            check_model_name(name)
+        check_folder_name(name)
         return self.root / name
 
     def models(self) -> list[str]:
         """Return the sorted names of the models that have at least one version."""
-        if not self.root.is_dir():
-            return []
-        folders = (entry.name for entry in self.root.iterdir() if entry.is_dir())
+        with self._reading():
+            if not self.root.is_dir():
+                return []
+            folders = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
         return sorted(name for name in folders if not name.startswith(".") and self.versions(name))
 
     def versions(self, name: str) -> list[int]:
@@ -111,7 +123,7 @@ class ModelRepository:
                 with file_lock(lock, timeout=0):
                     pass
         except OSError as exc:
-            raise self._not_writable(exc) from exc
+            raise _not_writable(self.root, exc) from exc
         except RepositoryError:
             log.warning("another publisher is at work in %s; this one will wait for it", self.root)
         self._next_version(names, at_least=1)
@@ -144,17 +156,16 @@ class ModelRepository:
         for name in names:
             check_model_name(name)
         base_paths = {name: self.base_path(name) for name in names}
-        try:
-            for base_path in base_paths.values():
-                base_path.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
-        with file_lock(self.root / LOCK_FILE, timeout=lock_timeout):
-            _remove_leftovers(self.root)
-            version = self._next_version(names, at_least)
-            for base_path in base_paths.values():
-                write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
-            publisher = Publisher(version=version, base_paths=base_paths)
+        with ExitStack() as stack:
+            with _writing(self.root):
+                for base_path in base_paths.values():
+                    base_path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(file_lock(self.root / LOCK_FILE, timeout=lock_timeout))
+                _remove_leftovers(self.root)
+                version = self._next_version(names, at_least)
+                for base_path in base_paths.values():
+                    write_atomically(base_path / LAST_VERSION_FILE, f"{version}\n")
+            publisher = Publisher(version=version, base_paths=base_paths, root=self.root)
             try:
                 yield publisher
             finally:
@@ -163,15 +174,26 @@ class ModelRepository:
     def _folders(self, name: str) -> dict[int, Path]:
         """Return the folders that the poller sees by version; of `7` and `007` the former."""
         base_path = self.base_path(name)
-        if not base_path.is_dir():
-            return {}
-        # In byte order the last one wins, as for the poller.
-        entries = sorted(base_path.iterdir(), key=lambda entry: os.fsencode(entry.name))
-        return {
-            version: entry
-            for entry in entries
-            if (version := parse_version(entry.name)) is not None and entry.is_dir()
-        }
+        with self._reading():
+            if not base_path.is_dir():
+                return {}
+            # In byte order the last one wins, as for the poller.
+            entries = sorted(base_path.iterdir(), key=lambda entry: os.fsencode(entry.name))
+            return {
+                version: entry
+                for entry in entries
+                if (version := parse_version(entry.name)) is not None and entry.is_dir()
+            }
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise RepositoryError(
+                f"cannot read the model repository {str(self.root)[:_SHOWN]!r}: "
+                f"{exc.strerror}; choose another with --repository"
+            ) from exc
 
     def _next_version(self, names: Sequence[str], at_least: int) -> int:
         version = max(at_least, *(1 + self._last_version(name) for name in names))
@@ -193,23 +215,18 @@ class ModelRepository:
             f"{self.root}; publish under another model name"
         )
 
-    def _not_writable(self, exc: OSError) -> RepositoryError:
-        return RepositoryError(
-            f"cannot write to the model repository {self.root}: {exc.strerror}; "
-            "choose another with --repository"
-        )
-
     def _last_version(self, name: str) -> int:
         """Return the highest version that this model ever had, or 0."""
         recorded = self.base_path(name) / LAST_VERSION_FILE
         last = 0
-        if recorded.exists():
-            text = recorded.read_text(encoding="utf-8").strip()
+        if os.path.lexists(recorded):
+            if not recorded.is_file():  # a pipe would block its reader
+                raise RepositoryError(f"{recorded} is not a file; {_NO_HIGHER}")
+            text = recorded.read_bytes()[:80].decode("utf-8", "replace").strip()
             version = parse_version(text)
             if version is None:
                 raise RepositoryError(
-                    f"{recorded} holds {text!r} instead of a version number; "
-                    "delete it if no higher version than those on disk was ever published"
+                    f"{recorded} holds {text!r} instead of a version number; {_NO_HIGHER}"
                 )
             last = version
         return max([last, *self.versions(name)])
@@ -223,19 +240,21 @@ class Publisher:
         version: Version of all its servables, higher than any that one of them ever had, so
             that no version is reused.
         base_paths: Base path by model name.
+        root: Folder of the model repository.
     """
 
     version: int
     base_paths: Mapping[str, Path]
+    root: Path
     _staged: dict[str, Path] = field(default_factory=dict)
 
     def stage(self, name: str) -> Path:
         """Return an empty folder for a servable, invisible to the server's poller."""
         if name in self._staged:
             raise ValueError(f"{name!r} is staged already")
-        staging = Path(
-            tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{self.version}-", dir=self.base_paths[name])
-        )
+        prefix = f"{STAGING_PREFIX}{self.version}-"
+        with _writing(self.root):
+            staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.base_paths[name]))
         self._staged[name] = staging
         return staging
 
@@ -257,7 +276,7 @@ class Publisher:
 
         Raises:
             RepositoryError: Nothing was staged, a staged folder has no `saved_model.pb`,
-                or the version's folder exists.
+                the version's folder exists, or the repository cannot be written.
         """
         if not self._staged:
             raise RepositoryError("nothing was staged, so there is nothing to publish")
@@ -265,16 +284,17 @@ class Publisher:
         for name, staging in self._staged.items():
             if not (staging / "saved_model.pb").is_file():
                 raise RepositoryError(f"the staged servable {name!r} has no saved_model.pb")
-            if targets[name].exists():
+            if os.path.lexists(targets[name]):
                 raise RepositoryError(f"{targets[name]} exists; versions are never overwritten")
-        for staging in self._staged.values():
-            _make_readable(staging)
-            flush_tree(staging)
-        for name, staging in list(self._staged.items()):
-            os.rename(staging, targets[name])
-            flush(self.base_paths[name])
-            del self._staged[name]
-            log.info("published %s", targets[name])
+        with _writing(self.root):
+            for staging in self._staged.values():
+                _make_readable(staging)
+                flush_tree(staging)
+            for name, staging in list(self._staged.items()):
+                os.rename(staging, targets[name])
+                flush(self.base_paths[name])
+                del self._staged[name]
+                log.info("published %s", targets[name])
         return targets
 
     def discard(self) -> None:
@@ -283,20 +303,37 @@ class Publisher:
             shutil.rmtree(self._staged.pop(name), ignore_errors=True)
 
 
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _not_writable(root, exc) from exc
+
+
+def _not_writable(root: Path, exc: OSError) -> RepositoryError:
+    where = f" ({exc.filename})" if exc.filename and ".check-" not in exc.filename else ""
+    return RepositoryError(
+        f"cannot write to the model repository {root}: {exc.strerror or exc}{where}; "
+        "mend that, or choose another with --repository"
+    )
+
+
 def _remove_leftovers(root: Path) -> None:
     """Remove what killed publishers staged; the caller holds the lock, so none is in use."""
     removed = []
     for entry in sorted(root.glob("*/.*")):
-        if entry.name.startswith(f"{LAST_VERSION_FILE}."):
-            entry.unlink()
-        elif entry.name.startswith(STAGING_PREFIX):
-            try:
+        if not entry.name.startswith((f"{LAST_VERSION_FILE}.", STAGING_PREFIX)):
+            continue
+        try:
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-                removed.append(str(entry))
-            except OSError as exc:
-                log.warning(
-                    "cannot remove %s, which a stopped publisher left behind: %s", entry, exc
-                )
+            else:
+                entry.unlink()
+        except OSError as exc:
+            log.warning("cannot remove %s, which a stopped publisher left behind: %s", entry, exc)
+        else:
+            removed += [str(entry)] if entry.name.startswith(STAGING_PREFIX) else []
     if removed:
         log.warning("removed what a stopped publisher left behind: %s", ", ".join(removed))
 

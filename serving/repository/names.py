@@ -5,13 +5,14 @@ from typing import Final
 
 from shortlist.serving.errors import RepositoryError
 
-__all__ = ["MAX_VERSION", "check_model_name", "parse_version"]
+__all__ = ["MAX_VERSION", "check_folder_name", "check_model_name", "parse_version"]
 
 MAX_VERSION: Final = 2**63 - 1  # servers read version numbers as int64
 # A name is a folder, a part of REST's paths (which give ':' and '/' a meaning) and an argument.
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Like TensorFlow Serving: `007`, `+7`, `-7` and ` 7` are versions, too.
 _VERSION: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
+_LONGEST_NAME: Final = 255  # bytes of a file's name
 _LONGEST_VERSION: Final = 64  # int() raises an error for thousands of digits
 
 
@@ -28,6 +29,18 @@ def check_model_name(name: str) -> None:
             f"{name!r} is not a valid model name; use up to 128 ASCII letters, digits, '_', '-' "
             "and '.', first a letter, digit or '_', as in 'retrieval'"
         )
+
+
+def check_folder_name(name: str) -> None:
+    """Check that a model's folder can have this name, also one of an earlier publication.
+
+    Raises:
+        RepositoryError: It cannot, or would be hidden or outside of the repository.
+    """
+    # Surrogates stand for bytes of a name that is not UTF-8.
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if not name or name.startswith(".") or "/" in name or "\0" in name or size > _LONGEST_NAME:
+        check_model_name(name)
 
 
 def parse_version(name: str) -> int | None:

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.serving.errors import RepositoryError
-from shortlist.serving.repository.names import MAX_VERSION, check_model_name, parse_version
+from shortlist.serving.repository.names import (
+    MAX_VERSION,
+    check_folder_name,
+    check_model_name,
+    parse_version,
+)
 
 __all__ = ["ObjectStore", "is_url"]
 
@@ -138,6 +143,8 @@ class ObjectStore:
         try:
             for path in system.find(source):
                 target = folder / os.path.relpath(path, source)
+                if ".." in target.relative_to(folder).parts:  # any name can be an object's
+                    raise RepositoryError(f"{path} in {self.url} is not a file of a version")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(path, str(target))
         except OSError as exc:
@@ -148,8 +155,7 @@ class ObjectStore:
         return max(self.versions(name), default=None)
 
     def _at(self, name: str) -> tuple[Any, str]:
-        if not name or name.startswith(".") or "/" in name:
-            check_model_name(name)
+        check_folder_name(name)
         try:
             import fsspec
         except ImportError as exc:

@@ -10,6 +10,8 @@ from shortlist.serving.repository.server_config import CONFIG_FILE, entry_of, re
 
 __all__ = ["VersionReference", "find_version"]
 
+_SHOWN = 200  # characters of a text in a message
+
 
 @dataclass(frozen=True, kw_only=True)
 class VersionReference:
@@ -49,12 +51,16 @@ def find_version(
         RepositoryError: There is no such version.
     """
     places = [Path(text), *([] if root is None else [root / text])]
-    bases = [path.resolve() for path in places]
-    bases = [path for path in bases if path.parent.is_dir()]
     problem = (
-        f"{text!r} is not a version of a model repository; give <repository>/<model>/<version>"
+        f"{text[:_SHOWN]!r} is not a version of a model repository; give "
+        "<repository>/<model>/<version>"
         + ("" if root is None else f", or <model>/<version> of those in {root}")
     )
+    try:
+        bases = [path.resolve() for path in places]
+        bases = [path for path in bases if path.parent.is_dir()]
+    except (OSError, ValueError) as exc:  # no path at all: too long, or with NUL
+        raise RepositoryError(problem) from exc
     for path in bases:
         repository, name = ModelRepository(path.parent.parent), path.parent.name
         versions = repository.versions(name)

@@ -1,5 +1,6 @@
 """What `shortlist publish` says about paths that are no SavedModel."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,21 @@ def test_other_paths_are_refused_with_the_remedy(
 def test_a_saved_model_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").touch()
     check_saved_model(tmp_path)
+
+
+def test_links_that_lead_out_of_a_saved_model_are_refused(tmp_path: Path) -> None:
+    """Publishing would copy what they lead to, such as a key of the publisher, for all to read."""
+    model, secret = tmp_path / "m", tmp_path / "secret"
+    (model / "assets").mkdir(parents=True)
+    (model / "saved_model.pb").touch()
+    (model / "assets" / "own").touch()
+    (model / "inner").symlink_to("assets/own")
+    check_saved_model(model)
+    secret.touch()
+    (model / "assets" / "vocabulary").symlink_to(secret)
+    with pytest.raises(RepositoryError, match=f"vocabulary links to {secret}, outside .*cp -rL"):
+        check_saved_model(model)
+    (model / "assets" / "vocabulary").unlink()
+    os.mkfifo(model / "assets" / "pipe")
+    with pytest.raises(RepositoryError, match="pipe is neither a file nor a folder"):
+        check_saved_model(model)
