@@ -315,7 +315,7 @@ def _not_writable(root: Path, exc: OSError) -> RepositoryError:
     where = f" ({exc.filename})" if exc.filename and ".check-" not in exc.filename else ""
     return RepositoryError(
         f"cannot write to the model repository {root}: {exc.strerror or exc}{where}; "
-        "mend that, or choose another with --repository"
+        "choose another with --repository"
     )
 
 
