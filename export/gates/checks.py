@@ -125,15 +125,28 @@ def _callable(subject: Subject, fresh: FreshServable) -> GateResult:
     return gate.result(True, why)
 
 
-def golden(subject: Subject, answers: Sequence[Answer]) -> GateResult:
-    """Check that known queries get the same answers after loading."""
+def golden(
+    subject: Subject, answers: Sequence[Answer], sampled: Sequence[Answer] = ()
+) -> GateResult:
+    """Check that known queries get the same answers after loading, and that numbers are numbers.
+
+    Args:
+        subject: The version.
+        answers: Answers to its known queries.
+        sampled: Answers to other queries of `serving_default`.
+    """
     before = "saving" if subject.manifest.exported else "publication"
-    gate = Gate("golden", f"the answers from before {before}, to 1e-5")
+    gate = Gate("golden", f"the answers from before {before}, to 1e-5; no NaN")
     if not subject.golden:
         return gate.skipped(subject.note or _no_queries(subject))
     for query, answer in zip(subject.golden, answers, strict=True):
         wrong = answer if isinstance(answer, str) else compare(query, answer)
+        wrong = wrong or _not_a_number(query, answer)
         if wrong is not None:
+            return gate.failed(wrong)
+    usual = GoldenQuery(signature=contract.SERVING_DEFAULT, inputs={}, outputs={})
+    for answer in sampled:
+        if (wrong := _not_a_number(usual, answer)) is not None:
             return gate.failed(wrong)
     odd = ", ".join(f"{count} with {what}" for what, count in _oddities(subject.golden).items())
     same = f"{len(answers)} of {len(answers)} answers the same"
@@ -151,11 +164,36 @@ def _oddities(queries: Sequence[GoldenQuery]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for query in queries:
         rows, scores = (query.outputs.get(name) for name in (query.ids, query.scores))
-        if rows is None or scores is None:
-            continue
-        counts["no candidates"] += not any(rows)
-        counts["NaN scores"] += any(math.isnan(score) for row in scores for score in row)
+        counts["no candidates"] += rows is not None and scores is not None and not any(rows)
     return +counts
+
+
+def _not_a_number(query: GoldenQuery, answer: Answer) -> str | None:
+    """Return where scores, embeddings or ratings are NaN or infinite; clients refuse NaN."""
+    if isinstance(answer, str):
+        return None
+    foreign = query.ids != contract.CANDIDATE_IDS
+    for name in (query.scores, contract.QUERY_EMBEDDING, contract.RATING):
+        rows = answer.get(name, [])
+        for row in rows if isinstance(rows, list) else []:
+            values = row if isinstance(row, list) else [row]
+            if name == query.scores:
+                values = _without_padding(values, foreign=foreign)
+            wrong = [item for item in values if isinstance(item, float) and not math.isfinite(item)]
+            if wrong:
+                return f"{query.signature}: output {name!r} has the value {wrong[0]}"
+    return None
+
+
+def _without_padding(scores: list[float], *, foreign: bool) -> list[float]:
+    """Return scores without those of missing candidates; TFRS' layer for ScaNN pads with NaN."""
+    size = len(scores)
+    while size and (
+        scores[size - 1] == contract.PADDING_SCORE
+        or (foreign and math.isnan(scores[size - 1]) and not math.isnan(scores[0]))
+    ):
+        size -= 1
+    return scores[:size]
 
 
 def ops(

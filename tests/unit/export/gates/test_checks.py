@@ -190,15 +190,54 @@ def test_a_foreign_saved_model_needs_a_callable_signature(
 
 
 def test_rankings_that_a_user_would_wonder_about_are_counted(tmp_path: Path) -> None:
-    nan, none = (
-        replace(QUERY, outputs={contract.CANDIDATE_IDS: [ids], contract.SCORES: [scores]})
-        for ids, scores in ((["a"], [float("nan")]), ([], []))
-    )
-    subject = make_subject(tmp_path, golden=(QUERY, nan, none, nan), note="asked queries.jsonl")
+    none = replace(QUERY, outputs={contract.CANDIDATE_IDS: [], contract.SCORES: []})
+    subject = make_subject(tmp_path, golden=(QUERY, none, none), note="asked queries.jsonl")
     result = checks.golden(subject, [query.outputs for query in subject.golden])
-    assert result.measured == (
-        "4 of 4 answers the same; 1 with no candidates, 2 with NaN scores; asked queries.jsonl"
+    assert result.measured == ("3 of 3 answers the same; 2 with no candidates; asked queries.jsonl")
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("output", "values", "finite"),
+    [
+        (contract.SCORES, [[2.0, NAN, 1.0]], False),
+        (contract.SCORES, [[2.0, 1.0, NAN]], False),
+        (contract.SCORES, [[NAN, NAN, NAN]], False),
+        (contract.SCORES, [[3.0, 2.0, 1.0], [INF, 1.0, 0.0]], False),
+        (contract.SCORES, [[2.0, -INF, -INF]], True),  # padding
+        (contract.SCORES, [[-INF, -INF, -INF]], True),  # no candidate is left
+        (contract.QUERY_EMBEDDING, [[0.0, NAN]], False),
+        (contract.QUERY_EMBEDDING, [[-INF, 0.0]], False),
+        (contract.RATING, [1.0, NAN], False),
+        (contract.RATING, [1.0, 5.0], True),
+        ("loss", [NAN], True),
+        # TFRS' layer for ScaNN pads with NaN.
+        ("output_1", [[2.0, NAN, NAN]], True),
+        ("output_1", [[NAN, NAN, NAN]], False),
+        ("output_1", [[NAN, 1.0, NAN]], False),
+    ],
+)
+def test_numbers_that_are_none_fail(
+    tmp_path: Path, output: str, values: list[Any], finite: bool
+) -> None:
+    foreign: dict[str, Any] = (
+        {"ids": "output_2", "scores": "output_1"} if output == "output_1" else {}
     )
+    query = replace(QUERY, outputs={output: values}, **foreign)
+    subject = make_subject(tmp_path, golden=(QUERY, query))
+    result = checks.golden(subject, [ANSWER, query.outputs])
+    assert result.verdict is (Verdict.PASSED if finite else Verdict.FAILED)
+    assert finite or f"output {output!r} has the value" in result.measured
+
+
+def test_sampled_users_count_too(tmp_path: Path) -> None:
+    subject = make_subject(tmp_path)
+    assert checks.golden(subject, [ANSWER], [ANSWER, "NOT_FOUND: x"]).verdict is Verdict.PASSED
+    broken = {**ANSWER, contract.SCORES: [[NAN, NAN, NAN]]}
+    result = checks.golden(subject, [ANSWER], [ANSWER, broken])
+    assert result.measured == "serving_default: output 'scores' has the value nan"
 
 
 def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
