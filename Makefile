@@ -16,8 +16,8 @@ setup:
 demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SERVER=embedded|docker|binary]
 	@exec $(BIN)/shortlist demo $(if $(DATA),--data "$(DATA)") $(if $(SERVER),--server $(SERVER))
 
-test: setup ## all tests
-	$(BIN)/pytest -n 2 --dist loadfile -q
+test: setup ## all tests but those of `make conformance`, `make matrix` and `make test-containers`
+	$(BIN)/pytest -n 2 --dist loadfile -q -m "not conformance"
 
 test-containers: setup ## build the images, run the whole stack in containers and test it
 	@tests/containers/run.sh
