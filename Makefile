@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: audit sbom soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix up down logs publish test-containers
 
 help: ## list the targets
@@ -69,6 +69,13 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	docker/requirements/lock.sh
 	$(COMPILE) --no-annotate --extra all --extra tensorflow-cpu --override docker/requirements/overrides.txt \
 	    pyproject.toml -o tests/matrix/tensorflow-2.21.lock
+
+audit: setup ## look the locked packages up among known vulnerabilities
+	for lock in requirements.lock docker/requirements/*.lock; do \
+	    $(BIN)/pip-audit --disable-pip --require-hashes -r $$lock || exit 1; done
+
+sbom: setup ## what each image holds, as CycloneDX: build/sbom/*.cdx.json
+	docker/requirements/sbom.sh build/sbom
 
 STACK = $(BIN)/shortlist stack
 REPOSITORY ?= models

@@ -26,6 +26,8 @@ if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && have apt-get; then
     fi
 fi
 
+run "image versions" .venv/bin/python docker/images.py
+
 mapfile -t dockerfiles < <(git ls-files '*Dockerfile')
 run "hadolint" .venv/bin/hadolint --failure-threshold warning "${dockerfiles[@]}"
 

@@ -213,7 +213,6 @@ def foreground_command(options: ServerOptions, flags: Sequence[str]) -> list[str
 def _foreground_variables(options: ServerOptions) -> dict[str, str]:
     return project_variables(options.repository) | {
         "SHORTLIST_SERVING_IMAGE": options.image,
-        "SHORTLIST_SERVING_DIGEST": "",
         "SHORTLIST_BIND": contract.DEFAULT_HOST,
         "SHORTLIST_GRPC_PORT": str(options.grpc_port),
         "SHORTLIST_REST_PORT": str(options.rest_port),

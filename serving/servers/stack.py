@@ -111,7 +111,9 @@ class Stack:
     def _make_credentials(self) -> None:
         folder = Path(self.environment.get("SHORTLIST_TLS_DIR") or self._file.parent / CREDENTIALS)
         script = self._file.parent / "proxy/make_credentials.sh"
-        done = subprocess.run(["bash", str(script), str(folder)], check=False)
+        done = subprocess.run(
+            ["bash", str(script), str(folder)], env=self._environment(), check=False
+        )
         if done.returncode != 0:
             raise ModelServerError(
                 f"no certificate and token in {folder}; put cert.pem, key.pem and tokens.map there"

@@ -78,7 +78,8 @@ class Running:
         return Tls(ca=self.credentials / "cert.pem")
 
     def token(self) -> str:
-        return (self.credentials / "tokens.map").read_text().split('"')[1]
+        line = (self.credentials / "tokens.map").read_text()
+        return line.replace(r"\Q", "").removeprefix('"~^').partition(r"\E")[0]
 
 
 def docker(*arguments: str) -> str:

@@ -244,6 +244,12 @@ def test_the_proxy_needs_a_token_and_refuses_reloads(running: Running) -> None:
         ):
             with client, pytest.raises(ServingError, match=r"401|(?i:unauthenticated)"):
                 client.retrieve(USERS)
+    swapped = {"authorization": running.token().swapcase().replace("bEARER", "Bearer")}
+    with (
+        RestClient(f"https://{rest}", tls=running.tls(), headers=swapped) as client,
+        pytest.raises(ServingError, match=r"401|(?i:unauthenticated)"),
+    ):
+        client.retrieve(USERS)
     with (
         RestClient(f"https://{rest}", tls=running.tls(), headers=allowed) as over_rest,
         GrpcClient(grpc, tls=running.tls(), headers=allowed) as over_grpc,
@@ -295,6 +301,66 @@ def test_the_server_image_can_replace_the_stock_image(running: Running) -> None:
             READY_SECONDS,
         )
         assert inspect(name)["Config"]["User"] == "65532:65532"
+    finally:
+        docker("rm", "--force", name)
+
+
+# Runs in the server's container: what takes gigabytes if nobody refuses it, then a usual request.
+GREEDY = """
+import gzip, json, urllib.error, urllib.request
+import grpc
+from shortlist.clients import RestClient
+from shortlist.clients.wire import messages
+
+MODEL = "retrieval_brute_force"
+def post(body, **headers):
+    url = f"http://127.0.0.1:8501/v1/models/{MODEL}:predict"
+    try:
+        request = urllib.request.Request(url, body, headers)
+        return urllib.request.urlopen(request, timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+with grpc.insecure_channel("127.0.0.1:8500") as channel:
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    for rows in (250_000, 10**9):
+        shape = messages.TensorShapeProto(dim=[messages.TensorShapeProto.Dim(size=rows)])
+        tensor = messages.TensorProto(dtype=messages.DataType.DT_STRING, tensor_shape=shape)
+        spec = messages.ModelSpec(name=MODEL)
+        request = messages.PredictRequest(model_spec=spec, inputs={"user_id": tensor})
+        try:
+            call(request.SerializeToString(), timeout=60)
+            print("answered")
+        except grpc.RpcError as error:
+            print(error.code().name)
+print(post(json.dumps({"inputs": {"user_id": ["x"] * 250_000}}).encode()))
+packed = gzip.compress(b'{"instances":[' + b"[]," * 33_000_000 + b"[]]}")
+print(post(packed, **{"Content-Encoding": "gzip"}))
+with RestClient("127.0.0.1:8501", model=MODEL, timeout=60) as client:
+    print(len(client.retrieve(["1"], k=5)[0].candidate_ids))
+"""
+
+
+def test_a_greedy_request_is_refused_within_one_gigabyte(running: Running) -> None:
+    name = docker(
+        *("run", "--detach", "--read-only", "--network=none", "--cap-drop=ALL"),
+        *("--security-opt=no-new-privileges", "--memory=1g", "--memory-swap=1g"),
+        f"--label=com.docker.compose.project={PROJECT}-greedy",
+        f"--volume={running.repository}:/models:ro",
+        "--env=MODEL_NAME=retrieval_brute_force",
+        SERVER_IMAGE,
+    )
+    try:
+        wait_until(
+            lambda: inspect(name)["State"]["Health"]["Status"] == "healthy",
+            "healthy",
+            READY_SECONDS,
+        )
+        answers = docker("exec", name, "/opt/shortlist/bin/python", "-c", GREEDY).split()
+        assert answers[:2] == ["INVALID_ARGUMENT", "INVALID_ARGUMENT"]
+        assert answers[2:] == ["429", "429", "5"]
+        state = inspect(name)["State"]
+        assert (state["Running"], state["OOMKilled"]) == (True, False)
     finally:
         docker("rm", "--force", name)
 
