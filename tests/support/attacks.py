@@ -5,6 +5,7 @@
 ports instead of starting one. Its memory is not measured.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -67,13 +68,27 @@ class AttackedServer:
             while len(beside.outcome.latencies) < answered + 4 and not beside.outcome.failures:
                 time.sleep(0.02)  # it still gets answers
         outcome = beside.outcome
-        assert outcome.failures == [], f"{len(outcome.failures)} of {outcome.requests} failed"
+        assert outcome.failures == [], (
+            f"{len(outcome.failures)} of {outcome.requests} failed: {outcome.failures[:3]}"
+        )
         assert took < seconds, f"the attack took {took:.1f} s"
         assert outcome.percentile(0.99) < p99, (
             f"p50 {outcome.percentile(0.5):.3f} s, p99 {outcome.percentile(0.99):.3f} s"
         )
         grown = self._peak() - before
         assert grown < memory_mib, f"the server's memory grew from {before:.0f} by {grown:.0f} MiB"
+
+    def wait_idle(self, *, within: float) -> None:
+        """Wait until the server uses less than half of a processor; nothing if it is not ours."""
+        if self.pid is None:
+            return
+        deadline = time.monotonic() + within
+        while True:
+            before = _cpu_seconds(self.pid)
+            time.sleep(0.5)
+            if _cpu_seconds(self.pid) - before < 0.25:
+                return
+            assert time.monotonic() < deadline, "the server still works"
 
     def _reset_peak(self) -> float:
         if self.pid is not None:
@@ -86,6 +101,11 @@ class AttackedServer:
             return 0.0
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / _MEBI
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def write_models(folder: Path, published: Mapping[str, Path] | None = None) -> list[str]:

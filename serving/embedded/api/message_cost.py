@@ -3,6 +3,7 @@
 Two bytes can become an object of 180: 64 MiB of empty map entries would need 6 GiB.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -31,11 +32,14 @@ _LONGEST_VARINT: Final = 10
 
 
 class _Field(NamedTuple):
-    """Memory of a length-delimited field: once and per byte; the plan of its message."""
+    """Memory of a length-delimited field: once and per byte; the fields of its message."""
 
     fixed: int
     per_byte: int
     plan: "dict[int, _Field] | None"
+
+
+_Plan = dict[int, _Field]  # by number
 
 
 def message_cost(data: bytes, descriptor: Any, limits: RequestLimits) -> int:
@@ -51,53 +55,62 @@ def message_cost(data: bytes, descriptor: Any, limits: RequestLimits) -> int:
     """
     if len(data) <= _SMALL:
         return _WORST_PER_BYTE * len(data)
-    cost = fields = position = 0
-    end, plan = len(data), _plan(descriptor)
-    outer: list[tuple[int, dict[int, _Field]]] = []  # end and plan of the messages around it
-    data += bytes(_LONGEST_VARINT)  # so that the last varint ends
+    cost = _COPIES * len(data)
+    fields = 0
+    for fields, more in enumerate(_fields(data, _plan(descriptor)), 1):
+        cost += more
+        if not fields & 0xFFFF:
+            limits.check_values(fields)
+    limits.check_values(fields)
+    return cost
+
+
+def _fields(data: bytes, plan: _Plan) -> Iterator[int]:
+    """Yield the cost of each field, also of those in messages, up to the first unreadable one."""
+    position, end = 0, len(data)
+    outer: list[tuple[int, _Plan]] = []  # end and plan of the messages around it
     while True:
         while position >= end:
             if not outer:
-                limits.check_values(fields)
-                return cost + _COPIES * len(data)
+                return
             end, plan = outer.pop()
-        fields += 1
-        if not fields & 0xFFFF:
-            limits.check_values(fields)
         tag = data[position]
         position += 1
         if tag >= 0x80:
             tag, position = _varint(data, position - 1)
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:
+            if position == len(data):
+                return
             size = data[position]
             position += 1
             if size >= 0x80:
                 size, position = _varint(data, position - 1)
             field = plan.get(tag >> 3)
-            if field is not None:
-                cost += field.fixed + field.per_byte * size
+            if field is None:
+                yield 0
+            else:
+                yield field.fixed + field.per_byte * size
                 if field.plan is not None:
                     outer.append((end, plan))
                     end, plan = min(position + size, end), field.plan
                     continue
             position += size
-        elif kind == 0:
-            cost += _NUMBER
-            _, position = _varint(data, position)
-        else:  # fixed64, fixed32, or what the parser refuses
-            position += {1: 8, 5: 4}.get(kind, 0)
+        else:
+            yield _NUMBER
+            if kind == 0:
+                _, position = _varint(data, position)
+            else:  # fixed64, fixed32, or what the parser refuses
+                position += {1: 8, 5: 4}.get(kind, 0)
 
 
 @cache
-def _plan(descriptor: Any) -> dict[int, _Field]:
-    plan: dict[int, _Field] = {}
+def _plan(descriptor: Any) -> _Plan:
+    plan: _Plan = {}
     return _fill(plan, descriptor, {descriptor.full_name: plan})
 
 
-def _fill(
-    plan: dict[int, _Field], descriptor: Any, known: dict[str, dict[int, _Field]]
-) -> dict[int, _Field]:
+def _fill(plan: _Plan, descriptor: Any, known: dict[str, _Plan]) -> _Plan:
     """Add the fields of a message, which may contain itself."""
     for field in descriptor.fields:
         message: Any = field.message_type

@@ -94,15 +94,14 @@ def parse_tensor(proto: messages.TensorProto, admit: Admit | None = None) -> npt
 
 def _expansion(shape: tuple[int, ...], size: int, carried: int, dtype: Dtype) -> tuple[int, int]:
     """Return the number of values that need more memory than in the message, and how much."""
-    if dtype.field == "string_val":
-        count = max(size, carried)
-        return count, count * _STRING_BYTES
     if not size:
         # Empty, but a sum over an axis of no elements has as many as the other axes.
-        return math.prod(filter(None, shape)), 0
+        return max(carried, math.prod(filter(None, shape))), carried * _STRING_BYTES
+    count = max(size, carried)
+    if dtype.field == "string_val":
+        return count, count * _STRING_BYTES
     if dtype.field in _DENSE_FIELDS and carried >= size:
         return 0, 0
-    count = max(size, carried)
     return count, count * dtype.numpy.itemsize
 
 
