@@ -25,8 +25,14 @@ from shortlist.serving.embedded.api.limits import (
     RequestMemory,
 )
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
+from shortlist.serving.embedded.api.no_effect import say_once
 from shortlist.serving.embedded.api.text_files import read_text_message
-from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
+from shortlist.serving.embedded.grpc.server import (
+    REPLACED_ARGUMENTS,
+    GrpcOptions,
+    GrpcServer,
+    start_grpc,
+)
 from shortlist.serving.embedded.rest.handler import RestOptions, start_rest
 from shortlist.serving.embedded.rest.http.connection import HttpLimits
 from shortlist.serving.embedded.rest.http.server import HttpServer
@@ -234,6 +240,11 @@ def _channel_arguments(text: str) -> list[tuple[str, str | int]]:
     arguments: list[tuple[str, str | int]] = []
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
+        if key in REPLACED_ARGUMENTS:
+            say_once(
+                f"{key} in --grpc_channel_arguments has no effect in the embedded server: "
+                f"{REPLACED_ARGUMENTS[key]}"
+            )
         number = value.removeprefix("-")
         whole = number.isascii() and number.isdigit()
         arguments.append((key, int(value) if whole else value))

@@ -254,13 +254,62 @@ class ParsedFlags:
 
     @property
     def no_effect(self) -> list[str]:
-        """A line for each flag on the command line that has no effect here."""
-        reasons = {name: _FIELDS[name].metadata["no_effect"] for name in sorted(self.present)}
-        return [
-            f"--{name} has no effect in the embedded server: {reason}"
-            for name, reason in reasons.items()
-            if reason
-        ]
+        """A line for each flag on the command line that has no effect here, with these others."""
+        lines = []
+        for name in sorted(self.present):
+            reason = _FIELDS[name].metadata["no_effect"]
+            if not reason and name in _NEEDS:
+                has_effect, text = _NEEDS[name]
+                reason = "" if has_effect(self.flags) else text
+            if reason:
+                lines.append(f"--{name} has no effect in the embedded server: {reason}")
+        return lines
+
+
+# When a flag has an effect, and why not otherwise.
+_NO_REST: Final = (
+    lambda flags: flags.rest_api_port != 0,
+    "there is no REST API without --rest_api_port",
+)
+_SINGLE_MODEL: Final = (
+    lambda flags: not flags.model_config_file,
+    "--model_config_file lists the models",
+)
+_NEEDS: Final[dict[str, tuple[Callable[[Flags], bool], str]]] = {
+    "rest_api_num_threads": _NO_REST,
+    "rest_api_timeout_in_ms": _NO_REST,
+    "rest_api_enable_cors_support": _NO_REST,
+    "monitoring_config_file": _NO_REST,
+    "model_name": _SINGLE_MODEL,
+    "model_base_path": _SINGLE_MODEL,
+    "model_config_file_poll_wait_seconds": (
+        lambda flags: bool(flags.model_config_file),
+        "there is no --model_config_file",
+    ),
+    "enable_per_model_batching_parameters": (
+        lambda flags: flags.enable_batching,
+        "--enable_batching is not set",
+    ),
+    "tensorflow_session_parallelism": (
+        lambda flags: (
+            flags.tensorflow_intra_op_parallelism <= 0
+            and flags.tensorflow_inter_op_parallelism <= 0
+        ),
+        "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism replace it",
+    ),
+    "num_request_iterations_for_warmup": (
+        lambda flags: flags.enable_model_warmup,
+        "--enable_model_warmup=false",
+    ),
+    "load_retry_interval_micros": (
+        lambda flags: flags.max_num_load_retries > 0,
+        "--max_num_load_retries=0",
+    ),
+    "mixed_precision": (
+        lambda flags: flags.mixed_precision in ("", "bfloat16"),
+        "the only value is bfloat16",
+    ),
+}
 
 
 def _integer(text: str, limit: int) -> int | None:

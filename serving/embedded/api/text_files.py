@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
+from shortlist.serving.embedded.api.no_effect import fields_without_effect, say_once
 
 __all__ = ["read_text_message"]
 
@@ -44,6 +45,8 @@ def _io_error(path: Path, number: int | None) -> StatusError:
 def read_text_message(path: Path, message: AnyMessage) -> AnyMessage:
     """Fill `message` from a file in protobuf's text form, and return it.
 
+    Fields without effect are logged.
+
     Raises:
         StatusError: The file cannot be read, does not hold such a message, or is empty (the
             real server maps the file into memory, which fails for an empty one).
@@ -63,4 +66,6 @@ def read_text_message(path: Path, message: AnyMessage) -> AnyMessage:
             "Error parsing text-format tensorflow.serving.%s: %s", message.DESCRIPTOR.name, exc
         )
         raise invalid(f"Invalid protobuf file: '{path}'") from exc
+    for line in fields_without_effect(message, str(path)):
+        say_once(line)
     return message

@@ -20,9 +20,10 @@ from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.limits import RequestMemory
 from shortlist.serving.embedded.api.message_cost import message_cost
 from shortlist.serving.embedded.api.metrics import Metrics
+from shortlist.serving.embedded.api.no_effect import fields_without_effect, say_once
 from shortlist.serving.embedded.grpc.waiting import SEATS, WaitingRoom
 
-__all__ = ["GrpcOptions", "GrpcServer", "start_grpc"]
+__all__ = ["REPLACED_ARGUMENTS", "GrpcOptions", "GrpcServer", "start_grpc"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,11 @@ _ARGUMENTS: Final[dict[str, str | int]] = {
     # Find dead clients. Without the second, gRPC waits a minute for the answer to its ping.
     "grpc.keepalive_time_ms": 60_000,
     "grpc.http2.ping_timeout_ms": 20_000,
+}
+# These cannot, as in the real server; with what to set instead.
+REPLACED_ARGUMENTS: Final = {
+    "grpc.max_receive_message_length": "--max_request_bytes replaces it",
+    "grpc.max_send_message_length": "--max_response_bytes replaces it",
 }
 _MAX_CONNECTIONS: Final = 4096
 
@@ -259,6 +265,8 @@ class _Services(grpc.GenericRpcHandler):
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
+        for line in fields_without_effect(request.config, "a reload"):
+            say_once(line)
         self._source.reload(request.config, keep_waiting=context.is_active)
         response = messages.ReloadConfigResponse()
         response.status.SetInParent()
@@ -366,7 +374,6 @@ def start_grpc(
         **_ARGUMENTS,
         "grpc.max_allowed_incoming_connections": _max_connections(),
         **dict(options.channel_arguments),
-        # Override the arguments, as the real server does.
         "grpc.max_receive_message_length": options.inference.limits.max_bytes or -1,
         "grpc.max_send_message_length": -1,
     }
@@ -380,7 +387,7 @@ def start_grpc(
         bound = _listen(server, f"{_bracketed(host)}:{port}", options.ssl)
         if socket_path:
             _listen(server, f"unix:{socket_path}", options.ssl)
-    except RuntimeError as exc:
+    except (RuntimeError, ValueError) as exc:  # ValueError: client_verify without custom_ca
         raise OSError(f"cannot listen for gRPC on {host}:{port}: {exc}") from exc
     server.start()
     return GrpcServer(server, services, bound)

@@ -26,6 +26,7 @@ from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.interfaces import Servable, always_active
 from shortlist.serving.embedded.api.metrics import Metrics
+from shortlist.serving.embedded.api.no_effect import say_once
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.runtime.batching_options import BatchingOptions
 
@@ -377,6 +378,13 @@ class Batching:
     ) -> None:
         self._parameters = parameters
         self._per_model = per_model
+        if per_model:
+            for field, _ in parameters.ListFields():
+                if field.name != "num_batch_threads":
+                    say_once(
+                        f"--batching_parameters_file: {field.name} has no effect in the embedded "
+                        "server: --enable_per_model_batching_parameters replaces it"
+                    )
         threads = messages.BatchingParameters()
         if parameters.HasField("num_batch_threads"):
             threads.num_batch_threads.value = parameters.num_batch_threads.value
@@ -398,6 +406,11 @@ class Batching:
             if not file.exists():
                 return servable
             parameters = read_text_message(file, messages.BatchingParameters())
+            if parameters.HasField("num_batch_threads"):
+                say_once(
+                    f"{file}: num_batch_threads has no effect in the embedded server: all models "
+                    "share the threads of --batching_parameters_file"
+                )
         return BatchingServable(servable, BatchingOptions.from_message(parameters), self._scheduler)
 
 

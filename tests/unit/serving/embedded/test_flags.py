@@ -89,3 +89,37 @@ def test_usage_lists_every_flag_and_ends_in_an_example() -> None:
     assert '--saved_model_tags="serve"' in text
     assert "--per_process_gpu_memory_fraction=0.000000" in text
     assert text.splitlines()[-1].startswith("Example: python -m shortlist.serving.embedded ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        ("--rest_api_num_threads=4", "rest_api_num_threads"),
+        ("--model_config_file=/c --model_name=m", "model_name"),
+        ("--model_config_file_poll_wait_seconds=5", "model_config_file_poll_wait_seconds"),
+        ("--enable_per_model_batching_parameters", "enable_per_model_batching_parameters"),
+        ("--num_request_iterations_for_warmup=3 --enable_model_warmup=false",
+         "num_request_iterations_for_warmup"),
+        ("--load_retry_interval_micros=1 --max_num_load_retries=0", "load_retry_interval_micros"),
+        ("--mixed_precision=float16", "mixed_precision"),
+        ("--tensorflow_session_parallelism=1 --tensorflow_intra_op_parallelism=1",
+         "tensorflow_session_parallelism"),
+    ],
+)  # fmt: skip
+def test_flag_without_effect_beside_others_says_so(argv: str, name: str) -> None:
+    [line] = parse_flags(argv.split()).no_effect
+    assert line.startswith(f"--{name} has no effect in the embedded server: ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--rest_api_port=1 --rest_api_num_threads=4",
+        "--model_name=m --model_base_path=/m",
+        "--enable_batching --enable_per_model_batching_parameters",
+        "--mixed_precision=bfloat16",
+        "--load_retry_interval_micros=1",
+    ],
+)
+def test_flag_with_effect_says_nothing(argv: str) -> None:
+    assert parse_flags(argv.split()).no_effect == []
