@@ -33,6 +33,7 @@ from shortlist.export.servable.saved_model import check_producer
 from shortlist.export.servable.self_test import PROBE_SIZE, corpus_facts, make_probe
 from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import DatasetFacts, Manifest
+from shortlist.serving.servers.check import Asked, ask_in_fresh_process
 
 __all__ = ["OwnResult", "publish_model"]
 
@@ -97,7 +98,8 @@ def publish_model(
         progress: Progress callback, called for each step.
 
     Raises:
-        DataError: A tower, file or vector is not usable; the message says which.
+        DataError: A tower, file or vector is not usable, or a tower reads or writes files, opens
+            sockets, runs Python or prints; the message says which.
         GateError: A gate failed; nothing was published.
         RepositoryError: The repository is not writable, or another export holds its lock.
         ValueError: An index misses the recall, or the target server lacks an op.
@@ -107,6 +109,7 @@ def publish_model(
     check_indexes(config)
     if "ops" not in gates.allow:
         check_producer(gates.target_producer)
+        _check_ops([query_tower, candidate_tower])
     timer = StepTimer(progress or Progress())
     with ExitStack() as stack:
         with timer.step("candidates") as measures:
@@ -155,6 +158,23 @@ def publish_model(
         num_candidates=len(table.ids),
         inputs=[spec.name for spec in source.inputs],
     )
+
+
+def _check_ops(towers: Sequence[Any]) -> None:
+    """Check the ops of towers that are SavedModels, before this process runs any of them."""
+    paths = [Path(tower).expanduser() for tower in towers if isinstance(tower, str | Path)]
+    asked = [
+        Asked(name=path.name, version=1, path=path)
+        for path in paths
+        if (path / "saved_model.pb").is_file()
+    ]
+    answers = ask_in_fresh_process(asked).servables if asked else ()
+    for servable, fresh in zip(asked, answers, strict=True):
+        if fresh.file_ops:
+            raise DataError(
+                f"{servable.path}: {fresh.file_ops[0]}; if you trust the model, allow it with "
+                "--allow ops"
+            )
 
 
 def _candidates(

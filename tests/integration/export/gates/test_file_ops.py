@@ -69,6 +69,16 @@ def test_refused_wherever_it_could_run(
     assert not (thief.parent / "trace").exists()
 
 
+def test_refused_as_a_tower_before_it_runs(
+    thief: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "candidates.csv").write_text("candidate_id,embedding\na,1 0\nb,0 1\n")
+    command = ["index", f"--query-tower={thief}", f"--candidates={tmp_path / 'candidates.csv'}"]
+    assert main([*command, "--repository", str(tmp_path / "models")]) == 1
+    assert f"{thief}: signature 'serving_default' runs the op 'ReadFile'" in capsys.readouterr().err
+    assert not (thief.parent / "trace").exists()
+
+
 def test_served_if_both_say_that_they_trust_it(thief: Path, tmp_path: Path) -> None:
     queries, secret = tmp_path / "queries.jsonl", tmp_path / "secret"
     secret.write_text("42")
