@@ -1,5 +1,6 @@
 """The gates that need no server: each compares measurements with requirements."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "signatures",
 ]
 
+_SHOWN = 200  # characters of a query
 # Inputs and outputs of every signature of the contract; more outputs are fine.
 _ANSWERS = {contract.CANDIDATE_IDS, contract.SCORES}
 _RETRIEVE = {
@@ -181,7 +183,8 @@ def _not_a_number(query: GoldenQuery, answer: Answer) -> str | None:
                 values = _without_padding(values, foreign=foreign)
             wrong = [item for item in values if isinstance(item, float) and not math.isfinite(item)]
             if wrong:
-                return f"{query.signature}: output {name!r} has the value {wrong[0]}"
+                asked = f" for {json.dumps(query.inputs)[:_SHOWN]}" if query.inputs else ""
+                return f"{query.signature}: output {name!r} has the value {wrong[0]}{asked}"
     return None
 
 

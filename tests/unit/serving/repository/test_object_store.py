@@ -40,6 +40,20 @@ def test_a_version_is_copied_completely(store: ObjectStore, servable: Path, tmp_
         assert (tmp_path / "copy" / file).read_text() == file
 
 
+def test_an_object_with_a_name_that_leads_elsewhere_is_not_copied(
+    store: ObjectStore, servable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store takes any name; whoever may write one object must not write files here."""
+    store.publish(NAME, store.claim(NAME), servable)
+    system = fsspec.filesystem("memory")
+    names = [f"{base}/../../../../stolen" for base in system.find(store.url)[:1]]
+    monkeypatch.setattr(system, "find", lambda path: names)
+    folder = tmp_path / "deep" / "copy"
+    with pytest.raises(RepositoryError, match="is not a file of a version"):
+        store.download(NAME, 1, folder)
+    assert not folder.parent.exists()
+
+
 @pytest.mark.parametrize("killed_at", range(1, 5))
 def test_the_graph_comes_last_so_that_an_incomplete_version_never_loads(
     store: ObjectStore, servable: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
