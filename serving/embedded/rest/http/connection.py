@@ -1,10 +1,17 @@
 """One HTTP connection: its parsed requests and its unsent answers."""
 
+import fcntl
+import ipaddress
 import logging
+import resource
 import socket
-import time
-from collections.abc import Sequence
+import struct
+import termios
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,17 +20,40 @@ import httptools
 from shortlist.serving.embedded.api.limits import MIB, MemoryRoom
 
 __all__ = [
+    "READ_BYTES",
     "REASONS",
     "Connection",
     "HttpLimits",
     "HttpRequest",
     "HttpResponse",
+    "Phase",
+    "connection_limit",
     "html_error",
+    "network_of",
 ]
 
 log = logging.getLogger(__name__)
 
 REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+READ_BYTES: Final = 64 * 1024
+_SLICE_BYTES: Final = 4096  # parsed at a time outside of bodies: at most 150 pipelined requests
+_SMALL_BYTES: Final = 64 * 1024
+_LARGE_BYTES: Final = 256 * 1024
+_UNCOUNTED_BYTES: Final = 4096  # a request head of this size is not worth a lock
+_PARSED_BYTES: Final = 1024  # memory of one request without its body
+_MOST_CONNECTIONS: Final = 16384
+_OTHER_DESCRIPTORS: Final = 256  # for models, logs and libraries
+
+
+def connection_limit() -> int:
+    """Return the number of connections for which there are file descriptors.
+
+    That is half of those that models and logs do not need; the other half is for gRPC.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(16, min(_MOST_CONNECTIONS, (soft - _OTHER_DESCRIPTORS) // 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +63,25 @@ class HttpLimits:
     Attributes:
         max_body_bytes: Maximum length of a body; longer ones are answered with 413.
         max_header_bytes: Maximum length of request line and headers.
-        max_connections: Maximum number of connections; a new one replaces the longest idle.
-        request_seconds: Time limit for sending a whole request, and for receiving an answer.
+        max_headers: Maximum number of headers.
+        max_connections: Maximum number of connections; a new one replaces another of the client
+            network that has most: the longest idle, or the oldest incomplete request or answer.
+        stall_seconds: Time limit for sending the headers of a request, and the period in which a
+            body or an answer must make progress.
+        min_rate: Bytes per second that a body or an answer must move in each such period.
         idle_seconds: Time limit for a connection without a request.
     """
 
     max_body_bytes: int = 64 * MIB
     max_header_bytes: int = 64 * 1024
-    max_connections: int = 1024
-    request_seconds: float = 60.0
+    max_headers: int = 100
+    max_connections: int = field(default_factory=connection_limit)
+    stall_seconds: float = 10.0
+    min_rate: int = 1024
     idle_seconds: float = 300.0
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class HttpRequest:
     """One request; header names are in lower case."""
 
@@ -54,6 +90,11 @@ class HttpRequest:
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
+
+    @property
+    def large(self) -> bool:
+        """True if answering can take long: a long body, or one that unzips to a long one."""
+        return len(self.body) > _LARGE_BYTES or b"content-encoding" in self.headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,23 +126,73 @@ def html_error(status: int) -> HttpResponse:
     )
 
 
-class Connection:
-    """State of one client: the request that arrives, and the answers not yet sent."""
+def network_of(address: str) -> str:
+    """Return the part of a client's address that it cannot choose: all of IPv4, a /64 of IPv6."""
+    if ":" not in address:
+        return address
+    number = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(number.ipv4_mapped or int(number) >> 64)
 
-    def __init__(self, sock: socket.socket, limits: HttpLimits, room: MemoryRoom) -> None:
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    IDLE = auto()  # a request
+    RECEIVING = auto()  # the rest of a request
+    WAITING = auto()  # a worker
+    SENDING = auto()  # the client, to read answers
+    LINGERING = auto()  # the client, to close after the last answer
+
+
+class Connection:
+    """State of one client: the request that arrives, and the answers not yet sent.
+
+    Only the thread that holds `claim` may use the connection or close it.
+
+    Attributes:
+        network: See `network_of`.
+        phase: What the connection waits for between two turns.
+        since: Start of the phase.
+        complete: Requests to answer.
+        rest: Received data that is not parsed yet.
+        unsent: Parts of answers that wait to be sent.
+        unsent_bytes: Their length.
+        refusal: Status of the answer to a request that is not served.
+        invites: The client waits for `100 Continue`.
+        closing: The last answer has been given.
+        placed: One of the places for large requests is reserved for this connection.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        network: str,
+        limits: HttpLimits,
+        room: MemoryRoom,
+        make_room: Callable[[], bool],
+    ) -> None:
         self.sock = sock
+        self.network = network
+        self.claim = threading.Lock()
         self._limits = limits
         self._room = room
-        self.parser: Any = httptools.HttpRequestParser(self)
-        self.complete: list[HttpRequest] = []
-        self.unsent = b""
-        self.closing = False
-        self.lingering = False
+        self._make_room = make_room
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self.phase = Phase.IDLE
+        self.since = 0.0
+        self.complete: deque[HttpRequest] = deque()
+        self.rest: bytes | memoryview = b""
+        self.unsent: list[bytes | memoryview] = []
+        self.unsent_bytes = 0
         self.refusal: int | None = None
-        self.since = time.monotonic()  # start of the state that a time limit applies to
-        self.receiving = False
-        self.busy = False
-        self._buffered = 0
+        self.invites = False
+        self.closing = False
+        self.placed = False
+        self._receiving = False
+        self._moved = 0  # bytes in both directions
+        self._mark = (0.0, 0)  # start of the period in which bytes must move, and `_moved` then
+        self._bodies = 0  # reserved memory: bodies of requests, and everything else
+        self._others = 0
         self.on_message_begin()
 
     # --- callbacks of the parser ---
@@ -110,9 +201,16 @@ class Connection:
         """Start a request."""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._body_bytes = 0
+        self._body_left = 0
         self._header_bytes = 0
+        self._in_body = False
+        self._progress()
+
+    def _progress(self) -> None:
+        self._receiving = True
+        self._pending_bytes = 0  # parsed since the last callback
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the target."""
@@ -120,76 +218,217 @@ class Connection:
         self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header."""
-        self._headers[name.lower()] = value
+        """Add a header; those after the body are counted, but do not apply."""
+        if not self._in_body:
+            self._headers[name.lower()] = value
         self._count_header(len(name) + len(value))
 
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
-        if self._header_bytes > self._limits.max_header_bytes:
-            self._refuse(431)
+        if (
+            self._header_bytes > self._limits.max_header_bytes
+            or len(self._headers) > self._limits.max_headers
+        ):
+            self.refuse(431)
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is too long, or invite it."""
+        self._in_body = True
+        self._progress()
         expected = self._headers.get(b"content-length", b"")
-        if expected.isdigit() and int(expected) > self._limits.max_body_bytes:
-            self._refuse(413)
+        self._body_left = int(expected) if expected.isdigit() else 0
+        if self._body_left > self._limits.max_body_bytes:
+            self.refuse(413)
         elif self._headers.get(b"expect", b"").lower() == b"100-continue":
-            self.unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
+            self.invites = True
 
     def on_body(self, chunk: bytes) -> None:
         """Add a part of the body, within the limits."""
         if self.refusal is not None:
             return
-        self._body_bytes += len(chunk)
+        self._progress()
+        size = len(chunk)
+        self._body_bytes += size
+        self._body_left -= size
         if self._body_bytes > self._limits.max_body_bytes:
-            self._refuse(413)
-        elif not self._room.take(len(chunk)):
-            self._refuse(503)
+            self.refuse(413)
+        elif not self._take(size):
+            self.refuse(429)
+        elif size < 1024 and self._chunks:  # an object of its own would take more memory
+            if not isinstance(self._chunks[-1], bytearray):
+                self._chunks.append(bytearray())
+            self._chunks[-1] += chunk
         else:
-            self._buffered += len(chunk)
             self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
         """Add the request to those to be answered."""
+        self._receiving = self.invites = False
         if self.refusal is not None:
             return
         chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
         self.complete.append(
             HttpRequest(
-                method=self.parser.get_method(),
+                method=self._parser.get_method(),
                 target=self._target,
                 headers=self._headers,
-                body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
-                keep_alive=self.parser.should_keep_alive(),
+                body=bytes(body),
+                keep_alive=self._parser.should_keep_alive(),
             )
         )
-        self._chunks = []
-        self.receiving = False
-
-    def _refuse(self, status: int) -> None:
-        if self.refusal is None:
-            self.refusal = status
-        self._chunks = []
 
     # --- for the server ---
 
+    def refuse(self, status: int) -> None:
+        """Answer with this status instead of serving the request, and close."""
+        if self.refusal is None:
+            self.refusal = status
+        self._drop(sum(len(request.body) for request in self.complete))
+
+    def _drop(self, bodies: int = 0) -> None:
+        """Forget the unfinished request; release all memory for bodies but this."""
+        self._chunks = []
+        self.rest = b""
+        self._room.give(self._bodies - bodies)
+        self._bodies = bodies
+
+    def finish(self) -> None:
+        """Close after the answers given so far."""
+        self.closing = True
+        self.complete.clear()
+        self._drop()
+
     def feed(self, data: bytes) -> None:
-        """Parse received data into `complete` or `refusal`."""
-        if not self.receiving:
-            self.receiving = True
-            self.since = time.monotonic()
+        """Parse received data, up to the first complete request or refusal."""
+        self._moved += len(data)
+        self._receiving = True
+        self.rest = data
+        self.parse()
+
+    def parse(self) -> None:
+        """Parse more of `rest`."""
+        view, self.rest = self.rest, b""
+        while view and not self.complete and self.refusal is None:
+            size = max(_SLICE_BYTES, self._body_left)
+            if len(view) <= size:
+                self._parse(view)
+                return
+            view = memoryview(view)
+            self._parse(view[:size])
+            view = view[size:]
+        if self.refusal is None:
+            self.rest = view
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        self._pending_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(501)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501)
+            self._parser.feed_data(data)
+        except (httptools.HttpParserInvalidMethodError, httptools.HttpParserUpgrade):
+            self.refuse(501)
         except httptools.HttpParserError as exc:
             log.debug("unreadable request: %s", exc)
-            self._refuse(400)
+            self.refuse(400)
+        # An unfinished line is with the parser, which copies it for each part.
+        if self._pending_bytes > self._limits.max_header_bytes + _SLICE_BYTES:
+            self.refuse(431)
 
-    def free_bodies(self) -> None:
-        """Release the memory of answered bodies."""
-        self._room.give(self._buffered)
-        self._buffered = 0
+    def settle(self, now: float) -> None:
+        """Note what the connection waits for after a turn."""
+        if self.unsent:
+            phase = Phase.SENDING
+        elif self.closing:
+            phase = Phase.LINGERING
+        elif self.complete or self.rest:
+            phase = Phase.WAITING
+        else:
+            phase = Phase.RECEIVING if self._receiving else Phase.IDLE
+        if phase is not self.phase or phase is Phase.IDLE:
+            self.phase = phase
+            self.since = now
+            self._mark = (now, self._arrived())
+
+    def answered(self, request: HttpRequest) -> None:
+        """Start the time limits anew after an answer, and release the memory of the body."""
+        self.phase = Phase.WAITING
+        size = len(request.body)
+        self._bodies -= size
+        self._room.give(size)
+
+    def sent(self, size: int) -> None:
+        """Remove the first bytes from `unsent`."""
+        self._moved += size
+        self.unsent_bytes -= size
+        if not self.unsent_bytes:
+            self.unsent = []
+            return
+        while size >= len(self.unsent[0]):
+            size -= len(self.unsent.pop(0))
+        self.unsent[0] = memoryview(self.unsent[0])[size:]
+
+    def is_overdue(self, now: float) -> bool:
+        """Return True if the client has exceeded a time limit."""
+        match self.phase:
+            case Phase.WAITING:
+                return False
+            case Phase.IDLE:
+                return now - self.since > self._limits.idle_seconds
+            case Phase.LINGERING:
+                return now - self.since > self._limits.stall_seconds / 2
+        start, moved = self._mark
+        if now - start <= self._limits.stall_seconds:
+            return False
+        if self.phase is Phase.RECEIVING and not self._in_body:
+            return True
+        self._mark = (now, self._arrived())
+        return self._mark[1] - moved < self._limits.min_rate * (now - start)
+
+    def _arrived(self) -> int:
+        """Return the bytes in both directions without those that the system has not sent yet."""
+        if self.phase is not Phase.SENDING:
+            return self._moved
+        queued: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0]
+        return self._moved - queued
+
+    # --- memory ---
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the connection has taken from the memory for requests."""
+        return self._bodies + self._others
+
+    def _take(self, size: int) -> bool:
+        """Reserve memory for a part of a body.
+
+        The last quarter is for small bodies: a few clients with large ones stop no other.
+        """
+        room = self._room
+        small = self._body_bytes <= _SMALL_BYTES
+        while (not small and 0 < room.limit * 3 // 4 < room.taken + size) or not room.take(size):
+            if not self._make_room():
+                return False
+        self._bodies += size
+        return True
+
+    def hold(self, answer_bytes: int = 0) -> bool:
+        """Adjust the reserved memory to everything but bodies; False if there is not enough."""
+        needed = self.unsent_bytes + answer_bytes + _PARSED_BYTES * len(self.complete)
+        if self.rest:
+            needed += READ_BYTES
+        if self._receiving:
+            head = self._header_bytes + self._pending_bytes
+            needed += head if head > _UNCOUNTED_BYTES else 0
+        more = needed - self._others
+        if more < 0:
+            self._room.give(-more)
+        while more > 0 and not self._room.take(more):
+            if not self._make_room():
+                return False
+        self._others = needed
+        return True
+
+    def release(self) -> None:
+        """Release all memory."""
+        self._room.give(self._bodies + self._others)
+        self._bodies = self._others = 0

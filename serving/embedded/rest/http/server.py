@@ -3,6 +3,9 @@
 Each worker takes a connection with new data, reads it, answers it and returns it to epoll.
 A request never changes threads, which would cost more than most requests do, and connections
 that are idle, slow or half-way through a body occupy memory but no thread.
+
+Large requests take only half of the threads: small ones are answered in between. If
+connections or memory run out, clients that hold most of them and make others wait are closed.
 """
 
 import contextlib
@@ -11,30 +14,44 @@ import select
 import socket
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from email.utils import formatdate
+from itertools import islice
 from typing import Final
 
 from shortlist.serving.embedded.api.limits import MemoryRoom
 from shortlist.serving.embedded.rest.http.connection import (
+    READ_BYTES,
     REASONS,
     Connection,
     HttpLimits,
     HttpRequest,
     HttpResponse,
+    Phase,
     html_error,
+    network_of,
 )
 
 __all__ = ["HttpServer"]
 
 log = logging.getLogger(__name__)
 
-_READ_BYTES: Final = 256 * 1024
 _READS_PER_TURN: Final = 16  # then other connections have their turn
+_ANSWERS_PER_TURN: Final = 32
+_BATCH_BYTES: Final = 64 * 1024  # answers to pipelined requests are sent together up to here
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
 _POLL_SECONDS: Final = 1.0
-_LINGER_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.1  # without descriptors
+_WARNING_SECONDS: Final = 60.0
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NO_MEMORY: Final = HttpResponse(
+    status=429,
+    body=b'{\n    "error": "memory for requests is used up (--request_memory_mb); try again"\n}',
+    headers=(("Content-Type", "application/json"),),
+    close=True,
+)
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -75,8 +92,12 @@ class HttpServer:
         self._connections: dict[int, Connection] = {}
         self._lock = threading.Lock()
         self._room = room
+        self._places = max(1, threads // 2)  # for large requests
+        self._queue: deque[Connection] = deque()
         self._stopping = False
         self._ended = False
+        self._paused_until: float | None = None
+        self._warned = -_WARNING_SECONDS
         self._swept = time.monotonic()
         self._date = (0, "")
         self._threads = [
@@ -104,9 +125,7 @@ class HttpServer:
 
     def _in_flight(self) -> bool:
         return any(
-            connection.busy
-            or connection.unsent
-            or (connection.receiving and not connection.lingering)
+            connection.claim.locked() or connection.phase not in (Phase.IDLE, Phase.LINGERING)
             for connection in list(self._connections.values())
         )
 
@@ -114,50 +133,122 @@ class HttpServer:
         listener = self._listener.fileno()
         while not self._ended:
             try:
-                events = self._epoll.poll(_POLL_SECONDS, 1)
+                paused = self._paused_until is not None
+                events = self._epoll.poll(_PAUSE_SECONDS if paused else _POLL_SECONDS, 1)
             except (OSError, ValueError):  # closed
                 return
-            for descriptor, event in events:
+            for descriptor, _ in events:
                 if descriptor == listener:
                     self._accept()
                     continue
                 connection = self._connections.get(descriptor)
                 if connection is not None:
-                    self._guarded_turn(connection, event)
-            if time.monotonic() - self._swept > _POLL_SECONDS:
+                    self._guarded_turn(connection)
+            now = time.monotonic()
+            if self._paused_until is not None and now > self._paused_until:
+                self._paused_until = None
+                self._listen()
+            if now - self._swept > _POLL_SECONDS:
                 self._sweep()
+
+    # --- connections come and go ---
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.modify(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            sock = None
-        with contextlib.suppress(OSError, ValueError):
-            self._epoll.modify(self._listener, select.EPOLLIN | select.EPOLLONESHOT)
-        if sock is None:
+            sock, address = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            self._listen()
             return
-        if len(self._connections) >= self.limits.max_connections and not self._evict():
+        except OSError as exc:  # no descriptor or memory for a socket
+            if self._stopping:
+                return
+            self._warn_of_shortage(exc)
+            if self._evict(lambda _: 1, share=64):
+                self._listen()
+            else:
+                self._paused_until = time.monotonic() + _PAUSE_SECONDS
+            return
+        self._listen()
+        full = len(self._connections) >= self.limits.max_connections
+        if full and not self._evict(lambda _: 1, share=64):
             sock.close()
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, self.limits, self._room)
+        connection = Connection(
+            sock, network_of(address[0]), self.limits, self._room, self._make_room
+        )
+        connection.settle(time.monotonic())
         self._connections[sock.fileno()] = connection
         try:
             self._epoll.register(sock, _READ_EVENTS)
-        except (OSError, ValueError):  # another worker has evicted the connection
-            self._close(connection)
+        except (OSError, ValueError):  # evicted already, or too many for this system
+            self._close_unclaimed(connection)
 
-    def _evict(self) -> bool:
-        """Close the connection that has been idle longest."""
-        idle = [
-            connection
-            for connection in list(self._connections.values())
-            if not (connection.busy or connection.receiving or connection.unsent)
-        ]
-        if not idle:
+    def _warn_of_shortage(self, exc: OSError) -> None:
+        now = time.monotonic()
+        if now - self._warned > _WARNING_SECONDS:
+            self._warned = now
+            log.warning(
+                "cannot accept a connection with %d open: %s; closing idle ones. Raise the limit "
+                "of open files (ulimit -n)",
+                len(self._connections),
+                exc,
+            )
+
+    def _make_room(self) -> bool:
+        return self._evict(lambda connection: connection.reserved)
+
+    def _evict(self, weight: Callable[[Connection], int], share: int | None = None) -> bool:
+        """Close connections of the client network with the greatest weight.
+
+        First the longest idle, then the oldest incomplete request or answer. A connection whose
+        request is being answered stays.
+
+        Args:
+            weight: Weight of a connection; without weight it stays, too.
+            share: Close one of so many connections at a time, since each search looks at all;
+                None for one.
+        """
+        totals: defaultdict[str, int] = defaultdict(int)
+        networks: defaultdict[str, list[Connection]] = defaultdict(list)
+        everyone = list(self._connections.values())
+        for connection in everyone:
+            if connection.phase is not Phase.WAITING and (size := weight(connection)):
+                totals[connection.network] += size
+                networks[connection.network].append(connection)
+        wanted = max(1, len(everyone) // share) if share else 1
+        for network in sorted(totals, key=totals.__getitem__, reverse=True):
+            victims = networks[network]
+            victims.sort(key=lambda each: (each.phase is not Phase.IDLE, each.since))
+            closed = filter(self._close_unclaimed, victims)
+            if list(islice(closed, wanted)):
+                return True
+        return False
+
+    def _close_unclaimed(self, connection: Connection) -> bool:
+        """Close a connection unless another thread uses it, or has closed it."""
+        if not connection.claim.acquire(blocking=False):
             return False
-        self._close(min(idle, key=lambda connection: connection.since))
+        try:
+            return self._close(connection)
+        finally:
+            connection.claim.release()
+
+    def _close(self, connection: Connection) -> bool:
+        descriptor = connection.sock.fileno()
+        if descriptor < 0:
+            return False
+        self._connections.pop(descriptor, None)
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(connection.sock)
+        connection.sock.close()
+        connection.release()
+        self._leave(connection)
         return True
 
     def _sweep(self) -> None:
@@ -168,110 +259,153 @@ class HttpServer:
                 return
             self._swept = now
         for connection in list(self._connections.values()):
-            waiting = connection.receiving or connection.unsent
-            limit = self.limits.request_seconds if waiting else self.limits.idle_seconds
-            if connection.lingering:
-                limit = min(limit, _LINGER_SECONDS)
-            if not connection.busy and now - connection.since > limit:
-                self._close(connection)
+            with contextlib.suppress(OSError, ValueError):  # another thread has closed it
+                if connection.is_overdue(now):
+                    self._close_unclaimed(connection)
 
-    def _guarded_turn(self, connection: Connection, event: int) -> None:
-        connection.busy = True
+    # --- one turn of a connection ---
+
+    def _guarded_turn(self, connection: Connection) -> None:
+        # If another worker has it, this event was that of an earlier socket of the same number.
+        if not connection.claim.acquire(blocking=False):
+            return
+        parks = False
         try:
-            self._turn(connection, event)
+            if connection.sock.fileno() >= 0:
+                parks = self._turn(connection)
         except OSError:
             self._close(connection)
         except Exception:
             log.exception("a request ended in an internal error")
             self._close(connection)
         finally:
-            connection.busy = False
+            connection.claim.release()
+        if parks:
+            self._park(connection)
 
-    def _turn(self, connection: Connection, event: int) -> None:
-        """Serve a connection as far as possible without waiting."""
-        if connection.lingering:
+    def _turn(self, connection: Connection) -> bool:
+        """Serve a connection as far as possible without waiting.
+
+        Returns:
+            True if its request is large and has to wait for a place.
+        """
+        if connection.phase is Phase.LINGERING:
             self._linger(connection)
-            return
-        if connection.unsent and event & select.EPOLLOUT:
+            return False
+        if connection.unsent:
             self._send(connection)
-        elif event & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
-            if not self._read(connection):
-                return
-            self._answer(connection)
-        if connection.sock.fileno() < 0:
-            return
+        reads, answers = _READS_PER_TURN, _ANSWERS_PER_TURN
+        while not (connection.unsent or connection.closing):
+            if connection.complete or connection.refusal is not None:
+                if answers <= 0:
+                    break
+                if connection.complete and not self._enter(connection):
+                    self._settle(connection)
+                    return True
+                answers -= self._answer(connection, answers)
+            elif connection.rest:
+                connection.parse()
+            elif connection.invites:
+                connection.invites = False
+                self._enqueue(connection, [_CONTINUE])
+            elif not reads:
+                break
+            else:
+                size = self._read(connection)
+                if not size:
+                    self._close(connection)
+                    return False
+                reads = reads - 1 if size == READ_BYTES else 0
+        if self._settle(connection):
+            waits = connection.unsent or connection.complete or connection.rest
+            self._epoll.modify(connection.sock, _WRITE_EVENTS if waits else _READ_EVENTS)
+        return False
+
+    def _settle(self, connection: Connection) -> bool:
+        """End a turn; False if the connection cannot be kept."""
         if connection.closing and not connection.unsent:
             # Closing with unread data would reset the connection, and the client might never
             # see the answer: so shut down only our side and wait for the client's.
-            connection.lingering = connection.receiving = True
             connection.sock.shutdown(socket.SHUT_WR)
-        events = _WRITE_EVENTS if connection.unsent else _READ_EVENTS
-        self._epoll.modify(connection.sock, events)
+        if not connection.hold():
+            self._close(connection)
+            return False
+        connection.settle(time.monotonic())
+        return True
 
     def _linger(self, connection: Connection) -> None:
         """Drop data that a client sends after its last answer."""
         for _ in range(_READS_PER_TURN):
             try:
-                if not connection.sock.recv(_READ_BYTES):
+                if not connection.sock.recv(READ_BYTES):
                     self._close(connection)
                     return
             except (BlockingIOError, InterruptedError):
                 break
         self._epoll.modify(connection.sock, _READ_EVENTS)
 
-    def _read(self, connection: Connection) -> bool:
-        """Read the available data; False if the connection has ended."""
-        for _ in range(_READS_PER_TURN):
-            try:
-                data = connection.sock.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError):
-                return True
-            if not data:
-                self._close(connection)
-                return False
+    def _read(self, connection: Connection) -> int | None:
+        """Read available data; return its length, 0 at the end, or -1 if there is none."""
+        try:
+            data = connection.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return -1
+        if data:
             connection.feed(data)
-            if len(data) < _READ_BYTES or connection.complete or connection.refusal:
-                return True
-        return True
+        return len(data)
 
-    def _answer(self, connection: Connection) -> None:
-        out = [connection.unsent] if connection.unsent else []
-        for request in connection.complete:
-            try:
-                response = self._handler(request)
-            except Exception:
-                log.exception("answering %r failed", request.target[:200])
-                response = html_error(500)
-            keep = request.keep_alive and not response.close and not self._stopping
-            out.append(self._head(response, keep=keep))
-            if request.method != b"HEAD":
-                out.append(response.body)
-            if not keep:
-                connection.closing = True
+    def _answer(self, connection: Connection, most: int) -> int:
+        """Answer requests until a large one or many bytes; return their number."""
+        out: list[bytes | memoryview] = []
+        count = size = 0
+        while connection.complete and count < most and size <= _BATCH_BYTES:
+            if count and connection.complete[0].large:
                 break
-        if connection.complete:
-            connection.complete = []
-            connection.free_bodies()
-            connection.since = time.monotonic()
-        if connection.refusal is not None and not connection.closing:
-            refused = html_error(connection.refusal)
+            request = connection.complete.popleft()
+            response = self._respond(request)
+            connection.answered(request)
+            body = b"" if request.method == b"HEAD" else response.body
+            if len(body) > _BATCH_BYTES and not connection.hold(len(body)):
+                response, body = _NO_MEMORY, _NO_MEMORY.body
+            keep = request.keep_alive and not response.close and not self._stopping
+            out += (self._head(response, keep=keep), body)
+            count += 1
+            size += len(body)
+            if not keep:
+                connection.finish()
+        self._leave(connection)
+        if connection.refusal is not None and not (connection.closing or connection.complete):
+            status = connection.refusal
+            refused = _NO_MEMORY if status == _NO_MEMORY.status else html_error(status)
             out += (self._head(refused, keep=False), refused.body)
-            connection.closing = True
-            connection.free_bodies()
-        if out:
-            connection.unsent = out[0] if len(out) == 1 else b"".join(out)
-            self._send(connection)
+            connection.finish()
+        self._enqueue(connection, out)
+        return count
+
+    def _respond(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return self._handler(request)
+        except Exception:
+            log.exception("answering %r failed", request.target[:200])
+            return html_error(500)
+
+    def _enqueue(self, connection: Connection, out: list[bytes | memoryview]) -> None:
+        size = sum(map(len, out))
+        # Joining large answers would copy them.
+        connection.unsent = [b"".join(out)] if size <= _BATCH_BYTES else list(filter(None, out))
+        connection.unsent_bytes = size
+        self._send(connection)
 
     def _send(self, connection: Connection) -> None:
+        parts = connection.unsent
         try:
-            sent = connection.sock.send(connection.unsent)
+            # Some systems take no more than 1024 parts at a time.
+            size = (
+                connection.sock.sendmsg(parts[:64]) if parts[1:] else connection.sock.send(parts[0])
+            )
         except (BlockingIOError, InterruptedError):
             return
-        if sent == len(connection.unsent):
-            connection.unsent = b""
-        else:
-            connection.unsent = connection.unsent[sent:]
-        connection.since = time.monotonic()
+        connection.sent(size)
 
     def _head(self, response: HttpResponse, *, keep: bool) -> bytes:
         now = int(time.time())
@@ -284,12 +418,42 @@ class HttpServer:
             f"{'' if keep else 'Connection: close' + chr(13) + chr(10)}\r\n"
         ).encode("latin-1", "replace")
 
-    def _close(self, connection: Connection) -> None:
-        descriptor = connection.sock.fileno()
-        if descriptor < 0:
+    # --- places for large requests ---
+
+    def _enter(self, connection: Connection) -> bool:
+        """Return True if the next request is small, or get it a place."""
+        if connection.placed or not connection.complete[0].large:
+            return True
+        with self._lock:
+            connection.placed = self._places > 0
+            self._places -= connection.placed
+        return connection.placed
+
+    def _park(self, connection: Connection) -> None:
+        """Let a connection wait for a place; no thread may have it claimed."""
+        with self._lock:
+            if not self._places:
+                self._queue.append(connection)
+                return
+            self._places -= 1
+            connection.placed = True
+        self._resume(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        """Give the place of a connection, if it has one, to the next."""
+        if not connection.placed:
             return
-        self._connections.pop(descriptor, None)
-        with contextlib.suppress(OSError, ValueError):
-            self._epoll.unregister(connection.sock)
-        connection.sock.close()
-        connection.free_bodies()
+        connection.placed = False
+        with self._lock:
+            if not self._queue:
+                self._places += 1
+                return
+            successor = self._queue.popleft()
+            successor.placed = True
+        self._resume(successor)
+
+    def _resume(self, connection: Connection) -> None:
+        try:
+            self._epoll.modify(connection.sock, _WRITE_EVENTS)  # at once, if it can be written to
+        except (OSError, ValueError):  # closed: the server stops
+            self._leave(connection)

@@ -18,7 +18,7 @@ LIMITS = HttpLimits(
     max_body_bytes=1_000_000,
     max_header_bytes=8_000,
     max_connections=20,
-    request_seconds=3.0,
+    stall_seconds=3.0,
     idle_seconds=60.0,
 )
 
@@ -199,7 +199,7 @@ def test_slow_clients_and_requests_do_not_block_others() -> None:
             assert received(slow).endswith(b"POST ")
         for sock in stalled:
             sock.settimeout(10)
-            assert sock.recv(100) == b""  # closed after request_seconds
+            assert sock.recv(100) == b""  # closed after stall_seconds
             sock.close()
 
 
