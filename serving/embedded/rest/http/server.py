@@ -42,6 +42,7 @@ _ANSWERS_PER_TURN: Final = 32
 _BATCH_BYTES: Final = 64 * 1024  # answers to pipelined requests are sent together up to here
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT
+_PLACE: Final = 0
 _POLL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.1  # without descriptors
 _WARNING_SECONDS: Final = 60.0
@@ -269,10 +270,10 @@ class HttpServer:
         # If another worker has it, this event was that of an earlier socket of the same number.
         if not connection.claim.acquire(blocking=False):
             return
-        parks = False
+        events = None
         try:
             if connection.sock.fileno() >= 0:
-                parks = self._turn(connection)
+                events = self._turn(connection)
         except OSError:
             self._close(connection)
         except Exception:
@@ -280,18 +281,29 @@ class HttpServer:
             self._close(connection)
         finally:
             connection.claim.release()
-        if parks:
+        # Only now, since another worker may get the next event at once.
+        if events == _PLACE:
             self._park(connection)
+        elif events is not None:
+            self._wait(connection, events)
 
-    def _turn(self, connection: Connection) -> bool:
+    def _wait(self, connection: Connection, events: int) -> bool:
+        """Return the connection to epoll; False if it has been closed."""
+        try:
+            self._epoll.modify(connection.sock, events)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _turn(self, connection: Connection) -> int | None:
         """Serve a connection as far as possible without waiting.
 
         Returns:
-            True if its request is large and has to wait for a place.
+            Events to wait for; `_PLACE` if its request is large and has to wait for a place;
+            None if the connection is closed.
         """
         if connection.phase is Phase.LINGERING:
-            self._linger(connection)
-            return False
+            return self._linger(connection)
         if connection.unsent:
             self._send(connection)
         reads, answers = _READS_PER_TURN, _ANSWERS_PER_TURN
@@ -300,8 +312,7 @@ class HttpServer:
                 if answers <= 0:
                     break
                 if connection.complete and not self._enter(connection):
-                    self._settle(connection)
-                    return True
+                    return _PLACE if self._settle(connection) else None
                 answers -= self._answer(connection, answers)
             elif connection.rest:
                 connection.parse()
@@ -314,15 +325,15 @@ class HttpServer:
                 size = self._read(connection)
                 if not size:
                     self._close(connection)
-                    return False
+                    return None
                 reads = reads - 1 if size == READ_BYTES else 0
-        if self._settle(connection):
-            waits = connection.unsent or connection.complete or connection.rest
-            self._epoll.modify(connection.sock, _WRITE_EVENTS if waits else _READ_EVENTS)
-        return False
+        if not self._settle(connection):
+            return None
+        waits = connection.unsent or connection.complete or connection.rest
+        return _WRITE_EVENTS if waits else _READ_EVENTS
 
     def _settle(self, connection: Connection) -> bool:
-        """End a turn; False if the connection cannot be kept."""
+        """End a turn; False if there is no memory for what the connection holds."""
         if connection.closing and not connection.unsent:
             # Closing with unread data would reset the connection, and the client might never
             # see the answer: so shut down only our side and wait for the client's.
@@ -333,16 +344,16 @@ class HttpServer:
         connection.settle(time.monotonic())
         return True
 
-    def _linger(self, connection: Connection) -> None:
+    def _linger(self, connection: Connection) -> int | None:
         """Drop data that a client sends after its last answer."""
         for _ in range(_READS_PER_TURN):
             try:
                 if not connection.sock.recv(READ_BYTES):
                     self._close(connection)
-                    return
+                    return None
             except (BlockingIOError, InterruptedError):
                 break
-        self._epoll.modify(connection.sock, _READ_EVENTS)
+        return _READ_EVENTS
 
     def _read(self, connection: Connection) -> int | None:
         """Read available data; return its length, 0 at the end, or -1 if there is none."""
@@ -453,7 +464,5 @@ class HttpServer:
         self._resume(successor)
 
     def _resume(self, connection: Connection) -> None:
-        try:
-            self._epoll.modify(connection.sock, _WRITE_EVENTS)  # at once, if it can be written to
-        except (OSError, ValueError):  # closed: the server stops
+        if not self._wait(connection, _WRITE_EVENTS):  # which come at once
             self._leave(connection)

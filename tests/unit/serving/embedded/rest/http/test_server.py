@@ -1,16 +1,26 @@
 """The HTTP server with slow, greedy, broken and many clients."""
 
 import errno
+import resource
 import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shortlist.serving.embedded.api.limits import MemoryRoom
-from shortlist.serving.embedded.rest.http.connection import HttpLimits, HttpRequest, HttpResponse
+from shortlist.serving.embedded.rest.http.connection import (
+    Connection,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
+    network_of,
+)
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from tests.support.waiting import wait_until
 
@@ -29,9 +39,12 @@ class Echo:
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.hold = threading.Event()
+        self.count = self.inside = 0
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        self.count += 1
         if request.target == b"/slow":
+            self.inside += 1
             self.entered.set()
             self.hold.wait(20)
         if request.target == b"/fail":
@@ -42,19 +55,26 @@ class Echo:
 
 
 @contextmanager
-def running(handler: Echo | None = None, threads: int = 2) -> Iterator[HttpServer]:
+def running(
+    handler: Echo | None = None,
+    threads: int = 2,
+    room: MemoryRoom | None = None,
+    **limits: Any,
+) -> Iterator[HttpServer]:
+    room = room or MemoryRoom(3_000_000)
     server = HttpServer(
         handler or Echo(),
         host="127.0.0.1",
         port=0,
         threads=threads,
-        limits=LIMITS,
-        room=MemoryRoom(3_000_000),
+        limits=replace(LIMITS, **limits),
+        room=room,
     )
     try:
         yield server
     finally:
         server.stop(0.0)
+    assert room.taken == 0
 
 
 @pytest.fixture
@@ -164,24 +184,267 @@ def test_endless_chunked_body_is_refused(server: HttpServer) -> None:
     assert answers(server)
 
 
-def is_refused(sock: socket.socket) -> bool:
-    sock.settimeout(0.05)
+def half_sent(server: HttpServer, size: int) -> socket.socket:
+    sock = connect(server)
+    sock.sendall(post(b"x" * 900_000)[:size])
+    return sock
+
+
+def is_dropped(sock: socket.socket) -> bool:
+    sock.settimeout(0.01)
     try:
-        return sock.recv(100).startswith(b"HTTP/1.1 503 ")
+        return sock.recv(100) == b""
     except TimeoutError:
         return False
+    except ConnectionError:
+        return True
 
 
-def test_bodies_of_many_clients_together_are_limited(server: HttpServer) -> None:
-    halves = []
-    for _ in range(5):
-        sock = connect(server)
-        sock.sendall(post(b"x" * 900_000)[:800_000])
-        halves.append(sock)
-    wait_until(lambda: any(is_refused(sock) for sock in halves))
-    for sock in halves:
-        sock.close()
-    wait_until(lambda: answers(server))
+def test_memory_of_all_bodies_is_limited_and_the_oldest_makes_room() -> None:
+    """Large bodies get three quarters of 3 MB: two of 900 kB, not three."""
+    room = MemoryRoom(3_000_000)
+    with running(room=room) as server, ExitStack() as stack:
+        halves = [stack.enter_context(half_sent(server, 800_000)) for _ in range(2)]
+        wait_until(lambda: room.taken >= 1_500_000)
+        assert asked(server, post(b"y" * 900_000)).endswith(b"y")
+        assert [is_dropped(sock) for sock in halves] == [True, False]
+        room.need(1_500_000)  # the handler at work
+        newcomer = asked(server, post(b"y" * 900_000))
+        assert newcomer.startswith(b"HTTP/1.1 429 ")
+        assert b"memory for requests is used up (--request_memory_mb); try again" in newcomer
+        assert is_dropped(halves[1])
+        assert answers(server)  # small bodies still have room
+        room.give(1_500_000)
+        assert asked(server, post(b"y" * 900_000)).endswith(b"y")
+
+
+def test_answer_without_memory_is_an_error_that_can_be_repeated() -> None:
+    room = MemoryRoom(3_000_000)
+    with running(room=room) as server:
+        assert asked(server, post(b"", b"/large")).startswith(b"HTTP/1.1 429 ")
+        room.limit = 100_000_000
+        assert len(asked(server, post(b"", b"/large"))) > 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "status"),
+    [
+        (b"GET /", b"a" * 1_000, 431),
+        (b"GET / HTTP/1.1\r\nA: ", b"a" * 1_000, 431),
+        (b"GET / HTTP/1.1\r\n", b"a" * 1_000, 431),
+        (b"GET / HTTP/1.1\r\n", b"a:\r\n" * 100, 431),
+        (b"GET / HTTP/1.1\r\n", b"".join(b"%d:\r\n" % n for n in range(200)), 431),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 1_000, 431),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ", b"a" * 1_000, 431),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n" * 100, 431),
+    ],
+)
+def test_headers_without_an_end_are_refused_early(
+    server: HttpServer, start: bytes, more: bytes, status: int
+) -> None:
+    """Before they end, and without the quadratic cost of copying what has arrived so far."""
+    with connect(server) as sock:
+        sock.sendall(start)
+        with suppress(ConnectionError):
+            for _ in range(60):
+                sock.sendall(more)
+        assert received(sock).startswith(b"HTTP/1.1 %d " % status)
+    assert answers(server)
+
+
+def test_trailers_are_no_headers() -> None:
+    connection = Connection(socket.socket(), "x", LIMITS, MemoryRoom(), make_room=lambda: False)
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    connection.feed(head + b"Content-Encoding: gzip\r\n\r\n" + post(b"b"))
+    first, second = connection.complete
+    assert (first.headers, first.body) == ({b"transfer-encoding": b"chunked"}, b"a")
+    assert second.body == b"b"
+    connection.release()
+    connection.sock.close()
+
+
+def test_chunks_of_few_bytes_take_little_more_memory_than_their_bytes() -> None:
+    connection = Connection(socket.socket(), "x", LIMITS, MemoryRoom(), make_room=lambda: False)
+    connection.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    tracemalloc.start()
+    for _ in range(250):
+        connection.feed(b"2\r\nab\r\n" * 1_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    connection.feed(b"0\r\n\r\n")
+    assert connection.complete[0].body == b"ab" * 250_000
+    assert peak < 2_000_000
+    connection.release()
+    connection.sock.close()
+
+
+def test_pipelined_requests_wait_while_answers_are_unsent() -> None:
+    echo = Echo()
+    room = MemoryRoom(200_000_000)
+    with running(echo, room=room) as server:
+        deaf = [connect(server) for _ in range(4)]
+        for sock in deaf:
+            sock.sendall(post(b"", b"/large", headers=b"") * 300)
+        wait_until(lambda: room.taken > 4 * 25_000_000)
+        assert answers(server)
+        assert echo.count == 4 + 1
+        for sock in deaf[1:]:
+            sock.close()
+        for _ in range(3):  # the rest is answered as soon as the client reads
+            answer = b""
+            while len(answer) < 30_000_000:
+                answer += deaf[0].recv(1 << 20)
+        deaf[0].close()
+
+
+def test_many_pipelined_requests_are_all_answered(server: HttpServer) -> None:
+    with connect(server) as sock:
+        sender = threading.Thread(target=sock.sendall, args=(post(b"a", headers=b"") * 5_000,))
+        sender.start()
+        answer = b""
+        while answer.count(b"POST a") < 5_000:
+            answer += sock.recv(1 << 20)
+        sender.join()
+
+
+@pytest.mark.parametrize(
+    "start", [b"POST / HTTP/1.1\r\nHost: ", post(b"x" * 900_000)[:200_000]], ids=["head", "body"]
+)
+def test_request_without_progress_is_dropped(start: bytes) -> None:
+    """One byte now and then is no progress."""
+    with running(stall_seconds=1.0, min_rate=1_000) as server, connect(server) as sock:
+        sock.sendall(start)
+        started = time.monotonic()
+        while not is_dropped(sock):
+            assert time.monotonic() - started < 10
+            with suppress(ConnectionError):
+                sock.sendall(b"x")
+            time.sleep(0.05)
+        assert answers(server)
+
+
+def test_slow_request_with_progress_is_answered() -> None:
+    with running(stall_seconds=0.5, min_rate=1_000) as server, connect(server) as sock:
+        text = post(b"x" * 10_000)
+        for start in range(0, len(text), 500):
+            sock.sendall(text[start : start + 500])
+            time.sleep(0.1)  # five times as fast as required, and four times the period
+        assert received(sock).endswith(b"x")
+
+
+def test_client_that_stops_reading_is_dropped_and_a_slow_one_is_not() -> None:
+    room = MemoryRoom(100_000_000)
+    with (
+        running(room=room, stall_seconds=1.0, min_rate=1_000) as server,
+        connect(server) as slow,
+        connect(server) as deaf,
+    ):
+        if True:
+            for sock in (slow, deaf):
+                sock.sendall(post(b"", b"/large"))
+            wait_until(lambda: room.taken > 50_000_000)
+            size = 0
+            while room.taken > 35_000_000:  # both answers
+                size += len(slow.recv(100_000))
+                time.sleep(0.02)
+            size += len(received(slow))
+            assert size > 30_000_000
+            with suppress(ConnectionError):
+                assert len(received(deaf)) < 30_000_000
+
+
+def test_half_sent_requests_leave_room_for_new_connections(server: HttpServer) -> None:
+    with ExitStack() as stack:
+        halves = [stack.enter_context(half_sent(server, 20)) for _ in range(60)]
+        for _ in range(10):
+            assert answers(server)
+        assert sum(is_dropped(sock) for sock in halves) >= 40
+
+
+def test_network_with_most_connections_loses_them_first() -> None:
+    with running() as server, connect(server) as honest, ExitStack() as stack:
+        wait_until(lambda: len(server._connections) == 1)
+        [connection] = server._connections.values()
+        connection.network = "192.0.2.7"
+        for _ in range(60):
+            stack.enter_context(connect(server))
+        wait_until(lambda: answers(server))
+        honest.sendall(post(b"kept"))
+        assert received(honest).endswith(b"kept")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_network_is_what_a_client_cannot_choose(first: str, second: str, same: bool) -> None:
+    assert (network_of(first) == network_of(second)) is same
+
+
+def test_without_descriptors_idle_connections_make_room_and_nothing_spins() -> None:
+    class Listener:
+        """Fails while `empty`, as if the process had no descriptor left."""
+
+        def __init__(self, listener: socket.socket) -> None:
+            self._listener = listener
+            self.empty = True
+            self.calls = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._listener, name)
+
+        def accept(self) -> Any:
+            self.calls += 1
+            if self.empty:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self._listener.accept()
+
+    with running() as server, ExitStack() as stack:
+        idle = [stack.enter_context(connect(server)) for _ in range(3)]
+        wait_until(lambda: len(server._connections) == 3)
+        listener = Listener(server._listener)
+        server._listener = listener  # type: ignore[assignment]
+        with connect(server) as sock:
+            wait_until(lambda: all(is_dropped(each) for each in idle))
+            before, started = listener.calls, time.monotonic()
+            time.sleep(0.5)
+            assert listener.calls - before <= 2 + 2 * (time.monotonic() - started) / 0.1
+            listener.empty = False
+            sock.sendall(post(b"hello"))
+            assert received(sock).endswith(b"POST hello")
+
+
+@pytest.mark.parametrize(
+    ("soft", "connections"), [(1024, 384), (100, 16), (1_000_000, 16384), (-1, 16384)]
+)
+def test_connection_limit_follows_the_limit_of_descriptors(
+    monkeypatch: pytest.MonkeyPatch, soft: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert HttpLimits().max_connections == connections
+
+
+def test_large_requests_leave_threads_for_small_ones_and_wait_for_their_turn() -> None:
+    echo = Echo()
+    with running(echo, threads=4, room=MemoryRoom()) as server:
+        clients = [connect(server) for _ in range(8)]
+        for sock in clients:
+            sock.sendall(post(b"x" * 300_000, b"/slow"))
+        wait_until(lambda: echo.inside == 2)
+        assert all(answers(server) for _ in range(20))
+        clients.pop().close()  # one goes before its turn
+        assert echo.inside == 2
+        echo.hold.set()
+        for sock in clients:
+            assert received(sock).endswith(b"x")
+            sock.close()
+        assert server._places == 2
 
 
 def test_slow_clients_and_requests_do_not_block_others() -> None:
@@ -203,14 +466,15 @@ def test_slow_clients_and_requests_do_not_block_others() -> None:
             sock.close()
 
 
-def test_client_that_does_not_read_occupies_no_worker(server: HttpServer) -> None:
-    deaf = [connect(server) for _ in range(4)]
-    for sock in deaf:
-        sock.sendall(post(b"", b"/large"))
-    assert answers(server)
-    assert len(received(deaf[0])) > 30_000_000
-    for sock in deaf:
-        sock.close()
+def test_client_that_does_not_read_occupies_no_worker() -> None:
+    with running(room=MemoryRoom(200_000_000)) as server:
+        deaf = [connect(server) for _ in range(4)]
+        for sock in deaf:
+            sock.sendall(post(b"", b"/large"))
+        assert answers(server)
+        assert len(received(deaf[0])) > 30_000_000
+        for sock in deaf:
+            sock.close()
 
 
 def test_flood_of_connections_leaves_room_for_new_ones(server: HttpServer) -> None:
