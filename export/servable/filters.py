@@ -1,6 +1,7 @@
 """Filters over candidate attributes, inside a servable."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -71,8 +72,8 @@ class CandidateFilter(tf.Module):
             return tf.logical_and(
                 tf.logical_and(self._any(filter_any), self._all(filter_all)),
                 tf.logical_and(
-                    self._bounds(filter_min, tf.greater_equal),
-                    self._bounds(filter_max, tf.less_equal),
+                    self._bounds(filter_min, tf.greater_equal, tf.math.unsorted_segment_max),
+                    self._bounds(filter_max, tf.less_equal, tf.math.unsorted_segment_min),
                 ),
             )
 
@@ -95,7 +96,12 @@ class CandidateFilter(tf.Module):
             tf.ones_like(positions), positions, self._num_candidates
         )
 
-    def _bounds(self, terms: tf.Tensor, holds: object) -> tf.Tensor:
+    def _bounds(
+        self,
+        terms: tf.Tensor,
+        holds: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        strictest: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    ) -> tf.Tensor:
         terms = _conditions(terms)
         with tf.control_dependencies(
             [_check_attributes(terms, self._is_numeric, self.numeric, "numeric")]
@@ -105,8 +111,15 @@ class CandidateFilter(tf.Module):
                 terms, f"(?s)^[^{FILTER_SEPARATOR}]*{FILTER_SEPARATOR}", ""
             )
         numbers = tf.strings.to_number(values, tf.float64)
-        columns = tf.gather(self._columns, rows)
-        return tf.reduce_all(holds(columns, numbers[:, None]), axis=0)  # type: ignore[operator]
+        # One bound per attribute, however many a request names: each costs a pass over the corpus.
+        attributes, places = tf.unique(rows)
+        count = tf.size(attributes)
+        bounds = strictest(numbers, places, count)
+        nan = tf.cast(tf.math.is_nan(numbers), tf.int32)  # nothing satisfies it
+        has_nan = tf.math.unsorted_segment_max(nan, places, count) > 0
+        bounds = tf.where(has_nan, tf.constant(math.nan, tf.float64), bounds)
+        columns = tf.gather(self._columns, attributes)
+        return tf.reduce_all(holds(columns, bounds[:, None]), axis=0)
 
 
 def _conditions(terms: tf.Tensor) -> tf.Tensor:

@@ -259,7 +259,7 @@ def _admit_results(
         numeric = dtype is not None and dtype.field != "string_val"
         size += rows * inner * (dtype.numpy.itemsize if dtype and numeric else _STRING_BYTES)
     limits.check_response(size)
-    call.memory.need(2 * size)  # as arrays and as an answer
+    call.memory.need(3 * size)  # as arrays, as messages and as bytes
 
 
 def _bytes(array: npt.NDArray[Any]) -> int:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from shortlist.clients import contract
 from shortlist.clients.wire import messages
-from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 
-__all__ = ["PartSize", "row_inputs", "rows_of", "run_parts"]
+__all__ = ["PartSize", "check_bounds", "row_inputs", "rows_of", "run_parts"]
 
 _SECONDS: Final = 0.1  # of a part
 _FIRST_ROWS: Final = 64
 _MIN_ROWS: Final = 16
+_MAX_BOUNDS: Final = 100
 # A row alone costs up to this many times what it costs among others.
 _SINGLE: Final = 4
 
@@ -82,6 +83,21 @@ def rows_of(inputs: Arrays, names: frozenset[str]) -> int | None:
         return None
     (shape,) = rows
     return shape[0] if shape else None
+
+
+def check_bounds(inputs: Arrays) -> None:
+    """Refuse needlessly many bounds: in earlier versions each is a pass over the whole corpus.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    for name in (contract.FILTER_MIN, contract.FILTER_MAX):
+        bounds = inputs.get(name)
+        if bounds is not None and bounds.size > _MAX_BOUNDS:
+            raise invalid(
+                f"{name} has {bounds.size} values; this server takes {_MAX_BOUNDS}: one per "
+                "attribute is enough"
+            )
 
 
 class PartSize:

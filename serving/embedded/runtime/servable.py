@@ -21,7 +21,13 @@ from shortlist.serving.embedded.api.interfaces import always_active
 from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.file_ops import check_file_ops
 from shortlist.serving.embedded.runtime.graph import looping_signatures
-from shortlist.serving.embedded.runtime.parts import PartSize, row_inputs, rows_of, run_parts
+from shortlist.serving.embedded.runtime.parts import (
+    PartSize,
+    check_bounds,
+    row_inputs,
+    rows_of,
+    run_parts,
+)
 from shortlist.serving.embedded.runtime.saved_model import initialize, open_session, read_meta_graph
 from shortlist.serving.embedded.runtime.session import RunOptions, Session
 
@@ -165,6 +171,8 @@ class SavedModelServable:
             refusal = self._refused[signature_name]
             raise StatusError(refusal.code, refusal.message)
         signature = self._runs[signature_name]
+        if signature.row_inputs:
+            check_bounds(inputs)
         rows = rows_of(inputs, signature.row_inputs)
         if rows is None:
             rows = max((value.shape[0] for value in inputs.values() if value.ndim), default=1)

@@ -8,7 +8,13 @@ import pytest
 
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError
-from shortlist.serving.embedded.runtime.parts import PartSize, row_inputs, rows_of, run_parts
+from shortlist.serving.embedded.runtime.parts import (
+    PartSize,
+    check_bounds,
+    row_inputs,
+    rows_of,
+    run_parts,
+)
 
 ROWS = frozenset(("user_id", "exclude"))
 
@@ -114,3 +120,9 @@ def test_deadline_ends_the_run() -> None:
     with pytest.raises(StatusError) as ended:
         run_parts(Servable(size), inputs_of(500), ROWS, size, timeout=0, active=lambda: True)
     assert ended.value.code is Code.DEADLINE_EXCEEDED
+
+
+def test_needless_bounds_are_refused() -> None:
+    check_bounds({"filter_min": np.zeros(100), "filter_any": np.zeros(5000)})
+    with pytest.raises(StatusError, match="filter_max has 101 values; this server takes 100"):
+        check_bounds({"filter_max": np.zeros(101)})
