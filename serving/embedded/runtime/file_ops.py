@@ -164,6 +164,7 @@ class _Search:
         self._nodes = {node.name: node for node in meta_graph.graph_def.node}
         self._functions = functions_of(meta_graph)
         self._instead = _substitutes(meta_graph)
+        self._bodies: dict[str, tuple[dict[str, _Node], list[_Node]]] = {}
 
     def run(
         self,
@@ -182,12 +183,11 @@ class _Search:
         """
         found: dict[str, FileOp] = {}
         paths = {_tensor(name) for name in fed if name}
-        top = dict.fromkeys(self._reached(roots))
         seen: set[tuple[str, _Paths]] = set()
-        pending = [("", self._nodes, top, paths)]
+        pending = [("", self._nodes, list(self._reached(roots)), paths)]
         while pending:
-            function, nodes, names, fed_here = pending.pop()
-            for node in (nodes[name] for name in names):
+            function, nodes, reached, fed_here = pending.pop()
+            for node in reached:
                 given = tuple(_passed(item, nodes, fed_here) for item in _data_inputs(node))
                 if _acts(node) and not _is_allowed(node.op, given, allowed or {}):
                     where = f"{node.name!r} of the function {function!r}" if function else ""
@@ -206,7 +206,7 @@ class _Search:
                         pending.append(self._body(called, arguments))
         return [found[op] for op in sorted(found)]
 
-    def _reached(self, roots: Sequence[str]) -> Iterator[str]:
+    def _reached(self, roots: Sequence[str]) -> Iterator[_Node]:
         seen: set[str] = set()
         pending = list(roots)
         while pending:
@@ -214,7 +214,7 @@ class _Search:
             if name in self._nodes and name not in seen:
                 seen.add(name)
                 pending.extend(self._nodes[name].input)
-                yield name
+                yield self._nodes[name]
 
     def _calls(self, node: _Node, given: _Paths) -> Iterator[tuple[str, _Paths]]:
         for name in called_functions(node):
@@ -226,12 +226,16 @@ class _Search:
 
     def _body(
         self, called: str, arguments: _Paths
-    ) -> tuple[str, dict[str, _Node], dict[str, None], set[str]]:
+    ) -> tuple[str, dict[str, _Node], list[_Node], set[str]]:
+        """Return a function's name, all its nodes, those that act or call, and its fed inputs."""
         function = self._functions[called]
-        nodes = {node.name: node for node in function.node_def}
+        if called not in self._bodies:  # most functions belong to several signatures
+            nodes = {node.name: node for node in function.node_def}
+            kept = [node for node in nodes.values() if _acts(node) or any(self._calls(node, ()))]
+            self._bodies[called] = nodes, kept
         names = [argument.name for argument in function.signature.input_arg]
         fed = {name for name, path in zip(names, arguments, strict=False) if path}
-        return called, nodes, dict.fromkeys(nodes), fed
+        return called, *self._bodies[called], fed
 
 
 def _substitutes(meta_graph: Any) -> dict[str, list[str]]:
