@@ -31,9 +31,9 @@ matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tens
 conformance: setup ## replay what a real TensorFlow Serving answered
 	$(BIN)/pytest -q -rs tests/conformance
 
-soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: make soak [SERVER=embedded|binary] [MINUTES=10]
+soak: setup ## 100 rollouts under load, then publications at 80 % of capacity: make soak [SERVER=embedded|binary] [MINUTES=10] [FLAGS="--attacks --every 300"]
 	$(BIN)/python -m tests.soak.rollouts $(if $(SERVER),--server $(SERVER))
-	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),10)
+	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),10) $(FLAGS)
 
 lint: setup ## format, lint, import rules, dependencies, generated code
 	$(BIN)/ruff format --check .

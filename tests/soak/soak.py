@@ -2,27 +2,36 @@
 
 `python -m tests.soak.soak --minutes 10` (`make soak`) prints a line per cycle and a summary. The
 exit status is 1 if a request failed or memory grew. The slow tests run it for a minute.
+`--attacks` runs the attacks of `tests/integration/attacks` on the same server all the while, and
+`--every` spaces the rollouts: `python -m tests.soak.soak --minutes 120 --every 300 --attacks`.
 """
 
 import argparse
+import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import linear_regression
 
 import grpc
 from google.protobuf import text_format
 
 from shortlist.clients.wire import messages, methods
+from shortlist.serving.embedded.runtime.sample_servables import sample_name
 from shortlist.serving.repository.server_config import ModelEntry, render_config, write_config
 from shortlist.serving.servers.options import claim_port
 from tests.soak.load import Load, Outcome, Target, capacity
+from tests.support.attacks import write_models
+from tests.support.paths import ROOT
 
 __all__ = ["Report", "main", "run_soak"]
 
@@ -44,6 +53,7 @@ class Report:
         rate: Requests per second during the soak.
         cycles: Number of versions published, rolled back and removed, per model.
         rss_mib: Resident memory of the server after each cycle, with one version loaded.
+        seconds: Length.
     """
 
     outcome: Outcome
@@ -51,6 +61,16 @@ class Report:
     rate: float
     cycles: int
     rss_mib: Sequence[float]
+    seconds: float
+
+    @property
+    def slope_mib_per_hour(self) -> float:
+        """Slope of the memory in the second half."""
+        half = self.rss_mib[len(self.rss_mib) // 2 :]
+        if len(half) < 2:
+            return 0.0
+        slope = linear_regression(range(len(half)), half).slope
+        return slope * len(self.rss_mib) * 3600 / self.seconds
 
     @property
     def growth_mib(self) -> float:
@@ -91,7 +111,9 @@ class _Repository:
 
     def entries(self, versions: Sequence[int], stable: int) -> dict[str, ModelEntry]:
         entry = ModelEntry(versions=tuple(versions), labels={"stable": stable})
-        return dict.fromkeys(MODELS, entry)
+        attacked = [path.name for path in self.root.glob(f"{sample_name(0)[:-1]}*")]
+        constant = ModelEntry(versions=(1,), labels={"stable": 1})
+        return dict.fromkeys(MODELS, entry) | dict.fromkeys(attacked, constant)
 
 
 Call = Callable[..., bytes]
@@ -156,11 +178,28 @@ def make_sources(folder: Path) -> None:
     )
 
 
-def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Report:
-    """Measure the capacity, then run the cycles for `seconds` under load."""
+def run_soak(
+    work: Path,
+    *,
+    seconds: float,
+    say: Callable[[str], None],
+    every: float = 0.0,
+    attacks: bool = False,
+) -> Report:
+    """Measure the capacity, then run the cycles for `seconds` under load.
+
+    Args:
+        work: Folder of everything that is written.
+        seconds: Length.
+        say: Called with a line per cycle.
+        every: Seconds from one rollout to the next, at least.
+        attacks: Attack the server all the while.
+    """
     sources, root = work / "sources", work / "repository"
     say("writing the servables")
     make_sources(sources)
+    if attacks:
+        write_models(root)
     repository = _Repository(root, sources)
     repository.publish(1)
     config_file = root / "models.config"
@@ -177,18 +216,59 @@ def run_soak(work: Path, *, seconds: float, say: Callable[[str], None]) -> Repor
         version, rss = 1, []
         with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
             director = _Director(repository, channel)
-            with Load(target, workers=WORKERS, rate=rate) as load:
+            with (
+                _attacks(target, work) if attacks else nullcontext(),
+                Load(target, workers=WORKERS, rate=rate) as load,
+            ):
                 deadline = time.monotonic() + seconds
                 while time.monotonic() < deadline:
+                    next_cycle = time.monotonic() + every
                     version = director.cycle(version)
+                    time.sleep(max(0.0, next_cycle - time.monotonic()))
                     rss.append(_rss_mib(server.pid))
                     say(
                         f"version {version}: {load.outcome.requests} requests, "
                         f"{len(load.outcome.failures)} failed, {rss[-1]:.0f} MiB"
                     )
     return Report(
-        outcome=load.outcome, capacity=highest, rate=rate, cycles=version - 1, rss_mib=rss
+        outcome=load.outcome,
+        capacity=highest,
+        rate=rate,
+        cycles=version - 1,
+        rss_mib=rss,
+        seconds=seconds,
     )
+
+
+@contextmanager
+def _attacks(target: Target, work: Path) -> Iterator[None]:
+    """Attack the server again and again, in a process of its own; the log is `attacks.log`."""
+    ports = f"{target.grpc_port}:{target.rest_port}"
+    command = [sys.executable, "-m", "pytest", "-q", "tests/integration/attacks"]
+    repeat = 'while :; do "$@"; done'
+    with (work / "attacks.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "bash",
+                "-c",
+                repeat,
+                "attacks",
+                *command,
+                "-p",
+                "no:cacheprovider",
+                "--attack",
+                ports,
+            ],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager
@@ -240,19 +320,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Example: python -m tests.soak.soak --minutes 1",
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="length (default: %(default)g)")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between two rollouts")
+    parser.add_argument("--attacks", action="store_true", help="attack the server all the while")
     args = parser.parse_args(argv)
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")
 
     with tempfile.TemporaryDirectory(prefix="shortlist-soak-") as work:
-        report = run_soak(Path(work), seconds=60 * args.minutes, say=say)
+        report = run_soak(
+            Path(work),
+            seconds=60 * args.minutes,
+            say=say,
+            every=args.every,
+            attacks=args.attacks,
+        )
+        if args.attacks:
+            rounds = re.findall(
+                r"^\d+ .+ in [\d.]+s.*$", Path(work, "attacks.log").read_text(), re.M
+            )
+            say(f"{len(rounds)} rounds of attacks: {', '.join(rounds)}")
     outcome = report.outcome
     sys.stdout.write(
         f"{outcome.requests} requests at {report.rate:.0f}/s (capacity {report.capacity:.0f}/s), "
         f"{len(outcome.failures)} failed, p50 {1e3 * outcome.percentile(0.5):.1f} ms, "
         f"p99 {1e3 * outcome.percentile(0.99):.1f} ms; {report.cycles} rollouts, memory "
-        f"{report.rss_mib[0]:.0f} -> {report.rss_mib[-1]:.0f} MiB\n"
+        f"{report.rss_mib[0]:.0f} -> {report.rss_mib[-1]:.0f} MiB, "
+        f"{report.slope_mib_per_hour:+.1f} MiB an hour in the second half\n"
     )
     for problem in report.problems():
         sys.stderr.write(f"soak: error: {problem}\n")

@@ -20,7 +20,7 @@ from tests.soak.load import Load, Target
 from tests.support.paths import ROOT
 from tests.support.server_process import serving
 
-__all__ = ["LARGE", "SMALL", "AttackedServer", "started_server"]
+__all__ = ["LARGE", "SMALL", "AttackedServer", "started_server", "write_models"]
 
 SMALL = sample_name(1_000)  # what the client beside the attack asks
 LARGE = sample_name(100_000)  # 6.4 million products and 400 kB of scores per row
