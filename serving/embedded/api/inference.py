@@ -244,9 +244,12 @@ def _admit_results(
     call: Call,
 ) -> None:
     """Check the expected number of results, and reserve memory for them."""
-    rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
-    given = arrays.get(K)
-    k = int(given) if given is not None and given.ndim == 0 and given.dtype.kind in "iu" else 1
+    rows = k = 1
+    for name, array in arrays.items():
+        if array.ndim:
+            rows = max(rows, array.shape[0])
+        elif name == K and array.dtype.kind in "iu":
+            k = int(array)
     limits = call.options.limits
     limits.check_results(rows, k)
     if rows * k <= _FEW_RESULTS:

@@ -153,7 +153,7 @@ class MemoryRoom:
 
 
 class RequestMemory:
-    """Memory of one request, taken bit by bit and released at once."""
+    """Memory of one request, taken bit by bit and released at once; a context may do that."""
 
     def __init__(self, room: MemoryRoom) -> None:
         self._room = room
@@ -163,6 +163,12 @@ class RequestMemory:
         """Reserve memory; see `MemoryRoom.need`."""
         self._room.need(size)
         self._taken += size
+
+    def __enter__(self) -> "RequestMemory":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give back all of it."""

@@ -6,8 +6,8 @@ Paths and their checks follow `model_servers/http_rest_api_{util,handler}.cc` an
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -206,6 +206,7 @@ class RestHandler:
         self._headers = (_JSON, *(_CORS if options.cors else ()))
         timeout = options.timeout if options.timeout and options.timeout > 0 else None
         self._timeout = timeout
+        self._room = options.inference.room
         self._actions: dict[str, Callable[[_Route, bytes], bytes]] = {
             "predict": self._predict,
             "classify": partial(
@@ -266,18 +267,13 @@ class RestHandler:
             body = error_json(exc.message)
         return HttpResponse(status=status, headers=self._headers, body=body)
 
-    @contextmanager
-    def _calling(self) -> Iterator[Call]:
-        memory = RequestMemory(self._options.inference.room)
-        try:
-            yield Call(
-                options=self._options.inference,
-                metrics=self._metrics,
-                memory=memory,
-                timeout=self._timeout,
-            )
-        finally:
-            memory.release()
+    def _call(self, memory: RequestMemory) -> Call:
+        return Call(
+            options=self._options.inference,
+            metrics=self._metrics,
+            memory=memory,
+            timeout=self._timeout,
+        )
 
     def _acquire(self, route: _Route) -> AbstractContextManager[Servable]:
         return self._source.acquire(route.name, version=route.version, label=route.label)
@@ -285,14 +281,14 @@ class RestHandler:
     def _predict(self, route: _Route, body: bytes) -> bytes:
         parsed = PredictBody(body)
         signature_name = parsed.signature_name or SERVING_DEFAULT
-        with self._acquire(route) as servable, self._calling() as call:
+        with self._acquire(route) as servable, RequestMemory(self._room) as memory:
             definition = servable.signatures.get(signature_name)
             if definition is None:
                 raise invalid(
                     f'Serving signature name: "{signature_name}" not found in signature def'
                 )
             arrays = parsed.tensors(definition)
-            outputs = inference.predict_arrays(servable, signature_name, arrays, call)
+            outputs = inference.predict_arrays(servable, signature_name, arrays, self._call(memory))
             return row_json(outputs) if parsed.rows else column_json(outputs)
 
     def _on_examples(
@@ -304,10 +300,10 @@ class RestHandler:
         body: bytes,
     ) -> bytes:
         signature_name, request_input = parse_examples(body)
-        with self._acquire(route) as servable, self._calling() as call:
+        with self._acquire(route) as servable, RequestMemory(self._room) as memory:
             spec = examples.signature_spec(signature_name)
             request = request_type(input=request_input, model_spec=spec)
-            return to_json(answer(servable, request, call).result)
+            return to_json(answer(servable, request, self._call(memory)).result)
 
     def _status(self, route: _Route, body: bytes) -> bytes:
         if not route.name:
