@@ -105,7 +105,7 @@ class Unsupported(ServingError):
 
 
 class Overloaded(ServingError):
-    """The server has no capacity left: RESOURCE_EXHAUSTED; HTTP 429."""
+    """The server had no capacity until the deadline: RESOURCE_EXHAUSTED; HTTP 429."""
 
     retryable = True
 

@@ -15,11 +15,13 @@ from shortlist.clients._arguments import seconds, shown
 from shortlist.clients._calls.failures import too_late
 from shortlist.clients._calls.interfaces import Ways
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget, RetryPolicy
+from shortlist.clients._calls.waiting import WaitingCalls
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
 from shortlist.clients.errors import (
     InvalidRequest,
     LabelNotFound,
+    Overloaded,
     ProtocolError,
     ServableNotFound,
     ServingError,
@@ -61,9 +63,17 @@ class Send:
 
 @dataclass(slots=True)
 class Sleep:
-    """Pause for some seconds."""
+    """Pause for some seconds, or until `waiting` wakes the call.
+
+    Attributes:
+        seconds: The longest pause.
+        waiting: Where to wait for a place at the server; `None` to sleep.
+        again: The call has waited for a place already.
+    """
 
     seconds: float
+    waiting: WaitingCalls | None = None
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -121,6 +131,7 @@ class Caller:
         self.metadata: dict[Target, Metadata] = {}
         self.ways: dict[Target, Ways] = {}  # according to `metadata`
         self.widths: dict[Target, int] = {}  # K of SERVING_DEFAULT if a call asked for more
+        self.waiting = WaitingCalls()
         self.closed = False
         most = self.limits.max_in_flight
         self._slots = threading.Semaphore(most) if most is not None else None
@@ -191,10 +202,12 @@ class Call:
 
     def send(self, request: Request) -> Flow[Any]:
         """Return the answer to a request, tried again as the retry policy says."""
-        caller = self.caller
+        caller, waiting = self.caller, self.caller.waiting
         attempts = Attempts(caller.policy, caller.budget, self.deadline)
         recorder = _Recorder(caller, request) if caller.hooks else None
         last: ServingError | None = None
+        if waiting:
+            yield Sleep(attempts.turn(), waiting)
         while True:
             index = caller.next_address()
             try:
@@ -205,6 +218,9 @@ class Call:
                     raise last or too_late(request=request, address=address, timeout=timeout)
                 reply = yield Send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
+                refused = isinstance(error, Overloaded)
+                if waiting and not refused:
+                    waiting.wake_one()
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
                 if pause is None:
                     if recorder is not None:
@@ -213,11 +229,16 @@ class Call:
                 last = error
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
+                if waiting:
+                    waiting.wake_one()
                 caller.budget.earn()
                 if recorder is not None:
                     recorder.done(index, attempts.count, reply, None)
                 return reply
-            yield Sleep(pause)
+            if refused:
+                yield Sleep(pause, waiting, attempts.count > 1)
+            else:
+                yield Sleep(pause)
 
     def send_all(self, requests: Sequence[Request]) -> Flow[list[Any]]:
         """Return the answers to requests that are sent concurrently.

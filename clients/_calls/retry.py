@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from shortlist.clients._arguments import number, seconds, whole
-from shortlist.clients.errors import DeadlineExceeded, ServingError
+from shortlist.clients.errors import DeadlineExceeded, Overloaded, ServingError
 
 __all__ = ["Attempts", "Deadline", "RetryBudget", "RetryPolicy"]
 
@@ -22,8 +22,13 @@ class RetryPolicy:
     connections that are refused or reset; never `reload_config`, and never past the
     deadline of the call.
 
+    A server without capacity (`Overloaded`) has done no work, and has a place again when another
+    call ends. So such a call is tried until its deadline and costs no budget, but waits: the
+    client's calls wait in order, and each that ends wakes the next, or a pause ends.
+
     Attributes:
-        max_attempts: Maximum number of tries; 1 for no retries.
+        max_attempts: Maximum number of tries that fail, except for lack of capacity; 1 for no
+            retries at all.
         initial_backoff: Upper bound of the first pause, in seconds.
         multiplier: Growth of that bound from pause to pause.
         max_backoff: Limit of that bound. The pause is drawn uniformly from the upper half.
@@ -99,12 +104,14 @@ class Deadline:
 class Attempts:
     """The tries of one request."""
 
-    __slots__ = ("_budget", "_deadline", "_policy", "count")
+    __slots__ = ("_bound", "_budget", "_deadline", "_failed", "_policy", "count")
 
     def __init__(self, policy: RetryPolicy, budget: RetryBudget, deadline: Deadline) -> None:
         self._policy = policy
         self._budget = budget
         self._deadline = deadline
+        self._bound = policy.initial_backoff
+        self._failed = 0
         self.count = 0
 
     def next_timeout(self, remaining: float) -> float | None:
@@ -120,16 +127,24 @@ class Attempts:
             return None
         return timeout if timeout > _LEAST_TIMEOUT else _LEAST_TIMEOUT
 
+    def turn(self) -> float:
+        """Return the longest wait behind other calls before the first try, in seconds."""
+        return max(0.0, min(self._policy.max_backoff, self._deadline.remaining() / 2))
+
     def pause(self, error: ServingError, *, repeatable: bool) -> float | None:
         """Return the pause before the next try in seconds; `None` if the error is final."""
-        if not (repeatable and error.retryable) or self.count >= self._policy.max_attempts:
+        policy = self._policy
+        if not (repeatable and error.retryable) or policy.max_attempts == 1:
             return None
-        bound = min(
-            self._policy.max_backoff,
-            self._policy.initial_backoff * self._policy.multiplier ** (self.count - 1),
-        )
+        # A refusal costs a server next to nothing, and it ends as soon as other calls do.
+        refused = isinstance(error, Overloaded)
+        self._failed += not refused
+        if self._failed >= policy.max_attempts:
+            return None
+        bound = min(policy.max_backoff, self._bound)
+        self._bound = bound * policy.multiplier
         pause = random.uniform(bound / 2, bound)
         remaining = self._deadline.remaining()
         if remaining <= pause or (isinstance(error, DeadlineExceeded) and remaining <= 0.01):
             return None
-        return pause if self._budget.spend() else None
+        return pause if refused or self._budget.spend() else None

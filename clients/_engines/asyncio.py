@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from shortlist.clients._calls.call import Flow, Gather, Sleep, Step
@@ -57,8 +58,19 @@ class AsyncEngine:
         if isinstance(step, Gather):
             return await self._gather(step.flows)
         if isinstance(step, Sleep):
-            return await asyncio.sleep(step.seconds)
+            return await self._sleep(step)
         return await self.transport.send(step.request, step.address, step.timeout)
+
+    async def _sleep(self, step: Sleep) -> None:
+        if step.waiting is None:
+            return await asyncio.sleep(step.seconds)
+        woken = asyncio.Event()
+        step.waiting.join(woken.set, again=step.again)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), step.seconds)
+        finally:
+            step.waiting.leave(woken.set)
 
     async def _gather(self, flows: Sequence[Flow[Any]]) -> list[Any]:
         gate = asyncio.Semaphore(self._parallel)

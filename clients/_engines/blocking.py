@@ -73,7 +73,16 @@ class Engine:
         self.transport.close()
 
     def _carry_out(self, step: Sleep | Gather) -> Any:
-        return self._gather(step.flows) if isinstance(step, Gather) else time.sleep(step.seconds)
+        if isinstance(step, Gather):
+            return self._gather(step.flows)
+        if step.waiting is None:
+            return time.sleep(step.seconds)
+        woken = threading.Event()
+        step.waiting.join(woken.set, again=step.again)
+        try:
+            woken.wait(step.seconds)
+        finally:
+            step.waiting.leave(woken.set)
 
     def _gather(self, flows: Sequence[Flow[Any]]) -> list[Any]:
         def attempt(flow: Flow[Any]) -> Any:

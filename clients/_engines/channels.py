@@ -30,6 +30,8 @@ __all__ = ["Channels", "Line", "targets"]
 
 
 _SCHEMES: Final = ("dns:", "unix:", "ipv4:", "ipv6:", "xds:", "vsock:")  # of gRPC's names
+# REFUSED_STREAM: the connection has as many calls as the server takes, and this one was not begun.
+_REFUSED: Final = "RST_STREAM with error code 7"
 _MAX_LATE: Final = 2  # calls in a row that time out; a single one may be a slow model
 _MIN_AGE: Final = 1.0  # seconds, so that a slow server does not get one connection after the other
 
@@ -201,6 +203,8 @@ class Channels:
         code, sent = error.code().name, error.details() or ""
         details = without_secrets(sent, [value for _, value in metadata or ()])
         received = f"{code}: {details}"
+        if code == "UNAVAILABLE" and _REFUSED in details:
+            code = "RESOURCE_EXHAUSTED"
         # The end of a hanging channel cancels its calls.
         if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
             raised: ServingError = unreachable(

@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print both comparisons."""
     if args.calls < 20:
         raise ShortlistError(f"--calls must be at least 20, got {args.calls}")
+    if args.threads is not None:
+        return _run_crowd(args)
+    if args.batch is not None:
+        raise ShortlistError(f"--batch {args.batch} has no effect without --threads")
     with_stub = not args.without_stub
     if with_stub and find_spec("tensorflow_serving") is None:
         progress("tensorflow-serving-api is not installed: measuring without it")
@@ -60,6 +64,53 @@ def run(args: argparse.Namespace) -> int:
         write_json({"imports": imports, "calls": calls})
     else:
         write(f"{_import_table(imports)}\n\n{_call_table(calls)}")
+    return 0
+
+
+def _run_crowd(args: argparse.Namespace) -> int:
+    """Measure and print the calls of many threads."""
+    from shortlist.clients.bench.crowd import measure_crowd
+    from shortlist.clients.grpc import GrpcClient
+    from shortlist.clients.rest import RestClient
+
+    batch = 1 if args.batch is None else args.batch
+    for option, value in (("threads", args.threads), ("batch", batch)):
+        if value < 1:
+            raise ShortlistError(f"--{option} must be at least 1, got {value}")
+    results = {}
+    with _server(args) as server:
+        for name, kind, address in (
+            ("grpc", GrpcClient, server.grpc),
+            ("rest", RestClient, server.rest),
+        ):
+            progress(f"{args.threads} threads make {args.calls} calls over {name}")
+            results[name] = measure_crowd(
+                kind,
+                address,
+                server.model,
+                threads=args.threads,
+                calls=args.calls,
+                batch=batch,
+            )
+    if args.json:
+        write_json(results)
+        return 0
+    rows = [["TRANSPORT", "CALLS", "FAILED", "TRIES", "CALLS/S", "P50", "P99", "ERRORS"]]
+    for name, result in results.items():
+        failed = sum(result["failed"].values())
+        rows.append(
+            [
+                name,
+                str(result["calls"]),
+                f"{failed} ({failed / result['calls']:.2%})",
+                f"{result['tries_per_call']:.2f}",
+                f"{result['calls_per_second']:.0f}",
+                f"{result['p50_ms']:.1f} ms",
+                f"{result['p99_ms']:.1f} ms",
+                ", ".join(f"{count} {error}" for error, count in result["failed"].items()) or "-",
+            ]
+        )
+    write(table(rows, text=(0, 7)))
     return 0
 
 

@@ -180,7 +180,20 @@ def add_benches(benches: Parsers) -> None:
         type=int,
         default=2000,
         metavar="N",
-        help="calls of each kind for one user (default: %(default)s)",
+        help="calls of each kind for one user; with --threads of all threads (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="measure instead how N threads that share a client fare: failures, tries, latency",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="users of one call with --threads (default: 1)",
     )
     parser.add_argument(
         "--without-stub",

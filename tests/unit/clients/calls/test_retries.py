@@ -1,12 +1,18 @@
 import math
 import random
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from shortlist.clients import Limits, RetryPolicy
+from shortlist.clients import CallEvent, Limits, RetryPolicy
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget
+from shortlist.clients._calls.waiting import WaitingCalls
 from shortlist.clients.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -16,6 +22,7 @@ from shortlist.clients.errors import (
     TooManyInFlight,
     Unavailable,
 )
+from shortlist.clients.testing.model import Refusal
 from tests.unit.clients.conftest import make_client
 from tests.unit.clients.toys import ToyServer, ranking
 
@@ -54,10 +61,88 @@ def test_permanent_failures_are_not_tried_again(quick: Any, server: ToyServer, c
 
 def test_the_last_error_is_raised_when_tries_run_out(quick: Any, server: ToyServer) -> None:
     for number in range(9):
-        server.fail("RESOURCE_EXHAUSTED", f"try {number}")
-    with pytest.raises(Overloaded, match="try 3"):
+        server.fail("UNAVAILABLE", f"try {number}")
+    with pytest.raises(Unavailable, match="try 3"):
         quick.retrieve(["42"])
     assert len(server.calls) == 4
+
+
+def test_a_server_without_capacity_is_tried_until_the_deadline(
+    transport: str, server: ToyServer
+) -> None:
+    policy = RetryPolicy(max_attempts=2, initial_backoff=0.001, max_backoff=0.01, budget=0)
+    with make_client(transport, server.address(transport), retry=policy) as client:
+        server.fail("RESOURCE_EXHAUSTED", "full", times=9)
+        assert list(client.retrieve(["42"], k=3)[0]) == ranking("42")[:3]
+        server.fail("RESOURCE_EXHAUSTED", "full", times=9999)
+        started = time.monotonic()
+        with pytest.raises(Overloaded, match="full"):
+            client.retrieve(["42"], timeout=0.3)
+        assert 0.2 < time.monotonic() - started < 2
+
+
+def test_without_retries_an_overloaded_server_is_told_at_once(
+    transport: str, server: ToyServer
+) -> None:
+    once = RetryPolicy(max_attempts=1)
+    with make_client(transport, server.address(transport), retry=once) as client:
+        server.fail("RESOURCE_EXHAUSTED", "full")
+        with pytest.raises(Overloaded):
+            client.retrieve(["42"])
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the request has 250000 rows; this server takes 10000 (--max_request_rows)",
+        "SERVER: Received message larger than max (5 vs. 4)",
+    ],
+)
+def test_a_request_that_is_too_large_is_not_sent_again(
+    quick: Any, server: ToyServer, text: str
+) -> None:
+    server.fail("RESOURCE_EXHAUSTED", text)
+    with pytest.raises(InvalidRequest, match="batch_size"):
+        quick.retrieve(["42"])
+    assert len(server.calls) == 1
+
+
+class _Small(ToyServer):
+    """Runs two requests at a time and refuses others, as TensorFlow Serving does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places = threading.Semaphore(2)
+
+    @contextmanager
+    def receive(self, *arguments: Any, **options: Any) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise Refusal("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted")
+        try:
+            with super().receive(*arguments, **options):
+                time.sleep(0.002)  # what the model takes
+                yield
+        finally:
+            self._places.release()
+
+
+def test_many_threads_wait_in_order_for_a_small_server(transport: str) -> None:
+    events: list[CallEvent] = []
+
+    def calls(number: int) -> None:
+        for _ in range(8):
+            assert list(client.retrieve([f"u{number}"], k=3)[0]) == ranking(f"u{number}")[:3]
+
+    with (
+        _Small() as server,
+        make_client(transport, server.address(transport), hooks=[events.append]) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        client.retrieve(["42"])
+        list(pool.map(calls, range(16)))  # raises what a call raised
+    tries = sum(event.attempts for event in events) / len(events)
+    assert 1 < tries < 3
 
 
 def test_no_try_comes_after_the_deadline(transport: str, server: ToyServer) -> None:
@@ -119,8 +204,6 @@ def test_a_limit_for_each_try_leaves_time_for_another(transport: str, server: To
 
 
 def test_calls_beyond_the_limit_fail_at_once(transport: str, server: ToyServer) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with (
         make_client(transport, server.address(transport), limits=Limits(max_in_flight=2)) as client,
         ThreadPoolExecutor(2) as pool,
@@ -167,6 +250,18 @@ def test_a_restarted_server_is_found_again(transport: str) -> None:
         assert len(client.retrieve(["42"])[0]) == 10
 
 
+def test_a_stream_that_the_server_refused_was_not_begun(server: ToyServer) -> None:
+    """nginx, Envoy and our server take so many streams of one connection."""
+    text = "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))"
+    once = RetryPolicy(max_attempts=1)
+    server.fail("UNAVAILABLE", text)
+    with (
+        make_client("grpc", server.address("grpc"), retry=once) as client,
+        pytest.raises(Overloaded, match="send fewer requests at a time"),
+    ):
+        client.retrieve(["42"])
+
+
 # --- the pure parts -----------------------------------------------------------------
 
 
@@ -191,6 +286,32 @@ def test_only_temporary_errors_are_tried_again(error: ServingError, again: bool)
     attempts.next_timeout(1.0)
     assert (attempts.pause(error, repeatable=True) is not None) is again
     assert attempts.pause(error, repeatable=False) is None
+
+
+def test_waiting_calls_are_woken_in_order() -> None:
+    waiting = WaitingCalls()
+    woken: list[str] = []
+    wakes = {name: partial(woken.append, name) for name in "abc"}
+    waiting.join(wakes["b"], again=False)
+    waiting.join(wakes["c"], again=False)
+    waiting.join(wakes["a"], again=True)  # it has waited already
+    waiting.leave(wakes["c"])
+    assert waiting
+    for _ in range(3):
+        waiting.wake_one()
+    assert woken == ["a", "b"]
+    assert not waiting
+    waiting.leave(wakes["a"])
+
+
+def test_endless_refusals_overflow_nothing() -> None:
+    policy = RetryPolicy(multiplier=1e300)
+    attempts = Attempts(policy, RetryBudget(policy), Deadline(math.inf))
+    for _ in range(2000):
+        attempts.next_timeout(1.0)
+        pause = attempts.pause(Overloaded("x"), repeatable=True)
+        assert pause is not None
+        assert pause <= policy.max_backoff
 
 
 def test_no_timeout_at_all_is_none() -> None:
