@@ -1,5 +1,6 @@
 """Flows that look things up by id: similar, embed and rate."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -13,6 +14,7 @@ from shortlist.clients._calls.rankings import (
     checked_ids,
     checked_k,
     matrix,
+    not_a_number,
     rankings,
     vector,
     versions,
@@ -72,7 +74,7 @@ def _similar(call: Call, queries: list[str], k: int, metadata: Metadata) -> Flow
     def read(batch: slice, reply: Outputs) -> list[Similar]:
         part = queries[batch]
         names, scores = rankings(reply, len(part), k, target)
-        known = vector(reply, contract.KNOWN_CANDIDATE, len(part))
+        known = vector(reply, contract.KNOWN_CANDIDATE, len(part), bool)
         answered = versions(reply, len(part))
         return [
             Similar(
@@ -173,12 +175,15 @@ def _embeddings(call: Call, queries: Queries, way: Way) -> Flow[list[Embedding]]
             raise errors.ProtocolError(f"{target} answered {vectors.shape} to {len(part)} users")
         try:
             numbers = vectors.numbers(vectors.shape[1])
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, OverflowError) as exc:
             raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-        known_users = vector(reply, contract.KNOWN_USER, len(part))
+        for index, row in enumerate(numbers):
+            if math.isnan(sum(row)) and any(map(math.isnan, row)):
+                raise not_a_number(reply, target, "an embedding", index)
+        known_users = vector(reply, contract.KNOWN_USER, len(part), bool)
         answered = versions(reply, len(part))
-        known_history = vector(reply, contract.KNOWN_HISTORY, len(part))
-        known_features = vector(reply, contract.KNOWN_FEATURES, len(part))
+        known_history = vector(reply, contract.KNOWN_HISTORY, len(part), int)
+        known_features = vector(reply, contract.KNOWN_FEATURES, len(part), int)
         return [
             Embedding(
                 user_id=user,
@@ -222,10 +227,13 @@ def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:
 
     def read(batch: slice, reply: Outputs) -> list[Rating]:
         part = users[batch]
-        ratings = vector(reply, contract.RATING, len(part))
+        ratings = vector(reply, contract.RATING, len(part), float)
         answered = versions(reply, len(part))
         if None in ratings:
             raise errors.ProtocolError(f"{target} answered without {contract.RATING!r}")
+        for index, rating in enumerate(ratings):
+            if math.isnan(rating):
+                raise not_a_number(reply, target, "the rating", index)
         return [
             Rating(user_id=user, candidate_id=candidate, rating=value, version=version)
             for user, candidate, value, version in zip(

@@ -64,9 +64,9 @@ def _prediction(
         try:
             dtype = spec.outputs[name].dtype if name in spec.outputs else None
             value = tensor.array(dtype) if arrays else tensor.value()
-        except (ValueError, IndexError) as exc:
+            values[name] = _text(value, name, arrays=arrays)
+        except (ValueError, IndexError, TypeError, OverflowError, RecursionError) as exc:
             raise errors.ProtocolError(f"output {name!r} of {target} is unreadable: {exc}") from exc
-        values[name] = _text(value, name, arrays=arrays)
     return Prediction(outputs=values, model=target.model, version=reply.version)
 
 

@@ -220,10 +220,10 @@ def _retrievals(
     for part, reply in zip(parts, replies, strict=True):
         users = part.users
         names, scores = rankings(reply, len(users), k, target, interface)
-        known = vector(reply, contract.KNOWN_USER, len(users))
+        known = vector(reply, contract.KNOWN_USER, len(users), bool)
         answered = versions(reply, len(users))
         events, features = (
-            none if part.only_users else vector(reply, name, len(users))
+            none if part.only_users else vector(reply, name, len(users), int)
             for name in (contract.KNOWN_HISTORY, contract.KNOWN_FEATURES)
         )
         retrievals += map(

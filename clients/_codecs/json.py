@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from shortlist.clients import contract, errors
@@ -41,6 +41,8 @@ from shortlist.clients.types import (
 from shortlist.clients.wire.dtypes import by_name
 
 __all__ = ["answer_of", "body_of", "path_of"]
+
+_MAX_CONTAINERS: Final = 1_000_000
 
 
 def path_of(request: Request) -> str:
@@ -144,6 +146,14 @@ def answer_of(request: Request, content: bytes) -> Any:
     Raises:
         ProtocolError: The body is not JSON, or not what TensorFlow Serving sends.
     """
+    # Each list or object takes 20 times as much memory as `[],` in the answer.
+    if len(content) > _MAX_CONTAINERS and content.count(b"[") + content.count(b"{") > (
+        _MAX_CONTAINERS
+    ):
+        raise errors.ProtocolError(
+            f"{request.operation} was answered by more than {_MAX_CONTAINERS} lists and objects; "
+            "ask for less at a time (Limits.batch_size)"
+        )
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as exc:
@@ -162,7 +172,15 @@ def answer_of(request: Request, content: bytes) -> Any:
         if isinstance(request, ClassifyRequest):
             return [_classification(row) for row in body["results"]]
         return [_number(value) for value in body["results"]]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as exc:
         raise errors.ProtocolError(
             f"{request.operation} was answered by JSON of another form "
             f"({type(exc).__name__}: {exc}); is the server TensorFlow Serving?"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
 from shortlist.clients import errors
 from shortlist.clients._codecs.requests import (
@@ -244,7 +245,10 @@ def _metadata(model: str, message: Any) -> Metadata:
     if packed is None:
         raise errors.ProtocolError(f"the metadata of {model!r} has no signature_def")
     # The type URL names tensorflow.serving's message, so `Unpack` would refuse it.
-    signatures = messages.SignatureDefMap.FromString(packed.value)
+    try:
+        signatures = messages.SignatureDefMap.FromString(packed.value)
+    except DecodeError as exc:
+        raise errors.ProtocolError(f"the metadata of {model!r} is unreadable: {exc}") from exc
     spec = message.model_spec
     return Metadata(
         model=model,

@@ -1,10 +1,11 @@
 """Received tensors, decoded on demand: `WireTensor` for gRPC messages, `JsonTensor` for JSON."""
 
 import math
+import operator
 import struct
 from array import array
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -16,6 +17,9 @@ from shortlist.clients.wire.tensor_pb2 import TensorProto, TensorShapeProto
 
 __all__ = ["JsonTensor", "Tensor", "WireTensor", "from_tensor_proto"]
 
+_MAX_RANK: Final = 254  # TensorFlow's
+_MAX_FILLED: Final = 1_000_000  # values; otherwise a few bytes could fill the memory
+_MAX_LISTS: Final = 4_000_000  # 64 bytes each
 _NOTHING: Final[dict[str, Any]] = {"b": False, "i": 0, "f": 0.0, "x": 0.0, "c": 0j, "s": b""}
 
 
@@ -28,7 +32,11 @@ def _shape(raw: bytes) -> tuple[tuple[int, ...], int]:
         raise ValueError(f"the shape of a tensor is unreadable: {exc}") from exc
     if any(size < 0 for size in shape):
         raise ValueError(f"the shape {shape} of a tensor is negative")
-    return shape, math.prod(shape)
+    size = math.prod(shape)
+    # Rows without values would still be as many lists.
+    if len(shape) > _MAX_RANK or (not size and math.prod(filter(None, shape)) > _MAX_FILLED):
+        raise ValueError("the shape of a tensor has too many dimensions or empty rows")
+    return shape, size
 
 
 @lru_cache(maxsize=64)
@@ -120,6 +128,9 @@ class WireTensor:
 
     def value(self) -> Any:
         """Return nested lists or a scalar."""
+        lists = sum(accumulate(self.shape[:-1], operator.mul))
+        if lists > _MAX_LISTS:
+            raise ValueError(f"a tensor of shape {self.shape} is {lists} lists; ask for arrays")
         return nest(self._flat(), self.shape)
 
     def array(self, dtype: str | None = None) -> Any:
@@ -128,8 +139,9 @@ class WireTensor:
         import numpy as np
 
         if self.dtype.kind == "s":
+            flat = self._flat()
             strings = np.empty(self.size, dtype=object)
-            strings[:] = self._flat()
+            strings[:] = flat
             return strings.reshape(self.shape)
         element = numpy_dtype(self.dtype)
         block = self._block()
@@ -141,8 +153,7 @@ class WireTensor:
                 numbers = varints.astype(np.uint16).view(element)
             else:
                 numbers = varints.astype(element)
-        if numbers.size > self.size:
-            raise ValueError(f"a tensor of shape {self.shape} holds {numbers.size} values")
+        self._check(numbers.size)
         if numbers.size < self.size:  # TensorFlow leaves out repetitions of the last value
             last = numbers[-1] if numbers.size else element.type(0)
             numbers = np.concatenate([numbers, np.full(self.size - numbers.size, last, element)])
@@ -160,6 +171,10 @@ class WireTensor:
             self._cached = content
         return self._cached
 
+    def _check(self, count: int) -> None:
+        if not count <= self.size <= count + _MAX_FILLED:
+            raise ValueError(f"a tensor of shape {self.shape} holds {count} values")
+
     def _flat(self) -> list[Any]:
         if self.dtype.char is None and self.dtype.kind in "xi":
             # Only NumPy has floats of eight bits and smaller integers.
@@ -168,8 +183,7 @@ class WireTensor:
             numbers = list(self._proto.string_val)
         else:
             numbers = self._numbers()
-        if len(numbers) > self.size:
-            raise ValueError(f"a tensor of shape {self.shape} holds {len(numbers)} values")
+        self._check(len(numbers))
         last = numbers[-1] if numbers else _NOTHING[self.dtype.kind]
         return numbers + [last] * (self.size - len(numbers))
 
@@ -196,7 +210,11 @@ class WireTensor:
         """Return varints, unpacked by protobuf itself."""
         only = PackedTensorProto()
         getattr(only, self.dtype.field).extend(getattr(self._proto, self.dtype.field))
-        return list(getattr(TensorProto.FromString(only.SerializeToString()), self.dtype.field))
+        try:
+            parsed = TensorProto.FromString(only.SerializeToString())
+        except DecodeError as exc:
+            raise ValueError(f"the values of a tensor are unreadable: {exc}") from exc
+        return list(getattr(parsed, self.dtype.field))
 
 
 def _varints(raw: bytes) -> Any:

@@ -40,18 +40,15 @@ def read_body(response: BaseHTTPResponse, limit: int) -> bytes:
 
 
 def _unzipped(body: bytes, limit: int) -> bytes:
-    plain = b""
-    while body:  # gzip's members may follow one another
-        member = zlib.decompressobj(_GZIP)
-        try:
-            plain += member.decompress(body, limit + 1 - len(plain))
-        except zlib.error as exc:
-            raise BodyError(f"is not the gzip that it claims to be: {exc}") from exc
-        if len(plain) > limit:
-            raise _too_large(limit)
-        if not member.eof:
-            raise BodyError("is gzip that was cut off")
-        body = member.unused_data
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error as exc:
+        raise BodyError(f"is not the gzip that it claims to be: {exc}") from exc
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not stream.eof or stream.unused_data:
+        raise BodyError("is gzip that was cut off, or goes on after its end")
     return plain
 
 
