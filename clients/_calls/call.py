@@ -203,10 +203,11 @@ class Call:
     def send(self, request: Request) -> Flow[Any]:
         """Return the answer to a request, tried again as the retry policy says."""
         caller, waiting = self.caller, self.caller.waiting
+        wakes = waiting.wakes
         attempts = Attempts(caller.policy, caller.budget, self.deadline)
         recorder = _Recorder(caller, request) if caller.hooks else None
         last: ServingError | None = None
-        if waiting:
+        if wakes:
             yield Sleep(attempts.turn(), waiting)
         while True:
             index = caller.next_address()
@@ -219,7 +220,7 @@ class Call:
                 reply = yield Send(request, index, attempts.next_timeout(remaining))
             except ServingError as error:
                 refused = isinstance(error, Overloaded)
-                if waiting and not refused:
+                if wakes and not refused:
                     waiting.wake_one()
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
                 if pause is None:
@@ -229,7 +230,7 @@ class Call:
                 last = error
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
-                if waiting:
+                if wakes:
                     waiting.wake_one()
                 caller.budget.earn()
                 if recorder is not None:

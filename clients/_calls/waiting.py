@@ -15,34 +15,34 @@ class WaitingCalls:
     new calls wait behind the others, the client sends as many requests at a time as the server
     takes, in order, instead of asking again and again. Each wait ends by itself, too: other
     clients may have left.
+
+    Attributes:
+        wakes: Functions that wake the waiting calls; seldom any.
     """
 
-    __slots__ = ("_wakes",)
+    __slots__ = ("wakes",)
 
     def __init__(self) -> None:
-        self._wakes: deque[Wake] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._wakes)
+        self.wakes: deque[Wake] = deque()
 
     def join(self, wake: Wake, *, again: bool) -> None:
         """Begin to wait; before all others if the call has waited already."""
         if again:
-            self._wakes.appendleft(wake)
+            self.wakes.appendleft(wake)
         else:
-            self._wakes.append(wake)
+            self.wakes.append(wake)
 
     def leave(self, wake: Wake) -> None:
         """End a wait, woken or not."""
         try:
-            self._wakes.remove(wake)
+            self.wakes.remove(wake)
         except ValueError:
             return
 
     def wake_one(self) -> None:
         """Wake the call that waits longest, if there is one."""
         try:
-            wake = self._wakes.popleft()
+            wake = self.wakes.popleft()
         except IndexError:
             return
         wake()

@@ -23,6 +23,22 @@ def read_body(response: BaseHTTPResponse, limit: int) -> bytes:
     Raises:
         BodyError: The body is larger, or not gzip although it says so.
     """
+    announced = response.length_remaining  # None without Content-Length
+    if announced is not None:
+        if announced > limit:
+            raise _too_large(limit)
+        body = response.read(decode_content=False)
+    else:
+        body = _read_unannounced(response, limit)
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise BodyError(f"is encoded as {encoding!r}, which was not asked for")
+    return _unzipped(body, limit)
+
+
+def _read_unannounced(response: BaseHTTPResponse, limit: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while piece := response.read(limit + 1 - size, decode_content=False):
@@ -30,13 +46,7 @@ def read_body(response: BaseHTTPResponse, limit: int) -> bytes:
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return body
-    if encoding not in ("gzip", "x-gzip"):
-        raise BodyError(f"is encoded as {encoding!r}, which was not asked for")
-    return _unzipped(body, limit)
+    return b"".join(pieces)
 
 
 def _unzipped(body: bytes, limit: int) -> bytes:

@@ -296,11 +296,11 @@ def test_waiting_calls_are_woken_in_order() -> None:
     waiting.join(wakes["c"], again=False)
     waiting.join(wakes["a"], again=True)  # it has waited already
     waiting.leave(wakes["c"])
-    assert waiting
+    assert waiting.wakes
     for _ in range(3):
         waiting.wake_one()
     assert woken == ["a", "b"]
-    assert not waiting
+    assert not waiting.wakes
     waiting.leave(wakes["a"])
 
 
