@@ -57,6 +57,9 @@ def rest_server(respond: Respond) -> Iterator[str]:
                 connection.recv(65536)
                 try:
                     respond(connection)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):  # a close with unread bytes is a reset
+                        pass
                 except OSError:  # the client hung up
                     return
 
