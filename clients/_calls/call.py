@@ -19,6 +19,7 @@ from shortlist.clients._calls.waiting import WaitingCalls
 from shortlist.clients._codecs.requests import MetadataRequest, Outputs, Request, Target
 from shortlist.clients.connection import Limits
 from shortlist.clients.errors import (
+    DeadlineExceeded,
     InvalidRequest,
     LabelNotFound,
     Overloaded,
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _UNFIT: Final = ("HTTP 400", "INVALID_ARGUMENT")
+_SHORT: Final = 0.05  # seconds, of a last try before the deadline
 _QUIET_TIMEOUT: Final = 5.0  # seconds, for a request of `Call.ask`
 _MAX_REMEMBERED: Final = 256  # servables, so that a client that walks through versions stays small
 
@@ -224,9 +226,12 @@ class Call:
                     waiting.wake_one()
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
                 if pause is None:
+                    final = error
+                    if last and isinstance(error, DeadlineExceeded) and remaining < _SHORT:
+                        final = last  # tells more than that there was no time left
                     if recorder is not None:
-                        recorder.done(index, attempts.count, None, error)
-                    raise
+                        recorder.done(index, attempts.count, None, final)
+                    raise final from final.__cause__
                 last = error
                 log.debug("try %d of %s failed: %s", attempts.count, request.operation, error)
             else:
