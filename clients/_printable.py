@@ -9,7 +9,7 @@ __all__ = ["printable", "without_secrets"]
 # C0 (with ESC and DEL), C1, line separators, bidirectional embeddings, overrides and isolates, and
 # lone surrogates, which cannot be written at all.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_CONTROLS_BUT_NEWLINE: Final = re.compile(_CONTROLS.pattern.replace(r"\x00-", r"\x00-\x09\x0b-"))
+_CONTROLS_BUT_LAYOUT: Final = re.compile(_CONTROLS.pattern.replace(r"\x00-", r"\x00-\x08\x0b-"))
 _USER: Final = re.compile(r"//[^\s'\"]*@")
 _LEAST_SECRET: Final = 4  # characters; a shorter one would blot out words
 
@@ -21,11 +21,11 @@ def printable(text: str, *, newlines: bool = False) -> str:
 
     Args:
         text: Text from a user, a file or a server.
-        newlines: Keep newlines, as in text that is laid out already.
+        newlines: Keep newlines and tabs, as in text that is laid out already.
     """
     if text.isprintable():  # nearly always; scans at memory speed
         return text
-    pattern = _CONTROLS_BUT_NEWLINE if newlines else _CONTROLS
+    pattern = _CONTROLS_BUT_LAYOUT if newlines else _CONTROLS
     return pattern.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from shortlist.clients.cli.output import printable
 from shortlist.clients.wire.messages import ModelServerConfig, MonitoringConfig
 from shortlist.serving.embedded.api.errors import StatusError, invalid
 from shortlist.serving.embedded.api.text_files import read_text_message
@@ -262,7 +263,7 @@ class _Formatter(logging.Formatter):
         microseconds = int(record.created % 1 * 1e6)
         letter = _LETTERS.get(record.levelno, "I")
         source = f"{record.name.replace('.', '/')}.py:{record.lineno}"
-        text = f"{clock}.{microseconds:06d}: {letter} {source}] {record.getMessage()}"
+        text = f"{clock}.{microseconds:06d}: {letter} {source}] {printable(record.getMessage())}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from shortlist.clients.cli.output import printable
+
 __all__ = ["ServerOutput", "load_failures"]
 
 _STDERR: Final = 2  # the descriptor; sys.stderr need not have one
@@ -29,7 +31,7 @@ _LOADED: Final = re.compile(
 
 
 class ServerOutput:
-    """Output of one server: into a file, or through this process to stderr."""
+    """Output of one server: into a file, or without control characters to stderr."""
 
     def __init__(self, log_file: Path | None) -> None:
         """Prepare without opening.
@@ -93,9 +95,10 @@ class ServerOutput:
             for line in stream:
                 # Standard output is for our own results. Without a reader of stderr we continue
                 # to read, or the server would block.
+                text = printable(line.decode("utf-8", "replace"), newlines=True)
                 with suppress(OSError):
-                    os.write(_STDERR, line)
-                self._passed.append(line.decode("utf-8", "replace").rstrip("\n"))
+                    os.write(_STDERR, text.encode())
+                self._passed.append(text.rstrip("\n"))
 
 
 def load_failures(lines: Iterable[str]) -> dict[str, str]:

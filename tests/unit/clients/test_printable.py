@@ -1,5 +1,6 @@
 """Text from servers and files cannot steer a terminal, forge lines or repeat secrets."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from shortlist.clients.cli.main import main
 from shortlist.clients.cli.output import table, write_json
 from shortlist.clients.errors import ServingError
 from shortlist.clients.testing import FakeModel, FakeServer
+from shortlist.serving.servers.output import ServerOutput
 
 # Clear screen, title, C1 CSI, right-to-left override and isolate, line separators, a new line.
 EVIL = "a\x1b[2J\x1b]0;x\x07\x9b1m\u202e\u2066\u2028\x85\r\n\x7f\udc80b"
@@ -64,6 +66,18 @@ def test_status_and_the_log_of_rollouts_are_escaped(
     assert len(out.split("\n")) == 3
     assert printable(out, newlines=True) == out
     assert r"me\u2028you" in out  # `splitlines` would have cut its record in two
+
+
+def test_lines_of_servers_are_escaped_on_their_way_to_the_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    output = ServerOutput(None)
+    line = EVIL.replace("\n", "").removesuffix("\udc80b")
+    output.follow(io.BytesIO(f"{line}\tx\nnext\n".encode()))
+    output.finish()
+    err = capfd.readouterr().err
+    assert printable(err, newlines=True) == err
+    assert err.endswith("\tx\nnext\n")
 
 
 def test_errors_are_one_line_of_bounded_length() -> None:
