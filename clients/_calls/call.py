@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _UNFIT: Final = ("HTTP 400", "INVALID_ARGUMENT")
-_SHORT: Final = 0.05  # seconds, of a last try before the deadline
+_SHORT: Final = 0.2  # of a call's time, for its last try
 _QUIET_TIMEOUT: Final = 5.0  # seconds, for a request of `Call.ask`
 _MAX_REMEMBERED: Final = 256  # servables, so that a client that walks through versions stays small
 
@@ -227,8 +227,9 @@ class Call:
                 pause = attempts.pause(error, repeatable=request.operation != "reload_config")
                 if pause is None:
                     final = error
-                    if last and isinstance(error, DeadlineExceeded) and remaining < _SHORT:
-                        final = last  # tells more than that there was no time left
+                    short = remaining < _SHORT * self.deadline.timeout
+                    if last and short and isinstance(error, DeadlineExceeded):
+                        final = last  # tells more than that no time was left
                     if recorder is not None:
                         recorder.done(index, attempts.count, None, final)
                     raise final from final.__cause__
