@@ -102,6 +102,8 @@ def load_data(config: DataConfig) -> "Dataset":
 
     started = time.monotonic()
     dataset = load(config)
+    for note in dataset.notes:
+        progress(note)
     progress(step_line("data", time.monotonic() - started, _data_line(dataset)))
     return dataset
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from shortlist.export.config import (
@@ -17,7 +17,13 @@ from shortlist.export.config import (
     ModelConfig,
     TrainConfig,
 )
-from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig
+from shortlist.export.data.config import (
+    MOVIELENS,
+    SAMPLE,
+    SKIPPED_SHARE,
+    DataConfig,
+    UnknownCandidates,
+)
 from shortlist.export.gates.record import GATES
 from shortlist.export.gates.settings import GateSettings
 from shortlist.serving.servers.kinds import ServerKind
@@ -87,9 +93,11 @@ def add_data_arguments(
     group.add_argument(
         "--data",
         dest="data_source",
+        action="append",
         metavar="SOURCE",
         help=f"{SAMPLE} (synthetic), {', '.join(MOVIELENS)} (from TensorFlow Datasets), a folder "
-        "with a MovieLens release, or a CSV or Parquet file of interactions "
+        "with a MovieLens release, or interactions: a CSV, JSON, Parquet or Arrow file, a folder "
+        "or pattern of such files, or an address of a store; repeatable "
         f"(default: {default})",
     )
     group.add_argument(
@@ -111,12 +119,14 @@ def add_data_arguments(
         metavar="DIR",
         help="folder of TensorFlow Datasets (default: ~/tensorflow_datasets)",
     )
+    usual = " or a usual name"
     for name, text in (
-        ("user_column", f"user ids, in --users, too (default: {DataConfig.user_column})"),
-        ("candidate_column", f"candidate ids (default: {DataConfig.candidate_column})"),
-        ("rating_column", "ratings (default: rating, if present)"),
-        ("timestamp_column", "times (default: timestamp, if present)"),
-        ("title_column", "titles in --candidates (default: title, if present)"),
+        ("user_column", f"user ids, in --users, too (default: {DataConfig.user_column}{usual})"),
+        ("candidate_column", f"candidate ids (default: {DataConfig.candidate_column}{usual})"),
+        ("rating_column", f"ratings (default: rating{usual}, if present and without gaps)"),
+        ("timestamp_column", f"times (default: timestamp{usual}, if present)"),
+        ("item_id_column", "candidate ids in --candidates (default: the same, or a usual name)"),
+        ("title_column", f"titles in --candidates (default: title{usual}, if present)"),
     ):
         group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -128,14 +138,14 @@ def add_data_arguments(
         "--candidates",
         dest="data_candidates_file",
         metavar="FILE",
-        help="CSV or Parquet file of the catalogue, one row per candidate; further columns "
+        help="file of the catalogue, one row per candidate; further columns "
         "become attributes (default: candidates of the interactions)",
     )
     group.add_argument(
         "--users",
         dest="data_users_file",
         metavar="FILE",
-        help="CSV or Parquet file with attributes of users, one row per user, such as age and "
+        help="file with attributes of users, one row per user, such as age and "
         "country; requests can then give them as features (default: those of the data itself)",
     )
     group.add_argument(
@@ -145,6 +155,50 @@ def add_data_arguments(
         metavar="COLUMN",
         help="column of the interactions with a circumstance, such as the device, that requests "
         "can give as a feature; repeatable. Hour and weekday (UTC) are taken from the times",
+    )
+    group.add_argument(
+        "--timestamp-format",
+        dest="data_timestamp_format",
+        metavar="FORM",
+        help="form of the times, such as '%%m/%%d/%%Y %%H:%%M' (default: seconds, milliseconds "
+        "or microseconds since 1970, or as 2024-05-31 18:00:00)",
+    )
+    group.add_argument(
+        "--delimiter",
+        dest="data_delimiter",
+        metavar="TEXT",
+        help="delimiter of text files (default: found out)",
+    )
+    group.add_argument(
+        "--encoding",
+        dest="data_encoding",
+        metavar="NAME",
+        help="encoding of text files, such as windows-1252 (default: found out)",
+    )
+    group.add_argument(
+        "--skip-bad-rows",
+        dest="data_skip_bad_rows",
+        nargs="?",
+        type=float,
+        const=SKIPPED_SHARE,
+        metavar="SHARE",
+        help="leave out interactions with missing or faulty values if they are at most this share "
+        f"of all (default without SHARE: {SKIPPED_SHARE:g})",
+    )
+    group.add_argument(
+        "--unknown-candidates",
+        dest="data_unknown_candidates",
+        choices=get_args(UnknownCandidates),
+        help="treatment of interactions whose candidate is not in --candidates (default: "
+        f"{DataConfig.unknown_candidates})",
+    )
+    group.add_argument(
+        "--attribute-type",
+        dest="data_attribute_types",
+        action="append",
+        metavar="NAME=TYPE",
+        help="type of a column in --candidates or --users, text or number; repeatable (default: "
+        "numbers if all values are)",
     )
     for name, text in (
         ("sample_seed", "random seed"),
@@ -176,6 +230,9 @@ def data_config(args: argparse.Namespace, **defaults: Any) -> DataConfig:
         for name, value in vars(args).items()
         if name.startswith("data_") and value is not None
     }
+    if "source" in chosen:
+        chosen["source"], *more = chosen["source"]
+        chosen["more_sources"] = tuple(more)
     return DataConfig(**{"source": DataConfig.source, **defaults, **chosen})
 
 

@@ -3,20 +3,38 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from shortlist.clients.errors import ShortlistError
 
-__all__ = ["MOVIELENS", "SAMPLE", "CandidateId", "DataConfig", "DataError"]
+__all__ = [
+    "MOVIELENS",
+    "SAMPLE",
+    "SKIPPED_SHARE",
+    "AttributeType",
+    "CandidateId",
+    "DataConfig",
+    "DataError",
+    "UnknownCandidates",
+    "is_url",
+]
 
 CandidateId = Literal["title", "movie_id"]
+UnknownCandidates = Literal["error", "drop", "add"]
+AttributeType = Literal["text", "number"]
 
 SAMPLE = "sample"
+SKIPPED_SHARE = 0.01  # of the rows, that `--skip-bad-rows` goes on without
 MOVIELENS = ("movielens/100k", "movielens/1m", "movielens/latest-small", "movielens/25m")
 
 
 class DataError(ShortlistError, ValueError):
     """Unusable data. The message names file, row, column and remedy in one line."""
+
+
+def is_url(address: str) -> bool:
+    """Return whether the address of data is a URL rather than a path."""
+    return "://" in address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,23 +43,41 @@ class DataConfig:
 
     Attributes:
         source: `sample` (synthetic data); one of `MOVIELENS`, read through TensorFlow Datasets;
-            a folder with a MovieLens release; or a CSV or Parquet file of interactions.
+            a folder with a MovieLens release; or a file of interactions, a folder or pattern of
+            such files, or the address of a store or database.
+        more_sources: Further files, folders, patterns or addresses with the same columns.
+        query: SQL that returns the interactions, if `source` is the address of a database.
+        delimiter: Delimiter of text files; None to find it.
+        encoding: Encoding of text files, such as `windows-1252`; None to find it.
         candidate_id: Candidate id of a MovieLens movie: its title or its movie id.
         strip_year: Remove the year from MovieLens titles; movies that then share a title become
             one candidate.
         data_dir: Folder of TensorFlow Datasets; None for its default.
-        user_column: Column of the user ids in a CSV or Parquet file and in `users_file`.
-        candidate_column: Column of the candidate ids in this file and in `candidates_file`.
-        rating_column: Column of the ratings; None for `rating`, if there is one.
-        timestamp_column: Column of the times; None for `timestamp`, if there is one.
-        candidates_file: CSV or Parquet file of the catalogue; None for a catalogue of all
-            candidates with interactions.
-        title_column: Column of the titles in `candidates_file`; None for `title`, if there is
-            one, else the ids.
-        users_file: CSV or Parquet file with attributes of users, for any source; None for
-            those that the source itself has.
-        context_columns: Columns of a CSV or Parquet file with a circumstance of each
-            interaction, such as the device.
+        user_column: Column of the user ids in files of interactions and in `users_file`;
+            `user_id` also stands for usual names such as `customerId`.
+        candidate_column: Column of the candidate ids in files of interactions; `candidate_id`
+            also stands for usual names such as `product_id`.
+        rating_column: Column of the ratings; None for `rating` or a usual name, if there is one
+            without missing values.
+        timestamp_column: Column of the times; None for `timestamp` or a usual name, if there is
+            one.
+        timestamp_format: Form of the times as for `datetime.strptime`, such as
+            `%m/%d/%Y %H:%M`; None for the usual forms.
+        candidates_file: File of the catalogue; None for a catalogue of all candidates with
+            interactions.
+        item_id_column: Column of the candidate ids in `candidates_file`; None for the name in
+            the interactions or a usual one.
+        title_column: Column of the titles in `candidates_file`; None for `title` or a usual
+            name, if there is one, else the ids.
+        attribute_types: Types of columns in `candidates_file` and `users_file`, such as
+            `sku=text` and `price=number`; others are found out.
+        unknown_candidates: Treatment of interactions whose candidate is not in
+            `candidates_file`: `error`, `drop` them, or `add` the candidates without attributes.
+        users_file: File with attributes of users, for any source; None for those that the
+            source itself has.
+        context_columns: Columns of the interactions with a circumstance, such as the device.
+        skip_bad_rows: Largest share of the interactions that may be left out because they are
+            faulty; None for none.
         sample_seed: Random seed of `sample`.
         sample_users: Number of users in `sample`.
         sample_candidates: Number of candidates in `sample`.
@@ -49,6 +85,10 @@ class DataConfig:
     """
 
     source: str = "movielens/100k"
+    more_sources: tuple[str, ...] = ()
+    query: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     candidate_id: CandidateId = "title"
     strip_year: bool = False
     data_dir: str | None = None
@@ -56,10 +96,15 @@ class DataConfig:
     candidate_column: str = "candidate_id"
     rating_column: str | None = None
     timestamp_column: str | None = None
+    timestamp_format: str | None = None
     candidates_file: str | None = None
+    item_id_column: str | None = None
     title_column: str | None = None
+    attribute_types: tuple[str, ...] = ()
+    unknown_candidates: UnknownCandidates = "error"
     users_file: str | None = None
     context_columns: tuple[str, ...] = ()
+    skip_bad_rows: float | None = None
     sample_seed: int = 42
     sample_users: int = 1000
     sample_candidates: int = 2000
@@ -81,6 +126,22 @@ class DataConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.unknown_candidates not in get_args(UnknownCandidates):
+            raise ValueError(
+                "unknown_candidates must be one of "
+                f"{', '.join(get_args(UnknownCandidates))}, got {self.unknown_candidates!r}"
+            )
+        if self.skip_bad_rows is not None and not 0 < self.skip_bad_rows < 1:
+            raise ValueError(
+                f"skip_bad_rows must be a share between 0 and 1, got {self.skip_bad_rows:g}"
+            )
+        for pair in self.attribute_types:
+            name, _, kind = pair.rpartition("=")
+            if not name or kind not in get_args(AttributeType):
+                raise ValueError(
+                    "attribute_types must be NAME=TYPE with the type "
+                    f"{' or '.join(get_args(AttributeType))}, got {pair!r}"
+                )
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")
@@ -92,9 +153,19 @@ class DataConfig:
                 )
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """All files, folders, patterns or addresses to read."""
+        return (self.source, *self.more_sources)
+
+    def attribute_type(self, name: str) -> AttributeType | None:
+        """Return the type that was named for a column; None for none."""
+        types = dict(pair.rpartition("=")[::2] for pair in self.attribute_types)
+        return cast(AttributeType | None, types.get(name))
+
+    @property
     def path(self) -> Path | None:
-        """Path of the file or folder to read; None for data by name."""
-        if self.source == SAMPLE:
+        """Path of the file or folder to read; None for data by name or URL."""
+        if self.source == SAMPLE or is_url(self.source):
             return None
         path = Path(self.source).expanduser()
         return None if self.source in MOVIELENS and not path.is_dir() else path
@@ -106,11 +177,12 @@ class DataConfig:
             for part in fields(self)
             if (value := getattr(self, part.name)) != part.default or part.name == "source"
         }
-        if "context_columns" in values:
-            values["context_columns"] = list(self.context_columns)
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                values[name] = [_absolute(v) if name == "more_sources" else v for v in value]
         for name in ("source", "data_dir", "candidates_file", "users_file"):
             if name in values and (name != "source" or self.path is not None):
-                values[name] = str(Path(values[name]).expanduser().absolute())
+                values[name] = _absolute(values[name])
         return values
 
     @classmethod
@@ -122,5 +194,11 @@ class DataConfig:
         """
         names = {part.name for part in fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
-        known["context_columns"] = tuple(known.get("context_columns", ()))
+        for name, value in known.items():
+            if isinstance(value, list):
+                known[name] = tuple(value)
         return cls(**known)
+
+
+def _absolute(address: str) -> str:
+    return address if is_url(address) else str(Path(address).expanduser().absolute())

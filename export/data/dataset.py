@@ -69,7 +69,10 @@ class Dataset:
         user_attributes: Properties of the users by name; requests name them as features.
         context: Circumstances of the interactions by name; requests name them as features, so
             that a name is not also that of a user attribute.
+        weights: float32 `[num_interactions]`, what each interaction counts; None if all count 1.
         source: Configuration that it was loaded with; None if it was not loaded.
+        skipped: Number of interactions that were left out because they are faulty, by fault.
+        notes: Lines for the user about how the data was read.
     """
 
     name: str
@@ -83,7 +86,10 @@ class Dataset:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     context: Mapping[str, Context] = field(default_factory=dict)
+    weights: npt.NDArray[np.float32] | None = None
     source: DataConfig | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (*self.attributes, *self.user_attributes, *self.context):

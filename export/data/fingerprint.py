@@ -76,6 +76,7 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         interactions=dataset.num_interactions,
         fingerprint=dataset_fingerprint(dataset),
         source=None if dataset.source is None else dataset.source.as_json(),
+        skipped=dict(dataset.skipped) or None,
     )
 
 

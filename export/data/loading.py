@@ -1,14 +1,15 @@
 """Loads data with the reader for its kind of source."""
 
 import dataclasses
+import glob
 import logging
 import time
 from pathlib import Path
 
-from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig, DataError
+from shortlist.export.data.config import MOVIELENS, SAMPLE, DataConfig, DataError, is_url
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.sources.features import with_times, with_users
-from shortlist.export.data.sources.movielens import read_release
+from shortlist.export.data.sources.movielens import has_release, read_release
 from shortlist.export.data.sources.sample import make_sample
 from shortlist.export.data.sources.tabular import read_table, read_users
 from shortlist.export.data.sources.tfds import read_tfds
@@ -45,10 +46,10 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _load(config: DataConfig) -> Dataset:
-    if config.context_columns and (config.path is None or config.path.is_dir()):
+    if config.context_columns and _is_named(config):
         raise DataError(
             f"{config.source} has no column {config.context_columns[0]!r}; --context-column needs "
-            "a CSV or Parquet file of interactions"
+            "a file of interactions"
         )
     if config.source == SAMPLE:
         return make_sample(
@@ -58,8 +59,10 @@ def _load(config: DataConfig) -> Dataset:
             seed=config.sample_seed,
         )
     path = Path(config.source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and has_release(path):
         return read_release(path, candidate_id=config.candidate_id, strip_year=config.strip_year)
+    if path.is_dir():
+        return read_table(config)
     if config.source in MOVIELENS:
         return read_tfds(
             config.source,
@@ -67,9 +70,16 @@ def _load(config: DataConfig) -> Dataset:
             candidate_id=config.candidate_id,
             strip_year=config.strip_year,
         )
-    if path.is_file() or path.suffix:
-        return read_table(path, config)
+    if is_url(config.source) or path.is_file() or path.suffix or glob.has_magic(config.source):
+        return read_table(config)
     raise DataError(
         f"no data at {path}; give {SAMPLE}, one of {', '.join(MOVIELENS)}, "
-        "a folder with a MovieLens release, or a CSV or Parquet file"
+        "a folder with a MovieLens release, or a file or folder of interactions"
     )
+
+
+def _is_named(config: DataConfig) -> bool:
+    """Return whether the data has columns of its own: by name, or a MovieLens release."""
+    if config.path is None:
+        return not is_url(config.source)
+    return config.path.is_dir() and has_release(config.path)

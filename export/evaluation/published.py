@@ -1,5 +1,6 @@
 """Measures a published version by querying its SavedModel, whatever its index."""
 
+import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class PublishedVersion:
                 "name it with --data"
             )
         source = DataConfig.from_json(self.trained_on.source)
-        if source.path is not None and not source.path.exists():
+        if source.path is not None and not glob.glob(str(source.path)):
             raise ValueError(
                 f"{self.name} was exported from {source.path}, which does not exist here; name "
                 "the same data with --data"

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shortlist.export.data.config import DataError
+from shortlist.export.data.reading.faults import Faults
+from shortlist.export.data.reading.rows import Rows
 from shortlist.export.data.sources import tabular
 
 __all__ = ["OwnTable", "names_in", "read_own_table"]
@@ -21,12 +23,12 @@ __all__ = ["OwnTable", "names_in", "read_own_table"]
 class OwnTable:
     """A file with one row for each candidate, user or query."""
 
-    table: tabular.Table
+    table: Rows
 
     @property
     def path(self) -> Path:
         """Path of the file."""
-        return self.table.path
+        return Path(self.table.name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,7 +168,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from exc
 
 
-def _read_npz(path: Path, texts: Collection[str]) -> tabular.Table:
+def _read_npz(path: Path, texts: Collection[str]) -> Rows:
     arrays = _arrays(path)
     sizes = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
     if len(set(sizes.values())) != 1:
@@ -178,7 +180,12 @@ def _read_npz(path: Path, texts: Collection[str]) -> tabular.Table:
     columns = pa.table({name: _column(path, name, array) for name, array in arrays.items()})
     if not columns.num_rows:
         raise DataError(f"{path} has no rows; it needs at least one")
-    table = tabular.Table(path=path, columns=columns, where=lambda row: f"{path}, row {row + 1}")
+    table = Rows(
+        name=str(path),
+        short_name=path.name,
+        columns=columns,
+        faults=Faults(str(path), columns.num_rows, lambda rows: [f"row {row + 1}" for row in rows]),
+    )
     for name in texts:
         if name not in arrays:
             raise DataError(

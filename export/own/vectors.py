@@ -12,7 +12,7 @@ import numpy.typing as npt
 from shortlist.export.config import SimilarityName
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
-from shortlist.export.data.sources.tabular import attribute_of
+from shortlist.export.data.reading.attributes import attribute_of
 from shortlist.export.own.tables import OwnTable, read_own_table
 
 __all__ = ["VectorTable", "attributes_of", "check_zeros", "read_vectors"]

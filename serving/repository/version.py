@@ -74,6 +74,7 @@ class DatasetFacts:
             manifests of earlier releases.
         source: Values of the exporter's `DataConfig` that are not the default, paths absolute;
             `None` if not recorded.
+        skipped: Number of interactions that were left out, by fault; `None` if none were.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DatasetFacts:
     interactions: int
     fingerprint: str | None = None
     source: Mapping[str, Any] | None = None
+    skipped: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

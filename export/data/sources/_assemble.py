@@ -28,6 +28,7 @@ class Interactions:
         key_codes: int32, positions in `keys`.
         ratings: float32, or None.
         timestamps: int64, seconds since the epoch, or None.
+        weights: float32, what the rows count, or None.
         where: Location of a row for messages, such as `ratings.csv, line 17`.
         context: Context of the rows by name.
     """
@@ -39,6 +40,7 @@ class Interactions:
     ratings: npt.NDArray[np.float32] | None
     timestamps: npt.NDArray[np.int64] | None
     where: Callable[[int], str]
+    weights: npt.NDArray[np.float32] | None = None
     context: Mapping[str, Context] = field(default_factory=dict)
 
     @classmethod
@@ -116,6 +118,7 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
         candidate_positions=candidates[sort],
         ratings=None if interactions.ratings is None else interactions.ratings[sort],
         timestamps=None if interactions.timestamps is None else interactions.timestamps[sort],
+        weights=None if interactions.weights is None else interactions.weights[sort],
         titles=tuple(catalogue.titles[i] for i in first),
         attributes={
             key: _merge(attribute, merged, first) for key, attribute in catalogue.attributes.items()

@@ -86,13 +86,13 @@ def context_of(values: Sequence[str], codes: npt.NDArray[np.int32]) -> Context:
 
     Args:
         values: Values, which may have spaces around them.
-        codes: Position of each interaction's value in `values`.
+        codes: Position of each interaction's value in `values`; -1 if unknown.
     """
     texts = [value.strip() for value in values]
     distinct = sorted(set(texts) - {""})
     order, rank = natural_order(distinct)
     rank_of = dict(zip(distinct, rank.tolist(), strict=True))
-    ranks = np.asarray([rank_of.get(text, -1) for text in texts], np.int32)
+    ranks = np.asarray([*(rank_of.get(text, -1) for text in texts), -1], np.int32)
     return Context(values=tuple(distinct[i] for i in order), codes=ranks[codes])
 
 

@@ -1,18 +1,22 @@
 """Reads a MovieLens release in any of the three layouts that GroupLens has used."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from shortlist.export.data.config import CandidateId, DataError
 from shortlist.export.data.dataset import Attribute, Dataset
+from shortlist.export.data.reading.delimited import Dialect
+from shortlist.export.data.reading.locations import Location, check_file
+from shortlist.export.data.reading.rows import Source, check_columns, open_source
+from shortlist.export.data.reading.times import times_of_column
+from shortlist.export.data.reading.values import ids_of_column, required_numbers
 from shortlist.export.data.sources._assemble import Catalogue, Interactions, assemble, natural_order
-from shortlist.export.data.sources._delimited import ID, NUMBER, TIME, Delimited, check_columns
 from shortlist.export.data.sources.features import UserTable, with_users
 
-__all__ = ["movie_catalogue", "read_release", "user_table"]
+__all__ = ["has_release", "movie_catalogue", "read_release", "user_table"]
 
 # Named as in TensorFlow Datasets, so that both ways to read a release agree.
 _GENRES_100K = (
@@ -38,34 +42,43 @@ _OCCUPATIONS = (
 )
 
 
-def _layout(folder: Path) -> tuple[Delimited, Delimited] | None:
+# Names of ratings and movies in each layout.
+_FILES = (("ratings.csv", "movies.csv"), ("ratings.dat", "movies.dat"), ("u.data", "u.item"))
+
+
+def _layout(folder: Path) -> tuple[Path, Path] | None:
     """Files of the ratings and of the movies; None without ratings."""
-    if (folder / "ratings.csv").exists():
-        return Delimited(path=folder / "ratings.csv"), Delimited(path=folder / "movies.csv")
-    if (folder / "ratings.dat").exists():
-        return (
-            _latin_1(folder / "ratings.dat", "::", _PLAIN),
-            _latin_1(folder / "movies.dat", "::", (_MOVIE, "title", "genres")),
-        )
-    if (folder / "u.data").exists():
-        return (
-            _latin_1(folder / "u.data", "\t", _PLAIN),
-            _latin_1(folder / "u.item", "|", _ITEM_COLUMNS),
-        )
+    for ratings, movies in _FILES:
+        if (folder / ratings).exists():
+            return folder / ratings, folder / movies
     return None
 
 
-def _users_file(folder: Path) -> Delimited | None:
-    """File of the users; None if the release has none."""
-    if (path := folder / "users.dat").exists():
-        return _latin_1(path, "::", (_USER, _GENDER, _AGE, _OCCUPATION, _ZIP))
-    if (path := folder / "u.user").exists():
-        return _latin_1(path, "|", (_USER, _AGE, _GENDER, _OCCUPATION, _ZIP))
-    return None
+def _open(path: Path) -> Source:
+    """Open a file of a release in the form that its name tells."""
+    check_file(str(path))
+    if path.suffix == ".csv":
+        return open_source([str(path)], Dialect(delimiter=",", encoding="utf-8"))
+    delimiter, names = {
+        "ratings.dat": ("::", _PLAIN),
+        "movies.dat": ("::", (_MOVIE, "title", "genres")),
+        "users.dat": ("::", (_USER, _GENDER, _AGE, _OCCUPATION, _ZIP)),
+        "u.data": ("\t", _PLAIN),
+        "u.item": ("|", _ITEM_COLUMNS),
+        "u.user": ("|", (_USER, _AGE, _GENDER, _OCCUPATION, _ZIP)),
+    }[path.name]
+    dialect = Dialect(delimiter=delimiter, encoding="latin-1", names=names, quoted=False)
+    return open_source([Location(address=str(path), kind="text")], dialect)
 
 
-def _latin_1(path: Path, delimiter: str, names: tuple[str, ...]) -> Delimited:
-    return Delimited(path=path, delimiter=delimiter, names=names, encoding="latin-1", quoted=False)
+def has_release(folder: Path) -> bool:
+    """Return whether a folder holds a MovieLens release, or points to one below it."""
+    if any((folder / name).exists() for pair in _FILES for name in pair):
+        return True
+    children = list(folder.iterdir())
+    return any(child.suffix == ".zip" for child in children if child.name.startswith("ml-")) or any(
+        _layout(child) for child in children if child.is_dir()
+    )
 
 
 def read_release(
@@ -90,15 +103,17 @@ def read_release(
     if layout is None:
         raise DataError(_no_release(folder))
     ratings, movies = layout
-    if not movies.path.exists():
+    if not movies.exists():
         raise DataError(
-            f"{folder} has {ratings.path.name} but no {movies.path.name}; "
-            "unpack the whole release there"
+            f"{folder} has {ratings.name} but no {movies.name}; unpack the whole release there"
         )
-    catalogue = _read_movies(movies, candidate_id=candidate_id, strip_year=strip_year)
-    dataset = assemble(name or folder.resolve().name, _read_ratings(ratings), catalogue)
-    users = _users_file(folder)
-    return dataset if users is None else with_users(dataset, _read_users(users))
+    catalogue = _read_movies(_open(movies), candidate_id=candidate_id, strip_year=strip_year)
+    interactions = _read_ratings(_open(ratings))
+    dataset = assemble(name or folder.resolve().name, interactions, catalogue)
+    for users in (folder / "users.dat", folder / "u.user"):
+        if users.exists():
+            return with_users(dataset, _read_users(_open(users)))
+    return dataset
 
 
 def movie_catalogue(
@@ -136,54 +151,44 @@ def movie_catalogue(
     )
 
 
-def _read_ratings(file: Delimited) -> Interactions:
+def _read_ratings(source: Source) -> Interactions:
     user, movie, rating, time = (
-        ("userId", "movieId", "rating", "timestamp") if file.names is None else _PLAIN
+        ("userId", "movieId", "rating", "timestamp") if "userId" in source.columns else _PLAIN
     )
-    table = file.read({user: ID, movie: ID, rating: NUMBER, time: TIME})
-    return Interactions.of_columns(
-        table.column(user),
-        table.column(movie),
-        ratings=table.column(rating).to_numpy(),
-        timestamps=table.column(time).to_numpy(),
-        where=lambda row: f"{file.path}, line {file.line_of(row)}, column {movie!r}",
+    rows = source.read((user, movie, rating, time), ids=(user, movie))
+    users, movies = ids_of_column(rows, user), ids_of_column(rows, movie)
+    ratings = required_numbers(rows, rating)
+    times = times_of_column(rows, time)
+    rows.faults.check()
+    return Interactions(
+        users=users.values,
+        user_codes=users.codes,
+        keys=movies.values,
+        key_codes=movies.codes,
+        ratings=ratings.astype(np.float32),
+        timestamps=times,
+        where=lambda row: f"{source.name}, {rows.faults.place(row)}, column {movie!r}",
     )
 
 
-def _rows(file: Delimited, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    for line, fields in file.rows():
-        if len(fields) != len(header):
-            raise DataError(
-                f"{file.path}, line {line} has {len(fields)} fields instead of {len(header)}; "
-                "correct or remove it"
-            )
-        yield line, fields
-
-
-def _read_users(file: Delimited) -> UserTable:
-    header = file.header()
-    columns: dict[str, list[str]] = {name: [] for name in header}
-    ages = []
-    for line, fields in _rows(file, header):
-        for name, value in zip(header, fields, strict=True):
-            columns[name].append(value.strip())
-        try:
-            ages.append(float(columns[_AGE][-1]))
-        except ValueError:
-            raise DataError(
-                f"{file.path}, line {line}, column {_AGE!r}: {columns[_AGE][-1]!r} is not a "
-                "number; correct or remove the line"
-            ) from None
+def _read_users(source: Source) -> UserTable:
+    rows = source.read(source.columns, ids=[_USER], exact=True)
+    ids, ages = ids_of_column(rows, _USER), required_numbers(rows, _AGE)
+    rows.faults.check()
+    genders, occupations, zips = (
+        [text or "" for text in rows.columns.column(name).to_pylist()]
+        for name in (_GENDER, _OCCUPATION, _ZIP)
+    )
     return user_table(
-        columns[_USER],
-        ages=ages,
-        genders=columns[_GENDER],
+        ids.texts(),
+        ages=ages.tolist(),
+        genders=genders,
         occupations=[
             _OCCUPATIONS[int(text)] if text.isdecimal() and int(text) < len(_OCCUPATIONS) else text
-            for text in columns[_OCCUPATION]
+            for text in occupations
         ],
-        zips=columns[_ZIP],
-        where=str(file.path),
+        zips=zips,
+        where=source.name,
     )
 
 
@@ -211,43 +216,44 @@ def user_table(
     )
 
 
-def _read_movies(file: Delimited, *, candidate_id: CandidateId, strip_year: bool) -> Catalogue:
-    """Read the catalogue in plain Python: it is small, and titles contain colons and quotes."""
-    header = file.header()
-    required = ("movieId", "title", "genres") if file.names is None else header[:2]
-    check_columns(file.path, header, required)
-    at_id, at_title = header.index(required[0]), header.index("title")
-    ids: dict[str, None] = {}
-    titles, genres = [], []
-    for line, fields in _rows(file, header):
-        movie, title = fields[at_id].strip(), fields[at_title].strip()
-        for name, value in ((header[at_id], movie), ("title", title)):
-            if not value:
-                raise DataError(f"{file.path}, line {line}, column {name!r} is empty; fill it in")
-        if movie in ids:
-            raise DataError(
-                f"{file.path}, line {line}, column {header[at_id]!r}: movie {movie!r} is "
-                "listed twice; remove one"
-            )
-        ids[movie] = None
-        titles.append(title)
-        genres.append(_genres(dict(zip(header, fields, strict=True))))
+def _read_movies(source: Source, *, candidate_id: CandidateId, strip_year: bool) -> Catalogue:
+    header = source.columns
+    required = header[:2] if header[0] == _MOVIE else ("movieId", "title", "genres")
+    check_columns(source.name, header, required)
+    rows = source.read(header, ids=[required[0]], exact=True)
+    ids = ids_of_column(rows, required[0])
+    titles = [(title or "").strip() for title in rows.columns.column("title").to_pylist()]
+    first, repeated = np.unique(ids.codes, return_index=True)[1], np.ones(len(rows), np.bool_)
+    repeated[first] = False
+    rows.faults.add(
+        ", column 'title' is empty",
+        np.flatnonzero([not title for title in titles]),
+        "fill it in",
+    )
+    if repeated.any():
+        movie = ids.values[ids.codes[int(repeated.argmax())]]
+        rows.faults.add(
+            f", column {required[0]!r}: movie {movie!r} is listed twice",
+            np.flatnonzero(repeated),
+            "remove one",
+        )
+    rows.faults.check()
     return movie_catalogue(
-        tuple(ids),
+        ids.texts(),
         titles,
-        genres,
+        [_genres(row) for row in rows.columns.drop_columns([required[0]]).to_pylist()],
         candidate_id=candidate_id,
         strip_year=strip_year,
-        where=str(file.path),
+        where=source.name,
     )
 
 
-def _genres(fields: dict[str, str]) -> tuple[str, ...]:
+def _genres(fields: dict[str, str | None]) -> tuple[str, ...]:
     if "genres" in fields:
-        names = fields["genres"].strip().split("|")
+        names = (fields["genres"] or "").strip().split("|")
         # The 1m release calls the genre "Children's", the others "Children".
         return tuple("Children" if name == "Children's" else name for name in names)
-    return tuple(name for name in _GENRES_100K if fields[name].strip() == "1")
+    return tuple(name for name in _GENRES_100K if fields[name] == "1")
 
 
 def _no_release(folder: Path) -> str:

@@ -1,105 +1,103 @@
-"""Reads interactions and a catalogue from CSV or Parquet files."""
+"""Reads interactions and a catalogue from files, folders and databases of any form."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet
+import numpy.typing as npt
 
 from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.data.dataset import Attribute, Context, Dataset
+from shortlist.export.data.reading.attributes import attribute_of, typed
+from shortlist.export.data.reading.delimited import Dialect
+from shortlist.export.data.reading.roles import (
+    Role,
+    check_roles,
+    described,
+    find_column,
+    no_column,
+)
+from shortlist.export.data.reading.rows import Rows, Source, check_columns, open_source
+from shortlist.export.data.reading.times import times_of_column
+from shortlist.export.data.reading.values import (
+    Ids,
+    ids_of_column,
+    numbers_of_column,
+    required_numbers,
+)
 from shortlist.export.data.sources._assemble import (
     Catalogue,
     Interactions,
     assemble,
-    ids_of,
     natural_order,
 )
-from shortlist.export.data.sources._delimited import (
-    CATEGORY,
-    ID,
-    NUMBER,
-    Delimited,
-    check_columns,
-    check_file,
-    one_line,
-)
-from shortlist.export.data.sources._times import TimeColumn
 from shortlist.export.data.sources.features import UserTable, context_of
 
-__all__ = ["Table", "attribute_of", "columns_of", "read_columns", "read_table", "read_users"]
+__all__ = ["columns_of", "read_columns", "read_table", "read_users"]
 
-_TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
-_PARQUET = {".parquet", ".pq"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Columns of a file.
-
-    Attributes:
-        path: Path of the file.
-        columns: Its columns.
-        where: Location of a row, counted from 0, for messages.
-    """
-
-    path: Path
-    columns: pa.Table
-    where: Callable[[int], str]
-
-    def fault(self, row: int, column: str, what: str) -> DataError:
-        """Return an error for the value of a column in one row."""
-        return DataError(f"{self.where(row)}, column {column!r} {what}")
-
-    def times(self, column: str) -> TimeColumn:
-        """Return a column of times."""
-        return TimeColumn(
-            values=self.columns.column(column), name=column, file=self.path.name, where=self.where
-        )
+_COMPARED = 2000  # ids, to find near spellings for a message
 
 
-def read_table(path: Path, config: DataConfig) -> Dataset:
-    """Read interactions from one file and, if configured, the catalogue from another.
+def read_table(config: DataConfig) -> Dataset:
+    """Read interactions and, if configured, the catalogue from another file.
 
     Raises:
         DataError: A file or column is missing, empty or faulty, or the candidate of an
             interaction is not in the catalogue.
     """
-    names = _header(path)
-    rating = _optional(config.rating_column, "rating", names)
-    timestamp = _optional(config.timestamp_column, "timestamp", names)
-    if config.user_column == config.candidate_column:
-        raise DataError(
-            f"{path}: users and candidates cannot share the column {config.user_column!r}"
-        )
-    types: dict[str, pa.DataType | None] = {config.user_column: ID, config.candidate_column: ID}
-    if rating:
-        types[rating] = NUMBER
-    if timestamp:
-        types[timestamp] = None
-    for context in config.context_columns:
-        if context in types:
-            raise DataError(
-                f"{path}: column {context!r} has another meaning and cannot be a context column; "
-                "name a further column"
-            )
-        types[context] = CATEGORY
+    source = open_source(config.sources, _dialect(config))
+    roles = _roles(source, config)
+    users_column, key_column = roles["users"], roles["candidates"]
+    assert users_column is not None
+    assert key_column is not None
+    catalogue_source = None
     if config.candidates_file is not None:  # fails early
-        candidates = Path(config.candidates_file).expanduser()
-        check_columns(candidates, _header(candidates), [config.candidate_column])
-    table = _read(path, types, optional=config.context_columns)
-    interactions = Interactions.of_columns(
-        table.columns.column(config.user_column),
-        table.columns.column(config.candidate_column),
-        ratings=table.columns.column(rating).to_numpy() if rating else None,
-        timestamps=table.times(timestamp).seconds() if timestamp else None,
-        where=table.where,
-        context={name: _context(table, name) for name in config.context_columns},
+        catalogue_source = open_source([config.candidates_file], _dialect(config))
+        _item_column(catalogue_source, config, key_column)
+    names = [column for column in roles.values() if column] + [*config.context_columns]
+    ids = {users_column, key_column, *config.context_columns}
+    rows = source.read(names, ids=ids, exact=bool(config.context_columns))
+    users, keys = ids_of_column(rows, users_column), ids_of_column(rows, key_column)
+    ratings = _ratings(rows, roles["ratings"], required=config.rating_column is not None)
+    if ratings is None:
+        roles["ratings"] = None
+    times = None
+    if roles["times"]:
+        times = times_of_column(rows, roles["times"], config.timestamp_format)
+    if catalogue_source is None:
+        catalogue = _own_catalogue(keys.values)
+    else:
+        catalogue = _catalogue(catalogue_source, config, key_column)
+    unknown = ~np.isin(keys.values, catalogue.keys)
+    catalogue = _with_unknown(rows, keys, unknown, catalogue, config)
+    kept = np.flatnonzero(rows.faults.check(config.skip_bad_rows))
+    dropped = np.append(unknown, False)[keys.codes[kept]]
+    skipped = dict(rows.faults.counts)
+    if config.unknown_candidates == "drop" and dropped.any():
+        kept = kept[~dropped]
+        skipped[f"candidate not in {catalogue.where}"] = int(dropped.sum())
+    if not len(kept):
+        raise DataError(f"{rows.name}: no interaction is with a candidate in {catalogue.where}")
+    context = {name: _context(rows, name, kept) for name in config.context_columns}
+    used_users, used_keys = _used(users, kept), _used(keys, kept)
+    interactions = Interactions(
+        users=used_users.values,
+        user_codes=used_users.codes,
+        keys=used_keys.values,
+        key_codes=used_keys.codes,
+        ratings=None if ratings is None else ratings[kept],
+        timestamps=None if times is None else times[kept],
+        where=lambda row: f"{rows.name}, {rows.faults.place(int(kept[row]))}",
+        context=context,
     )
-    return assemble(path.name, interactions, _catalogue(config, interactions))
+    if catalogue_source is None and len(used_keys.values) < len(keys.values):
+        catalogue = _own_catalogue(used_keys.values)
+    dataset = assemble(rows.short_name, interactions, catalogue)
+    notes = [f"{rows.short_name}: {described(source.columns, roles, config.context_columns)}"]
+    notes += rows.notes if catalogue_source is None else [*rows.notes, *catalogue_source.notes]
+    return dataclasses.replace(dataset, skipped=skipped, notes=tuple(notes))
 
 
 def read_users(config: DataConfig) -> UserTable:
@@ -109,11 +107,15 @@ def read_users(config: DataConfig) -> UserTable:
         DataError: The file or its column of ids is missing, empty or faulty.
     """
     assert config.users_file is not None
-    path = Path(config.users_file).expanduser()
-    _, ids, attributes = _described(path, config.user_column, None)
+    source = open_source([config.users_file], _dialect(config))
+    default = DataConfig.user_column
+    column = find_column("users", source.columns, config.user_column, default=default)
+    if column is None:
+        raise no_column("users", source.name, source.columns)
+    _, ids, attributes = _described(source, column, None, config)
     if not attributes:
-        raise DataError(f"{path} has no column but {config.user_column!r}; add attributes to it")
-    return UserTable(ids=ids, attributes=attributes, where=str(path))
+        raise DataError(f"{source.name} has no column but {column!r}; add attributes to it")
+    return UserTable(ids=ids, attributes=attributes, where=source.name)
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -122,180 +124,181 @@ def columns_of(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: The file is missing, empty or of no known type.
     """
-    return _header(path)
+    return open_source([str(path)]).columns
 
 
-def read_columns(path: Path, *, texts: Collection[str] = ()) -> Table:
+def read_columns(path: Path, *, texts: Collection[str] = ()) -> Rows:
     """Read all columns of a file.
 
     Args:
-        path: CSV or Parquet file.
-        texts: Columns that must exist and have a text or whole number in each row, such as ids;
-            they are dictionaries of texts in the result.
+        path: File.
+        texts: Columns that must exist and have a text or number in each row, such as ids; they
+            are dictionaries of texts in the result.
 
     Raises:
         DataError: The file or a column is missing, empty or faulty.
     """
-    header = _header(path)
-    check_columns(path, header, texts)
-    types: dict[str, pa.DataType | None] = {name: ID if name in texts else None for name in header}
-    return _read(path, types, optional=set(header) - set(texts))
+    source = open_source([str(path)])
+    check_columns(source.name, source.columns, texts)
+    rows = source.read(source.columns, ids=texts, exact=True)
+    columns = typed(rows)
+    for name in texts:
+        ids = ids_of_column(rows, name)
+        rows.faults.check()
+        at = columns.column_names.index(name)
+        columns = columns.set_column(at, name, [ids.texts()])
+    return dataclasses.replace(rows, columns=columns)
 
 
-def _optional(name: str | None, default: str, header: tuple[str, ...]) -> str | None:
-    if name is not None:
-        return name
-    return default if default in header else None
+def _dialect(config: DataConfig) -> Dialect:
+    return Dialect(delimiter=config.delimiter, encoding=config.encoding)
 
 
-def _catalogue(config: DataConfig, interactions: Interactions) -> Catalogue:
-    if config.candidates_file is None:
-        order, _ = natural_order(interactions.keys)
-        ids = [interactions.keys[i] for i in order]
-        return Catalogue(keys=ids, ids=ids, titles=ids, where="the interactions")
-    path = Path(config.candidates_file).expanduser()
-    title = _optional(config.title_column, "title", _header(path))
-    table, ids, attributes = _described(path, config.candidate_column, title)
-    titles = _texts(table, title) if title else ids
-    return Catalogue(keys=ids, ids=ids, titles=titles, attributes=attributes, where=str(path))
+def _roles(source: Source, config: DataConfig) -> dict[str, str | None]:
+    """Column of each role."""
+    header = source.columns
+    given: tuple[tuple[Role, str | None, str | None], ...] = (
+        ("users", config.user_column, DataConfig.user_column),
+        ("candidates", config.candidate_column, DataConfig.candidate_column),
+        ("ratings", config.rating_column, None),
+        ("times", config.timestamp_column, None),
+    )
+    roles: dict[str, str | None] = {}
+    for role, named, default in given:
+        roles[role] = find_column(role, header, named, default=default)
+        if roles[role] is None and role in ("users", "candidates"):
+            raise no_column(role, source.name, header)
+    check_roles(source.name, roles, config.context_columns)
+    return roles
+
+
+def _ratings(rows: Rows, name: str | None, *, required: bool) -> npt.NDArray[np.float32] | None:
+    """Ratings, finite where a row has no fault; None without a column, or one with gaps."""
+    if name is None:
+        return None
+    if not required:
+        numbers, odd = numbers_of_column(rows, name)
+        missing = (odd | ~np.isfinite(numbers)) & rows.faults.good
+        if missing.any():
+            rows.note(
+                f"{int(missing.sum()):,} of {len(rows):,} rows have no number in {name!r}, so "
+                "ratings are not read; name the column with --rating-column if you need them"
+            )
+            return None
+    return required_numbers(rows, name).astype(np.float32)
+
+
+def _with_unknown(
+    rows: Rows,
+    keys: Ids,
+    unknown: npt.NDArray[np.bool_],
+    catalogue: Catalogue,
+    config: DataConfig,
+) -> Catalogue:
+    """Return the catalogue, with unknown candidates if they are to be added."""
+    wrong = np.flatnonzero(np.append(unknown, False)[keys.codes])
+    if not len(wrong):
+        return catalogue
+    key = keys.values[keys.codes[wrong[0]]]
+    if config.unknown_candidates == "error":
+        near = difflib.get_close_matches(key, catalogue.keys[:_COMPARED], n=1)
+        rows.faults.add(
+            f": candidate {key!r} is not in {catalogue.where}"
+            + (f", whose nearest is {near[0]!r}" if near else ""),
+            wrong,
+            "add it there, remove the row, or give --unknown-candidates drop or add",
+        )
+        return catalogue
+    rows.note(
+        f"{len(wrong):,} of {len(rows):,} rows have a candidate that is not in {catalogue.where}, "
+        f"such as {key!r}: "
+        + (
+            "these rows are left out"
+            if config.unknown_candidates == "drop"
+            else f"{int(unknown.sum()):,} candidates are added without attributes"
+        )
+    )
+    if config.unknown_candidates == "drop":
+        return catalogue
+    new = np.asarray(keys.values, object)[unknown].tolist()
+    return dataclasses.replace(
+        catalogue,
+        keys=[*catalogue.keys, *new],
+        ids=[*catalogue.ids, *new],
+        titles=[*catalogue.titles, *new],
+        attributes={
+            name: _longer(attribute, len(new)) for name, attribute in catalogue.attributes.items()
+        },
+    )
+
+
+def _longer(attribute: Attribute, count: int) -> Attribute:
+    """Return an attribute with further rows, without values."""
+    if attribute.values is not None:
+        return Attribute(values=(*attribute.values, *((),) * count))
+    assert attribute.numbers is not None
+    return Attribute(numbers=np.append(attribute.numbers, np.full(count, np.nan)))
+
+
+def _used(ids: Ids, kept: npt.NDArray[np.int64]) -> Ids:
+    """Return the ids of some rows, of which none is missing, without ids of other rows."""
+    used, codes = np.unique(ids.codes[kept], return_inverse=True)
+    return Ids(values=[ids.values[code] for code in used.tolist()], codes=codes.astype(np.int32))
+
+
+def _context(rows: Rows, name: str, kept: npt.NDArray[np.int64]) -> Context:
+    ids = ids_of_column(rows, name, optional=True, check=False)
+    return context_of(ids.values, ids.codes[kept])
+
+
+def _own_catalogue(keys: Sequence[str]) -> Catalogue:
+    order, _ = natural_order(keys)
+    ids = [keys[i] for i in order]
+    return Catalogue(keys=ids, ids=ids, titles=ids, where="the interactions")
+
+
+def _item_column(source: Source, config: DataConfig, key_column: str) -> str:
+    """Column of the candidate ids in a catalogue."""
+    named = config.item_id_column or key_column
+    default = None if config.item_id_column else named
+    column = find_column("candidates", source.columns, named, default=default)
+    if column is None:
+        raise no_column("candidates", source.name, source.columns, "--item-id-column")
+    check_columns(source.name, source.columns, [column])
+    return column
+
+
+def _catalogue(source: Source, config: DataConfig, key_column: str) -> Catalogue:
+    column = _item_column(source, config, key_column)
+    title = find_column("titles", source.columns, config.title_column)
+    if title is not None:
+        check_columns(source.name, source.columns, [title])
+    check_roles(source.name, {"candidates": column, "titles": title}, ())
+    rows, ids, attributes = _described(source, column, title, config)
+    titles = _titles(rows, title, ids) if title else ids
+    return Catalogue(keys=ids, ids=ids, titles=titles, attributes=attributes, where=source.name)
 
 
 def _described(
-    path: Path, id_column: str, title: str | None
-) -> tuple[Table, list[str], dict[str, Attribute]]:
-    """Table, ids and attributes of a file with one row for each candidate or user."""
-    header = _header(path)
-    types: dict[str, pa.DataType | None] = dict.fromkeys(header)
-    types[id_column] = ID
-    table = _read(path, types, optional=set(header) - {id_column, title})
-    distinct, codes = ids_of(table.columns.column(id_column))
-    ids = [distinct[code] for code in codes.tolist()]
+    source: Source, id_column: str, title: str | None, config: DataConfig
+) -> tuple[Rows, list[str], Mapping[str, Attribute]]:
+    """Rows, ids and attributes of a file with one row for each candidate or user."""
+    check_columns(source.name, source.columns, [id_column])
+    rows = source.read(source.columns, ids=[id_column], exact=True)
+    ids = ids_of_column(rows, id_column)
+    rows.faults.check()
     attributes = {
-        name: attribute_of(table, name) for name in header if name not in (id_column, title)
+        name: attribute_of(rows, name, config.attribute_type(name))
+        for name in source.columns
+        if name not in (id_column, title)
     }
-    return table, ids, attributes
+    return rows, ids.texts(), attributes
 
 
-def _context(table: Table, name: str) -> Context:
-    return context_of(*ids_of(table.columns.column(name)))
-
-
-def _header(path: Path) -> tuple[str, ...]:
-    check_file(path)
-    if path.suffix in _PARQUET:
-        try:
-            return tuple(pyarrow.parquet.read_schema(path).names)
-        except pa.ArrowInvalid as exc:
-            raise DataError(
-                f"{path} is not a Parquet file ({one_line(exc)}); was it written to its end?"
-            ) from exc
-    return _delimited(path).header()
-
-
-def _delimited(path: Path) -> Delimited:
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    delimiter = _TEXT.get(plain.suffix.lower())
-    if delimiter is None:
-        raise DataError(
-            f"{path} has none of the endings .csv, .tsv, .csv.gz and .parquet; rename or convert it"
-        )
-    return Delimited(path=path, delimiter=delimiter)
-
-
-def _read(
-    path: Path, types: dict[str, pa.DataType | None], *, optional: Collection[str] = ()
-) -> Table:
-    if path.suffix in _PARQUET:
-        return _read_parquet(path, types, optional)
-    file = _delimited(path)
-    return Table(
-        path=path,
-        columns=file.read(types, optional=optional),
-        where=lambda row: f"{path}, line {file.line_of(row)}",
-    )
-
-
-def _read_parquet(
-    path: Path, types: dict[str, pa.DataType | None], optional: Collection[str]
-) -> Table:
-    header = _header(path)
-    check_columns(path, header, types)
-    try:
-        columns = pyarrow.parquet.read_table(path, columns=list(types))
-    except (pa.ArrowInvalid, OSError) as exc:
-        raise DataError(f"{path} cannot be read ({one_line(exc)}); write it again") from exc
-    if columns.num_rows == 0:
-        raise DataError(f"{path} has no rows; it needs at least one")
-    table = Table(path=path, columns=columns, where=lambda row: f"{path}, row {row + 1}")
-    for at, (name, kind) in enumerate(types.items()):
-        column = columns.column(name)
-        if column.null_count and name not in optional:
-            row = pc.index(pc.is_null(column), True).as_py()
-            raise table.fault(row, name, "is empty; fill it in or remove the row")
-        if kind is ID:
-            column = _parquet_ids(table, name, column)
-        elif kind is CATEGORY:
-            column = _parquet_texts(table, name, column, "categories").fill_null("")
-            column = column.dictionary_encode()
-        elif kind is not None:
-            try:
-                column = column.cast(kind)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
-                raise DataError(
-                    f"{path}, column {name!r} contains no numbers ({one_line(exc)}); convert it"
-                ) from exc
-        columns = columns.set_column(at, name, column)
-    return Table(path=path, columns=columns, where=table.where)
-
-
-def _parquet_ids(table: Table, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    column = _parquet_texts(table, name, column, "ids")
-    empty = pc.index(column, "").as_py()
-    if empty >= 0:
-        raise table.fault(empty, name, "is empty; fill it in or remove the row")
-    return column.dictionary_encode()
-
-
-def _parquet_texts(table: Table, name: str, column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (text or pa.types.is_integer(kind)):
-        raise DataError(
-            f"{table.path}, column {name!r} is of type {column.type}; "
-            f"{what} must be strings or whole numbers: convert it"
-        )
-    return column.cast(pa.string())
-
-
-def _texts(table: Table, name: str) -> list[str]:
-    values = table.columns.column(name).cast(pa.string()).to_pylist()
-    for row, value in enumerate(values):
-        if not value:
-            raise table.fault(row, name, "is empty; fill it in")
-    return values
-
-
-def attribute_of(table: Table, name: str) -> Attribute:
-    """Attribute of a column: numbers stay numbers, text is split at `|`, lists are values."""
-    column = table.columns.column(name)
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = column.cast(pa.float64()).to_numpy().astype(np.float64)
-        return Attribute(numbers=np.where(np.isfinite(numbers), numbers, np.nan))
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-        return Attribute(numbers=seconds.to_numpy().astype(np.float64))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        rows = [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
-    else:
-        try:
-            text = column.cast(pa.string()).to_pylist()
-        except pa.ArrowNotImplementedError as exc:
-            raise DataError(
-                f"{table.path}, column {name!r} is of type {kind}, which is not supported; "
-                "remove it or convert it to text or numbers"
-            ) from exc
-        rows = [(value or "").split("|") for value in text]
-    return Attribute(
-        values=tuple(tuple(dict.fromkeys(v.strip() for v in row if v.strip())) for row in rows)
-    )
+def _titles(rows: Rows, name: str, ids: Sequence[str]) -> list[str]:
+    """Titles; the id for a candidate without one."""
+    titles = rows.columns.column(name).cast("string").to_pylist()
+    missing = sum(not title for title in titles)
+    if missing:
+        rows.note(f"{missing:,} of {len(rows):,} rows have no {name!r}; their id stands for it")
+    return [title or own for title, own in zip(titles, ids, strict=True)]

@@ -22,8 +22,8 @@ import requests
 
 from shortlist.export.data.config import MOVIELENS, CandidateId, DataError
 from shortlist.export.data.dataset import Dataset
+from shortlist.export.data.reading.locations import one_line
 from shortlist.export.data.sources._assemble import Interactions, assemble, ids_of
-from shortlist.export.data.sources._delimited import one_line
 from shortlist.export.data.sources.features import UserTable, with_users
 from shortlist.export.data.sources.movielens import movie_catalogue, read_release, user_table
 

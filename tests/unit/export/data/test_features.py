@@ -89,8 +89,8 @@ def test_users_are_described_for_any_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,age\nu1,3\n", r"no column 'user_id', only name, age; rename it or name the right"),
-        ("userid,age\nu1,3\n", r"no column 'user_id', .* the right one, such as 'userid'"),
+        ("name,age\nu1,3\n", r"no column of users with a usual name, only name, age; name it with"),
+        ("u_ser,age\nx1,3\n", r"none of the 3 users of own.csv: it has 'x1'"),
         (
             "user_id,age\nx7,3\nU2,4\n",
             r"users.csv has none of the 3 users of own.csv: it has 'U2', .* 'u2'; write the ids",
@@ -128,15 +128,15 @@ def test_parquet_gives_the_same_context(source: str, tmp_path: Path) -> None:
         "candidate_id": ["a", "b", "a", "c"],
         "device": ["phone", "desktop", None, "phone"],
         "slot": [1, 10, 2, 1],
-        "heat": [0.5, 1.0, 2.0, 3.0],
+        "heat": [1.0, None, 2.0, 3.0],
     }
     path = tmp_path / "own.parquet"
     pyarrow.parquet.write_table(pa.table(rows), path)
     dataset = load(DataConfig(source=str(path), context_columns=("device", "slot")))
     assert context_of(dataset, "device") == ["phone", "desktop", None, "phone"]
     assert dataset.context["slot"].values == ("1", "2", "10")
-    with pytest.raises(DataError, match=r"'heat' is of type double; categories must be strings"):
-        load(DataConfig(source=str(path), context_columns=("heat",)))
+    dataset = load(DataConfig(source=str(path), context_columns=("heat",)))
+    assert context_of(dataset, "heat") == ["1", None, "2", "3"]
 
 
 def test_hour_and_weekday_come_from_the_times(source: str) -> None:
@@ -162,8 +162,8 @@ def test_own_column_takes_precedence_over_the_time(tmp_path: Path) -> None:
     ("columns", "message"),
     [
         (("devise",), r"no column 'devise', .* such as 'device'"),
-        (("timestamp",), r"column 'timestamp' has another meaning and cannot be a context column"),
-        (("user_id",), r"column 'user_id' has another meaning"),
+        (("timestamp",), r"times and context cannot share the column 'timestamp'"),
+        (("user_id",), r"users and context cannot share the column 'user_id'"),
         (("device", "device"), r"context_columns must name columns, each once, got 'device'"),
         (("",), r"context_columns must name columns, each once, got ''"),
     ],
@@ -231,7 +231,7 @@ def test_release_without_users_has_no_attributes_of_them(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("2|35|F|programmer\n", r"u.user, line 1 has 4 fields instead of 5; correct"),
+        ("2|35|F|programmer\n", r"u.user, line 1 has 4 fields instead of 5 .*; correct"),
         ("10|1|M||\n2|x|F||\n", r"u.user, line 2, column 'age': 'x' is not a number; correct"),
     ],
 )

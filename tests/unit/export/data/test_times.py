@@ -105,18 +105,18 @@ def test_parquet_types_are_read(times: list[Any], expected: list[str], tmp_path:
         ),
         (
             ["2024-05-01", "2024-05-02", 1714557600],
-            (2, 1),
+            (4, 3),
             (
-                r"holds '2024-05-01' \(a time without a time zone\), but (line 4|row 3) holds "
-                r"'1714557600' \(a number\); write all"
+                r"holds '1714557600' \(a number\), but (line 2|row 1) holds '2024-05-01' \(a time "
+                r"without a time zone\); write all"
             ),
         ),
         (
             [1714557600, 1714557600000],
-            (2, 1),
+            (3, 2),
             (
-                r"holds '1714557600' \(seconds since 1970\), but (line 3|row 2) holds "
-                r"'1714557600000' \(milliseconds since 1970\)"
+                r"holds '1714557600000' \(milliseconds since 1970\), but (line 2|row 1) holds "
+                r"'1714557600' \(seconds since 1970\)"
             ),
         ),
         ([20240430, 20240431], (3, 2), r"holds '20240431', which is not a date YYYYMMDD; correct"),

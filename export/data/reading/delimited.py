@@ -1,0 +1,385 @@
+"""Reads delimited text: finds delimiter and encoding, and names the lines it cannot parse."""
+
+import codecs
+import contextlib
+import csv
+import io
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import duckdb
+import pyarrow as pa
+
+from shortlist.export.data.config import DataError
+from shortlist.export.data.reading.engine import connect, literal
+from shortlist.export.data.reading.faults import Faults
+from shortlist.export.data.reading.locations import Location, one_line
+
+__all__ = ["DELIMITERS", "Dialect", "MixedLineEndsError", "Text", "open_text"]
+
+DELIMITERS = (",", "\t", ";", "|")
+_SAMPLE = 1 << 18  # bytes that tell delimiter and encoding
+_SAMPLE_ROWS = 200
+_CHUNK = 1 << 20  # bytes that are converted at once
+_MAX_LINE = 1 << 22  # bytes
+_MAX_FIELD = 1 << 26  # characters, in Python; the engine has refused longer lines
+_BATCH = 1 << 18  # rows
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Read by the engine itself; others are converted first.
+_NATIVE = ("utf-8", "utf-8-sig")
+_NATIVE_COMPRESSIONS = (None, "gzip", "zstd")
+_REJECTS = """
+    SELECT CAST(line AS BIGINT), any_value(CASE error_type
+        WHEN 'UNQUOTED VALUE' THEN
+            if(contains(trim(csv_line, chr(10) || chr(13)), chr(10)), 'open', 'quote')
+        WHEN 'INVALID ENCODING' THEN 'encoding'
+        WHEN 'LINE SIZE OVER MAXIMUM' THEN 'size'
+        ELSE regexp_extract(error_message, 'Found: ([0-9]+)', 1) END)
+    FROM reject_errors GROUP BY line ORDER BY line
+"""
+
+
+class MixedLineEndsError(Exception):
+    """The engine does not read a text whose lines end differently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How a text is to be read.
+
+    Attributes:
+        delimiter: Delimiter of one or more characters; None to find it.
+        encoding: Encoding; None to find it.
+        names: Names of the columns; None if they are in the first line.
+        quoted: Fields may be in double quotes and contain delimiters or line ends.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    names: tuple[str, ...] | None = None
+    quoted: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A delimited text.
+
+    Attributes:
+        location: File.
+        delimiter: Delimiter of its fields.
+        encoding: Encoding of the text.
+        columns: Names of the columns, without blanks around them.
+        header: Whether the first line holds them.
+        quoted: Fields may be in double quotes.
+        mixed: Whether its lines end differently, so that the engine gets a converted copy.
+    """
+
+    location: Location
+    delimiter: str
+    encoding: str
+    columns: tuple[str, ...]
+    header: bool
+    quoted: bool
+    mixed: bool = False
+
+    def batches(
+        self, names: Sequence[str], *, missing: Sequence[str], rejects: list[tuple[int, str]]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield some columns as text.
+
+        Args:
+            names: Columns to read.
+            missing: Unquoted texts that are missing values.
+            rejects: List that gets line and fault of each row that cannot be parsed.
+
+        Raises:
+            DataError: The file is not text of this form at all.
+            MixedLineEndsError: Its lines end differently, and `mixed` is not set.
+        """
+        at = [self.columns.index(name) for name in names]
+        with self._native() as path, connect() as engine:
+            try:
+                scan = engine.sql(
+                    f"SELECT {', '.join(f'c{i}' for i in at)} FROM read_csv({literal(path)}, "
+                    f"{self._options(missing)})"
+                )
+                for batch in scan.to_arrow_reader(_BATCH):
+                    yield pa.RecordBatch.from_arrays(batch.columns, names=list(names))
+                rejects += engine.execute(_REJECTS).fetchall()
+            except duckdb.Error as exc:
+                text = one_line(exc).partition(" Possible ")[0]
+                if "invalid state" in text and not self.mixed:
+                    raise MixedLineEndsError from exc
+                raise DataError(
+                    f"{self.location} cannot be read ({text[:300]}); save it again as plain text"
+                ) from exc
+
+    def add_rejects(self, faults: Faults, rejects: Sequence[tuple[int, str]]) -> None:
+        """Add rows that cannot be parsed to the faults.
+
+        Raises:
+            DataError: A quote is not closed, so that the rest of the file cannot be told apart.
+        """
+        kinds: dict[str, list[int]] = {}
+        for line, kind in rejects:
+            kinds.setdefault(kind, []).append(line)
+        if "open" in kinds:
+            raise DataError(
+                f"{self.location}, line {kinds['open'][0]}: a quote opens there and is not closed "
+                "before the line ends; close it, remove it, or double it if it belongs to the text"
+            )
+        for kind, lines in sorted(kinds.items(), key=lambda item: item[1][0]):
+            what, remedy = self._reject(kind, lines[0])
+            places = [f"{faults_place(self.location, faults)}line {line}" for line in lines]
+            faults.add_unread(what, places, len(lines), remedy)
+
+    def lines(self, rows: Sequence[int], rejects: Sequence[tuple[int, str]]) -> list[int]:
+        """Return the line (from 1) of rows (from 0, ascending) among those that were parsed."""
+        lost = {line for line, _ in rejects}
+        wanted, lines = iter(rows), list[int]()
+        row = next(wanted, None)
+        parsed = (line for line, _ in self.records() if line not in lost)
+        for number, line in enumerate(parsed):
+            if number == row:
+                lines.append(line)
+                row = next(wanted, None)
+                if row is None:
+                    break
+        return lines
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the first line number (from 1) and the fields of each row; slow.
+
+        Bytes that are not in the encoding are replaced.
+        """
+        csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))
+        with _decoded(self.location, self.encoding, errors="replace") as stream:
+            records = _split(stream, self.delimiter, quoted=self.quoted)
+            yield from itertools.islice(records, int(self.header), None)
+
+    def _options(self, missing: Sequence[str]) -> str:
+        quote = '"' if self.quoted else ""
+        columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(self.columns)))
+        options = {
+            "auto_detect": False,
+            "header": self.header,
+            "delim": self.delimiter,
+            "quote": quote,
+            "escape": quote,
+            "nullstr": list(missing),
+            "allow_quoted_nulls": False,
+            "strict_mode": True,
+            "store_rejects": True,
+            "max_line_size": _MAX_LINE,
+            "compression": {"gzip": "gzip", "zstd": "zstd"}.get(
+                self.location.compression or "", "none"
+            )
+            if self._is_native()
+            else "none",
+        }
+        given = ", ".join(f"{name}={literal(value)}" for name, value in options.items())
+        return f"columns={{{columns}}}, {given}"
+
+    def _is_native(self) -> bool:
+        return (
+            not self.mixed
+            and self.encoding in _NATIVE
+            and self.location.compression in _NATIVE_COMPRESSIONS
+            and Path(self.location.address).expanduser().is_file()
+            and not any(c in self.location.address for c in "*?[")
+        )
+
+    @contextlib.contextmanager
+    def _native(self) -> Iterator[str]:
+        """A path that the engine reads: the file, or a copy of it as plain UTF-8."""
+        if self._is_native():
+            yield str(Path(self.location.address).expanduser())
+            return
+        with tempfile.NamedTemporaryFile("wb", prefix="shortlist-", suffix=".csv") as copy:
+            self._convert(copy)
+            copy.flush()
+            yield copy.name
+
+    def _convert(self, copy: IO[bytes]) -> None:
+        """Write the content as UTF-8; bytes that are not UTF-8 are left to the engine."""
+        errors = "surrogateescape" if self.encoding in _NATIVE else "strict"
+        plain = codecs.getincrementaldecoder(self.encoding)(errors)
+        decoder = io.IncrementalNewlineDecoder(plain, translate=True) if self.mixed else plain
+        before = 0
+        with self.location.open() as stream:
+            while True:
+                chunk = stream.read(_CHUNK)
+                try:
+                    text = decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as exc:
+                    line = before + exc.object[: exc.start].count(b"\n") + 1
+                    raise DataError(
+                        f"{self.location}, line {line} is not {self.encoding.upper()} (byte "
+                        f"{exc.object[exc.start]:#04x}); name its encoding with --encoding"
+                    ) from exc
+                before += chunk.count(b"\n")
+                copy.write(text.encode("utf-8", errors if errors != "strict" else "replace"))
+                if not chunk:
+                    return
+
+    def _reject(self, kind: str, line: int) -> tuple[str, str]:
+        """What is wrong with a kind of rows, and the remedy."""
+        if kind == "quote":
+            return " has text after a closing quote", "double quotes that belong to the text"
+        if kind == "size":
+            return f" is longer than {_MAX_LINE >> 20} MiB", "is a quote not closed? Correct it"
+        if kind == "encoding":
+            byte = _odd_byte(self.location, line)
+            return (
+                f" is not UTF-8{byte}",
+                "convert it, or name the encoding of the whole file: --encoding windows-1252",
+            )
+        named = f" ({', '.join(self.columns)})" if len(self.columns) <= 12 else ""
+        return (
+            f" has {kind} fields instead of {len(self.columns)}{named}",
+            "correct or remove it",
+        )
+
+
+def open_text(location: Location, dialect: Dialect, notes: list[str]) -> Text:
+    """Find out how a text is to be read, and add what is unusual to the notes.
+
+    Raises:
+        DataError: It is empty, holds bytes that are no text, or mixes encodings.
+    """
+    with location.open() as stream:
+        sample = stream.read(_SAMPLE)
+        whole = not stream.read(1)
+    if not sample.strip():
+        raise DataError(f"{location} is empty; its first line must name the columns")
+    encoding = dialect.encoding or _encoding(location, sample, notes, whole=whole)
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(
+            f"unknown encoding {encoding!r}; give one such as utf-8, utf-16 or windows-1252"
+        ) from None
+    if encoding == "utf-8" and sample.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(sample, final=whole)
+    delimiter = dialect.delimiter or _delimiter(text, location, notes, whole=whole)
+    names = dialect.names
+    if names is None:
+        for _, fields in _split(io.StringIO(text, newline=""), delimiter, quoted=dialect.quoted):
+            names = tuple(name.strip() for name in fields)
+            if any(name != field for name, field in zip(names, fields, strict=True)):
+                notes.append(f"{location.name}: blanks around the names of columns are removed")
+            break
+    if names is None:
+        raise DataError(f"{location} is empty; its first line must name the columns")
+    return Text(
+        location=location,
+        delimiter=delimiter,
+        encoding=encoding,
+        columns=names,
+        header=dialect.names is None,
+        quoted=dialect.quoted,
+    )
+
+
+def faults_place(location: Location, faults: Faults) -> str:
+    """Return what stands before the line in a place: the file, unless the faults name it."""
+    return "" if faults.name == str(location) else f"{location.name}, "
+
+
+def _encoding(location: Location, sample: bytes, notes: list[str], *, whole: bool) -> str:
+    for mark, encoding in _MARKS:
+        if sample.startswith(mark):
+            return encoding
+    if sample[1::2].count(0) > len(sample) // 4:
+        return "utf-16-le"
+    if sample[::2].count(0) > len(sample) // 4:
+        return "utf-16-be"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=whole)
+    except UnicodeDecodeError as exc:
+        if sample.count(0):
+            raise DataError(f"{location} is not text; give delimited text, or rename it") from exc
+        if not _has_utf8(sample):
+            encoding = "windows-1252" if _decodes(sample, "windows-1252") else "latin-1"
+            notes.append(
+                f"{location.name} is not UTF-8 and is read as {encoding}; --encoding names another"
+            )
+            return encoding
+    return "utf-8"
+
+
+def _has_utf8(sample: bytes) -> bool:
+    """Return whether some line has characters beyond ASCII that are UTF-8."""
+    return any(not line.isascii() and _decodes(line, "utf-8") for line in sample.split(b"\n")[:-1])
+
+
+def _decodes(sample: bytes, encoding: str) -> bool:
+    try:
+        sample.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _delimiter(text: str, location: Location, notes: list[str], *, whole: bool) -> str:
+    """Return the delimiter that splits the first rows most alike."""
+    lines = list(io.StringIO(text, newline=""))
+    lines = lines if whole or len(lines) == 1 else lines[:-1]
+    first = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(location.ending, ",")
+    best, scored = first, (0.0, 0)
+    for delimiter in (first, *(d for d in DELIMITERS if d != first)):
+        rows = [
+            fields for _, fields in itertools.islice(_split(iter(lines), delimiter), _SAMPLE_ROWS)
+        ]
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            continue
+        alike = sum(len(fields) == width for fields in rows) / len(rows)
+        if (round(alike, 1), width) > scored:
+            best, scored = delimiter, (round(alike, 1), width)
+    if best != first:
+        notes.append(f"{location.name} is read with the delimiter {best!r}")
+    return best
+
+
+def _split(
+    stream: Iterator[str], delimiter: str, *, quoted: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the fields of each row that is not blank."""
+    if not quoted or len(delimiter) > 1:
+        for line, text in enumerate(stream, start=1):
+            if text := text.rstrip("\r\n"):
+                yield line, text.split(delimiter)
+        return
+    reader = csv.reader(stream, delimiter=delimiter)
+    before = 0
+    for fields in reader:
+        if fields:
+            yield before + 1, fields
+        before = reader.line_num
+
+
+@contextlib.contextmanager
+def _decoded(location: Location, encoding: str, *, errors: str) -> Iterator[Iterator[str]]:
+    with location.open() as stream:
+        # Also for streams of Arrow, which the wrapper closes with the rest.
+        yield io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+
+
+def _odd_byte(location: Location, line: int) -> str:
+    with location.open() as stream:
+        for text in itertools.islice(stream, line - 1, line):
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as exc:
+                return f" (byte {text[exc.start]:#04x} at {exc.start + 1})"
+    return ""

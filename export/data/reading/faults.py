@@ -1,0 +1,131 @@
+"""Faulty rows of a source, collected over all of it and told at once."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.config import DataError
+
+__all__ = ["Faults"]
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 3  # places of each fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fault:
+    what: str
+    remedy: str
+    count: int
+    places: Sequence[str]
+
+
+class Faults:
+    """Faults of a source by kind; a row has one fault at most, the first that was found."""
+
+    def __init__(self, name: str, num_rows: int, where: Callable[[Sequence[int]], list[str]]):
+        """Begin without faults.
+
+        Args:
+            name: Name of the source in messages.
+            num_rows: Number of rows.
+            where: Function that returns the places of rows (from 0, ascending), such as `line 3`.
+        """
+        self.name = name
+        self._faulty = np.zeros(num_rows, np.bool_)
+        self._lost = 0
+        self._where = where
+        self._faults: list[_Fault] = []
+
+    def add(self, what: str, rows: npt.NDArray[np.integer], remedy: str) -> None:
+        """Add a fault of rows.
+
+        Args:
+            what: What is wrong, to follow the place: `, column 'age' is empty`.
+            rows: Positions of the rows, ascending.
+            remedy: Instruction for the user.
+        """
+        rows = rows[~self._faulty[rows]]
+        if len(rows):
+            self._faulty[rows] = True
+            places = self._where(rows[:_SHOWN].tolist())
+            self._faults.append(_Fault(what=what, remedy=remedy, count=len(rows), places=places))
+
+    def add_unread(self, what: str, places: Sequence[str], count: int, remedy: str) -> None:
+        """Add a fault of rows that are not among the rows, because they cannot be parsed."""
+        self._lost += count
+        self._faults.append(_Fault(what=what, remedy=remedy, count=count, places=places[:_SHOWN]))
+
+    def place(self, row: int) -> str:
+        """Return the place of a row, such as `line 3`."""
+        return self._where([row])[0]
+
+    @property
+    def good(self) -> npt.NDArray[np.bool_]:
+        """Bool `[num_rows]`, rows without a fault so far."""
+        return ~self._faulty
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of rows by fault."""
+        return {fault.what.lstrip(",: "): fault.count for fault in self._faults}
+
+    def check(self, skipped_share: float | None = None) -> npt.NDArray[np.bool_]:
+        """Return which rows can be used.
+
+        Args:
+            skipped_share: Largest share of the rows to go on without; None for none.
+
+        Raises:
+            DataError: There are faults, and more than this.
+        """
+        count = sum(fault.count for fault in self._faults)
+        if not count:
+            return self.good
+        total = len(self._faulty) + self._lost
+        if skipped_share is None or count > skipped_share * total or count == total:
+            raise DataError(self._message(total, count, skipped_share))
+        log.warning(
+            "%s: %s of %s rows are left out: %s",
+            *(self.name, f"{count:,}", f"{total:,}"),
+            "; ".join(f"{number:,} ({what})" for what, number in self.counts.items()),
+        )
+        return self.good
+
+    def _message(self, total: int, count: int, share: float | None) -> str:
+        # The share that would do, in words that can be typed.
+        needed = math.ceil(1000 * count / total) / 1000
+        skip = "" if count == total else f"--skip-bad-rows {needed:g} leaves them out"
+        if share is not None:
+            skip = f"--skip-bad-rows allows {share:g} of the rows" + (skip and f"; {skip}")
+        if len(self._faults) == 1:
+            (fault,) = self._faults
+            more = f" ({count:,} of {total:,} rows)" if count > 1 else ""
+            skip = f"; {skip}" if skip and (count > 1 or share is not None) else ""
+            return f"{self.name}, {_joined(fault)}{fault.what}; {fault.remedy}{more}{skip}"
+        lines = [f"{self.name}: {count:,} of {total:,} rows cannot be used"]
+        for fault in self._faults:
+            lines.append(
+                f"  {fault.count:>{len(f'{count:,}')},} rows: {fault.what.lstrip(',: ')} "
+                f"({_joined(fault)})"
+            )
+            lines.append(f"  {'':>{len(f'{count:,}')}}       {fault.remedy}")
+        return "\n".join([*lines, *([f"  {skip}"] if skip else [])])
+
+
+def _joined(fault: _Fault) -> str:
+    """Return the places: `line 3`, `lines 3, 5 and 9`, `lines 3, 5, 9 and more`."""
+    places = list(fault.places)
+    kind = places[0].rpartition(" ")[0]
+    if len(places) > 1 and all(place.rpartition(" ")[0] == kind for place in places):
+        head, _, word = kind.rpartition(", ")
+        places = [place.rpartition(" ")[2] for place in places]
+        places[0] = f"{head + ', ' if head else ''}{word}s {places[0]}"
+    if fault.count > len(places):
+        places.append("more")
+    return places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"

@@ -1,0 +1,258 @@
+"""Rows of one or more files as columns, with the place of each row."""
+
+import bisect
+import dataclasses
+import difflib
+import functools
+import itertools
+import logging
+import lzma
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from shortlist.export.data.config import DataError
+from shortlist.export.data.reading.columnar import Columnar, JsonLines, open_columnar, open_json
+from shortlist.export.data.reading.delimited import Dialect, MixedLineEndsError, Text, open_text
+from shortlist.export.data.reading.faults import Faults
+from shortlist.export.data.reading.locations import Location, find_files, one_line
+from shortlist.export.data.reading.values import MISSING, encoded
+
+__all__ = ["Rows", "Source", "check_columns", "open_source"]
+
+log = logging.getLogger(__name__)
+
+_File = Text | Columnar | JsonLines
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Columns of a source.
+
+    Attributes:
+        name: Name of the source in messages.
+        short_name: Name of the file alone.
+        columns: Its columns; ids are dictionaries of texts, other columns of delimited text and
+            JSON are texts.
+        faults: Rows that could not be parsed; those who use the columns add others.
+        quoted: Whether texts that stand for missing values are values, because they were quoted.
+        notes: Lines for the user about how the source is read.
+    """
+
+    name: str
+    short_name: str
+    columns: pa.Table
+    faults: Faults
+    quoted: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
+
+    def note(self, text: str) -> None:
+        """Add a line about how the source is read."""
+        self.notes.append(f"{self.short_name}: {text}")
+
+    def fault(self, row: int, column: str, what: str) -> DataError:
+        """Return an error for the value of a column in one row."""
+        return DataError(f"{self.name}, {self.faults.place(row)}, column {column!r} {what}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files with the same columns that are read one after the other.
+
+    Attributes:
+        name: Name in messages: the path of a single file.
+        short_name: Name of the file alone.
+        files: Files.
+        columns: Names of the columns of the first file, and those in the names of folders.
+        notes: Lines for the user about how the files are read.
+    """
+
+    name: str
+    short_name: str
+    files: tuple[_File, ...]
+    columns: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+
+    def read(self, names: Sequence[str], *, ids: Collection[str] = (), exact: bool = False) -> Rows:
+        """Read some columns.
+
+        Args:
+            names: Columns.
+            ids: Those of them that are ids.
+            exact: Whether texts such as `NA` are texts in columns of delimited text; otherwise
+                they are missing values unless quoted.
+
+        Raises:
+            DataError: A file lacks a column, is damaged or is no text, or there are no rows.
+        """
+        batches: list[pa.RecordBatch] = []
+        ends: list[int] = []
+        rejects: list[list[tuple[int, str]]] = []
+        total = 0
+        for file in self.files:
+            check_columns(str(file.location), [*file.columns, *file.location.partitions], names)
+            own, lost = self._read(file, names, ids, exact=exact)
+            batches += own
+            rejects.append(lost)
+            total += sum(batch.num_rows for batch in own)
+            ends.append(total)
+        place = functools.partial(self._places, ends, rejects)
+        faults = Faults(self.name, total, place)
+        for file, lost, start in zip(self.files, rejects, [0, *ends], strict=False):
+            if isinstance(file, Text):
+                file.add_rejects(faults, lost)
+            elif isinstance(file, JsonLines):
+                faults.add(" is not JSON", file.malformed() + start, "correct or remove it")
+        if not total and not any(rejects):
+            raise DataError(f"{self.name} has no rows; it needs at least one")
+        table = _table(batches, names)
+        quoted = all(
+            isinstance(file, JsonLines) or (isinstance(file, Text) and not exact)
+            for file in self.files
+        )
+        return Rows(
+            name=self.name,
+            short_name=self.short_name,
+            columns=table,
+            faults=faults,
+            quoted=quoted,
+            notes=self.notes,
+        )
+
+    def _read(
+        self, file: _File, names: Sequence[str], ids: Collection[str], *, exact: bool
+    ) -> tuple[list[pa.RecordBatch], list[tuple[int, str]]]:
+        """Columns of a file, and lines that cannot be parsed."""
+        rejects: list[tuple[int, str]] = []
+        try:
+            batches = self._batches(file, names, rejects, exact=exact)
+            return [_with_ids(batch, ids, str(file.location)) for batch in batches], rejects
+        except MixedLineEndsError:
+            assert isinstance(file, Text)
+            return self._read(dataclasses.replace(file, mixed=True), names, ids, exact=exact)
+
+    def _batches(
+        self, file: _File, names: Sequence[str], rejects: list[tuple[int, str]], *, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        folders = file.location.partitions
+        own = [name for name in names if name not in folders]
+        # A file needs a column to count its rows.
+        scanned = own or [name for name in file.columns if name not in folders][:1]
+        try:
+            if isinstance(file, Text):
+                missing = ("",) if exact else MISSING
+                batches = file.batches(scanned, missing=missing, rejects=rejects)
+            else:
+                batches = file.batches(scanned)
+            for batch in batches:
+                arrays = [
+                    batch.column(name)
+                    if name in own
+                    else pa.array([folders[name]] * batch.num_rows, pa.string())
+                    for name in names
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, names=list(names))
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as exc:
+            raise DataError(
+                f"{file.location} cannot be read ({one_line(exc)}); was it written to its end?"
+            ) from exc
+
+    def _places(
+        self, ends: Sequence[int], rejects: Sequence[Sequence[tuple[int, str]]], rows: Sequence[int]
+    ) -> list[str]:
+        """Return the place of each row: `line 3`, after the file if there are several."""
+        places: list[str] = []
+        for at, group in itertools.groupby(rows, lambda row: bisect.bisect_right(ends, row)):
+            file, start = self.files[at], ends[at - 1] if at else 0
+            own = [row - start for row in group]
+            before = f"{file.location.name}, " if len(self.files) > 1 else ""
+            if isinstance(file, Text):
+                places += [f"{before}line {line}" for line in file.lines(own, rejects[at])]
+            elif isinstance(file, JsonLines) and file.location.ending != ".json":
+                places += [f"{before}line {line}" for line in file.lines(own)]
+            else:
+                places += [f"{before}row {row + 1}" for row in own]
+        return places
+
+
+def open_source(addresses: Sequence[str | Location], dialect: Dialect | None = None) -> Source:
+    """Find the files behind addresses, and their columns.
+
+    Args:
+        addresses: Paths, patterns, folders, URLs, and files whose form is known.
+        dialect: How delimited text is to be read; None to find out.
+
+    Raises:
+        DataError: There is no such file, or one that cannot be read.
+    """
+    notes: list[str] = []
+    files = [
+        _open(location, dialect or Dialect(), notes)
+        for address in addresses
+        for location in (find_files(address) if isinstance(address, str) else [address])
+    ]
+    first, more = files[0].location, len(files) - 1
+    columns = dict.fromkeys([*files[0].columns, *first.partitions])
+    name, short = str(first), first.name
+    if more:
+        name = str(addresses[0]) if len(addresses) == 1 else f"{first} and {more} more"
+        short = PurePosixPath(str(addresses[0])).name
+    return Source(
+        name=name,
+        short_name=short,
+        files=tuple(files),
+        columns=tuple(columns),
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def check_columns(name: str, header: Collection[str], wanted: Iterable[str]) -> None:
+    """Raise `DataError` if a file lacks a column, or has it twice."""
+    for column in wanted:
+        if list(header).count(column) > 1:
+            raise DataError(f"{name} has several columns {column!r}; rename all but one")
+        if column not in header:
+            near = difflib.get_close_matches(column, header, n=1)
+            raise DataError(
+                f"{name} has no column {column!r}, only {', '.join(header)}; "
+                "rename it or name the right one" + (f", such as {near[0]!r}" if near else "")
+            )
+
+
+def _open(location: Location, dialect: Dialect, notes: list[str]) -> _File:
+    try:
+        if location.kind == "text":
+            return open_text(location, dialect, notes)
+        return open_json(location) if location.kind == "json" else open_columnar(location)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
+        raise DataError(
+            f"{location} cannot be read ({one_line(exc)}); was it written to its end?"
+        ) from exc
+
+
+def _with_ids(batch: pa.RecordBatch, ids: Collection[str], file: str) -> pa.RecordBatch:
+    arrays = [
+        encoded(column, f"{file}, column {name!r}") if name in ids else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _table(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> pa.Table:
+    """Return the batches as a table; columns of several types become texts."""
+    columns = {}
+    for name in names:
+        chunks = [batch.column(name) for batch in batches]
+        kinds = {chunk.type for chunk in chunks}
+        if len(kinds) > 1 and not all(map(pa.types.is_dictionary, kinds)):
+            known = {kind for kind in kinds if not pa.types.is_null(kind)}
+            kind = known.pop() if len(known) == 1 else pa.string()
+            chunks = [chunk.cast(kind) for chunk in chunks]
+        columns[name] = pa.chunked_array(chunks, None if chunks else pa.string())
+    return pa.table(columns)
