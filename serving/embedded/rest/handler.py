@@ -6,7 +6,7 @@ Paths and their checks follow `model_servers/http_rest_api_{util,handler}.cc` an
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -21,7 +21,7 @@ from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
-from shortlist.serving.embedded.api.limits import RequestMemory
+from shortlist.serving.embedded.api.limits import MIB, RequestLimits, RequestMemory
 from shortlist.serving.embedded.api.metrics import CONTENT_TYPE, Metrics
 from shortlist.serving.embedded.rest.http.connection import (
     HttpLimits,
@@ -31,7 +31,7 @@ from shortlist.serving.embedded.rest.http.connection import (
 )
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from shortlist.serving.embedded.rest.json.examples import parse_examples
-from shortlist.serving.embedded.rest.json.request import PredictBody
+from shortlist.serving.embedded.rest.json.request import PredictBody, admit_values
 from shortlist.serving.embedded.rest.json.response import (
     classification_json,
     column_json,
@@ -88,7 +88,9 @@ _HTTP_STATUS: Final = {
 }
 _MAX_DIGITS: Final = 1000  # Python converts no more than 4300
 _CACHED_BYTES: Final = 512
-_MAX_UNZIPPED: Final = 100 * 1024 * 1024
+_UNZIP_STEP: Final = 256 * 1024
+_FREE_UNZIPPED: Final = MIB
+_MAX_RATIO: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +208,7 @@ class RestHandler:
         self._headers = (_JSON, *(_CORS if options.cors else ()))
         timeout = options.timeout if options.timeout and options.timeout > 0 else None
         self._timeout = timeout
-        self._room = options.inference.room
-        self._actions: dict[str, Callable[[_Route, bytes], bytes]] = {
+        self._actions: dict[str, Callable[[_Route, bytes, RequestMemory], bytes]] = {
             "predict": self._predict,
             "classify": partial(
                 self._on_examples,
@@ -253,6 +254,7 @@ class RestHandler:
             self._metrics.request(route.name, route.error.code)
             return HttpResponse(status=400, headers=self._headers)
         status = 200
+        memory = RequestMemory(self._options.inference.room)
         try:
             with self._metrics.answering(route.name, route.api, "REST"):
                 action = self._actions.get(route.action)
@@ -261,11 +263,25 @@ class RestHandler:
                         f"Malformed request: {request.method.decode()} "
                         f"{path.decode('utf-8', 'surrogateescape')}"
                     )
-                body = action(route, _unzipped(request))
+                body = action(route, self._body(request, memory), memory)
         except StatusError as exc:
             status = _HTTP_STATUS.get(exc.code, 500)
             body = error_json(exc.message)
+        finally:
+            memory.release()
         return HttpResponse(status=status, headers=self._headers, body=body)
+
+    def _acquire(self, route: _Route) -> AbstractContextManager[Servable]:
+        return self._source.acquire(route.name, version=route.version, label=route.label)
+
+    def _body(self, request: HttpRequest, memory: RequestMemory) -> bytes:
+        """Return the body, unzipped, if its values are within the limits."""
+        limits = self._options.inference.limits
+        body = request.body
+        if b"gzip" in request.headers.get(b"content-encoding", b""):
+            body = _unzipped(body, limits, memory)
+        admit_values(body, limits, memory)
+        return body
 
     def _call(self, memory: RequestMemory) -> Call:
         return Call(
@@ -275,20 +291,18 @@ class RestHandler:
             timeout=self._timeout,
         )
 
-    def _acquire(self, route: _Route) -> AbstractContextManager[Servable]:
-        return self._source.acquire(route.name, version=route.version, label=route.label)
-
-    def _predict(self, route: _Route, body: bytes) -> bytes:
+    def _predict(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
         parsed = PredictBody(body)
         signature_name = parsed.signature_name or SERVING_DEFAULT
-        with self._acquire(route) as servable, RequestMemory(self._room) as memory:
+        with self._acquire(route) as servable:
             definition = servable.signatures.get(signature_name)
             if definition is None:
                 raise invalid(
                     f'Serving signature name: "{signature_name}" not found in signature def'
                 )
             arrays = parsed.tensors(definition)
-            outputs = inference.predict_arrays(servable, signature_name, arrays, self._call(memory))
+            call = self._call(memory)
+            outputs = inference.predict_arrays(servable, signature_name, arrays, call)
             return row_json(outputs) if parsed.rows else column_json(outputs)
 
     def _on_examples(
@@ -298,19 +312,20 @@ class RestHandler:
         to_json: Callable[[Any], bytes],
         route: _Route,
         body: bytes,
+        memory: RequestMemory,
     ) -> bytes:
         signature_name, request_input = parse_examples(body)
-        with self._acquire(route) as servable, RequestMemory(self._room) as memory:
+        with self._acquire(route) as servable:
             spec = examples.signature_spec(signature_name)
             request = request_type(input=request_input, model_spec=spec)
             return to_json(answer(servable, request, self._call(memory)).result)
 
-    def _status(self, route: _Route, body: bytes) -> bytes:
+    def _status(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
         if not route.name:
             raise invalid("Missing model name in request.")
         return _proto_json(inference.status(self._source, route.name, route.version)) + b"\n"
 
-    def _metadata(self, route: _Route, body: bytes) -> bytes:
+    def _metadata(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
         if not route.name:
             raise invalid("Missing model name in request.")
         with self._acquire(route) as servable:
@@ -337,15 +352,42 @@ def _proto_json(message: Any) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _unzipped(request: HttpRequest) -> bytes:
-    if b"gzip" not in request.headers.get(b"content-encoding", b""):
-        return request.body
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+def _unzipped(body: bytes, limits: RequestLimits, memory: RequestMemory) -> bytes:
+    """Return the first gzip member of a body; empty if it is damaged.
+
+    Raises:
+        StatusError: It unzips to more than the limits or the memory allow.
+    """
+    parts: list[bytes] = []
+    size, most = 0, _FREE_UNZIPPED + _MAX_RATIO * len(body)
     try:
-        body = unzip.decompress(request.body, _MAX_UNZIPPED)
+        for part in _gunzip(body):
+            size += len(part)
+            limits.check_bytes(size)
+            if size > most:
+                raise StatusError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"the gzip body of {len(body)} bytes unzips to more than {most}; this server "
+                    f"takes 1 MiB plus {_MAX_RATIO} times the zipped size: send it unzipped",
+                )
+            memory.need(2 * len(part))  # the parts, and what they are joined to
+            parts.append(part)
     except zlib.error:
         return b""
-    return body if unzip.eof else b""
+    return b"".join(parts)
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    """Yield parts of the first gzip member of limited size; raise `zlib.error` if damaged."""
+    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    for start in range(0, len(body), _UNZIP_STEP):
+        data, part = body[start : start + _UNZIP_STEP], b""
+        while not unzip.eof and (data or len(part) == _UNZIP_STEP):
+            part = unzip.decompress(data, _UNZIP_STEP)
+            data = unzip.unconsumed_tail
+            yield part
+    if not unzip.eof:
+        raise zlib.error("the gzip member ends too early")
 
 
 def start_rest(

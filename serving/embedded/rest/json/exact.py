@@ -41,6 +41,7 @@ INT_RANGES: Final = {
     "uint64": (0, 2**64),
 }
 NUMBERS: Final = frozenset((int, float))
+_MAX_ESCAPES: Final = 1_000_000
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]*")
 _BASE64_SPACE: Final = re.compile(rb"[ \t\n\v\f\r]+")
 
@@ -57,6 +58,13 @@ def parse_object(body: bytes) -> JsonObject:
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    escapes = body.count(b"\\")
+    if escapes > _MAX_ESCAPES:  # each takes a microsecond here
+        raise StatusError(
+            Code.RESOURCE_EXHAUSTED,
+            f"the request has {escapes} backslashes in a form of JSON that takes long to parse; "
+            f"this server takes {_MAX_ESCAPES}: send them in several requests",
+        )
     try:
         document = parse_json(body)
     except JsonError as exc:

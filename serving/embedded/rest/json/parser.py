@@ -273,8 +273,12 @@ def _approximate(whole: bytes, fraction: bytes, power: int) -> float:
         return float(whole + b"." + (fraction or b"0") + b"e%d" % power)
     significand, scale, significant = 0.0, power, 0
     exact = 0
+    if whole == b"0":  # zeros after the point only scale, and there can be megabytes of them
+        fraction = fraction.lstrip(b"0")
+        scale -= len(digits) - 1 - len(fraction)
+        digits = whole + fraction
     for position, digit in enumerate(digits):
-        if position >= len(whole) and significant >= 17:
+        if (position >= len(whole) and significant >= 17) or significand == math.inf:
             break
         if significand == 0.0 and exact <= 0x1FFFFFFFFFFFFF:
             exact = exact * 10 + digit - 0x30

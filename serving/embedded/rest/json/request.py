@@ -8,7 +8,7 @@ Both ways return the same tensors.
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.dtypes import DTYPES
 from shortlist.serving.embedded.api.errors import invalid
+from shortlist.serving.embedded.api.limits import RequestLimits, RequestMemory
 from shortlist.serving.embedded.api.tensors import MAX_RANK
 from shortlist.serving.embedded.rest.json.exact import (
     INT_RANGES,
@@ -29,7 +30,24 @@ from shortlist.serving.embedded.rest.json.exact import (
 )
 from shortlist.serving.embedded.rest.json.parser import JsonObject
 
-__all__ = ["PredictBody"]
+__all__ = ["PredictBody", "admit_values"]
+
+_FEW_BYTES: Final = 4096
+_VALUE_BYTES: Final = 96  # of an object's member or a list's element, parsed
+
+
+def admit_values(body: bytes, limits: RequestLimits, memory: RequestMemory) -> None:
+    """Bound the values of a JSON text, and take memory for them, before it is parsed.
+
+    Counts commas and opening brackets, those within strings included.
+
+    Raises:
+        StatusError: RESOURCE_EXHAUSTED; these are too many values.
+    """
+    if len(body) > _FEW_BYTES:
+        values = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+        limits.check_values(values)
+        memory.need(values * _VALUE_BYTES)
 
 
 class _UnusualError(Exception):
@@ -70,6 +88,7 @@ class PredictBody:
             try:
                 return self._quick_tensors(self._quick, inputs)
             except _UnusualError:
+                self._quick = None  # its memory is for the other form
                 self._document = parse_object(self._body)
         return self._exact_tensors(self._document, dict(sorted(inputs.items())))
 

@@ -9,6 +9,7 @@ from shortlist.serving.embedded.rest.json.parser import JsonObject
 __all__ = ["debug_string", "json_escape"]
 
 _DEBUG_LIMIT: Final = 256
+_QUOTED_BYTES: Final = 8192  # of one string; longer messages are cut anyway
 _TO_ESCAPE: Final = re.compile(rb'[\x00-\x1f"\\]')
 _SHORT_ESCAPES: Final = {
     0x08: b"\\b", 0x09: b"\\t", 0x0A: b"\\n", 0x0C: b"\\f", 0x0D: b"\\r", 0x22: b'\\"',
@@ -66,7 +67,7 @@ class _DebugWriter:
             if isinstance(container, JsonObject):
                 key, child = child
                 self._put(b"," if index else b"")
-                self._put(b"\n" + b" " * 4 * len(stack) + json_escape(key))
+                self._put(b"\n" + b" " * 4 * len(stack) + json_escape(key[:_QUOTED_BYTES]))
                 if self.size >= _DEBUG_LIMIT:
                     return
                 self._put(b": ")
@@ -81,7 +82,7 @@ class _DebugWriter:
             self._put(b"{" if isinstance(value, JsonObject) else b"[")
             stack.append([value, 0])
         elif isinstance(value, bytes):
-            self._put(json_escape(value))
+            self._put(json_escape(value[:_QUOTED_BYTES]))
         elif value is None:
             self._put(b"null")
         elif isinstance(value, bool):

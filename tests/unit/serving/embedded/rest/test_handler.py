@@ -3,11 +3,14 @@
 import gzip
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from shortlist.serving.embedded.api.errors import Code, StatusError
+from shortlist.serving.embedded.api.inference import InferenceOptions
+from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
 from shortlist.serving.embedded.rest.handler import (
     RestHandler,
@@ -20,6 +23,7 @@ from tests.unit.serving.embedded.doubling import Doubling
 from tests.unit.serving.embedded.static_source import StaticSource
 
 PREDICT = "/v1/models/m:predict"
+LIMITS = RequestLimits(max_values=500_000)
 
 
 def handler(servable: Any = None, **options: Any) -> RestHandler:
@@ -146,12 +150,79 @@ def test_body_is_parsed_before_the_model_is_looked_up() -> None:
     assert error(ask(handler(), "/v1/models/other:predict", b"x")).startswith("JSON Parse error")
 
 
-def test_gzipped_body_is_unpacked_and_a_bomb_is_not() -> None:
+def test_gzipped_body_is_unpacked() -> None:
     body = gzip.compress(b'{"instances": [1]}')
-    assert ask(handler(), PREDICT, body, content_encoding="gzip").status == 200
-    for broken in (body[:-9], b"no gzip", gzip.compress(b"x" * 200_000_000, 1)):
+    for whole in (body, body + b"rest", body + body):
+        assert ask(handler(), PREDICT, whole, content_encoding="gzip").status == 200
+    long = gzip.compress(json.dumps({"instances": list(range(9_000))}).encode())
+    answer = ask(handler(), PREDICT, long, content_encoding="gzip")
+    assert len(json.loads(answer.body)["predictions"]) == 9_000
+    for broken in (body[:-9], b"no gzip", b""):
         response = ask(handler(), PREDICT, broken, content_encoding="gzip")
         assert error(response) == "JSON Parse error: The document is empty"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (gzip.compress(b"x" * 200_000_000, 1), "--max_request_bytes"),
+        (gzip.compress(b"[]," * 10_000_000), "takes 1 MiB plus 100 times the zipped size"),
+        (gzip.compress(b"[]," * 300_000 + bytes(range(256)) * 500), "--max_request_values"),
+    ],
+    ids=["size", "ratio", "values"],
+)
+def test_gzip_bomb_is_refused(body: bytes, reason: str) -> None:
+    options = InferenceOptions(room=MemoryRoom(200_000_000), limits=LIMITS)
+    bounded = handler(inference=options)
+    tracemalloc.start()
+    response = ask(bounded, PREDICT, body, content_encoding="gzip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert response.status == 429
+    assert reason in error(response)
+    assert peak < 150_000_000
+    assert options.room.taken == 0
+
+
+def test_unzipped_and_parsed_bodies_count_into_the_memory() -> None:
+    options = InferenceOptions(room=MemoryRoom(3_000_000))
+    bounded = handler(inference=options)
+    values = json.dumps({"instances": list(range(40_000))}).encode()
+    for body, encoding in ((values, "identity"), (gzip.compress(b" " * 1_000_000), "gzip")):
+        with options.room.hold(2_000_000):
+            response = ask(bounded, PREDICT, body, content_encoding=encoding)
+        assert response.status == 429
+        assert "memory for requests are in use (--request_memory_mb)" in error(response)
+        assert options.room.taken == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [' + b"[]," * 700_000 + b"]}",
+        b"[" * 1_100_000,
+        b'{"a":' * 1_100_000,
+        b'{"signature_name": ["' + rb"\n" * 1_100_000,
+    ],
+    ids=["lists", "nested_lists", "nested_objects", "escapes"],
+)
+def test_json_that_takes_long_to_parse_is_refused_before(body: bytes) -> None:
+    options = InferenceOptions(limits=RequestLimits())
+    for path in (PREDICT, "/v1/models/m:classify"):
+        started = time.process_time()
+        assert ask(handler(inference=options), path, body).status == 429
+        assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [("9" * 3_000_000, 400), ("0." + "0" * 3_000_000 + "1", 200), ("0." + "7" * 3_000_000, 200)],
+)
+def test_number_of_a_megabyte_is_parsed_at_once(number: str, status: int) -> None:
+    body = f'{{"instances": [{number}, NaN]}}'.encode()
+    started = time.process_time()
+    assert ask(handler(), PREDICT, body).status == status
+    assert time.process_time() - started < 0.5
 
 
 def test_cors_headers_are_optional() -> None:
