@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 PROGRAM: Final = "python -m shortlist.serving.embedded"
 FAILED: Final = 255  # exit status of the real server, which returns -1 from main
-_DESCRIPTORS: Final = 65536  # enough for all connections of REST and gRPC
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _LETTERS: Final = {
     logging.DEBUG: "I",
@@ -66,18 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if parsed.unknown:
         _say(f"unknown argument: {parsed.unknown[0]}\n{usage(PROGRAM)}")
-    _raise_descriptor_limit()
     for line in parsed.no_effect:
         log.warning("%s", line)
     return _Server(parsed.flags).run()
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many open files as the system lets this process have, within reason."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _say(text: str) -> None:
