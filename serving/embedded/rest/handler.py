@@ -208,7 +208,7 @@ class RestHandler:
         self._headers = (_JSON, *(_CORS if options.cors else ()))
         timeout = options.timeout if options.timeout and options.timeout > 0 else None
         self._timeout = timeout
-        self._actions: dict[str, Callable[[_Route, bytes, RequestMemory], bytes]] = {
+        self._actions: dict[str, Callable[[_Route, bytes, Call], bytes]] = {
             "predict": self._predict,
             "classify": partial(
                 self._on_examples,
@@ -263,7 +263,14 @@ class RestHandler:
                         f"Malformed request: {request.method.decode()} "
                         f"{path.decode('utf-8', 'surrogateescape')}"
                     )
-                body = action(route, self._body(request, memory), memory)
+                call = Call(
+                    options=self._options.inference,
+                    metrics=self._metrics,
+                    memory=memory,
+                    timeout=self._timeout,
+                    active=request.active,
+                )
+                body = action(route, self._body(request, memory), call)
         except StatusError as exc:
             status = _HTTP_STATUS.get(exc.code, 500)
             body = error_json(exc.message)
@@ -283,15 +290,7 @@ class RestHandler:
         admit_values(body, limits, memory)
         return body
 
-    def _call(self, memory: RequestMemory) -> Call:
-        return Call(
-            options=self._options.inference,
-            metrics=self._metrics,
-            memory=memory,
-            timeout=self._timeout,
-        )
-
-    def _predict(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
+    def _predict(self, route: _Route, body: bytes, call: Call) -> bytes:
         parsed = PredictBody(body)
         signature_name = parsed.signature_name or SERVING_DEFAULT
         with self._acquire(route) as servable:
@@ -301,9 +300,8 @@ class RestHandler:
                     f'Serving signature name: "{signature_name}" not found in signature def'
                 )
             arrays = parsed.tensors(definition)
-            call = self._call(memory)
             outputs = inference.predict_arrays(servable, signature_name, arrays, call)
-            return row_json(outputs) if parsed.rows else column_json(outputs)
+        return row_json(outputs) if parsed.rows else column_json(outputs)
 
     def _on_examples(
         self,
@@ -312,20 +310,20 @@ class RestHandler:
         to_json: Callable[[Any], bytes],
         route: _Route,
         body: bytes,
-        memory: RequestMemory,
+        call: Call,
     ) -> bytes:
         signature_name, request_input = parse_examples(body)
         with self._acquire(route) as servable:
             spec = examples.signature_spec(signature_name)
             request = request_type(input=request_input, model_spec=spec)
-            return to_json(answer(servable, request, self._call(memory)).result)
+            return to_json(answer(servable, request, call).result)
 
-    def _status(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
+    def _status(self, route: _Route, body: bytes, call: Call) -> bytes:
         if not route.name:
             raise invalid("Missing model name in request.")
         return _proto_json(inference.status(self._source, route.name, route.version)) + b"\n"
 
-    def _metadata(self, route: _Route, body: bytes, memory: RequestMemory) -> bytes:
+    def _metadata(self, route: _Route, body: bytes, call: Call) -> bytes:
         if not route.name:
             raise invalid("Missing model name in request.")
         with self._acquire(route) as servable:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import httptools
 
+from shortlist.serving.embedded.api.interfaces import always_active
 from shortlist.serving.embedded.api.limits import MIB, MemoryRoom
 
 __all__ = [
@@ -38,7 +39,7 @@ REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 READ_BYTES: Final = 64 * 1024
 _SLICE_BYTES: Final = 4096  # parsed at a time outside of bodies: at most 150 pipelined requests
 _SMALL_BYTES: Final = 64 * 1024
-_LARGE_BYTES: Final = 256 * 1024
+_LARGE_BYTES: Final = 64 * 1024
 _UNCOUNTED_BYTES: Final = 4096  # a request head of this size is not worth a lock
 _PARSED_BYTES: Final = 1024  # memory of one request without its body
 _MOST_CONNECTIONS: Final = 16384
@@ -83,13 +84,23 @@ class HttpLimits:
 
 @dataclass(kw_only=True, slots=True)
 class HttpRequest:
-    """One request; header names are in lower case."""
+    """One request.
+
+    Attributes:
+        method: Method, as sent.
+        target: Target, as sent.
+        headers: Headers by name in lower case; of equal ones the last.
+        body: Body, as sent.
+        keep_alive: Another request may follow on this connection.
+        active: Returns False if the client has closed its side.
+    """
 
     method: bytes
     target: bytes
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
+    active: Callable[[], bool] = always_active
 
     @property
     def large(self) -> bool:
@@ -276,6 +287,7 @@ class Connection:
                 headers=self._headers,
                 body=bytes(body),
                 keep_alive=self._parser.should_keep_alive(),
+                active=self.is_active,
             )
         )
 
@@ -366,6 +378,15 @@ class Connection:
         while size >= len(self.unsent[0]):
             size -= len(self.unsent.pop(0))
         self.unsent[0] = memoryview(self.unsent[0])[size:]
+
+    def is_active(self) -> bool:
+        """Return False if the client has closed its side, and so waits for no answer."""
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def is_overdue(self, now: float) -> bool:
         """Return True if the client has exceeded a time limit."""

@@ -38,7 +38,7 @@ __all__ = ["HttpServer"]
 log = logging.getLogger(__name__)
 
 _READS_PER_TURN: Final = 16  # then other connections have their turn
-_ANSWERS_PER_TURN: Final = 32
+_ANSWERS_PER_TURN: Final = 8
 _BATCH_BYTES: Final = 64 * 1024  # answers to pipelined requests are sent together up to here
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLONESHOT

@@ -278,6 +278,26 @@ def test_chunks_of_few_bytes_take_little_more_memory_than_their_bytes() -> None:
     connection.sock.close()
 
 
+def test_request_knows_when_its_client_has_gone() -> None:
+    states: list[bool] = []
+
+    class Watching(Echo):
+        def __call__(self, request: HttpRequest) -> HttpResponse:
+            states.append(request.active())
+            answer = super().__call__(request)
+            states.append(request.active())
+            return answer
+
+    echo = Watching()
+    with running(echo) as server:
+        with connect(server) as sock:
+            sock.sendall(post(b"", b"/slow"))
+            assert echo.entered.wait(10)
+        echo.hold.set()
+        wait_until(lambda: len(states) == 2)
+    assert states == [True, False]
+
+
 def test_pipelined_requests_wait_while_answers_are_unsent() -> None:
     echo = Echo()
     room = MemoryRoom(200_000_000)
