@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from shortlist.serving.embedded.api.limits import MIB, RequestLimits, default_memory
 
-__all__ = ["Flags", "ParsedFlags", "parse_flags", "usage"]
+__all__ = ["LIMIT_FLAGS", "Flags", "ParsedFlags", "parse_flags", "usage"]
 
 _CPUS: Final = len(os.sched_getaffinity(0))
 _INT32: Final = 2**31
@@ -233,6 +233,10 @@ class Flags:
     )
 
 
+LIMIT_FLAGS: Final = (
+    *("max_request_bytes", "max_request_values", "max_request_rows", "max_request_results"),
+    *("max_response_bytes", "request_memory_mb"),
+)
 _FIELDS: Final = {spec.name: spec for spec in dataclasses.fields(Flags)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.text_files import read_text_message
-from shortlist.serving.embedded.flags import Flags
+from shortlist.serving.embedded.flags import LIMIT_FLAGS, Flags
 from shortlist.serving.embedded.lifecycle.model_config import (
     check_list,
     models_of,
@@ -41,6 +41,10 @@ def read_settings(flags: Flags) -> Settings:
     Raises:
         StatusError: Flags contradict each other, or a file cannot be read.
     """
+    for name in LIMIT_FLAGS:
+        value = getattr(flags, name)
+        if value < 0:
+            raise invalid(f"--{name} must be at least 0, which stands for no limit; got {value}")
     if not flags.port and not flags.grpc_socket_path:
         raise invalid(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path "

@@ -55,6 +55,7 @@ REPLACED_ARGUMENTS: Final = {
     "grpc.max_send_message_length": "--max_response_bytes replaces it",
 }
 _MAX_CONNECTIONS: Final = 4096
+_INT32: Final = 2**31 - 1
 
 Behaviour = Callable[[bytes, grpc.ServicerContext, RequestMemory], bytes]
 
@@ -374,7 +375,7 @@ def start_grpc(
         **_ARGUMENTS,
         "grpc.max_allowed_incoming_connections": _max_connections(),
         **dict(options.channel_arguments),
-        "grpc.max_receive_message_length": options.inference.limits.max_bytes or -1,
+        "grpc.max_receive_message_length": min(options.inference.limits.max_bytes, _INT32) or -1,
         "grpc.max_send_message_length": -1,
     }
     # One for every call that may wait or run, so that a new call always finds one.

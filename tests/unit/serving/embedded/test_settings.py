@@ -14,6 +14,7 @@ def read(*argv: str) -> Settings:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["--max_request_rows=-1"], "--max_request_rows must be at least 0, .* got -1"),
         (["--port=0"], "At least one of server_options.grpc_port or "),
         (["--use_alts_credentials", "--ssl_config_file=x"], "ssl_config_file must be empty"),
         ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
