@@ -140,7 +140,8 @@ def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
             place = _USER.sub(r"\1", entry)
             raise ValueError(
                 f"an address has no user and no password (before {place!r}); pass them as a "
-                "header: headers=urllib3.make_headers(basic_auth='USER:PASSWORD')"
+                "header: headers=urllib3.make_headers(basic_auth='USER:PASSWORD'), or --header "
+                "authorization='Basic ...'"
             )
         if not isinstance(entry, str) or entry.split() != [entry]:
             raise ValueError(f"an address looks like 'host:{port}', got {shown(entry)}")

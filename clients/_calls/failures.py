@@ -63,7 +63,7 @@ def _advice(kind: type[errors.ServingError], op: str | None, text: str, show: st
             "ask for less at a time (Limits.batch_size, k), or raise Limits(max_answer_bytes=...)"
         )
     if kind is errors.InvalidRequest and _REQUEST_TOO_LARGE.search(text):
-        return "send less in one request: Limits(batch_size=...), or a smaller k"
+        return "Limits(batch_size=...) splits batches into smaller requests"
     if "Conversion of JSON Value" in text:
         return (
             "the server's REST API takes no inputs of this type; use GrpcClient (--transport grpc)"
