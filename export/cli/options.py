@@ -97,7 +97,7 @@ def add_data_arguments(
         metavar="SOURCE",
         help=f"{SAMPLE} (synthetic), {', '.join(MOVIELENS)} (from TensorFlow Datasets), a folder "
         "with a MovieLens release, or interactions: a CSV, JSON, Parquet or Arrow file, a folder "
-        "or pattern of such files, or an address of a store; repeatable "
+        "or pattern of such files, or an address of a store or database; repeatable "
         f"(default: {default})",
     )
     group.add_argument(
@@ -174,6 +174,13 @@ def add_data_arguments(
         dest="data_encoding",
         metavar="NAME",
         help="encoding of text files, such as windows-1252 (default: found out)",
+    )
+    group.add_argument(
+        "--query",
+        dest="data_query",
+        metavar="SQL",
+        help="query that returns the interactions, for --data with the address of a database, such "
+        "as sqlite:///shop.db",
     )
     group.add_argument(
         "--skip-bad-rows",

@@ -1,5 +1,6 @@
 """Configuration of the data source, and the error of unusable data."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self, cast, get_args
 from shortlist.clients.errors import ShortlistError
 
 __all__ = [
+    "DATABASES",
     "MOVIELENS",
     "SAMPLE",
     "SKIPPED_SHARE",
@@ -17,6 +19,7 @@ __all__ = [
     "DataError",
     "UnknownCandidates",
     "is_url",
+    "without_password",
 ]
 
 CandidateId = Literal["title", "movie_id"]
@@ -30,6 +33,19 @@ MOVIELENS = ("movielens/100k", "movielens/1m", "movielens/latest-small", "moviel
 
 class DataError(ShortlistError, ValueError):
     """Unusable data. The message names file, row, column and remedy in one line."""
+
+
+# Schemes that are read with a query; SQLAlchemy has more dialects than it ships.
+DATABASES = (
+    *("bigquery", "clickhouse", "databricks", "duckdb", "mariadb", "mssql", "mysql", "oracle"),
+    *("postgresql", "redshift", "snowflake", "sqlite", "trino"),
+)
+_PASSWORD = re.compile(r"(://[^/:@\s]*):[^@/\s]*@")
+
+
+def without_password(address: str) -> str:
+    """Return an address without the password in it."""
+    return _PASSWORD.sub(r"\1@", address)
 
 
 def is_url(address: str) -> bool:
@@ -171,7 +187,7 @@ class DataConfig:
         return None if self.source in MOVIELENS and not path.is_dir() else path
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values that are not the default, and the source, with absolute paths."""
+        """Return the values that are not the default, with absolute paths and no passwords."""
         values = {
             part.name: value
             for part in fields(self)
@@ -181,7 +197,7 @@ class DataConfig:
             if isinstance(value, tuple):
                 values[name] = [_absolute(v) if name == "more_sources" else v for v in value]
         for name in ("source", "data_dir", "candidates_file", "users_file"):
-            if name in values and (name != "source" or self.path is not None):
+            if name in values and (name != "source" or self.path or is_url(self.source)):
                 values[name] = _absolute(values[name])
         return values
 
@@ -201,4 +217,6 @@ class DataConfig:
 
 
 def _absolute(address: str) -> str:
-    return address if is_url(address) else str(Path(address).expanduser().absolute())
+    return (
+        without_password(address) if is_url(address) else str(Path(address).expanduser().absolute())
+    )

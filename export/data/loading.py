@@ -70,7 +70,13 @@ def _load(config: DataConfig) -> Dataset:
             candidate_id=config.candidate_id,
             strip_year=config.strip_year,
         )
-    if is_url(config.source) or path.is_file() or path.suffix or glob.has_magic(config.source):
+    if (
+        config.query
+        or is_url(config.source)
+        or path.is_file()
+        or path.suffix
+        or glob.has_magic(config.source)
+    ):
         return read_table(config)
     raise DataError(
         f"no data at {path}; give {SAMPLE}, one of {', '.join(MOVIELENS)}, "

@@ -23,6 +23,7 @@ class DataFacts:
         users: Number of users.
         candidates: Size of the corpus.
         interactions: Number of interactions in all.
+        skipped: Number of rows that were left out, by fault.
         training: Interactions to train on.
         validation: Interactions that decide when training stops.
         held_out: Interactions that judge the model.
@@ -39,6 +40,7 @@ class DataFacts:
     held_out: int
     method: str
     seed: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def data_facts(dataset: Dataset, split: Split, *, seed: int) -> DataFacts:
@@ -53,6 +55,7 @@ def data_facts(dataset: Dataset, split: Split, *, seed: int) -> DataFacts:
         held_out=len(split.held_out),
         method=split.method,
         seed=seed,
+        skipped=dataset.skipped,
     )
 
 

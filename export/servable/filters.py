@@ -32,7 +32,7 @@ class CandidateFilter(tf.Module):
             if attribute.values is not None:
                 categorical.append(name)
                 for position, values in enumerate(attribute.values):
-                    for value in dict.fromkeys(values):
+                    for value in dict.fromkeys(spelt for own in values for spelt in _spelt(own)):
                         lists.setdefault(f"{name}{FILTER_SEPARATOR}{value}", []).append(position)
             elif attribute.numbers is not None:
                 numbers[name] = attribute.numbers
@@ -120,6 +120,12 @@ class CandidateFilter(tf.Module):
         bounds = tf.where(has_nan, tf.constant(math.nan, tf.float64), bounds)
         columns = tf.gather(self._columns, attributes)
         return tf.reduce_all(holds(columns, bounds[:, None]), axis=0)
+
+
+def _spelt(value: str) -> tuple[str, ...]:
+    """Return the spellings that find a value: Python, SQL and JSON spell truth differently."""
+    plain = value.lower()
+    return (value, plain, value.capitalize()) if plain in ("true", "false") else (value,)
 
 
 def _conditions(terms: tf.Tensor) -> tf.Tensor:

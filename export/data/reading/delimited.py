@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from shortlist.export.data.config import DataError
 from shortlist.export.data.reading.engine import connect, literal
-from shortlist.export.data.reading.faults import Faults
+from shortlist.export.data.reading.faults import SHOWN, Faults
 from shortlist.export.data.reading.locations import Location, one_line
 
 __all__ = ["DELIMITERS", "Dialect", "MixedLineEndsError", "Text", "open_text"]
@@ -77,7 +77,8 @@ class Text:
         delimiter: Delimiter of its fields.
         encoding: Encoding of the text.
         columns: Names of the columns, without blanks around them.
-        header: Whether the first line holds them.
+        header: Whether the first line that is not blank holds them.
+        skipped: Number of blank lines before it.
         quoted: Fields may be in double quotes.
         mixed: Whether its lines end differently, so that the engine gets a converted copy.
     """
@@ -88,6 +89,7 @@ class Text:
     columns: tuple[str, ...]
     header: bool
     quoted: bool
+    skipped: int = 0
     mixed: bool = False
 
     def batches(
@@ -98,7 +100,8 @@ class Text:
         Args:
             names: Columns to read.
             missing: Unquoted texts that are missing values.
-            rejects: List that gets line and fault of each row that cannot be parsed.
+            rejects: List that gets number and fault of each row that cannot be parsed; numbers
+                count from 1 and include header and blank lines.
 
         Raises:
             DataError: The file is not text of this form at all.
@@ -129,34 +132,36 @@ class Text:
             DataError: A quote is not closed, so that the rest of the file cannot be told apart.
         """
         kinds: dict[str, list[int]] = {}
-        for line, kind in rejects:
-            kinds.setdefault(kind, []).append(line)
+        for number, kind in rejects:
+            kinds.setdefault(kind, []).append(number)
+        shown = sorted({number for numbers in kinds.values() for number in numbers[:SHOWN]})
+        line_of = dict(zip(shown, self._lines_of_numbers(shown), strict=True))
         if "open" in kinds:
             raise DataError(
-                f"{self.location}, line {kinds['open'][0]}: a quote opens there and is not closed "
-                "before the line ends; close it, remove it, or double it if it belongs to the text"
+                f"{self.location}, line {line_of[kinds['open'][0]]}: a quote opens there and is "
+                "not closed before the line ends; close it, remove it, or double it if it belongs to "
+                "the text"
             )
-        for kind, lines in sorted(kinds.items(), key=lambda item: item[1][0]):
-            what, remedy = self._reject(kind, lines[0])
-            places = [f"{faults_place(self.location, faults)}line {line}" for line in lines]
-            faults.add_unread(what, places, len(lines), remedy)
+        before = "" if faults.name == str(self.location) else f"{self.location.name}, "
+        for kind, numbers in sorted(kinds.items(), key=lambda item: item[1][0]):
+            what, remedy = self._reject(kind, line_of[numbers[0]])
+            places = [f"{before}line {line_of[number]}" for number in numbers[:SHOWN]]
+            faults.add_unread(what, places, len(numbers), remedy)
 
     def lines(self, rows: Sequence[int], rejects: Sequence[tuple[int, str]]) -> list[int]:
         """Return the line (from 1) of rows (from 0, ascending) among those that were parsed."""
-        lost = {line for line, _ in rejects}
-        wanted, lines = iter(rows), list[int]()
-        row = next(wanted, None)
-        parsed = (line for line, _ in self.records() if line not in lost)
-        for number, line in enumerate(parsed):
-            if number == row:
-                lines.append(line)
-                row = next(wanted, None)
-                if row is None:
-                    break
-        return lines
+        lost = {number for number, _ in rejects}
+        parsed = (line for number, line, _ in self._records() if number not in lost)
+        return _picked(parsed, rows)
 
-    def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the first line number (from 1) and the fields of each row; slow.
+    def _lines_of_numbers(self, numbers: Sequence[int]) -> list[int]:
+        """Return the line of records by their numbers, ascending."""
+        wanted = set(numbers)
+        found = (line for number, line, _ in self._records() if number in wanted)
+        return list(itertools.islice(found, len(numbers)))
+
+    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+        """Yield number, first line and fields of each row, as `_split`; slow.
 
         Bytes that are not in the encoding are replaced.
         """
@@ -171,6 +176,7 @@ class Text:
         options = {
             "auto_detect": False,
             "header": self.header,
+            "skip": self.skipped,
             "delim": self.delimiter,
             "quote": quote,
             "escape": quote,
@@ -271,10 +277,12 @@ def open_text(location: Location, dialect: Dialect, notes: list[str]) -> Text:
         encoding = "utf-8-sig"
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample, final=whole)
     delimiter = dialect.delimiter or _delimiter(text, location, notes, whole=whole)
-    names = dialect.names
+    names, skipped = dialect.names, 0
     if names is None:
-        for _, fields in _split(io.StringIO(text, newline=""), delimiter, quoted=dialect.quoted):
-            names = tuple(name.strip() for name in fields)
+        for number, _, fields in _split(
+            io.StringIO(text, newline=""), delimiter, quoted=dialect.quoted
+        ):
+            names, skipped = tuple(name.strip() for name in fields), number - 1
             if any(name != field for name, field in zip(names, fields, strict=True)):
                 notes.append(f"{location.name}: blanks around the names of columns are removed")
             break
@@ -287,12 +295,8 @@ def open_text(location: Location, dialect: Dialect, notes: list[str]) -> Text:
         columns=names,
         header=dialect.names is None,
         quoted=dialect.quoted,
+        skipped=skipped,
     )
-
-
-def faults_place(location: Location, faults: Faults) -> str:
-    """Return what stands before the line in a place: the file, unless the faults name it."""
-    return "" if faults.name == str(location) else f"{location.name}, "
 
 
 def _encoding(location: Location, sample: bytes, notes: list[str], *, whole: bool) -> str:
@@ -338,7 +342,7 @@ def _delimiter(text: str, location: Location, notes: list[str], *, whole: bool) 
     best, scored = first, (0.0, 0)
     for delimiter in (first, *(d for d in DELIMITERS if d != first)):
         rows = [
-            fields for _, fields in itertools.islice(_split(iter(lines), delimiter), _SAMPLE_ROWS)
+            fields for *_, fields in itertools.islice(_split(iter(lines), delimiter), _SAMPLE_ROWS)
         ]
         width = len(rows[0]) if rows else 0
         if width < 2:
@@ -353,19 +357,35 @@ def _delimiter(text: str, location: Location, notes: list[str], *, whole: bool) 
 
 def _split(
     stream: Iterator[str], delimiter: str, *, quoted: bool = True
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first line and the fields of each row that is not blank."""
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield number (from 1), first line and fields of each row that is not blank.
+
+    Blank lines have numbers, too; rows with line breaks in quotes have several lines.
+    """
     if not quoted or len(delimiter) > 1:
         for line, text in enumerate(stream, start=1):
             if text := text.rstrip("\r\n"):
-                yield line, text.split(delimiter)
+                yield line, line, text.split(delimiter)
         return
     reader = csv.reader(stream, delimiter=delimiter)
     before = 0
-    for fields in reader:
+    for number, fields in enumerate(reader, start=1):
         if fields:
-            yield before + 1, fields
+            yield number, before + 1, fields
         before = reader.line_num
+
+
+def _picked(lines: Iterator[int], rows: Sequence[int]) -> list[int]:
+    """Return the items at some positions, ascending."""
+    wanted, picked = iter(rows), list[int]()
+    row = next(wanted, None)
+    for at, line in enumerate(lines):
+        if at == row:
+            picked.append(line)
+            row = next(wanted, None)
+            if row is None:
+                break
+    return picked
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from shortlist.export.data.config import DataError
 
-__all__ = ["Faults"]
+__all__ = ["SHOWN", "Faults"]
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 3  # places of each fault
+SHOWN = 3  # places of each fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Faults:
         rows = rows[~self._faulty[rows]]
         if len(rows):
             self._faulty[rows] = True
-            places = self._where(rows[:_SHOWN].tolist())
+            places = self._where(rows[:SHOWN].tolist())
             self._faults.append(_Fault(what=what, remedy=remedy, count=len(rows), places=places))
 
     def add_unread(self, what: str, places: Sequence[str], count: int, remedy: str) -> None:
         """Add a fault of rows that are not among the rows, because they cannot be parsed."""
         self._lost += count
-        self._faults.append(_Fault(what=what, remedy=remedy, count=count, places=places[:_SHOWN]))
+        self._faults.append(_Fault(what=what, remedy=remedy, count=count, places=places[:SHOWN]))
 
     def place(self, row: int) -> str:
         """Return the place of a row, such as `line 3`."""
@@ -98,23 +98,23 @@ class Faults:
         return self.good
 
     def _message(self, total: int, count: int, share: float | None) -> str:
-        # The share that would do, in words that can be typed.
-        needed = math.ceil(1000 * count / total) / 1000
-        skip = "" if count == total else f"--skip-bad-rows {needed:g} leaves them out"
-        if share is not None:
-            skip = f"--skip-bad-rows allows {share:g} of the rows" + (skip and f"; {skip}")
+        allowed = "" if share is None else f"--skip-bad-rows allows {share:g} of the rows; "
+        # Faults that an option cures are no reason to leave rows out.
+        left = sum(fault.count for fault in self._faults if "--" not in fault.remedy)
+        skip = ""
+        if 0 < left < total and (left > 1 or len(self._faults) > 1 or allowed):
+            needed = math.ceil(1000 * left / total) / 1000
+            skip = f"{allowed}--skip-bad-rows {needed:g} leaves {left:,} of {total:,} rows out"
         if len(self._faults) == 1:
             (fault,) = self._faults
-            more = f" ({count:,} of {total:,} rows)" if count > 1 else ""
-            skip = f"; {skip}" if skip and (count > 1 or share is not None) else ""
-            return f"{self.name}, {_joined(fault)}{fault.what}; {fault.remedy}{more}{skip}"
+            more = f" ({count:,} of {total:,} rows)" if count > 1 and not skip else ""
+            tail = f"; {skip}" if skip else more
+            return f"{self.name}, {_joined(fault)}{fault.what}; {fault.remedy}{tail}"
+        width = len(f"{count:,}")
         lines = [f"{self.name}: {count:,} of {total:,} rows cannot be used"]
         for fault in self._faults:
-            lines.append(
-                f"  {fault.count:>{len(f'{count:,}')},} rows: {fault.what.lstrip(',: ')} "
-                f"({_joined(fault)})"
-            )
-            lines.append(f"  {'':>{len(f'{count:,}')}}       {fault.remedy}")
+            what = f"{fault.what.lstrip(',: ')} ({_joined(fault)})"
+            lines += [f"  {fault.count:>{width},} rows: {what}", f"  {'':{width}}  {fault.remedy}"]
         return "\n".join([*lines, *([f"  {skip}"] if skip else [])])
 
 

@@ -22,7 +22,7 @@ __all__ = ["Kind", "Location", "check_file", "find_files", "one_line"]
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["text", "json", "parquet", "arrow"]
+Kind = Literal["text", "json", "parquet", "arrow", "database"]
 
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt", ".dat"), "text"),

@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from shortlist.export.data.config import DataError
+from shortlist.export.data.config import DATABASES, DataError
 from shortlist.export.data.reading.columnar import Columnar, JsonLines, open_columnar, open_json
+from shortlist.export.data.reading.database import QueryResult, run_query
 from shortlist.export.data.reading.delimited import Dialect, MixedLineEndsError, Text, open_text
 from shortlist.export.data.reading.faults import Faults
 from shortlist.export.data.reading.locations import Location, find_files, one_line
@@ -25,7 +26,7 @@ __all__ = ["Rows", "Source", "check_columns", "open_source"]
 
 log = logging.getLogger(__name__)
 
-_File = Text | Columnar | JsonLines
+_File = Text | Columnar | JsonLines | QueryResult
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,22 +182,30 @@ class Source:
         return places
 
 
-def open_source(addresses: Sequence[str | Location], dialect: Dialect | None = None) -> Source:
+def open_source(
+    addresses: Sequence[str | Location],
+    dialect: Dialect | None = None,
+    *,
+    query: str | None = None,
+) -> Source:
     """Find the files behind addresses, and their columns.
 
     Args:
         addresses: Paths, patterns, folders, URLs, and files whose form is known.
         dialect: How delimited text is to be read; None to find out.
+        query: SQL for addresses of databases.
 
     Raises:
         DataError: There is no such file, or one that cannot be read.
     """
     notes: list[str] = []
-    files = [
-        _open(location, dialect or Dialect(), notes)
-        for address in addresses
-        for location in (find_files(address) if isinstance(address, str) else [address])
-    ]
+    files: list[_File] = []
+    for address in addresses:
+        if isinstance(address, str) and (query or _is_database(address)):
+            files.append(run_query(address, query))
+            continue
+        found = find_files(address) if isinstance(address, str) else [address]
+        files += [_open(location, dialect or Dialect(), notes) for location in found]
     first, more = files[0].location, len(files) - 1
     columns = dict.fromkeys([*files[0].columns, *first.partitions])
     name, short = str(first), first.name
@@ -210,6 +219,11 @@ def open_source(addresses: Sequence[str | Location], dialect: Dialect | None = N
         columns=tuple(columns),
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def _is_database(address: str) -> bool:
+    scheme, separator, _ = address.partition("://")
+    return bool(separator) and scheme.partition("+")[0] in DATABASES
 
 
 def check_columns(name: str, header: Collection[str], wanted: Iterable[str]) -> None:

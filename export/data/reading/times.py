@@ -196,10 +196,10 @@ class _Times:
 
     def _proposed(self, column: pa.ChunkedArray) -> str:
         """Forms that fit all odd values, for a message."""
-        texts = set(column.slice(0, _TRIED).to_pylist())
-        fits = [form for form in _PROPOSED if all(_time(text, form) is not None for text in texts)][
-            :2
-        ]
+        texts = column.take(np.linspace(0, len(column) - 1, _TRIED, dtype=np.int64)).to_pylist()
+        fits = [
+            form for form in _PROPOSED if all(_time(text, form) is not None for text in set(texts))
+        ][:2]
         return " or ".join(f"'{form}'" for form in fits)
 
     def _whole(self, column: pa.ChunkedArray, at: Positions) -> tuple[Seconds, Positions]:

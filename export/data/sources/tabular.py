@@ -47,7 +47,7 @@ def read_table(config: DataConfig) -> Dataset:
         DataError: A file or column is missing, empty or faulty, or the candidate of an
             interaction is not in the catalogue.
     """
-    source = open_source(config.sources, _dialect(config))
+    source = open_source(config.sources, _dialect(config), query=config.query)
     roles = _roles(source, config)
     users_column, key_column = roles["users"], roles["candidates"]
     assert users_column is not None
@@ -201,10 +201,11 @@ def _with_unknown(
         return catalogue
     key = keys.values[keys.codes[wrong[0]]]
     if config.unknown_candidates == "error":
-        near = difflib.get_close_matches(key, catalogue.keys[:_COMPARED], n=1)
+        folded = {own.casefold(): own for own in catalogue.keys[:_COMPARED]}
+        near = difflib.get_close_matches(key.casefold(), folded, n=1)
         rows.faults.add(
             f": candidate {key!r} is not in {catalogue.where}"
-            + (f", whose nearest is {near[0]!r}" if near else ""),
+            + (f", whose nearest is {folded[near[0]]!r}" if near else ""),
             wrong,
             "add it there, remove the row, or give --unknown-candidates drop or add",
         )

@@ -43,3 +43,12 @@ def test_all_bounds_hold(
         nothing, nothing, tf.constant(lowest, tf.string), tf.constant(highest, tf.string)
     )
     assert np.flatnonzero(mask.numpy()).tolist() == expected
+
+
+@pytest.mark.parametrize("term", ["in_stock=True", "in_stock=true", "in_stock=TRUE"])
+def test_truth_is_found_in_the_usual_spellings(term: str) -> None:
+    values = (("True",), ("False",), ("TRUE",), ())
+    by_stock = CandidateFilter({"in_stock": Attribute(values=values)}, len(values))
+    nothing = tf.constant([], tf.string)
+    mask = by_stock.mask(tf.constant([term]), nothing, nothing, nothing).numpy()
+    assert np.flatnonzero(mask).tolist() == ([2] if term.endswith("TRUE") else [0, 2])
