@@ -139,8 +139,8 @@ class Text:
         if "open" in kinds:
             raise DataError(
                 f"{self.location}, line {line_of[kinds['open'][0]]}: a quote opens there and is "
-                "not closed before the line ends; close it, remove it, or double it if it belongs to "
-                "the text"
+                "not closed before the line ends; close or remove it, or double it if it belongs "
+                "to the text"
             )
         before = "" if faults.name == str(self.location) else f"{self.location.name}, "
         for kind, numbers in sorted(kinds.items(), key=lambda item: item[1][0]):

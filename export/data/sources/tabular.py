@@ -72,9 +72,10 @@ def read_table(config: DataConfig) -> Dataset:
         catalogue = _catalogue(catalogue_source, config, key_column)
     unknown = ~np.isin(keys.values, catalogue.keys)
     catalogue = _with_unknown(rows, keys, unknown, catalogue, config)
-    kept = np.flatnonzero(rows.faults.check(config.skip_bad_rows))
+    faults = rows.faults
+    kept = np.flatnonzero(faults.check(config.skip_bad_rows))
     dropped = np.append(unknown, False)[keys.codes[kept]]
-    skipped = dict(rows.faults.counts)
+    skipped = dict(faults.counts)
     if config.unknown_candidates == "drop" and dropped.any():
         kept = kept[~dropped]
         skipped[f"candidate not in {catalogue.where}"] = int(dropped.sum())
@@ -89,14 +90,15 @@ def read_table(config: DataConfig) -> Dataset:
         key_codes=used_keys.codes,
         ratings=None if ratings is None else ratings[kept],
         timestamps=None if times is None else times[kept],
-        where=lambda row: f"{rows.name}, {rows.faults.place(int(kept[row]))}",
+        where=lambda row: f"{source.name}, {faults.place(int(kept[row]))}",
         context=context,
     )
     if catalogue_source is None and len(used_keys.values) < len(keys.values):
         catalogue = _own_catalogue(used_keys.values)
-    dataset = assemble(rows.short_name, interactions, catalogue)
-    notes = [f"{rows.short_name}: {described(source.columns, roles, config.context_columns)}"]
-    notes += rows.notes if catalogue_source is None else [*rows.notes, *catalogue_source.notes]
+    del rows  # frees its columns before the sorting
+    dataset = assemble(source.short_name, interactions, catalogue)
+    notes = [f"{source.short_name}: {described(source.columns, roles, config.context_columns)}"]
+    notes += source.notes if catalogue_source is None else source.notes + catalogue_source.notes
     return dataclasses.replace(dataset, skipped=skipped, notes=tuple(notes))
 
 
@@ -243,8 +245,11 @@ def _longer(attribute: Attribute, count: int) -> Attribute:
 
 def _used(ids: Ids, kept: npt.NDArray[np.int64]) -> Ids:
     """Return the ids of some rows, of which none is missing, without ids of other rows."""
-    used, codes = np.unique(ids.codes[kept], return_inverse=True)
-    return Ids(values=[ids.values[code] for code in used.tolist()], codes=codes.astype(np.int32))
+    codes = ids.codes[kept]
+    used = np.flatnonzero(np.bincount(codes, minlength=len(ids.values)))
+    rank = np.zeros(len(ids.values), np.int32)
+    rank[used] = np.arange(len(used), dtype=np.int32)
+    return Ids(values=[ids.values[code] for code in used.tolist()], codes=rank[codes])
 
 
 def _context(rows: Rows, name: str, kept: npt.NDArray[np.int64]) -> Context:
