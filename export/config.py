@@ -11,6 +11,7 @@ from shortlist.serving.installed import scann_problem
 from shortlist.serving.repository.names import check_model_name
 
 __all__ = [
+    "BASELINES",
     "CUSTOM_OPS",
     "PRESETS",
     "PROTOCOLS",
@@ -69,6 +70,17 @@ QUERY_TOWERS: tuple[QueryTowerKind, ...] = ("history", "table")
 
 SimilarityName = Literal["dot", "cosine", "l2"]
 SIMILARITIES: tuple[SimilarityName, ...] = ("dot", "cosine", "l2")
+
+# Names of `evaluation.baselines`.
+BASELINES = (
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "ease",
+    "decayed_ease",
+    "transitions",
+    "ials",
+)
 
 SimilarBy = Literal["towers", "co_interactions"]
 SIMILAR_BY: tuple[SimilarBy, ...] = ("towers", "co_interactions")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.clients.contract import INDEXES
-from shortlist.export.cli.options import BASELINES, SPLIT_DEFAULT, add_data_arguments, data_config
+from shortlist.export.cli.options import SPLIT_DEFAULT, add_data_arguments, data_config
 from shortlist.export.config import (
+    BASELINES,
     PRESETS,
     PROTOCOLS,
     ROW_TYPES,

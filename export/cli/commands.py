@@ -5,7 +5,6 @@ from pathlib import Path
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
 from shortlist.export.cli.options import (
-    BASELINES,
     add_config_arguments,
     add_data_arguments,
     add_gate_arguments,
@@ -15,6 +14,7 @@ from shortlist.export.cli.options import (
     add_train_arguments,
 )
 from shortlist.export.cli.own import add_own
+from shortlist.export.config import BASELINES
 from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = ["add_benches", "add_commands"]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
-from shortlist.export.cli.options import BASELINES
 from shortlist.export.cli.run_config import as_toml, run_config
 from shortlist.export.cli.summary import (
     extra_metrics,
@@ -19,6 +18,7 @@ from shortlist.export.cli.summary import (
     notable_gates,
     notice_if_live,
 )
+from shortlist.export.config import BASELINES
 
 if TYPE_CHECKING:
     from shortlist.export.cli.run_config import RunConfig

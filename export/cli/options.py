@@ -29,7 +29,6 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.serving.servers.kinds import ServerKind
 
 __all__ = [
-    "BASELINES",
     "SPLIT_DEFAULT",
     "add_config_arguments",
     "add_data_arguments",
@@ -43,16 +42,6 @@ __all__ = [
     "train_configs",
 ]
 
-# Names of `evaluation.baselines`.
-BASELINES = (
-    "popularity",
-    "recent_popularity",
-    "item_knn",
-    "ease",
-    "decayed_ease",
-    "transitions",
-    "ials",
-)
 SPLIT_DEFAULT = (
     "(default: leave_last_out if the times order the interactions of at least 100 users, and of "
     "half of those with three or more; otherwise random)"
@@ -125,6 +114,8 @@ def add_data_arguments(
         ("candidate_column", f"candidate ids (default: {DataConfig.candidate_column}{usual})"),
         ("rating_column", f"ratings (default: rating{usual}, if present and without gaps)"),
         ("timestamp_column", f"times (default: timestamp{usual}, if present)"),
+        ("event_column", "kinds of events, such as view and purchase, for --event-weights"),
+        ("weight_column", "weights, such as quantities; rows of 0 or less are left out"),
         ("item_id_column", "candidate ids in --candidates (default: the same, or a usual name)"),
         ("title_column", f"titles in --candidates (default: title{usual}, if present)"),
     ):
@@ -155,6 +146,22 @@ def add_data_arguments(
         metavar="COLUMN",
         help="column of the interactions with a circumstance, such as the device, that requests "
         "can give as a feature; repeatable. Hour and weekday (UTC) are taken from the times",
+    )
+    group.add_argument(
+        "--event-weights",
+        dest="data_event_weights",
+        type=lambda text: [pair.strip() for pair in text.split(",")],
+        metavar="NAME=WEIGHT,...",
+        help="weight of each kind of event, such as view=1,cart=3,purchase=10; 0 leaves events "
+        "out. Weights count in training, histories and metrics",
+    )
+    group.add_argument(
+        "--text-column",
+        dest="data_text_columns",
+        action="append",
+        metavar="COLUMN",
+        help="column of --candidates with a text, such as a description, whose words become "
+        "features of the candidates; `title` for the titles of any source; repeatable",
     )
     group.add_argument(
         "--timestamp-format",

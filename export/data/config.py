@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
+from shortlist.clients.contract import MAX_HISTORY_WEIGHT as MAX_WEIGHT
+from shortlist.clients.contract import MIN_HISTORY_WEIGHT as MIN_WEIGHT
 from shortlist.clients.errors import ShortlistError
 
 __all__ = [
@@ -92,6 +94,13 @@ class DataConfig:
         users_file: File with attributes of users, for any source; None for those that the
             source itself has.
         context_columns: Columns of the interactions with a circumstance, such as the device.
+        event_column: Column of the interactions with the kind of event.
+        event_weights: Weight of each kind, such as `view=1` and `purchase=10`; events of weight
+            0 are left out.
+        weight_column: Column of the interactions with their weights, such as quantities; those
+            of 0 or less are left out. Multiplied with `event_weights` if there are both.
+        text_columns: Columns of `candidates_file` with texts, whose words become candidate
+            features; `title` for the titles of any source.
         skip_bad_rows: Largest share of the interactions that may be left out because they are
             faulty; None for none.
         sample_seed: Random seed of `sample`.
@@ -120,6 +129,10 @@ class DataConfig:
     unknown_candidates: UnknownCandidates = "error"
     users_file: str | None = None
     context_columns: tuple[str, ...] = ()
+    event_column: str | None = None
+    event_weights: tuple[str, ...] = ()
+    weight_column: str | None = None
+    text_columns: tuple[str, ...] = ()
     skip_bad_rows: float | None = None
     sample_seed: int = 42
     sample_users: int = 1000
@@ -158,15 +171,21 @@ class DataConfig:
                     "attribute_types must be NAME=TYPE with the type "
                     f"{' or '.join(get_args(AttributeType))}, got {pair!r}"
                 )
+        if self.event_weights and self.event_column is None:
+            raise ValueError(
+                "event_weights needs event_column, the column with the kinds of events"
+            )
+        self.weight_of_event()
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")
-        for name in self.context_columns:
-            if not name or self.context_columns.count(name) > 1:
-                raise ValueError(
-                    f"context_columns must name columns, each once, got {name!r} in "
-                    f"{list(self.context_columns)}"
-                )
+        for option in ("context_columns", "text_columns"):
+            names = getattr(self, option)
+            for name in names:
+                if not name or names.count(name) > 1:
+                    raise ValueError(
+                        f"{option} must name columns, each once, got {name!r} in {list(names)}"
+                    )
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -175,8 +194,33 @@ class DataConfig:
 
     def attribute_type(self, name: str) -> AttributeType | None:
         """Return the type that was named for a column; None for none."""
+        if name in self.text_columns:
+            return "text"
         types = dict(pair.rpartition("=")[::2] for pair in self.attribute_types)
         return cast(AttributeType | None, types.get(name))
+
+    def weight_of_event(self) -> dict[str, float]:
+        """Return the weight of each kind of event.
+
+        Raises:
+            ValueError: One is not NAME=WEIGHT, or a kind has two weights.
+        """
+        weights: dict[str, float] = {}
+        for pair in self.event_weights:
+            name, _, text = pair.rpartition("=")
+            try:
+                weight = float(text)
+            except ValueError:
+                weight = -1.0
+            if not name or not (weight == 0 or MIN_WEIGHT <= weight <= MAX_WEIGHT):
+                raise ValueError(
+                    f"event_weights must be NAME=WEIGHT with a weight of 0 (events to leave out) "
+                    f"or {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, such as view=1,purchase=10, got {pair!r}"
+                )
+            if name in weights:
+                raise ValueError(f"event_weights has two weights of {name!r}; give one")
+            weights[name] = weight
+        return weights
 
     @property
     def path(self) -> Path | None:

@@ -66,10 +66,13 @@ class Dataset:
         titles: `[num_candidates]`, display name of each candidate.
         attributes: Properties of the candidates by name; filters name them, so a name is not
             empty and has no "=".
+        words: Words of the candidates' texts by the name of the text; they are features of
+            candidates, but no filters.
         user_attributes: Properties of the users by name; requests name them as features.
         context: Circumstances of the interactions by name; requests name them as features, so
             that a name is not also that of a user attribute.
-        weights: float32 `[num_interactions]`, what each interaction counts; None if all count 1.
+        weights: float32 `[num_interactions]`, what each interaction counts, in the range of
+            `history_weight` in requests; None if all count 1.
         source: Configuration that it was loaded with; None if it was not loaded.
         skipped: Number of interactions that were left out because they are faulty, by fault.
         notes: Lines for the user about how the data was read.
@@ -84,6 +87,7 @@ class Dataset:
     timestamps: npt.NDArray[np.int64] | None = None
     titles: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    words: Mapping[str, Attribute] = field(default_factory=dict)
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     context: Mapping[str, Context] = field(default_factory=dict)
     weights: npt.NDArray[np.float32] | None = None

@@ -58,7 +58,7 @@ def dataset_fingerprint(dataset: Dataset) -> str:
     """Digest of interactions and catalogue ids, 32 hexadecimal digits.
 
     It depends neither on the order of rows and candidates nor on the name of the data. Titles,
-    attributes and ratings do not count.
+    attributes, ratings and weights do not count.
     """
     digest = hashlib.blake2b(digest_size=16)
     for hashes in (_mix(hash_ids(dataset.candidate_ids)), hash_rows(dataset)):

@@ -67,8 +67,13 @@ class Histories:
         counts = stops - starts
         ends = np.cumsum(counts)
         entries = np.repeat(stops - ends, counts) + np.arange(counts.sum())
+        weights = self.events.weights
         return Histories(
-            events=Pairs(starts=np.concatenate([[0], ends]), columns=self.events.columns[entries]),
+            events=Pairs(
+                starts=np.concatenate([[0], ends]),
+                columns=self.events.columns[entries],
+                weights=None if weights is None else weights[entries],
+            ),
             times=None if self.times is None else self.times[entries],
             num_candidates=self.num_candidates,
         )
@@ -106,6 +111,14 @@ class Histories:
         buckets[starts[self.events.counts > 0]] = 0
         return buckets
 
+    @property
+    def relative_weights(self) -> npt.NDArray[np.float32]:
+        """Weight of each event relative to their mean, `[num_events]`."""
+        weights = self.events.weights
+        if weights is None:
+            return np.ones(len(self.events.columns), np.float32)
+        return (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+
     def matrix(self, half_life: float = np.inf) -> Any:
         """Sparse float32 `[num_histories, num_candidates]`.
 
@@ -132,14 +145,18 @@ class Histories:
         """Number of events by candidate, int64 `[num_candidates]`."""
         return np.bincount(self.events.columns, minlength=self.num_candidates)
 
-    def recent_counts(self, half_life_days: float) -> npt.NDArray[np.float64]:
-        """Count events by candidate, `[num_candidates]`, with weights that halve with age.
+    def popularity(self, half_life_days: float | None = None) -> npt.NDArray[np.float64]:
+        """Add up the weights of the events by candidate, `[num_candidates]`.
 
         Args:
-            half_life_days: Age before the latest event at which one counts a half.
+            half_life_days: Age before the latest event at which one counts a half; None if their
+                age does not count.
         """
-        assert self.times is not None
-        ages = (self.times.max(initial=0) - self.times) / _DAY
-        weights = 0.5 ** (ages / half_life_days)
+        weights = self.events.weights
+        if half_life_days is not None:
+            assert self.times is not None
+            ages = (self.times.max(initial=0) - self.times) / _DAY
+            recency = 0.5 ** (ages / half_life_days)
+            weights = recency if weights is None else recency * weights
         counts = np.bincount(self.events.columns, weights, self.num_candidates)
         return counts.astype(np.float64)

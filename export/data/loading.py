@@ -13,6 +13,7 @@ from shortlist.export.data.sources.movielens import has_release, read_release
 from shortlist.export.data.sources.sample import make_sample
 from shortlist.export.data.sources.tabular import read_table, read_users
 from shortlist.export.data.sources.tfds import read_tfds
+from shortlist.export.data.sources.words import with_words
 
 __all__ = ["load"]
 
@@ -33,6 +34,7 @@ def load(config: DataConfig) -> Dataset:
     dataset = _load(config)
     if users is not None:
         dataset = with_users(dataset, users)
+    dataset = with_words(dataset, config)
     dataset = dataclasses.replace(with_times(dataset), source=config)
     log.info(
         "read %s: %d interactions of %d users with %d candidates, %.1f s",
@@ -46,11 +48,17 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _load(config: DataConfig) -> Dataset:
-    if config.context_columns and _is_named(config):
-        raise DataError(
-            f"{config.source} has no column {config.context_columns[0]!r}; --context-column needs "
-            "a file of interactions"
-        )
+    if _is_named(config):
+        for option, names in (
+            ("--context-column", config.context_columns),
+            ("--event-column", (config.event_column,)),
+            ("--weight-column", (config.weight_column,)),
+        ):
+            if names and names[0] is not None:
+                raise DataError(
+                    f"{config.source} has no column {names[0]!r}; {option} needs a file of "
+                    "interactions"
+                )
     if config.source == SAMPLE:
         return make_sample(
             num_users=config.sample_users,

@@ -19,10 +19,12 @@ class Pairs:
         starts: int64 `[num_rows + 1]`; the columns of row i are
             `columns[starts[i] : starts[i + 1]]`.
         columns: int32 `[num_pairs]`.
+        weights: float32 `[num_pairs]`, positive, what each pair counts; None if all count 1.
     """
 
     starts: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def by_row(
@@ -32,6 +34,7 @@ class Pairs:
         *,
         num_rows: int,
         distinct: bool = False,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> Self:
         """Group columns by row.
 
@@ -40,15 +43,19 @@ class Pairs:
             columns: `[num_pairs]`, not negative.
             num_rows: Number of rows, including empty ones.
             distinct: Sort the columns of each row and drop repeated ones, instead of keeping
-                all of them in the given order.
+                all of them in the given order; they have no weights.
+            weights: `[num_pairs]`; None for 1.
         """
         if distinct:
             width = int(columns.max(initial=0)) + 1
             rows, columns = np.divmod(np.unique(rows.astype(np.int64) * width + columns), width)
+            weights = None
         else:
-            columns = columns[np.argsort(rows, kind="stable")]
+            order = np.argsort(rows, kind="stable")
+            columns = columns[order]
+            weights = None if weights is None else weights[order]
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))])
-        return cls(starts=starts, columns=columns.astype(np.int32, copy=False))
+        return cls(starts=starts, columns=columns.astype(np.int32, copy=False), weights=weights)
 
     @classmethod
     def by_user(
@@ -60,6 +67,7 @@ class Pairs:
             dataset.candidate_positions[interactions],
             num_rows=len(dataset.user_ids),
             distinct=distinct,
+            weights=None if dataset.weights is None else dataset.weights[interactions],
         )
 
     @property

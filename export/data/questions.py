@@ -34,6 +34,7 @@ class Questions:
         owners: int64 `[num_judged]`, ascending, question of each judged interaction.
         interactions: int64 `[num_judged]`, positions of the judged interactions in the data.
         candidates: int32 `[num_judged]`, their candidates.
+        weights: float32 `[num_judged]`, what each judged interaction counts; None if all count 1.
         drawn_from: Number of questions that these are a sample of, or their own number.
     """
 
@@ -46,6 +47,7 @@ class Questions:
     owners: Positions
     interactions: Positions
     candidates: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32] | None = None
     drawn_from: int
 
     def __len__(self) -> int:
@@ -101,6 +103,7 @@ class Questions:
             owners=np.repeat(np.arange(len(rows)), counts),
             interactions=self.interactions[judged],
             candidates=self.candidates[judged],
+            weights=None if self.weights is None else self.weights[judged],
         )
 
 
@@ -182,5 +185,6 @@ def _questions(
         owners=owners,
         interactions=interactions,
         candidates=dataset.candidate_positions[interactions],
+        weights=None if dataset.weights is None else dataset.weights[interactions],
         drawn_from=len(users),
     )

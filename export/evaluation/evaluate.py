@@ -76,7 +76,8 @@ class Evaluation:
 
     Attributes:
         held_out: Size of the held-out part.
-        metrics: By protocol and name: hit rate, NDCG and MRR at each k (see `metrics.at_k`),
+        metrics: By protocol and name: hit rate, NDCG and MRR at each k (see `metrics.at_k`), for
+            which an interaction counts by its weight if the data has weights,
             coverage and popularity lift (see `metrics.breadth`); with the split `new_users` also
             the metrics of the literature for it (see `metrics.user_gains`). Without
             `seen_excluded` if all held-out interactions repeat a candidate of the user.
@@ -179,7 +180,7 @@ def evaluate_ranking(
         held_out=HeldOut.of(ranking.questions),
         metrics={
             protocol: {
-                **at_k(ranking.ranks[protocol], ks),
+                **at_k(ranking.ranks[protocol], ks, ranking.weights(protocol)),
                 **{name: float(np.nanmean(gain)) for name, gain in by_user[protocol].items()},
                 **breadth(ranking, protocol, popularity, ks),
             }

@@ -25,6 +25,7 @@ class HeldOut:
         repeats: Number of held-out interactions whose candidate the user had before. No answer
             without seen candidates contains them.
         as_served: Whether requests carried what the user did before.
+        weighted: Whether metrics count an interaction by its weight.
         drawn_from: Number of questions that those asked were drawn from; None if all were asked.
     """
 
@@ -32,6 +33,7 @@ class HeldOut:
     users: int
     repeats: int
     as_served: bool = False
+    weighted: bool = False
     drawn_from: int | None = None
 
     @classmethod
@@ -42,6 +44,7 @@ class HeldOut:
             users=len(np.unique(questions.users)),
             repeats=int(questions.repeats.sum()),
             as_served=questions.as_served,
+            weighted=questions.weights is not None,
             drawn_from=questions.drawn_from if questions.drawn_from > len(questions) else None,
         )
 
@@ -72,6 +75,8 @@ class HeldOut:
             )
         if self.as_served:
             text += "; asked as served: each request carried what the user did before"
+        if self.weighted:
+            text += "; counted by their weights"
         if self.drawn_from is not None:
             text += f"; a random sample of {self.drawn_from:,} questions"
         return text

@@ -70,7 +70,11 @@ def _gains(ranks: npt.NDArray[np.int64], k: int) -> dict[str, npt.NDArray[np.flo
     }
 
 
-def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
+def at_k(
+    ranks: npt.NDArray[np.int64],
+    ks: Sequence[int],
+    weights: npt.NDArray[np.float32] | None = None,
+) -> dict[str, float]:
     """Mean metrics over held-out interactions, each of which is the only correct answer.
 
     An interaction with rank r (from 0) below k counts 1 for the hit rate (TFRS: top-k
@@ -79,12 +83,14 @@ def at_k(ranks: npt.NDArray[np.int64], ks: Sequence[int]) -> dict[str, float]:
     Args:
         ranks: int64 `[n]`; if empty, all metrics are 0.
         ks: Cut-offs.
+        weights: float32 `[n]`, weights of the mean; None for equal ones.
 
     Returns:
         By name: the hit rates at all k, then NDCG, then MRR.
     """
+    total = len(ranks) if weights is None else weights.sum(dtype=np.float64)
     values = {
-        name: float(gain.sum() / max(1, len(gain)))
+        name: float((gain if weights is None else weights * gain).sum() / (total or 1))
         for k in ks
         for name, gain in _gains(ranks, k).items()
     }
@@ -171,9 +177,11 @@ def bootstrap(
     if num_units > most_units:
         units = (random.permutation(num_units) % most_units)[units]
         num_units = most_units
-    # Of each unit, the sum of every metric and the number of interactions or users.
-    sums = [np.bincount(units, gain, minlength=num_units) for gain in gains.values()]
-    counts = [np.bincount(units, minlength=num_units).astype(np.float64)] * len(gains)
+    weights = ranking.weights(protocol)
+    weights = np.ones(len(units), np.float32) if weights is None else weights
+    # Of each unit, the sum of every metric and the weight of the interactions or number of users.
+    sums = [np.bincount(units, weights * gain, minlength=num_units) for gain in gains.values()]
+    counts = [np.bincount(units, weights, minlength=num_units)] * len(gains)
     askers, first = np.unique(owners, return_index=True)
     for gain in (per_user or {}).values():
         sums.append(np.bincount(units[first], gain[askers], minlength=num_units))
@@ -264,7 +272,11 @@ def activity_buckets(
                 num_held_out=int(rows.sum()),
                 num_repeats=int(questions.repeats[rows].sum()),
                 metrics={
-                    protocol: at_k(ranks[counted], ks)
+                    protocol: at_k(
+                        ranks[counted],
+                        ks,
+                        None if questions.weights is None else questions.weights[counted],
+                    )
                     for protocol, ranks in ranking.places.items()
                     if (counted := rows & ranking.counted(protocol)).any()
                 },

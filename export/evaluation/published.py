@@ -236,7 +236,9 @@ class _Retrieve:
         """Return the inputs for what the users did after the events that the servable keeps."""
         after = asked.timelines.between(asked.starts + self._num_kept[asked.users], asked.stops)
         none = tf.zeros([len(asked), 0])
-        ages = none
+        ages = weights = none
+        if after.events.weights is not None:
+            weights = _padded(after, after.events.weights, 0)
         if after.times is not None:
             # Seconds before the last event: the times of the questions are not known.
             last = after.times[after.events.starts[1:][after.owners] - 1]
@@ -244,7 +246,7 @@ class _Retrieve:
         return {
             contract.HISTORY: tf.constant(self._ids(after), tf.string),
             contract.HISTORY_AGE: tf.constant(ages, tf.float32),
-            contract.HISTORY_WEIGHT: none,
+            contract.HISTORY_WEIGHT: tf.constant(weights, tf.float32),
             contract.FEATURES: tf.zeros([len(asked), 0], tf.string),
             contract.EXCLUDE_HISTORY: tf.constant(exclude),
         }

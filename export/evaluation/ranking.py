@@ -57,6 +57,11 @@ class Ranking:
         repeats = self.questions.repeats
         return ~repeats if protocol == "seen_excluded" else np.ones_like(repeats)
 
+    def weights(self, protocol: Protocol) -> npt.NDArray[np.float32] | None:
+        """Return what each interaction that counts does count; None if all count 1."""
+        weights = self.questions.weights
+        return None if weights is None else weights[self.counted(protocol)]
+
     @property
     def ranks(self) -> dict[Protocol, npt.NDArray[np.int64]]:
         """By protocol, the ranks of the interactions that count, int64 `[num_counted]`."""

@@ -54,12 +54,14 @@ class Request(NamedTuple):
 
 
 class EventTable(PairTable):
-    """Events of all users as variables: five bytes per event."""
+    """Events of all users as variables: five bytes per event, nine with weights."""
 
     def __init__(self, histories: Histories) -> None:
         """Copy histories `[num_users]`."""
         super().__init__(histories.events)
         self._gaps = tf.Variable(histories.gaps, dtype=tf.int8, trainable=False)
+        weights = histories.events.weights
+        self._weights = None if weights is None else tf.Variable(weights, trainable=False)
 
     def events(self, users: tf.Tensor) -> Events:
         """Events of users int64 `[batch]`; none for negative positions, of unknown users."""
@@ -68,7 +70,11 @@ class EventTable(PairTable):
             splits=entries.row_splits,
             positions=tf.gather(self._columns, entries.flat_values),
             gaps=tf.cast(tf.gather(self._gaps, entries.flat_values), tf.int32),
-            weights=tf.ones_like(entries.flat_values, tf.float32),
+            weights=(
+                tf.ones_like(entries.flat_values, tf.float32)
+                if self._weights is None
+                else tf.gather(self._weights, entries.flat_values)
+            ),
         )
 
 

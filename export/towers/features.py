@@ -1,4 +1,4 @@
-"""Attributes of the candidates, as columns to learn weights for."""
+"""Attributes and words of the candidates, as columns to learn weights for."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ __all__ = ["CandidateFeatures"]
 class CandidateFeatures(tf.Module):
     """Sparse matrix `[num_candidates, len(names)]` with rows of unit length.
 
-    Each value of a categorical attribute and each bucket of a numeric one is a column, so
-    that even candidates without interactions get an informative embedding.
+    Each value of a categorical attribute, each bucket of a numeric one and each word of a text
+    is a column, so that even candidates without interactions get an informative embedding.
 
     Attributes:
         names: Names of the columns, such as `genres=Drama` and `year<1995`.
@@ -25,7 +25,10 @@ class CandidateFeatures(tf.Module):
         rows = [np.empty(0, np.int64)]
         columns = [np.empty(0, np.int64)]
         self.names: list[str] = []
-        for name, attribute in sorted(dataset.attributes.items()):
+        for name, attribute in (
+            *sorted(dataset.attributes.items()),
+            *sorted(dataset.words.items()),
+        ):
             own = attribute_columns(name, attribute)
             rows.append(own.rows)
             columns.append(own.columns + len(self.names))

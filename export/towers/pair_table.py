@@ -25,7 +25,11 @@ class PairTable(tf.Module):
     def columns(self, rows: tf.Tensor) -> "tf.RaggedTensor":
         """Columns int32 `[batch, (columns)]` of rows `[batch]`."""
         entries = self.entries(rows)
-        return entries.with_flat_values(tf.gather(self._columns, entries.flat_values))
+        return entries.with_flat_values(self.at(entries.flat_values))
+
+    def at(self, places: tf.Tensor) -> tf.Tensor:
+        """Columns int32 `[n]` of the pairs at places `[n]` in the table."""
+        return tf.gather(self._columns, places)
 
     def entries(self, rows: tf.Tensor) -> "tf.RaggedTensor":
         """Places int64 `[batch, (columns)]` of the pairs of rows `[batch]` in the table."""

@@ -124,7 +124,7 @@ def _embed(candidates: Vectors) -> Embed:
 def _batches(histories: Histories) -> Iterator[tuple[slice, Events]]:
     """Yield rows with their events, about `_EVENTS_PER_BATCH` at a time."""
     starts = histories.events.starts
-    gaps, columns = histories.gaps, histories.events.columns
+    gaps, columns, weights = histories.gaps, histories.events.columns, histories.events.weights
     row = 0
     while row < len(histories):
         stop = int(np.searchsorted(starts, starts[row] + _EVENTS_PER_BATCH, side="right")) - 1
@@ -136,7 +136,11 @@ def _batches(histories: Histories) -> Iterator[tuple[slice, Events]]:
                 splits=tf.constant(starts[row : stop + 1] - starts[row]),
                 positions=tf.constant(columns[own]),
                 gaps=tf.constant(gaps[own], tf.int32),
-                weights=tf.ones([own.stop - own.start]),
+                weights=(
+                    tf.ones([own.stop - own.start])
+                    if weights is None
+                    else tf.constant(weights[own])
+                ),
             ),
         )
         row = stop

@@ -197,6 +197,7 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         dataset.user_positions,
         dataset.candidate_positions,
         dataset.ratings,
+        *(() if dataset.weights is None else (dataset.weights,)),
         split.training,
         split.validation,
         split.validation_given,
@@ -205,7 +206,7 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         digest.update(b"-" if array is None else _bytes(array))
     for ids in (dataset.user_ids, dataset.candidate_ids):
         digest.update("\0".join(ids).encode("utf-8", "surrogatepass"))
-    for attributes in (dataset.attributes, dataset.user_attributes):
+    for attributes in (dataset.attributes, dataset.user_attributes, dataset.words):
         for name, attribute in sorted(attributes.items()):
             digest.update(f"\1{name}".encode("utf-8", "surrogatepass"))
             if attribute.numbers is not None:

@@ -1,5 +1,6 @@
 """In-batch softmax: trains on batches of interactions, as the tutorials of TFRS do."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ __all__ = [
     "in_batch_softmax",
     "train_on_interactions",
 ]
+
+log = logging.getLogger(__name__)
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
 
@@ -161,6 +164,8 @@ def train_on_interactions(
     workers: Workers | None = None,
 ) -> TrainedModel:
     """Train a model on the fitted part for the configured number of epochs; see `train`."""
+    if dataset.weights is not None:
+        log.warning("in_batch_softmax counts all interactions equally, whatever their weights")
     saved = checkpoint.restored() if checkpoint is not None else None
     steps = InBatchSteps(dataset, split.fitted, model_config, config, workers)
     loop = steps.loop(progress, "fit", checkpoint)

@@ -31,9 +31,9 @@ def choose_half_life(training: Histories, validation: npt.NDArray[np.int32]) -> 
         smooth = counts + 1.0 / len(counts)
         return float(np.log(smooth[validation] / smooth.sum()).mean())
 
-    best, score = None, likelihood(training.counts())
+    best, score = None, likelihood(training.popularity())
     for days in _HALF_LIVES:
-        result = likelihood(training.recent_counts(days))
+        result = likelihood(training.popularity(days))
         if result > score:
             best, score = days, result
     return best

@@ -83,18 +83,33 @@ class UserHistories(tf.Module):
         self.active = np.flatnonzero(self.counts).astype(np.int32)
         self.candidate_counts = np.bincount(pairs.columns, minlength=num_candidates)
         self._table = PairTable(pairs)
+        self._weights = None
+        if pairs.weights is not None:
+            self._weights = tf.Variable(_relative(pairs, pairs.weights), trainable=False)
 
-    def entries(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def entries(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """All interactions of some users.
 
         Args:
             users: Int32 `[batch]`.
 
         Returns:
-            Rows int64 `[m]`, in 0..batch-1 and ascending, and candidates int32 `[m]`.
+            Rows int64 `[m]`, in 0..batch-1 and ascending, candidates int32 `[m]`, and weights
+            float32 `[m]`, relative to the mean of the row; None if all weights are 1.
         """
-        candidates = self._table.columns(users)
-        return candidates.value_rowids(), candidates.flat_values
+        entries = self._table.entries(users)
+        places, weights = entries.flat_values, None
+        if self._weights is not None:
+            weights = tf.gather(self._weights, places)
+        return entries.value_rowids(), self._table.at(places), weights
+
+
+def _relative(pairs: Pairs, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the weights of pairs relative to the mean of their row."""
+    counts = pairs.counts
+    rows = np.repeat(np.arange(pairs.num_rows), counts)
+    means = np.bincount(rows, weights, pairs.num_rows) / np.maximum(counts, 1)
+    return (weights / means[rows]).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,6 +124,8 @@ class Batch:
         counts: float32 `[batch]`, number of candidates of each user.
         drawn: int32 `[n]`, distinct candidates of a sample; None for the whole corpus.
         correction: float32 `[n]`, logQ corrections of `drawn`.
+        weights: float32 `[m]`, weight of each entry of `own` relative to the mean of the user's;
+            None if all are 1.
         places: int64 `[p, 2]`, rows and columns of the scores that belong to a user's own
             candidates.
     """
@@ -120,6 +137,7 @@ class Batch:
     counts: tf.Tensor
     drawn: tf.Tensor | None
     correction: tf.Tensor | None
+    weights: tf.Tensor | None
     places: tf.Tensor
 
 
@@ -158,7 +176,7 @@ class UserScores(tf.Module):
 
     def batch(self, users: tf.Tensor) -> Batch:
         """Return users int32 `[batch]` with their candidates and, if needed, a new sample."""
-        rows, own = self._histories.entries(users)
+        rows, own, weights = self._histories.entries(users)
         distinct, index = tf.unique(own)
         drawn = correction = None
         places = tf.stack([rows, tf.cast(own, tf.int64)], axis=1)
@@ -181,6 +199,7 @@ class UserScores(tf.Module):
             counts=tf.math.segment_sum(tf.ones_like(own, tf.float32), rows),
             drawn=drawn,
             correction=correction,
+            weights=weights,
             places=places,
         )
 

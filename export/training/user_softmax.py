@@ -63,7 +63,7 @@ class UserSoftmaxModel(tf.Module):
         self._num_active = max(len(histories.active), 1)
         self._num_candidates = len(dataset.candidate_ids)
         features: CandidateFeatures | None = None
-        if model_config.candidate_features and dataset.attributes:
+        if model_config.candidate_features and (dataset.attributes or dataset.words):
             features = CandidateFeatures(dataset)
         self._pairs = [
             TowerPair.random(
@@ -91,10 +91,10 @@ class UserSoftmaxModel(tf.Module):
 
         The loss of one interaction and pair is -log(exp(s) / (exp(s) + sum of exp over the
         candidates that the user does not have)), where s is the logit. The mean over a user's
-        interactions is weighted by a power of their number. The penalty is a factor times half
-        of two terms: the squared lengths of the queries, as a mean with the same weights, and
-        those of all candidates, as a sum divided by the number of users. Over an epoch, each
-        row of a table counts once.
+        interactions, by their weights, is weighted by a power of their number. The penalty is a
+        factor times half of two terms: the squared lengths of the queries, as a mean with the
+        same weights, and those of all candidates, as a sum divided by the number of users. Over
+        an epoch, each row of a table counts once.
 
         Args:
             users: Int32 `[batch]`, positions.
@@ -106,6 +106,8 @@ class UserSoftmaxModel(tf.Module):
         part = tf.reduce_sum(weights)
         total = part if total is None else total
         shares = tf.gather(weights / batch.counts, batch.rows) / total
+        if batch.weights is not None:
+            shares *= batch.weights
         loss = tf.constant(0.0)
         for pair in self._pairs:
             queries = pair.embed_users(users)

@@ -8,7 +8,7 @@ from shortlist.export.data.config import DataError
 
 __all__ = ["Role", "check_roles", "described", "find_column", "no_column"]
 
-Role = Literal["users", "candidates", "ratings", "times", "titles"]
+Role = Literal["users", "candidates", "ratings", "times", "titles", "events", "weights"]
 
 # Without regard to case, blanks, `_`, `-` and `.`; earlier ones take precedence.
 _USUAL: Mapping[Role, Sequence[str]] = {
@@ -30,6 +30,8 @@ _USUAL: Mapping[Role, Sequence[str]] = {
         *("occurredat", "unixtimestamp", "timestampms", "unixtime"),
     ),
     "titles": ("title", "name", "productname", "itemname", "movietitle", "producttitle"),
+    "events": (),  # only those that are named
+    "weights": (),
 }
 _OPTIONS: Mapping[Role, str] = {
     "users": "--user-column",
@@ -37,6 +39,8 @@ _OPTIONS: Mapping[Role, str] = {
     "ratings": "--rating-column",
     "times": "--timestamp-column",
     "titles": "--title-column",
+    "events": "--event-column",
+    "weights": "--weight-column",
 }
 _IGNORED = re.compile(r"[\s_.\-]+")
 

@@ -34,6 +34,7 @@ from shortlist.export.data.sources._assemble import (
     natural_order,
 )
 from shortlist.export.data.sources.features import UserTable, context_of
+from shortlist.export.data.sources.weights import weights_of
 
 __all__ = ["columns_of", "read_columns", "read_table", "read_users"]
 
@@ -56,8 +57,15 @@ def read_table(config: DataConfig) -> Dataset:
     if config.candidates_file is not None:  # fails early
         catalogue_source = open_source([config.candidates_file], _dialect(config))
         _item_column(catalogue_source, config, key_column)
+    if config.text_columns and catalogue_source is None:
+        raise DataError(
+            f"{source.name}: the text {config.text_columns[0]!r} needs a file of the candidates; "
+            "name it with --candidates"
+        )
     names = [column for column in roles.values() if column] + [*config.context_columns]
     ids = {users_column, key_column, *config.context_columns}
+    if roles["events"]:
+        ids.add(roles["events"])
     rows = source.read(names, ids=ids, exact=bool(config.context_columns))
     users, keys = ids_of_column(rows, users_column), ids_of_column(rows, key_column)
     ratings = _ratings(rows, roles["ratings"], required=config.rating_column is not None)
@@ -66,6 +74,7 @@ def read_table(config: DataConfig) -> Dataset:
     times = None
     if roles["times"]:
         times = times_of_column(rows, roles["times"], config.timestamp_format)
+    weights, unwanted = weights_of(rows, config)
     if catalogue_source is None:
         catalogue = _own_catalogue(keys.values)
     else:
@@ -74,13 +83,21 @@ def read_table(config: DataConfig) -> Dataset:
     catalogue = _with_unknown(rows, keys, unknown, catalogue, config)
     faults = rows.faults
     kept = np.flatnonzero(faults.check(config.skip_bad_rows))
-    dropped = np.append(unknown, False)[keys.codes[kept]]
     skipped = dict(faults.counts)
+    for what, without in unwanted.items():
+        count = int(without[kept].sum())
+        rows.note(f"{count:,} of {len(rows):,} rows are left out: {what}")
+        skipped[what] = count
+        kept = kept[~without[kept]]
+    dropped = np.append(unknown, False)[keys.codes[kept]]
     if config.unknown_candidates == "drop" and dropped.any():
         kept = kept[~dropped]
         skipped[f"candidate not in {catalogue.where}"] = int(dropped.sum())
     if not len(kept):
-        raise DataError(f"{rows.name}: no interaction is with a candidate in {catalogue.where}")
+        raise DataError(
+            f"{rows.name}: no interaction is left; left out are "
+            + ", ".join(f"{count:,} rows ({what})" for what, count in skipped.items())
+        )
     context = {name: _context(rows, name, kept) for name in config.context_columns}
     used_users, used_keys = _used(users, kept), _used(keys, kept)
     interactions = Interactions(
@@ -90,6 +107,7 @@ def read_table(config: DataConfig) -> Dataset:
         key_codes=used_keys.codes,
         ratings=None if ratings is None else ratings[kept],
         timestamps=None if times is None else times[kept],
+        weights=None if weights is None else weights[kept],
         where=lambda row: f"{source.name}, {faults.place(int(kept[row]))}",
         context=context,
     )
@@ -165,11 +183,16 @@ def _roles(source: Source, config: DataConfig) -> dict[str, str | None]:
         ("ratings", config.rating_column, None),
         ("times", config.timestamp_column, None),
     )
+    own: tuple[tuple[Role, str | None], ...] = (
+        ("events", config.event_column),
+        ("weights", config.weight_column),
+    )
     roles: dict[str, str | None] = {}
     for role, named, default in given:
         roles[role] = find_column(role, header, named, default=default)
         if roles[role] is None and role in ("users", "candidates"):
             raise no_column(role, source.name, header)
+    roles |= own
     check_roles(source.name, roles, config.context_columns)
     return roles
 

@@ -178,7 +178,7 @@ def _best_settings(
         settings = dict(zip(kind.axes, values, strict=True))
         baseline = _baseline(name, kind, fit(values[: len(kind.fits)]), settings, training)
         ranking = baseline.rank(questions, top_k=100)
-        at = at_k(ranking.ranks["seen_excluded"], [10, 100])
+        at = at_k(ranking.ranks["seen_excluded"], [10, 100], ranking.weights("seen_excluded"))
         log.info("%s with %s: validation hit rate@10 %.4f", name, settings, at["hit_rate@10"])
         return at["hit_rate@10"], at["hit_rate@100"]
 

@@ -11,13 +11,13 @@ __all__ = ["fit_popularity", "fit_recent_popularity"]
 
 def fit_popularity(training: Histories, settings: Settings) -> Score:
     """Score a candidate by its number of interactions."""
-    return _same_for_all(training.counts())
+    return _same_for_all(training.popularity())
 
 
 def fit_recent_popularity(training: Histories, settings: Settings) -> Score:
     """Score a candidate by its interactions, whose weight halves every `half_life_days`."""
     assert training.times is not None, "fit_baseline refuses data without times"
-    return _same_for_all(training.recent_counts(settings["half_life_days"]))
+    return _same_for_all(training.popularity(settings["half_life_days"]))
 
 
 def _same_for_all(scores: npt.NDArray[np.number]) -> Score:

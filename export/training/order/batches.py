@@ -22,12 +22,18 @@ class OrderBatch:
     Attributes:
         candidates: int32 `[rows, width]`, positions; 0 if padded.
         gaps: int32 `[rows, width]`, buckets of the times between events; 0 if unknown.
-        counts: int32 `[rows]`, events of each row, at least 2.
+        weights: float32 `[rows, width]`, what each event counts as a target, 1 on average; 0 if
+            padded.
     """
 
     candidates: npt.NDArray[np.int32]
     gaps: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Number of events of each row, at least 2, `[rows]`."""
+        return np.count_nonzero(self.weights, axis=1)
 
 
 class OrderBatches:
@@ -55,6 +61,7 @@ class OrderBatches:
         """
         self._histories = histories
         self._gaps = histories.gaps
+        self._weights = histories.relative_weights
         self._length = length
         self._seed = seed
         self._rows = np.flatnonzero(histories.events.counts >= 2)
@@ -123,5 +130,5 @@ class OrderBatches:
         return OrderBatch(
             candidates=candidates.astype(np.int32),
             gaps=gaps.astype(np.int32),
-            counts=counts.astype(np.int32),
+            weights=np.where(inside, self._weights[events], np.float32(0)),
         )

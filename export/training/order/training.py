@@ -175,8 +175,8 @@ class OrderSteps:
         return self._step(
             tf.constant(batch.candidates[own]),
             tf.constant(batch.gaps[own]),
-            tf.constant(batch.counts[own]),
-            tf.constant(len(batch.counts)),
+            tf.constant(batch.weights[own]),
+            tf.constant(len(batch.weights)),
             tf.constant(self.interactions(examples), tf.float32),
         )
 
@@ -189,12 +189,12 @@ class OrderSteps:
         return [*self._trained, *self._optimizer.variables()]
 
     def _loss(
-        self, candidates: tf.Tensor, gaps: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor
+        self, candidates: tf.Tensor, gaps: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor
     ) -> tf.Tensor:
-        """Sum of the losses of all events but the first ones.
+        """Sum of the losses of all events but the first ones, by their weights.
 
         A query competes with a sample of the corpus for the next event, by the logarithm of the
-        sampled softmax. Later events of the row are targets, too, with falling weights.
+        sampled softmax. Later events of the row are targets, too, to a falling extent.
         """
         seed = tf.stack([tf.constant(self._seed, tf.int64), self._optimizer.iterations])
         seeds = tf.random.split(seed, 2)
@@ -203,15 +203,15 @@ class OrderSteps:
             embeddings[:, :-1], gaps[:, :-1], dropout=_DROPOUT, random=self._uniform(seeds[0], rows)
         )
         targets = embeddings[:, 1:]
-        width = tf.shape(targets)[1]
-        valid = tf.sequence_mask(counts - 1, width, tf.float32)
+        weights = weights[:, 1:]
+        valid = tf.cast(weights > 0, tf.float32)
         total = self._log_total(queries, targets, candidates[:, 1:], seeds[1])
-        place = tf.range(width)
+        place = tf.range(tf.shape(targets)[1])
         ahead = tf.cast(place - place[:, None], tf.float32)
-        weights = tf.where(ahead >= 0, _LATER**ahead, 0.0) * valid[:, None]
-        weights = tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=2, keepdims=True))
-        expected = tf.reduce_sum(queries * tf.matmul(weights, targets), axis=2)
-        return tf.reduce_sum(valid * (total - expected))
+        shares = tf.where(ahead >= 0, _LATER**ahead, 0.0) * valid[:, None]
+        shares = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=2, keepdims=True))
+        expected = tf.reduce_sum(queries * tf.matmul(shares, targets), axis=2)
+        return tf.reduce_sum(weights * (total - expected))
 
     def _log_total(
         self, queries: tf.Tensor, targets: tf.Tensor, positions: tf.Tensor, seed: tf.Tensor
@@ -253,12 +253,12 @@ class OrderSteps:
         def replica_step(
             candidates: tf.Tensor,
             gaps: tf.Tensor,
-            counts: tf.Tensor,
+            weights: tf.Tensor,
             rows: tf.Tensor,
             total: tf.Tensor,
         ) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = self._loss(candidates, gaps, counts, rows) / total
+                loss = self._loss(candidates, gaps, weights, rows) / total
             gradients = tape.gradient(loss, self._trained)
             # Adds the gradients of all workers.
             self._optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
@@ -269,7 +269,7 @@ class OrderSteps:
             input_signature=[
                 tf.TensorSpec([None, None], tf.int32),
                 tf.TensorSpec([None, None], tf.int32),
-                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None, None], tf.float32),
                 tf.TensorSpec([], tf.int32),
                 tf.TensorSpec([], tf.float32),
             ],

@@ -136,8 +136,7 @@ def assemble(
     if settings.user_share:
         users = taste.users - embed_part(pooled, taste.candidates, kept)
         users *= np.float32(settings.user_share)
-    days = settings.popularity_half_life_days
-    counts = kept.counts() if days is None else kept.recent_counts(days)
+    counts = kept.popularity(settings.popularity_half_life_days)
     tower = QueryTower(
         dataset.user_ids,
         known=kept.events.counts > 0,

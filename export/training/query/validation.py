@@ -100,7 +100,9 @@ class Validation:
                 rows = questions.owners[some] - start
                 own = scores[rows, questions.candidates[some]]
                 ranks[some] = np.count_nonzero(scores[rows] > own[:, None], axis=1)
+        weights = questions.weights
         if not self.repeats.all():
             ranks = ranks[~self.repeats]
-        metrics = at_k(ranks, _KS)
+            weights = None if weights is None else weights[~self.repeats]
+        metrics = at_k(ranks, _KS, weights)
         return {f"ndcg@{k}": metrics[f"ndcg@{k}"] for k in _KS}

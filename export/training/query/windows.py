@@ -27,7 +27,9 @@ def with_windows(events: Pairs, length: int) -> Pairs:
     size = -(-counts // np.maximum(pieces, 1))
     rows = bases[owners] + places // size[owners]
     ends = len(events.columns) + np.cumsum(np.bincount(rows, minlength=int(pieces.sum())))
+    weights = events.weights
     return Pairs(
         starts=np.concatenate([events.starts, ends]),
         columns=np.concatenate([events.columns, events.columns[kept]]),
+        weights=None if weights is None else np.concatenate([weights, weights[kept]]),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shortlist.export.config import ExportConfig
@@ -13,9 +14,13 @@ from shortlist.export.pipeline import run_export
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 def test_answers_to_requests_with_histories_have_the_metrics_of_the_manifest(
-    small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path
+    small_dataset: Dataset, small_config: ExportConfig, tmp_path: Path, weighted: bool
 ) -> None:
+    if weighted:
+        weights = 10.0 ** (np.arange(small_dataset.num_interactions) % 3 == 0)
+        small_dataset = dataclasses.replace(small_dataset, weights=weights.astype(np.float32))
     train = dataclasses.replace(small_config.train, split="global_time", rating_weight=0.0)
     config = dataclasses.replace(small_config, indexes=("brute_force",), train=train)
     result = run_export(small_dataset, config, tmp_path)
@@ -25,6 +30,7 @@ def test_answers_to_requests_with_histories_have_the_metrics_of_the_manifest(
     stored = version.manifest.metrics
     assert answers["held_out"] == stored["held_out"]
     assert answers["headline"]["as_served"]
+    assert stored["held_out"]["weighted"] == weighted
     for name in ("seen_excluded", "seen_kept"):
         # The servable does not know how long before a request the last kept event was, and ages
         # are float32; so a few lists may differ.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shortlist.export.cli import options
+from shortlist.export import config
 from shortlist.export.config import SplitMethod
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
@@ -218,7 +218,7 @@ def test_one_order_for_all_equals_scoring_each_history(
 def test_recent_counts_are_the_scores_of_recent_popularity(data: Dataset, split: Split) -> None:
     training = Histories.of_users(data, split.training)
     score = fit_recent_popularity(training, {"half_life_days": 365.0})
-    counts = training.recent_counts(365.0)
+    counts = training.popularity(365.0)
     np.testing.assert_allclose(score(training.take(np.arange(1)), {})[0], counts, rtol=1e-6)
     assert counts.max() < data.candidate_counts(split.training).max()
 
@@ -309,7 +309,7 @@ def test_a_missing_package_is_named_with_its_remedy(
 
 
 def test_command_line_knows_all_baselines() -> None:
-    assert tuple(BASELINES) == options.BASELINES
+    assert tuple(BASELINES) == config.BASELINES
 
 
 def test_baselines_that_need_times_say_so(data: Dataset, split: Split) -> None:

@@ -51,6 +51,7 @@ def test_seen_excluded_counts_only_what_can_be_hit() -> None:
         "users": 2,
         "repeats": 1,
         "as_served": False,
+        "weighted": False,
         "drawn_from": None,
     }
 

@@ -140,6 +140,12 @@ def test_metrics_equal_their_definitions(ranks: list[int], k: int) -> None:
     )
 
 
+def test_interactions_count_by_their_weights() -> None:
+    weights = np.array([3.0, 0.5, 0.5], np.float32)
+    values = at_k(np.array([0, 10, 10]), [10], weights)
+    assert values["hit_rate@10"] == values["mrr@10"] == pytest.approx(0.75)
+
+
 @pytest.fixture
 def judged() -> tuple[Dataset, Split, UserScores]:
     """40 users with 3 to 30 interactions and random embeddings."""

@@ -1,5 +1,6 @@
 """Queries from kept events and those of a request, against plain NumPy."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -242,3 +243,27 @@ def test_tower_without_features_ignores_them(
     users = tf.constant([-1], tf.int64)
     asked = tower(embed, users, request([[NUM_CANDIDATES]], features=[["device=phone"]]))
     np.testing.assert_array_equal(asked, tower(embed, users))
+
+
+def test_kept_weights_count_as_those_of_a_request(
+    embeddings: npt.NDArray[np.float32], transform: npt.NDArray[np.float32]
+) -> None:
+    weights = np.array([2.0, 0.5, 7.0, 1.0], np.float32)
+    plain = histories(KEPT)
+    kept = replace(plain, events=replace(plain.events, weights=weights))
+    parts = [PooledPart(slice(0, DIMENSION), transform, decay=0.9, normalized=True)]
+    tower = partial(
+        QueryTower,
+        USERS,
+        known=np.array([True, False, True]),
+        popular=np.zeros(DIMENSION, np.float32),
+        num_candidates=NUM_CANDIDATES,
+        parts=parts,
+    )
+    embed = partial(tf.gather, tf.constant(embeddings))
+    asked = request([KEPT[0]], weights=[weights[:3].tolist()])
+    by_id = tower(kept=kept)(embed, tf.constant([0], tf.int64))
+    by_request = tower(kept=kept)(embed, tf.constant([-1], tf.int64), asked)
+    np.testing.assert_allclose(by_id, by_request, rtol=1e-6)
+    without = tower(kept=plain)(embed, tf.constant([0], tf.int64))
+    assert not np.allclose(by_id, without)

@@ -114,3 +114,40 @@ def test_popularity_of_late_is_found_where_tastes_change() -> None:
     )
     assert choose_half_life(training, np.full(20, new)) == 7
     assert choose_half_life(training, np.array([old] * 5 + [new])) is None
+
+
+def test_equal_weights_are_no_weights(walks: Dataset, split: Split) -> None:
+    """Bit by bit, so that a column of ones changes nothing."""
+    config = dataclasses.replace(TRAIN, epochs=2)
+    towers = dataclasses.replace(TOWERS, order_dimension=0)  # for speed
+    weights = np.full(walks.num_interactions, 4, np.float32)
+    weighted = dataclasses.replace(walks, weights=weights)
+    one, other = (train(data, split, towers, config) for data in (walks, weighted))
+    assert one.settings == other.settings
+    assert one.records == other.records
+    np.testing.assert_array_equal(one.candidate_embeddings, other.candidate_embeddings)
+    for data in (walks, weighted):
+        np.testing.assert_array_equal(Histories.of_users(data, split.fitted).relative_weights, 1)
+
+
+def test_events_of_a_larger_weight_decide_what_a_user_gets(walks: Dataset) -> None:
+    """Users look at candidates of anybody's taste, and buy those of their own half."""
+    random = np.random.default_rng(2)
+    bought = random.random(walks.num_interactions) < 0.2
+    own = walks.user_positions % 2 * (CANDIDATES // 2)
+    candidates = np.where(
+        bought,
+        own + random.integers(0, CANDIDATES // 2, len(bought)),
+        random.integers(0, CANDIDATES, len(bought)),
+    )
+    data = dataclasses.replace(walks, candidate_positions=candidates.astype(np.int32))
+    train_config = dataclasses.replace(TRAIN, split="random")
+    split = configured_split(data, train_config)
+    shares = []
+    for weights in (None, np.where(bought, 20, 1).astype(np.float32)):
+        weighted = dataclasses.replace(data, weights=weights)
+        model = train(weighted, split, TOWERS, train_config)
+        queries = model.embed_users(np.arange(USERS))
+        best = np.argsort(-queries @ model.candidate_embeddings.T, axis=1)[:, :10]
+        shares.append(np.mean(best // (CANDIDATES // 2) == np.arange(USERS)[:, None] % 2))
+    assert shares[1] > shares[0] + 0.05

@@ -53,11 +53,13 @@ def plain_loss(
     """Loss of one pair of towers, whose inner products are the logits."""
     total = weight = 0.0
     for user in users:
-        own = dataset.candidate_positions[dataset.user_positions == user].tolist()
+        of_user = dataset.user_positions == user
+        own = dataset.candidate_positions[of_user].tolist()
         logits = [float(row @ queries[user]) for row in candidates]
         others = sum(math.exp(logit) for c, logit in enumerate(logits) if c not in own)
         losses = [-math.log(math.exp(logits[c]) / (math.exp(logits[c]) + others)) for c in own]
-        total += len(own) ** power * sum(losses) / len(own)
+        weights = None if dataset.weights is None else dataset.weights[of_user]
+        total += len(own) ** power * np.average(losses, weights=weights)
         weight += len(own) ** power
     return total / weight
 
@@ -75,6 +77,22 @@ def test_loss_is_that_of_both_pairs_and_a_penalty(dataset: Dataset, power: float
     # The features add nothing yet.
     squares += np.sum(candidates[:, 3:] ** 2) / np.count_nonzero(counts)
     assert loss == pytest.approx(expected + 3.0 * squares / 2, rel=1e-5)
+
+
+def test_an_interaction_of_twice_the_weight_counts_twice(dataset: Dataset) -> None:
+    weights = np.random.default_rng(3).uniform(0.1, 10, dataset.num_interactions)
+    weighted = dataclasses.replace(dataset, weights=weights.astype(np.float32))
+    losses = []
+    for data in (dataset, weighted):
+        model = make(data, norm_penalty=0.0)
+        queries, candidates = model.query_embeddings(), model.candidate_embeddings()
+        losses.append(float(model.loss(tf.constant([3, 0, 6]))))
+        expected = sum(
+            plain_loss(data, queries[:, part], candidates[:, part], [3, 0, 6], 0.5)
+            for part in (slice(3), slice(3, None))
+        )
+        assert losses[-1] == pytest.approx(expected, rel=1e-5)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-5)
 
 
 def test_losses_of_a_batch_in_parts_add_up(dataset: Dataset) -> None:

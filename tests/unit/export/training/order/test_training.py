@@ -23,14 +23,17 @@ CORPUS = 40
 EVENTS = 9
 
 
-def walks(users: int, seed: int) -> Histories:
+def walks(users: int, seed: int, *, weighted: bool = False) -> Histories:
     """Users walk on a ring of candidates, all their way forwards or all their way back."""
     random = np.random.default_rng(seed)
     steps = random.choice([-1, 1], (users, 1)) * np.arange(EVENTS)
     candidates = (random.integers(0, CORPUS, (users, 1)) + steps) % CORPUS
+    weights = random.uniform(0.1, 10, candidates.size).astype(np.float32) if weighted else None
     return Histories(
         events=Pairs(
-            starts=np.arange(users + 1) * EVENTS, columns=candidates.astype(np.int32).ravel()
+            starts=np.arange(users + 1) * EVENTS,
+            columns=candidates.astype(np.int32).ravel(),
+            weights=weights,
         ),
         times=np.arange(users * EVENTS) * 60,
         num_candidates=CORPUS,
@@ -67,13 +70,19 @@ def test_direction_of_a_walk_is_learned(taste: npt.NDArray[np.float32]) -> None:
     assert np.mean(scores.argmax(axis=1) == rows[:, -1]) > 0.9
 
 
-def make(taste: npt.NDArray[np.float32], **changes: object) -> OrderSteps:
+def make(
+    taste: npt.NDArray[np.float32], *, weighted: bool = False, **changes: object
+) -> OrderSteps:
     arguments = {"dimension": 128, "epochs": 2, "seed": 1, "length": 6, "tokens": 64, **changes}
-    return OrderSteps(walks(30, seed=1), taste, **arguments)  # type: ignore[arg-type]
+    return OrderSteps(walks(30, seed=1, weighted=weighted), taste, **arguments)  # type: ignore[arg-type]
 
 
 def plain_loss(
-    steps: OrderSteps, rows: npt.NDArray[np.int32], gaps: npt.NDArray[np.int32], count: int
+    steps: OrderSteps,
+    rows: npt.NDArray[np.int32],
+    gaps: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.float32],
+    count: int,
 ) -> float:
     """Loss of one row, by loops."""
     table, total = steps.table.numpy(), 0.0
@@ -84,18 +93,19 @@ def plain_loss(
         weights = [0.3**ahead for ahead in range(count - 1 - place)]
         for ahead, weight in enumerate(weights):
             loss = normalizer - float(logits[rows[place + 1 + ahead]])
-            total += weight / sum(weights) * loss
+            total += counts[place + 1] * weight / sum(weights) * loss
     return total
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 def test_loss_asks_at_each_event_for_those_that_follow(
-    taste: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+    taste: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, weighted: bool
 ) -> None:
     monkeypatch.setattr(training, "_DROPOUT", 0.0)
-    steps = make(taste)
+    steps = make(taste, weighted=weighted)
     batch = steps.batches.batch(0, epoch=0)
     assert len(set(batch.counts.tolist())) > 1
-    rows = zip(batch.candidates, batch.gaps, batch.counts, strict=True)
+    rows = zip(batch.candidates, batch.gaps, batch.weights, batch.counts, strict=True)
     expected = sum(plain_loss(steps, *row) for row in rows) / np.sum(batch.counts - 1)
     loss = steps.step(np.array([0], np.int32))
     assert float(loss) == pytest.approx(expected, rel=1e-4)
@@ -107,7 +117,7 @@ def test_sampled_loss_comes_near_the_exact_one(
     monkeypatch.setattr(training, "_DROPOUT", 0.0)
     steps = make(taste)
     batch = steps.batches.batch(0, epoch=0)
-    arrays = (batch.candidates, batch.gaps, batch.counts, tf.constant(len(batch.counts)))
+    arrays = (batch.candidates, batch.gaps, batch.weights, tf.constant(len(batch.counts)))
     exact = float(steps._loss(*arrays))
     monkeypatch.setattr(training, "_NEGATIVES", 30)
     sampled, losses = make(taste), []
@@ -123,12 +133,12 @@ def test_losses_of_workers_add_up_to_that_of_one(taste: npt.NDArray[np.float32])
     whole = make(taste)
     batch = whole.batches.batch(0, epoch=0)
     rows = tf.constant(len(batch.counts))
-    expected = whole._loss(batch.candidates, batch.gaps, batch.counts, rows)
+    expected = whole._loss(batch.candidates, batch.gaps, batch.weights, rows)
     total = 0.0
     for index in range(2):
         workers = dataclasses.replace(alone(), index=index, count=2)
         part = slice(index, None, 2)
-        arrays = (batch.candidates[part], batch.gaps[part], batch.counts[part])
+        arrays = (batch.candidates[part], batch.gaps[part], batch.weights[part])
         total += float(make(taste, workers=workers)._loss(*arrays, rows))
     assert total == pytest.approx(float(expected), rel=1e-5)
 
