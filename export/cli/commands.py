@@ -31,6 +31,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_publish(verbs)
     add_own(verbs)
     _add_evaluate(verbs)
+    _add_inspect(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:
@@ -207,3 +208,25 @@ def _add_evaluate(verbs: Parsers) -> None:
         metavar="FILE",
         help="write an HTML report on the training, compared with popularity",
     )
+
+
+def _add_inspect(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "inspect",
+        "Show what data holds and what is wrong with it, without training.",
+        details="Reads it as `export` does: columns and what they are read as, all faulty rows, "
+        "activity of users and popularity of candidates, repeats, the split that an export would "
+        "make, and advice on its options. The status is 1 if an export would refuse the data.",
+        example="shortlist inspect plays.csv --candidates tracks.csv --output plays.html",
+        run=f"{_CLI}.inspect:inspect",
+    )
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="data to inspect; the same as --data FILE"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.html", help="write an HTML page with plots, too"
+    )
+    add_config_arguments(parser)
+    add_data_arguments(parser)
+    parser.set_defaults(preset=None)

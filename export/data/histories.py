@@ -21,8 +21,13 @@ def time_order(dataset: Dataset, part: npt.NDArray[np.int64]) -> npt.NDArray[np.
 
     Interactions without times, or with equal ones, keep the order of the data.
     """
-    users, times = dataset.user_positions[part], dataset.timestamps
-    return part[np.lexsort((part, users) if times is None else (part, times[part], users))]
+    part = np.sort(part)
+    users = dataset.user_positions[part]
+    times = np.zeros_like(users) if dataset.timestamps is None else dataset.timestamps[part]
+    same, later = users[1:] == users[:-1], times[1:] >= times[:-1]
+    if ((users[1:] > users[:-1]) | (same & later)).all():  # as in data that `load` returned
+        return part
+    return part[np.lexsort((times, users))]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

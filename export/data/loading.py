@@ -15,7 +15,7 @@ from shortlist.export.data.sources.tabular import read_table, read_users
 from shortlist.export.data.sources.tfds import read_tfds
 from shortlist.export.data.sources.words import with_words
 
-__all__ = ["load"]
+__all__ = ["is_named", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _load(config: DataConfig) -> Dataset:
-    if _is_named(config):
+    if is_named(config):
         for option, names in (
             ("--context-column", config.context_columns),
             ("--event-column", (config.event_column,)),
@@ -92,8 +92,8 @@ def _load(config: DataConfig) -> Dataset:
     )
 
 
-def _is_named(config: DataConfig) -> bool:
-    """Return whether the data has columns of its own: by name, or a MovieLens release."""
+def is_named(config: DataConfig) -> bool:
+    """Return whether the columns are known: of data by name, or of a MovieLens release."""
     if config.path is None:
         return not is_url(config.source)
     return config.path.is_dir() and has_release(config.path)

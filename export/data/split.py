@@ -8,6 +8,7 @@ import numpy.typing as npt
 from shortlist.export.config import SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.fingerprint import Hashes, hash_ids, hash_rows
+from shortlist.export.data.histories import time_order
 
 __all__ = ["Split", "configured_split", "make_split"]
 
@@ -252,16 +253,17 @@ def _last_of_each(
     dataset: Dataset, positions: Positions, count: int
 ) -> tuple[Positions, Positions]:
     """Take the last interactions of each user who has two: `count`, but at most half of them."""
-    users = dataset.user_positions[positions]
-    order = np.lexsort((positions, _times(dataset)[positions], users))
+    _times(dataset)
+    ordered = time_order(dataset, positions)
+    users = dataset.user_positions[ordered]
     counts = np.bincount(users)
     ends = np.cumsum(counts)
-    taken = np.arange(len(order)) >= (ends - np.minimum(counts // 2, count))[users[order]]
+    taken = np.arange(len(ordered)) >= (ends - np.minimum(counts // 2, count))[users]
     if not taken.any():
         raise ValueError(
             f"in {dataset.name} no user has two interactions left; leave_last_out needs them"
         )
-    return np.sort(positions[order[~taken]]), np.sort(positions[order[taken]])
+    return np.sort(ordered[~taken]), np.sort(ordered[taken])
 
 
 def _times(dataset: Dataset) -> npt.NDArray[np.int64]:

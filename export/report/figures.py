@@ -1,7 +1,6 @@
 """Charts of a report and of the benchmarks, from the numbers that they show."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -22,11 +21,11 @@ from shortlist.export.report.charts import (
     stacked_chart,
 )
 from shortlist.export.report.content import IndexFacts
+from shortlist.export.report.page import Figure
 from shortlist.export.towers.trained import EpochRecord
 
 __all__ = [
     "BAND_NAMES",
-    "Figure",
     "activity_figure",
     "bands_figure",
     "hit_rate_figure",
@@ -44,23 +43,6 @@ _SHORTEST = 1e-4  # ms; latencies are rounded to it, and a logarithmic axis has 
 _LEAST_RECALL = 0.5  # in a picture; lower recalls are not worth serving
 
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A chart with its title and key.
-
-    Attributes:
-        title: Title above the chart.
-        note: Note below it; may be empty.
-        svg: Chart.
-        key: CSS classes and name of each colour; empty for a single one.
-    """
-
-    title: str
-    note: str
-    svg: Markup
-    key: Sequence[tuple[str, str]] = ()
 
 
 def hit_rate_figure(judged: Sequence[Judged], protocol: Protocol) -> Figure:

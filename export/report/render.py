@@ -3,16 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shortlist.export.config import Protocol
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report import figures, tables
 from shortlist.export.report.charts import percent
 from shortlist.export.report.content import Report
+from shortlist.export.report.page import render_page
 
 __all__ = ["render"]
 
@@ -27,18 +25,7 @@ def render(report: Report) -> str:
 
     The page loads nothing and runs nothing. All strings of the data are escaped.
     """
-    return _environment().get_template("report.html").render(**_view(report))
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("shortlist.export.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return render_page("report.html", **_view(report))
 
 
 def _view(report: Report) -> dict[str, Any]:

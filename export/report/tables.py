@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from shortlist.export.config import Protocol
 from shortlist.export.evaluation.evaluate import Evaluation
 from shortlist.export.evaluation.judge import Judged
 from shortlist.export.report.content import IndexFacts
+from shortlist.export.report.page import Cell, Table
 from shortlist.serving.repository.version import GateResult
 
 __all__ = [
-    "Cell",
-    "Table",
     "activity_table",
     "breadth_table",
     "configuration_tables",
@@ -36,40 +34,6 @@ _NAMES = {
 }
 _BREADTH = ("coverage", "popularity_lift")
 _HIT_RATE = "hit_rate@"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: Content.
-        more: Small print below.
-        best: Best of its row.
-        kind: CSS classes; may be empty.
-    """
-
-    text: str
-    more: str = ""
-    best: bool = False
-    kind: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table whose first column names the rows.
-
-    Attributes:
-        caption: Title.
-        columns: Headings.
-        rows: Cells, as many per row as headings.
-        numeric: All columns but the first hold numbers.
-    """
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    numeric: bool = True
 
 
 def size_in_words(size_bytes: int) -> str:

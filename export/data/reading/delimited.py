@@ -151,16 +151,16 @@ class Text:
     def lines(self, rows: Sequence[int], rejects: Sequence[tuple[int, str]]) -> list[int]:
         """Return the line (from 1) of rows (from 0, ascending) among those that were parsed."""
         lost = {number for number, _ in rejects}
-        parsed = (line for number, line, _ in self._records() if number not in lost)
+        parsed = (line for number, line, _ in self.records() if number not in lost)
         return _picked(parsed, rows)
 
     def _lines_of_numbers(self, numbers: Sequence[int]) -> list[int]:
         """Return the line of records by their numbers, ascending."""
         wanted = set(numbers)
-        found = (line for number, line, _ in self._records() if number in wanted)
+        found = (line for number, line, _ in self.records() if number in wanted)
         return list(itertools.islice(found, len(numbers)))
 
-    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+    def records(self) -> Iterator[tuple[int, int, list[str]]]:
         """Yield number, first line and fields of each row, as `_split`; slow.
 
         Bytes that are not in the encoding are replaced.

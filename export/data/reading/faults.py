@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shortlist.export.data.config import DataError
 
-__all__ = ["SHOWN", "Faults"]
+__all__ = ["SHOWN", "Fault", "Faults", "FaultyRowsError"]
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +18,57 @@ SHOWN = 3  # places of each fault
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fault:
+class Fault:
+    """Rows of a source with the same fault.
+
+    Attributes:
+        what: What is wrong, to follow the place: `, column 'age' is empty`.
+        remedy: Instruction for the user.
+        count: Number of rows.
+        places: Places of the first ones, such as `line 3`.
+    """
+
     what: str
     remedy: str
     count: int
     places: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """What is wrong, alone."""
+        return self.what.lstrip(",: ")
+
+    @property
+    def where(self) -> str:
+        """The places in words: `line 3`, `lines 3, 5 and 9`, `lines 3, 5, 9 and more`."""
+        places = list(self.places)
+        kind = places[0].rpartition(" ")[0]
+        if len(places) > 1 and all(place.rpartition(" ")[0] == kind for place in places):
+            head, _, word = kind.rpartition(", ")
+            places = [place.rpartition(" ")[2] for place in places]
+            places[0] = f"{head + ', ' if head else ''}{word}s {places[0]}"
+        if self.count > len(places):
+            places.append("more")
+        return places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
+
+
+class FaultyRowsError(DataError):
+    """More faulty rows than may be left out.
+
+    Attributes:
+        faults: Faults, in the order in which they were found.
+        total: Number of all rows.
+    """
+
+    def __init__(self, message: str, faults: Sequence[Fault], total: int) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+        self.total = total
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that are faulty."""
+        return sum(fault.count for fault in self.faults) / self.total
 
 
 class Faults:
@@ -40,7 +86,7 @@ class Faults:
         self._faulty = np.zeros(num_rows, np.bool_)
         self._lost = 0
         self._where = where
-        self._faults: list[_Fault] = []
+        self._faults: list[Fault] = []
 
     def add(self, what: str, rows: npt.NDArray[np.integer], remedy: str) -> None:
         """Add a fault of rows.
@@ -54,12 +100,12 @@ class Faults:
         if len(rows):
             self._faulty[rows] = True
             places = self._where(rows[:SHOWN].tolist())
-            self._faults.append(_Fault(what=what, remedy=remedy, count=len(rows), places=places))
+            self._faults.append(Fault(what=what, remedy=remedy, count=len(rows), places=places))
 
     def add_unread(self, what: str, places: Sequence[str], count: int, remedy: str) -> None:
         """Add a fault of rows that are not among the rows, because they cannot be parsed."""
         self._lost += count
-        self._faults.append(_Fault(what=what, remedy=remedy, count=count, places=places[:SHOWN]))
+        self._faults.append(Fault(what=what, remedy=remedy, count=count, places=places[:SHOWN]))
 
     def place(self, row: int) -> str:
         """Return the place of a row, such as `line 3`."""
@@ -73,7 +119,7 @@ class Faults:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of rows by fault."""
-        return {fault.what.lstrip(",: "): fault.count for fault in self._faults}
+        return {fault.name: fault.count for fault in self._faults}
 
     def check(self, skipped_share: float | None = None) -> npt.NDArray[np.bool_]:
         """Return which rows can be used.
@@ -82,14 +128,15 @@ class Faults:
             skipped_share: Largest share of the rows to go on without; None for none.
 
         Raises:
-            DataError: There are faults, and more than this.
+            FaultyRowsError: There are faults, and more than this.
         """
         count = sum(fault.count for fault in self._faults)
         if not count:
             return self.good
         total = len(self._faulty) + self._lost
         if skipped_share is None or count > skipped_share * total or count == total:
-            raise DataError(self._message(total, count, skipped_share))
+            message = self._message(total, count, skipped_share)
+            raise FaultyRowsError(message, self._faults, total)
         log.warning(
             "%s: %s of %s rows are left out: %s",
             *(self.name, f"{count:,}", f"{total:,}"),
@@ -109,23 +156,10 @@ class Faults:
             (fault,) = self._faults
             more = f" ({count:,} of {total:,} rows)" if count > 1 and not skip else ""
             tail = f"; {skip}" if skip else more
-            return f"{self.name}, {_joined(fault)}{fault.what}; {fault.remedy}{tail}"
+            return f"{self.name}, {fault.where}{fault.what}; {fault.remedy}{tail}"
         width = len(f"{count:,}")
         lines = [f"{self.name}: {count:,} of {total:,} rows cannot be used"]
         for fault in self._faults:
-            what = f"{fault.what.lstrip(',: ')} ({_joined(fault)})"
+            what = f"{fault.name} ({fault.where})"
             lines += [f"  {fault.count:>{width},} rows: {what}", f"  {'':{width}}  {fault.remedy}"]
         return "\n".join([*lines, *([f"  {skip}"] if skip else [])])
-
-
-def _joined(fault: _Fault) -> str:
-    """Return the places: `line 3`, `lines 3, 5 and 9`, `lines 3, 5, 9 and more`."""
-    places = list(fault.places)
-    kind = places[0].rpartition(" ")[0]
-    if len(places) > 1 and all(place.rpartition(" ")[0] == kind for place in places):
-        head, _, word = kind.rpartition(", ")
-        places = [place.rpartition(" ")[2] for place in places]
-        places[0] = f"{head + ', ' if head else ''}{word}s {places[0]}"
-    if fault.count > len(places):
-        places.append("more")
-    return places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"

@@ -126,6 +126,25 @@ class Source:
             notes=self.notes,
         )
 
+    def head(self, count: int) -> Rows:
+        """Return the first rows of the first file as they are written, at most `count`."""
+        file = self.files[0]
+        if isinstance(file, Text):
+            records = itertools.islice(file.records(), count)
+            rows = [fields for _, _, fields in records if len(fields) == len(file.columns)]
+            values = [
+                pa.array([row[at] for row in rows], pa.string()) for at in range(len(file.columns))
+            ]
+        else:
+            first = next(iter(file.batches(file.columns)), None)
+            values = [] if first is None else [column[:count] for column in first.columns]
+        size = len(values[0]) if values else 0
+        folders = {k: v for k, v in file.location.partitions.items() if k not in file.columns}
+        values += [pa.array([value] * size, pa.string()) for value in folders.values()]
+        table = pa.Table.from_arrays(values, names=[*file.columns, *folders])
+        faults = Faults(self.name, size, lambda rows: [f"row {row + 1}" for row in rows])
+        return Rows(name=self.name, short_name=self.short_name, columns=table, faults=faults)
+
     def _read(
         self, file: _File, names: Sequence[str], ids: Collection[str], *, exact: bool
     ) -> tuple[list[pa.RecordBatch], list[tuple[int, str]]]:

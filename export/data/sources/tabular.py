@@ -36,7 +36,16 @@ from shortlist.export.data.sources._assemble import (
 from shortlist.export.data.sources.features import UserTable, context_of
 from shortlist.export.data.sources.weights import weights_of
 
-__all__ = ["columns_of", "read_columns", "read_table", "read_users"]
+__all__ = [
+    "catalogue_roles",
+    "columns_of",
+    "dialect_of",
+    "read_columns",
+    "read_table",
+    "read_users",
+    "roles_of",
+    "users_column",
+]
 
 _COMPARED = 2000  # ids, to find near spellings for a message
 
@@ -48,15 +57,15 @@ def read_table(config: DataConfig) -> Dataset:
         DataError: A file or column is missing, empty or faulty, or the candidate of an
             interaction is not in the catalogue.
     """
-    source = open_source(config.sources, _dialect(config), query=config.query)
-    roles = _roles(source, config)
+    source = open_source(config.sources, dialect_of(config), query=config.query)
+    roles = roles_of(source, config)
     users_column, key_column = roles["users"], roles["candidates"]
     assert users_column is not None
     assert key_column is not None
     catalogue_source = None
     if config.candidates_file is not None:  # fails early
-        catalogue_source = open_source([config.candidates_file], _dialect(config))
-        _item_column(catalogue_source, config, key_column)
+        catalogue_source = open_source([config.candidates_file], dialect_of(config))
+        catalogue_roles(catalogue_source, config, key_column)
     if config.text_columns and catalogue_source is None:
         raise DataError(
             f"{source.name}: the text {config.text_columns[0]!r} needs a file of the candidates; "
@@ -127,15 +136,26 @@ def read_users(config: DataConfig) -> UserTable:
         DataError: The file or its column of ids is missing, empty or faulty.
     """
     assert config.users_file is not None
-    source = open_source([config.users_file], _dialect(config))
-    default = DataConfig.user_column
-    column = find_column("users", source.columns, config.user_column, default=default)
-    if column is None:
-        raise no_column("users", source.name, source.columns)
+    source = open_source([config.users_file], dialect_of(config))
+    column = users_column(source, config)
     _, ids, attributes = _described(source, column, None, config)
     if not attributes:
         raise DataError(f"{source.name} has no column but {column!r}; add attributes to it")
     return UserTable(ids=ids, attributes=attributes, where=source.name)
+
+
+def users_column(source: Source, config: DataConfig) -> str:
+    """Return the column of the ids in a file of users.
+
+    Raises:
+        DataError: There is none.
+    """
+    default = DataConfig.user_column
+    column = find_column("users", source.columns, config.user_column, default=default)
+    if column is None:
+        raise no_column("users", source.name, source.columns)
+    check_columns(source.name, source.columns, [column])
+    return column
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -170,12 +190,17 @@ def read_columns(path: Path, *, texts: Collection[str] = ()) -> Rows:
     return dataclasses.replace(rows, columns=columns)
 
 
-def _dialect(config: DataConfig) -> Dialect:
+def dialect_of(config: DataConfig) -> Dialect:
+    """Return how delimited text is to be read."""
     return Dialect(delimiter=config.delimiter, encoding=config.encoding)
 
 
-def _roles(source: Source, config: DataConfig) -> dict[str, str | None]:
-    """Column of each role."""
+def roles_of(source: Source, config: DataConfig) -> dict[str, str | None]:
+    """Return the column of each role in a file of interactions; None if it has none.
+
+    Raises:
+        DataError: A column is missing, or has two roles.
+    """
     header = source.columns
     given: tuple[tuple[Role, str | None, str | None], ...] = (
         ("users", config.user_column, DataConfig.user_column),
@@ -286,23 +311,25 @@ def _own_catalogue(keys: Sequence[str]) -> Catalogue:
     return Catalogue(keys=ids, ids=ids, titles=ids, where="the interactions")
 
 
-def _item_column(source: Source, config: DataConfig, key_column: str) -> str:
-    """Column of the candidate ids in a catalogue."""
+def catalogue_roles(source: Source, config: DataConfig, key_column: str) -> tuple[str, str | None]:
+    """Return the columns of the candidate ids and titles in a catalogue.
+
+    Raises:
+        DataError: A column is missing, or has two roles.
+    """
     named = config.item_id_column or key_column
     default = None if config.item_id_column else named
     column = find_column("candidates", source.columns, named, default=default)
     if column is None:
         raise no_column("candidates", source.name, source.columns, "--item-id-column")
-    check_columns(source.name, source.columns, [column])
-    return column
+    title = find_column("titles", source.columns, config.title_column)
+    check_columns(source.name, source.columns, [name for name in (column, title) if name])
+    check_roles(source.name, {"candidates": column, "titles": title}, ())
+    return column, title
 
 
 def _catalogue(source: Source, config: DataConfig, key_column: str) -> Catalogue:
-    column = _item_column(source, config, key_column)
-    title = find_column("titles", source.columns, config.title_column)
-    if title is not None:
-        check_columns(source.name, source.columns, [title])
-    check_roles(source.name, {"candidates": column, "titles": title}, ())
+    column, title = catalogue_roles(source, config, key_column)
     rows, ids, attributes = _described(source, column, title, config)
     titles = _titles(rows, title, ids) if title else ids
     return Catalogue(keys=ids, ids=ids, titles=titles, attributes=attributes, where=source.name)

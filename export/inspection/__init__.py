@@ -1,0 +1,1 @@
+"""What data would be trained on, and what is wrong with it, without training."""
