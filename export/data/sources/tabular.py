@@ -83,30 +83,18 @@ def read_table(config: DataConfig) -> Dataset:
     times = None
     if roles["times"]:
         times = times_of_column(rows, roles["times"], config.timestamp_format)
-    weights, unwanted = weights_of(rows, config)
+    weights, left_out = weights_of(rows, config)
     if catalogue_source is None:
         catalogue = _own_catalogue(keys.values)
     else:
         catalogue = _catalogue(catalogue_source, config, key_column)
     unknown = ~np.isin(keys.values, catalogue.keys)
     catalogue = _with_unknown(rows, keys, unknown, catalogue, config)
+    if config.unknown_candidates == "drop":
+        dropped = np.append(unknown, False)[keys.codes]
+        left_out = {**left_out, f"candidate not in {catalogue.where}": dropped}
     faults = rows.faults
-    kept = np.flatnonzero(faults.check(config.skip_bad_rows))
-    skipped = dict(faults.counts)
-    for what, without in unwanted.items():
-        count = int(without[kept].sum())
-        rows.note(f"{count:,} of {len(rows):,} rows are left out: {what}")
-        skipped[what] = count
-        kept = kept[~without[kept]]
-    dropped = np.append(unknown, False)[keys.codes[kept]]
-    if config.unknown_candidates == "drop" and dropped.any():
-        kept = kept[~dropped]
-        skipped[f"candidate not in {catalogue.where}"] = int(dropped.sum())
-    if not len(kept):
-        raise DataError(
-            f"{rows.name}: no interaction is left; left out are "
-            + ", ".join(f"{count:,} rows ({what})" for what, count in skipped.items())
-        )
+    kept, skipped = _kept(rows, left_out, config.skip_bad_rows)
     context = {name: _context(rows, name, kept) for name in config.context_columns}
     used_users, used_keys = _used(users, kept), _used(keys, kept)
     interactions = Interactions(
@@ -236,6 +224,24 @@ def _ratings(rows: Rows, name: str | None, *, required: bool) -> npt.NDArray[np.
             )
             return None
     return required_numbers(rows, name).astype(np.float32)
+
+
+def _kept(
+    rows: Rows, left_out: Mapping[str, npt.NDArray[np.bool_]], skipped_share: float | None
+) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    """Return the rows to use, and the number of the others by fault or reason."""
+    kept, skipped = np.flatnonzero(rows.faults.check(skipped_share)), dict(rows.faults.counts)
+    for what, rows_of in left_out.items():
+        without = rows_of[kept]
+        if without.any():
+            skipped[what] = int(without.sum())
+            kept = kept[~without]
+    if not len(kept):
+        raise DataError(
+            f"{rows.name}: no interaction is left; left out are "
+            + ", ".join(f"{count:,} rows ({what})" for what, count in skipped.items())
+        )
+    return kept, skipped
 
 
 def _with_unknown(

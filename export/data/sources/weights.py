@@ -35,14 +35,17 @@ def weights_of(
     """
     if config.event_column is None and config.weight_column is None:
         return None, {}
-    weights, unwanted = np.ones(len(rows)), dict[str, npt.NDArray[np.bool_]]()
+    weights, left_out = np.ones(len(rows)), dict[str, npt.NDArray[np.bool_]]()
     if config.event_column is not None:
         weights = _weights_of_events(rows, config.event_column, config.weight_of_event())
-        unwanted["event of weight 0"] = weights == 0
+        left_out["event of weight 0"] = weights == 0
     if config.weight_column is not None:
         numbers = required_numbers(rows, config.weight_column)
-        unwanted[f"{config.weight_column!r} is 0 or less"] = numbers <= 0
+        left_out[f"{config.weight_column!r} is 0 or less"] = numbers <= 0
         weights = weights * numbers
+    for what, without in left_out.items():
+        if without.any():
+            rows.note(f"{int(without.sum()):,} of {len(rows):,} rows are left out: {what}")
     bounded = np.clip(weights, MIN_WEIGHT, MAX_WEIGHT)
     changed = int(np.count_nonzero((bounded != weights) & (weights > 0)))
     if changed:
@@ -50,9 +53,7 @@ def weights_of(
             f"{changed:,} weights are outside of {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, and count as "
             "the nearest of both"
         )
-    return bounded.astype(np.float32), {
-        what: without for what, without in unwanted.items() if without.any()
-    }
+    return bounded.astype(np.float32), left_out
 
 
 def _weights_of_events(
