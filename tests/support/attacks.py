@@ -1,8 +1,8 @@
 """A server under attack, with a client beside the attack that must not notice it.
 
 `python -m tests.support.attacks FOLDER` writes the models and prints the flags to serve them with;
-`pytest tests/integration/attacks --attack GRPC_PORT:REST_PORT` then attacks the server at these
-ports instead of starting one. Its memory is not measured.
+`pytest tests/integration/attacks --attack GRPC_PORT:REST_PORT[:PID]` then attacks the server at
+these ports instead of starting one. Its memory is measured only if its process is given.
 """
 
 import os

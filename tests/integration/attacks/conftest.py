@@ -20,8 +20,8 @@ def server(
 ) -> Iterator[AttackedServer]:
     ports = request.config.getoption("--attack")
     if ports:
-        rpc, _, rest = ports.partition(":")
-        yield AttackedServer(grpc_port=int(rpc), rest_port=int(rest))
+        rpc, rest, *pid = map(int, ports.split(":"))
+        yield AttackedServer(grpc_port=rpc, rest_port=rest, pid=next(iter(pid), None))
         return
     published: ExportResult = request.getfixturevalue("small_export")
     folder = tmp_path_factory.mktemp("attacked")
