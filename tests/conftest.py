@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--attack", metavar="GRPC_PORT:REST_PORT[:PID]", help="see tests.support.attacks")
+    parser.addoption(
+        "--attack", metavar="GRPC_PORT:REST_PORT[:PID]", help="see tests.support.attacks"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httptools
 
@@ -108,7 +107,7 @@ class HttpRequest:
         return len(self.body) > _LARGE_BYTES or b"content-encoding" in self.headers
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class HttpResponse:
     """One answer.
 
@@ -145,14 +144,9 @@ def network_of(address: str) -> str:
     return str(number.ipv4_mapped or int(number) >> 64)
 
 
-class Phase(Enum):
-    """What a connection waits for."""
-
-    IDLE = auto()  # a request
-    RECEIVING = auto()  # the rest of a request
-    WAITING = auto()  # a worker
-    SENDING = auto()  # the client, to read answers
-    LINGERING = auto()  # the client, to close after the last answer
+# What a connection waits for: a request, the rest of a request, a worker, the client to read
+# answers, or the client to close after the last answer. Members of an Enum would cost a call each.
+Phase = Literal["idle", "receiving", "waiting", "sending", "lingering"]
 
 
 class Connection:
@@ -186,10 +180,12 @@ class Connection:
         self.network = network
         self.claim = threading.Lock()
         self._limits = limits
+        self._most_bytes = limits.max_header_bytes
+        self._most_headers = limits.max_headers
         self._room = room
         self._make_room = make_room
         self._parser: Any = httptools.HttpRequestParser(self)
-        self.phase = Phase.IDLE
+        self.phase: Phase = "idle"
         self.since = 0.0
         self.complete: deque[HttpRequest] = deque()
         self.rest: bytes | memoryview = b""
@@ -226,26 +222,23 @@ class Connection:
     def on_url(self, url: bytes) -> None:
         """Add a part of the target."""
         self._target += url
-        self._count_header(len(url))
+        self._header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; those after the body are counted, but do not apply."""
+        headers = self._headers
         if not self._in_body:
-            self._headers[name.lower()] = value
-        self._count_header(len(name) + len(value))
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if (
-            self._header_bytes > self._limits.max_header_bytes
-            or len(self._headers) > self._limits.max_headers
-        ):
+            headers[name.lower()] = value
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._most_bytes or len(headers) > self._most_headers:
             self.refuse(431)
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is too long, or invite it."""
         self._in_body = True
         self._progress()
+        if self._header_bytes > self._most_bytes:  # without headers, nothing else has looked
+            self.refuse(431)
         expected = self._headers.get(b"content-length", b"")
         self._body_left = int(expected) if expected.isdigit() else 0
         if self._body_left > self._limits.max_body_bytes:
@@ -346,24 +339,39 @@ class Connection:
         if self._pending_bytes > self._limits.max_header_bytes + _SLICE_BYTES:
             self.refuse(431)
 
+    def rest_idle(self, now: float) -> bool:
+        """Note that the connection waits for a request; False if it does not, or holds memory."""
+        if (
+            self._receiving
+            or self._others
+            or self.unsent
+            or self.closing
+            or self.complete
+            or self.rest
+        ):
+            return False
+        self.phase = "idle"
+        self.since = now
+        return True
+
     def settle(self, now: float) -> None:
         """Note what the connection waits for after a turn."""
         if self.unsent:
-            phase = Phase.SENDING
+            phase: Phase = "sending"
         elif self.closing:
-            phase = Phase.LINGERING
+            phase = "lingering"
         elif self.complete or self.rest:
-            phase = Phase.WAITING
+            phase = "waiting"
         else:
-            phase = Phase.RECEIVING if self._receiving else Phase.IDLE
-        if phase is not self.phase or phase is Phase.IDLE:
+            phase = "receiving" if self._receiving else "idle"
+        if phase != self.phase or phase == "idle":
             self.phase = phase
             self.since = now
             self._mark = (now, self._arrived())
 
     def answered(self, request: HttpRequest) -> None:
         """Start the time limits anew after an answer, and release the memory of the body."""
-        self.phase = Phase.WAITING
+        self.phase = "waiting"
         size = len(request.body)
         self._bodies -= size
         self._room.give(size)
@@ -391,23 +399,23 @@ class Connection:
     def is_overdue(self, now: float) -> bool:
         """Return True if the client has exceeded a time limit."""
         match self.phase:
-            case Phase.WAITING:
+            case "waiting":
                 return False
-            case Phase.IDLE:
+            case "idle":
                 return now - self.since > self._limits.idle_seconds
-            case Phase.LINGERING:
+            case "lingering":
                 return now - self.since > self._limits.stall_seconds / 2
         start, moved = self._mark
         if now - start <= self._limits.stall_seconds:
             return False
-        if self.phase is Phase.RECEIVING and not self._in_body:
+        if self.phase == "receiving" and not self._in_body:
             return True
         self._mark = (now, self._arrived())
         return self._mark[1] - moved < self._limits.min_rate * (now - start)
 
     def _arrived(self) -> int:
         """Return the bytes in both directions without those that the system has not sent yet."""
-        if self.phase is not Phase.SENDING:
+        if self.phase != "sending":
             return self._moved
         queued: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0]
         return self._moved - queued

@@ -28,7 +28,6 @@ from shortlist.serving.embedded.rest.http.connection import (
     HttpLimits,
     HttpRequest,
     HttpResponse,
-    Phase,
     html_error,
     network_of,
 )
@@ -126,7 +125,7 @@ class HttpServer:
 
     def _in_flight(self) -> bool:
         return any(
-            connection.claim.locked() or connection.phase not in (Phase.IDLE, Phase.LINGERING)
+            connection.claim.locked() or connection.phase not in ("idle", "lingering")
             for connection in list(self._connections.values())
         )
 
@@ -219,13 +218,13 @@ class HttpServer:
         networks: defaultdict[str, list[Connection]] = defaultdict(list)
         everyone = list(self._connections.values())
         for connection in everyone:
-            if connection.phase is not Phase.WAITING and (size := weight(connection)):
+            if connection.phase != "waiting" and (size := weight(connection)):
                 totals[connection.network] += size
                 networks[connection.network].append(connection)
         wanted = max(1, len(everyone) // share) if share else 1
         for network in sorted(totals, key=totals.__getitem__, reverse=True):
             victims = networks[network]
-            victims.sort(key=lambda each: (each.phase is not Phase.IDLE, each.since))
+            victims.sort(key=lambda each: (each.phase != "idle", each.since))
             closed = filter(self._close_unclaimed, victims)
             if list(islice(closed, wanted)):
                 return True
@@ -302,7 +301,7 @@ class HttpServer:
             Events to wait for; `_PLACE` if its request is large and has to wait for a place;
             None if the connection is closed.
         """
-        if connection.phase is Phase.LINGERING:
+        if connection.phase == "lingering":
             return self._linger(connection)
         if connection.unsent:
             self._send(connection)
@@ -327,6 +326,8 @@ class HttpServer:
                     self._close(connection)
                     return None
                 reads = reads - 1 if size == READ_BYTES else 0
+        if connection.rest_idle(time.monotonic()):
+            return _READ_EVENTS
         if not self._settle(connection):
             return None
         waits = connection.unsent or connection.complete or connection.rest
