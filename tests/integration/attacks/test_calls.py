@@ -79,7 +79,7 @@ def test_answers_that_nobody_reads(server: AttackedServer) -> None:
     """Each of these calls has 6 kB and an answer of a megabyte."""
     content = grpc_message(users(SMALL, 3000))
     with (
-        server.attacked(seconds=30),
+        server.attacked(seconds=30, memory_mib=200),
         calling(server) as ask,
         connection(server.grpc_port) as sock,
     ):
