@@ -43,6 +43,8 @@ def query(args: argparse.Namespace) -> int:
     write(table(rows, text=(0, 2)))
     for note in _notes(retrievals, asked):
         progress(f"note: {note}")
+    if conditions is not None and not any(map(len, retrievals)):
+        progress(f"note: {_filter_note(args)}")
     if positions:
         progress(f"note: {positions}")
     return 0
@@ -142,6 +144,19 @@ def _users(user_ids: list[str]) -> str:
         return f"user {user_ids[0]!r}" if user_ids[0] else "the user without an id"
     names = ", ".join(repr(user_id) if user_id else "-" for user_id in user_ids[:3])
     return f"{len(user_ids)} users ({names}{', …' if len(user_ids) > 3 else ''})"
+
+
+def _filter_note(args: argparse.Namespace) -> str:
+    """Return what to look at if nothing is left; the servable does not tell its values."""
+    given = [
+        f"--filter-{name} {text}"
+        for name in ("any", "all", "min", "max")
+        for text in getattr(args, f"filter_{name}")
+    ]
+    return (
+        f"no candidate may satisfy {' '.join(given)}; check the spelling of the values, which "
+        "`shortlist inspect` shows"
+    )
 
 
 def _filter(args: argparse.Namespace) -> Filter | None:

@@ -59,6 +59,13 @@ def test_query_excludes_and_filters(run: Any) -> None:
     assert left == {CANDIDATES[i] for i in (6, 8, 10)} - {best}
 
 
+def test_query_says_when_no_candidate_satisfies_the_filter(run: Any) -> None:
+    status, out, err = run("query", "42", "--filter-any", "genre=evne")
+    assert status == 0
+    assert len(out.splitlines()) == 1
+    assert "no candidate may satisfy --filter-any genre=evne; check the spelling" in err
+
+
 def test_query_says_when_the_user_is_unknown(run: Any) -> None:
     status, _, err = run("query", UNKNOWN)
     assert status == 0
