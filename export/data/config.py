@@ -176,6 +176,13 @@ class DataConfig:
                 "event_weights needs event_column, the column with the kinds of events"
             )
         self.weight_of_event()
+        if self.unknown_candidates != "error" and self.candidates_file is None:
+            raise ValueError(
+                f"unknown_candidates is {self.unknown_candidates}, which needs a catalogue: give "
+                "candidates_file (--candidates)"
+            )
+        if self.delimiter == "\\t":  # as shells pass it
+            object.__setattr__(self, "delimiter", "\t")
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")

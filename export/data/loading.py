@@ -34,6 +34,7 @@ def load(config: DataConfig) -> Dataset:
     dataset = _load(config)
     if users is not None:
         dataset = with_users(dataset, users)
+    _check_types(dataset, config)
     dataset = with_words(dataset, config)
     dataset = dataclasses.replace(with_times(dataset), source=config)
     log.info(
@@ -59,6 +60,11 @@ def _load(config: DataConfig) -> Dataset:
                     f"{config.source} has no column {names[0]!r}; {option} needs a file of "
                     "interactions"
                 )
+        if config.more_sources:
+            raise DataError(
+                f"{config.source} cannot be read together with {config.more_sources[0]}; give "
+                "--data once, or only files of interactions"
+            )
     if config.source == SAMPLE:
         return make_sample(
             num_users=config.sample_users,
@@ -90,6 +96,17 @@ def _load(config: DataConfig) -> Dataset:
         f"no data at {path}; give {SAMPLE}, one of {', '.join(MOVIELENS)}, "
         "a folder with a MovieLens release, or a file or folder of interactions"
     )
+
+
+def _check_types(dataset: Dataset, config: DataConfig) -> None:
+    known = [*dataset.attributes, *dataset.user_attributes]
+    for pair in config.attribute_types:
+        name = pair.rpartition("=")[0]
+        if name not in known:
+            raise DataError(
+                f"--attribute-type {pair}: there is no attribute {name!r}, only "
+                f"{', '.join(known) or 'none at all'}; correct the name"
+            )
 
 
 def is_named(config: DataConfig) -> bool:

@@ -45,11 +45,10 @@ class Columnar:
             if self.location.kind == "parquet":
                 with pyarrow.parquet.ParquetFile(path) as file:
                     for batch in file.iter_batches(_BATCH, columns=list(names)):
-                        yield batch.select(list(names))
+                        yield _valid(batch.select(list(names)))
             else:
-                yield from pyarrow.feather.read_table(
-                    path, columns=list(names), memory_map=False
-                ).to_batches(_BATCH)
+                table = pyarrow.feather.read_table(path, columns=list(names), memory_map=False)
+                yield from map(_valid, table.to_batches(_BATCH))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +143,12 @@ def open_json(location: Location) -> JsonLines:
     if list(types) == ["json"]:
         raise DataError(f"{location} holds no JSON objects; write one object per line")
     return JsonLines(location=location, types=types)
+
+
+def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
+    # Arrow trusts what it maps: damaged offsets would crash the process later.
+    batch.validate(full=True)
+    return batch
 
 
 def _json_options(location: Location) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import itertools
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _SAMPLE = 1 << 18  # bytes that tell delimiter and encoding
 _SAMPLE_ROWS = 200
 _CHUNK = 1 << 20  # bytes that are converted at once
 _MAX_LINE = 1 << 22  # bytes
+_SPANNED = 3  # lines in a value that look like rows, which no text does by chance
 _MAX_FIELD = 1 << 26  # characters, in Python; the engine has refused longer lines
 _BATCH = 1 << 18  # rows
 _MARKS = (
@@ -114,9 +116,13 @@ class Text:
                     f"SELECT {', '.join(f'c{i}' for i in at)} FROM read_csv({literal(path)}, "
                     f"{self._options(missing)})"
                 )
+                rows = 0
                 for batch in scan.to_arrow_reader(_BATCH):
+                    rows += batch.num_rows
                     yield pa.RecordBatch.from_arrays(batch.columns, names=list(names))
                 rejects += engine.execute(_REJECTS).fetchall()
+                if self.quoted and self._num_lines() > rows + len(rejects) + int(self.header):
+                    self._check_spans(engine, path, rejects)
             except duckdb.Error as exc:
                 text = one_line(exc).partition(" Possible ")[0]
                 if "invalid state" in text and not self.mixed:
@@ -169,6 +175,32 @@ class Text:
         with _decoded(self.location, self.encoding, errors="replace") as stream:
             records = _split(stream, self.delimiter, quoted=self.quoted)
             yield from itertools.islice(records, int(self.header), None)
+
+    def _num_lines(self) -> int:
+        count = 0
+        with self.location.open() as stream:
+            while chunk := stream.read(_CHUNK):
+                count += chunk.count(b"\n")
+        return count
+
+    def _check_spans(
+        self, engine: duckdb.DuckDBPyConnection, path: str, rejects: Sequence[tuple[int, str]]
+    ) -> None:
+        """Raise `DataError` if a value in quotes holds whole rows, as after a stray quote."""
+        delimiter, more = re.escape(self.delimiter), len(self.columns) - 1
+        cell = f"[^\\n{delimiter}]*"
+        pattern = literal(f"(?:\\n(?:{cell}{delimiter}){{{more}}}{cell}){{{_SPANNED}}}\\n")
+        tests = (f"regexp_matches(c{at}, {pattern})" for at in range(len(self.columns)))
+        found = engine.execute(
+            f"SELECT row FROM (SELECT *, row_number() OVER () - 1 AS row FROM "
+            f"read_csv({literal(path)}, {self._options([''])})) WHERE {' OR '.join(tests)} LIMIT 1"
+        ).fetchone()
+        if found is not None:
+            raise DataError(
+                f"{self.location}, line {self.lines([found[0]], rejects)[0]}: a value in quotes "
+                "that begins there holds whole rows; was a quote not closed? Close or remove it, "
+                "or double it if it belongs to the text"
+            )
 
     def _options(self, missing: Sequence[str]) -> str:
         quote = '"' if self.quoted else ""

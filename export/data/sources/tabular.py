@@ -204,7 +204,7 @@ def roles_of(source: Source, config: DataConfig) -> dict[str, str | None]:
     for role, named, default in given:
         roles[role] = find_column(role, header, named, default=default)
         if roles[role] is None and role in ("users", "candidates"):
-            raise no_column(role, source.name, header)
+            raise no_column(role, str(source.files[0].location), header)
     roles |= own
     check_roles(source.name, roles, config.context_columns)
     return roles

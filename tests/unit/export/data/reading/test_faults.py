@@ -96,6 +96,46 @@ def test_blank_lines_before_the_header_do_no_harm(tmp_path: Path) -> None:
     assert read(tmp_path, "\n\nuser_id,item_id\n1,a\n").user_ids == ("1",)
 
 
+def test_a_stray_quote_in_a_column_that_is_not_read_does_not_swallow_rows(tmp_path: Path) -> None:
+    rows = [
+        "user_id,item_id,note",
+        '1,a,"big',
+        *(f"{n},b,x" for n in range(9)),
+        '2,c,small"',
+        "3,d,",
+    ]
+    with pytest.raises(
+        DataError, match=r"line 2: a value in quotes .* holds whole rows; was a quote"
+    ):
+        read(tmp_path, "\n".join(rows))
+    notes = '1,a,"Dear Sir,\nthank you, and\nmany, many, many\ngreetings"\n2,b,\n'
+    assert read(tmp_path, f"user_id,item_id,note\n{notes}").num_interactions == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unknown_candidates": "drop"}, "needs a catalogue: give candidates_file"),
+        ({"attribute_types": ("sku=text",)}, "there is no attribute 'sku', only none at all"),
+        ({"user_column": "item_id"}, "users and candidates cannot share the column 'item_id'"),
+        ({"context_columns": ("nope",)}, "has no column 'nope', only user_id, item_id"),
+        ({"encoding": "klingon"}, "unknown encoding 'klingon'; give one such as utf-8"),
+        ({"query": "SELECT 1"}, "--query needs a database as --data"),
+        ({"more_sources": ("sample",)}, "sample has none of the endings|no such file: sample"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, "user_id,item_id\n1,a\n", **options)
+
+
+def test_named_data_is_read_alone() -> None:
+    with pytest.raises(DataError, match=r"sample cannot be read together with a\.csv"):
+        load(DataConfig(source="sample", more_sources=("a.csv",)))
+
+
 def test_mixed_line_ends_are_read(tmp_path: Path) -> None:
     dataset = read(tmp_path, "user_id,item_id\r\n1,a\r\n2,b\n3,c\r\n4,d\n")
     assert dataset.num_interactions == 4
