@@ -128,7 +128,7 @@ def _source_of(
     """Return the data that was asked for, or else that of the version, with other options."""
     if args.data_source is not None or settings.data.source != DataConfig.source:
         return settings.data
-    source = data_config(args, **version.data_source().as_json())
+    source = data_config(args, **vars(version.data_source()))
     progress(f"data of {version.name}: {source.source}")
     return source
 

@@ -9,7 +9,7 @@ import lzma
 import re
 import urllib.parse
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, cast
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from shortlist.export.data.config import DataError, is_url
 
-__all__ = ["Kind", "Location", "check_file", "find_files", "one_line"]
+__all__ = ["Kind", "Location", "check_file", "find_files", "listed", "one_line"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ _ENDINGS = (
     ".xz or .zip"
 )
 _PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+_LISTED = 20  # names
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -146,6 +147,12 @@ def find_files(address: str) -> tuple[Location, ...]:
             f"{address} has no file of data with one of the endings {_ENDINGS}; check the path"
         )
     return tuple(files)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names on one line, the first of very many."""
+    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
+    return " ".join(", ".join(names[:_LISTED]).split()) + more
 
 
 def one_line(exc: BaseException) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from shortlist.export.data.config import DataError
+from shortlist.export.data.reading.locations import listed
 
 __all__ = ["Role", "check_roles", "described", "find_column", "no_column"]
 
@@ -71,7 +72,7 @@ def no_column(role: Role, name: str, header: Sequence[str], option: str | None =
         else ("; its first line seems to be data: add a line with names")
     )
     return DataError(
-        f"{name} has no column of {role} with a usual name, only {', '.join(header)}; name it "
+        f"{name} has no column of {role} with a usual name, only {listed(header)}; name it "
         f"with {option}{data}"
     )
 
@@ -107,7 +108,7 @@ def described(
     named += [(column, "context") for column in contexts]
     read = ", ".join(f"{column} as {role}" for column, role in named)
     rest = [name for name in header if name not in dict(named)]
-    return f"reading {read}" + (f"; not read: {', '.join(rest)}" if rest else "")
+    return f"reading {read}" + (f"; not read: {listed(rest)}" if rest else "")
 
 
 def _plain(name: str) -> str:

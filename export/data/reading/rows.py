@@ -19,7 +19,7 @@ from shortlist.export.data.reading.columnar import Columnar, JsonLines, open_col
 from shortlist.export.data.reading.database import QueryResult, run_query
 from shortlist.export.data.reading.delimited import Dialect, MixedLineEndsError, Text, open_text
 from shortlist.export.data.reading.faults import Faults
-from shortlist.export.data.reading.locations import Location, find_files, one_line
+from shortlist.export.data.reading.locations import Location, find_files, listed, one_line
 from shortlist.export.data.reading.values import MISSING, encoded
 
 __all__ = ["Rows", "Source", "check_columns", "open_source"]
@@ -231,6 +231,7 @@ def open_source(
     if more:
         name = str(addresses[0]) if len(addresses) == 1 else f"{first} and {more} more"
         short = PurePosixPath(str(addresses[0])).name
+        short += f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
     return Source(
         name=name,
         short_name=short,
@@ -253,7 +254,7 @@ def check_columns(name: str, header: Collection[str], wanted: Iterable[str]) -> 
         if column not in header:
             near = difflib.get_close_matches(column, header, n=1)
             raise DataError(
-                f"{name} has no column {column!r}, only {', '.join(header)}; "
+                f"{name} has no column {column!r}, only {listed(list(header))}; "
                 "rename it or name the right one" + (f", such as {near[0]!r}" if near else "")
             )
 

@@ -2,9 +2,12 @@
 
 import random
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.feather
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,3 +240,23 @@ def test_any_bytes_are_read_or_refused(
     except DataError:
         return
     assert dataset.num_interactions >= 1
+
+
+def test_damaged_columns_do_not_crash_the_process(tmp_path: Path) -> None:
+    """Arrow trusts offsets in files; reading one byte too far is a segmentation fault."""
+    path = tmp_path / "t.feather"
+    table = pa.table({"user_id": ["a" * 50] * 40, "item_id": [str(n) for n in range(40)]})
+    pyarrow.feather.write_feather(table, str(path), compression="uncompressed")
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<4i", 0, 50, 100, 150))
+    content[at + 4 : at + 8] = struct.pack("<i", 2**30)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"t\.feather is not an Arrow or Feather file"):
+        load(DataConfig(source=str(path)))
+
+
+def test_many_columns_are_listed_on_one_line(tmp_path: Path) -> None:
+    header = ",".join(['"two\nlines"', *(f"c{n}" for n in range(100))])
+    with pytest.raises(DataError, match=r"only two lines, c0, .*, c18, … \(101 in all\)") as caught:
+        read(tmp_path, f"{header}\n")
+    assert "\n" not in str(caught.value)
