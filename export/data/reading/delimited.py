@@ -141,7 +141,7 @@ class Text:
         for number, kind in rejects:
             kinds.setdefault(kind, []).append(number)
         shown = sorted({number for numbers in kinds.values() for number in numbers[:SHOWN]})
-        line_of = dict(zip(shown, self._lines_of_numbers(shown), strict=True))
+        line_of = self._lines_of_numbers(shown)
         if "open" in kinds:
             raise DataError(
                 f"{self.location}, line {line_of[kinds['open'][0]]}: a quote opens there and is "
@@ -160,11 +160,12 @@ class Text:
         parsed = (line for number, line, _ in self.records() if number not in lost)
         return _picked(parsed, rows)
 
-    def _lines_of_numbers(self, numbers: Sequence[int]) -> list[int]:
-        """Return the line of records by their numbers, ascending."""
+    def _lines_of_numbers(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Return the line of each of some records, by their numbers."""
         wanted = set(numbers)
-        found = (line for number, line, _ in self.records() if number in wanted)
-        return list(itertools.islice(found, len(numbers)))
+        lines = ((number, line) for number, line, _ in self.records() if number in wanted)
+        # Of damaged files, Python and the engine may count different records.
+        return {number: number for number in numbers} | dict(itertools.islice(lines, len(wanted)))
 
     def records(self) -> Iterator[tuple[int, int, list[str]]]:
         """Yield number, first line and fields of each row, as `_split`; slow.

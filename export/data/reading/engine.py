@@ -24,7 +24,6 @@ def connect() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": "false",
             "memory_limit": f"{int(memory * _MEMORY_SHARE) >> 20}MiB",
             "temp_directory": str(Path(tempfile.gettempdir()) / f"shortlist-{os.getpid()}.duckdb"),
-            "threads": str(len(os.sched_getaffinity(0))),
         }
     )
 

@@ -107,7 +107,7 @@ def described(
     named = [(column, role) for role, column in roles.items() if column]
     named += [(column, "context") for column in contexts]
     read = ", ".join(f"{column} as {role}" for column, role in named)
-    rest = [name for name in header if name not in dict(named)]
+    rest = [name for name in header if name and name not in dict(named)]
     return f"reading {read}" + (f"; not read: {listed(rest)}" if rest else "")
 
 

@@ -193,7 +193,10 @@ class Source:
             own = [row - start for row in group]
             before = f"{file.location.name}, " if len(self.files) > 1 else ""
             if isinstance(file, Text):
-                places += [f"{before}line {line}" for line in file.lines(own, rejects[at])]
+                lines = file.lines(own, rejects[at])
+                places += [f"{before}line {line}" for line in lines]
+                # Of damaged files, Python and the engine may count different records.
+                places += [f"{before}row {row + 1}" for row in own[len(lines) :]]
             elif isinstance(file, JsonLines) and file.location.ending != ".json":
                 places += [f"{before}line {line}" for line in file.lines(own)]
             else:

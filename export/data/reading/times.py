@@ -252,9 +252,15 @@ class _Times:
         }
         best = max(usual, key=lambda unit: int(usual[unit].sum()))
         if usual[best].any():
-            others = {f"{unit} since 1970": rows for unit, rows in usual.items()}
-            self._mixed(others, f"{best} since 1970", at)
-            odd = np.logical_or.reduce([rows for unit, rows in usual.items() if unit != best])
+            forms = {f"{unit} since 1970": rows for unit, rows in usual.items()}
+            for length, (form, shown) in _SPELLED.items():
+                scale = 10 ** (length - 8)
+                rows = (numbers >= 1990_01_01 * scale) & (numbers < 2100_01_01 * scale)
+                for row in np.flatnonzero(rows).tolist():
+                    rows[row] = _time(str(numbers[row]), form) is not None
+                forms[f"a date {shown}"] = rows & ~usual[best]
+            self._mixed(forms, f"{best} since 1970", at)
+            odd = np.logical_or.reduce(list(forms.values())) & ~usual[best]
             return best, ~odd
         largest = max(int(numbers.max()), -int(numbers.min()))
         unit = next(unit for unit, factor in _UNITS.items() if largest <= _LAST_SECOND * factor)

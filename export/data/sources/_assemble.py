@@ -12,7 +12,15 @@ import pyarrow as pa
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Attribute, Context, Dataset
 
-__all__ = ["Catalogue", "Interactions", "assemble", "ids_of", "merge_rows", "natural_order"]
+__all__ = [
+    "Catalogue",
+    "Interactions",
+    "assemble",
+    "ids_of",
+    "merge_rows",
+    "natural_order",
+    "sorted_rows",
+]
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +117,7 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
     order, rank = natural_order(interactions.users)
     users = rank[interactions.user_codes]
     keys = (candidates, interactions.timestamps, users)  # the last decides first
-    sort = _sorted([key for key in keys if key is not None])
+    sort = sorted_rows([key for key in keys if key is not None])
     return Dataset(
         name=name,
         user_ids=tuple(interactions.users[i] for i in order),
@@ -130,7 +138,7 @@ def assemble(name: str, interactions: Interactions, catalogue: Catalogue) -> Dat
     )
 
 
-def _sorted(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.intp]:
+def sorted_rows(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.intp]:
     """Sort as `np.lexsort`, but by one number if the keys fit into it, which is faster."""
     widths = [(int(key.max()) - int(key.min())).bit_length() for key in keys]
     if sum(widths) > 63:

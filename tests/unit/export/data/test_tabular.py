@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
 from shortlist.export.data.reading.values import MISSING
+from shortlist.export.data.sources._assemble import sorted_rows
 
 ROWS: dict[str, list[Any]] = {
     "user_id": ["007", "b", "b"],
@@ -322,3 +323,17 @@ def test_what_was_written_is_read_in_both_formats(
             )
         ]
         assert sorted(values) == sorted(rows)
+
+
+@given(
+    keys=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(-(2**40), 2**40) | st.just(5), st.integers(0, 2)),
+        min_size=1,
+    ),
+    far=st.booleans(),
+)
+def test_rows_are_sorted_by_all_keys(keys: list[tuple[int, int, int]], far: bool) -> None:
+    """Keys that fit into one number are sorted by it; with a far time they do not fit."""
+    candidates, times, users = np.asarray([*keys, (0, 2**62 * far, 0)], np.int64).T
+    columns = [candidates.astype(np.int32), times, users.astype(np.int32)]
+    np.testing.assert_array_equal(sorted_rows(columns), np.lexsort(columns))

@@ -119,6 +119,11 @@ def test_parquet_types_are_read(times: list[Any], expected: list[str], tmp_path:
                 r"'1714557600' \(seconds since 1970\)"
             ),
         ),
+        (
+            [1714557600, 1714557601, 20240501],
+            (4, 3),
+            r"holds '20240501' \(a date YYYYMMDD\), but (line 2|row 1) holds '1714557600'",
+        ),
         ([20240430, 20240431], (3, 2), r"holds '20240431', which is not a date YYYYMMDD; correct"),
         ([1.0, float("inf")], (3, 2), r"holds 'inf', which is neither seconds since 1970 nor"),
         (["2024-05-01", "soon"], (3, 2), r"holds 'soon', which is neither"),
