@@ -16,8 +16,11 @@ setup:
 demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SERVER=embedded|docker|binary]
 	@exec $(BIN)/shortlist demo $(if $(DATA),--data "$(DATA)") $(if $(SERVER),--server $(SERVER))
 
-test: setup ## all tests but those of `make conformance`, `make matrix` and `make test-containers`
-	$(BIN)/pytest -n 2 --dist loadfile -q -m "not conformance"
+test: setup ## all tests but those of `make conformance`, `test-soak`, `matrix` and `test-containers`
+	$(BIN)/pytest -n 2 --dist loadfile -q -m "not conformance" --ignore tests/soak
+
+test-soak: setup ## a minute each of `make soak` and `make fuzz`
+	$(BIN)/pytest -q tests/soak
 
 test-containers: setup ## build the images, run the whole stack in containers and test it
 	@tests/containers/run.sh

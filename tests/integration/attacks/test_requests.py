@@ -87,7 +87,7 @@ def test_requests_that_grow(server: AttackedServer, channel: grpc.Channel, name:
     make, code = ATTACKS[name]
     data = make()
     call: Any = channel.unary_unary(methods.PREDICT.path)
-    with server.attacked(seconds=8, memory_mib=100 + 3 * len(data) / MEGA):
+    with server.attacked(seconds=8, memory_mib=250 + 3 * len(data) / MEGA):
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as caught:
                 call(data, timeout=10)
