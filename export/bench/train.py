@@ -1,6 +1,7 @@
 """`shortlist bench train`: interactions per second of training."""
 
 import argparse
+import contextlib
 import dataclasses
 import time
 from dataclasses import asdict, dataclass
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, source: DataConfig) -> int:
     if args.interactions is None:
         rows = _compared_with_tfrs(args, source)
     else:
-        rows = [_on_synthetic_data(args)]
+        rows = _on_synthetic_data(args)
     base = next((row.rate for row in rows if row.recipe == TUTORIAL), None)
     if args.json:
         results = [
@@ -102,7 +103,7 @@ def _compared_with_tfrs(args: argparse.Namespace, source: DataConfig) -> list[Ro
     return rows
 
 
-def _on_synthetic_data(args: argparse.Namespace) -> Row:
+def _on_synthetic_data(args: argparse.Namespace) -> list[Row]:
     from shortlist.export.bench.synthetic import make_interactions
     from shortlist.export.data.split import make_split
 
@@ -115,9 +116,36 @@ def _on_synthetic_data(args: argparse.Namespace) -> Row:
     )
     split = make_split(dataset, held_out_fraction=0.2, seed=42, validation_fraction=0.1)
     progress(f"generated {dataset.num_interactions} interactions, {time.monotonic() - start:.0f} s")
-    return _measure(
+    taste = _measure(
         dataset, split, "default", seconds=args.seconds, batch_size=args.batch_size, warm_up=10
     )
+    return [taste, _measure_order(dataset, split, seconds=args.seconds)]
+
+
+def _measure_order(dataset: "Dataset", split: "Split", *, seconds: float) -> Row:
+    """Train the default recipe's order part for a while."""
+    import numpy as np
+
+    from shortlist.export.data.histories import Histories
+    from shortlist.export.training.order import order_epochs, train_order
+
+    model_config, config = PRESETS["default"]
+    watch = _Stopwatch(seconds, warm_up=10)
+    random = np.random.default_rng(42)
+    shape = len(dataset.candidate_ids), model_config.embedding_dim
+    watch.start(0)
+    with contextlib.suppress(_Enough):
+        train_order(
+            Histories.of_users(dataset, split.fitted),
+            random.normal(size=shape).astype(np.float32),
+            config,
+            dimension=model_config.order_dimension,
+            epochs=order_epochs(len(split.fitted)),
+            progress=watch,
+            phase="fit, order",
+        )
+    progress(f"order: stopped after {watch.batches} batches")
+    return watch.row("default, order")
 
 
 def _measure(
@@ -158,13 +186,7 @@ def _measure(
         loop.run(1_000_000_000)
     except _Enough:
         progress(f"stopped after {watch.batches} batches")
-    return Row(
-        recipe=preset,
-        interactions=watch.interactions,
-        seconds=watch.seconds,
-        first_epoch_seconds=watch.first_seconds,
-        peak_memory_bytes=peak_bytes(),
-    )
+    return watch.row(preset)
 
 
 def _table(rows: list[Row], base: float | None) -> str:
@@ -217,3 +239,13 @@ class _Stopwatch(Progress):
         self.interactions = state.interactions - self._before[1]
         if self.seconds >= self._limit:
             raise _Enough
+
+    def row(self, recipe: str) -> Row:
+        """Return what has been measured."""
+        return Row(
+            recipe=recipe,
+            interactions=self.interactions,
+            seconds=self.seconds,
+            first_epoch_seconds=self.first_seconds,
+            peak_memory_bytes=peak_bytes(),
+        )

@@ -248,14 +248,14 @@ def _add_train(benches: Parsers) -> None:
         "Compare interactions per second of training with TFRS's tutorial.",
         details="Trains on the same data with TFRS's basic retrieval tutorial as written, the "
         "preset `tutorial` and the default recipe. With --interactions and --corpus-size, trains "
-        "the default recipe on synthetic data of that size instead.",
+        "the default recipe's taste and order on synthetic data of that size instead.",
         example="shortlist bench train --data sample --json",
         run=f"{_CLI}.bench:train",
     )
     add_data_arguments(parser, default="sample")
     for option, kind, default, text in (
         ("--epochs", int, 3, "epochs of TFRS's tutorial"),
-        ("--seconds", float, 10.0, "minimum seconds per recipe; with synthetic data, in total"),
+        ("--seconds", float, 10.0, "minimum seconds per recipe; with synthetic data, per part"),
     ):
         parser.add_argument(
             option, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"

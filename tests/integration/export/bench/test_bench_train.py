@@ -28,7 +28,9 @@ def test_rows_name_rates_and_how_many_times_the_tutorials_they_are(
 def test_synthetic_data_is_trained_on_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
     synthetic = ["--interactions", "20000", "--corpus-size", "3000", "--batch-size", "8"]
     assert main(["bench", "train", *synthetic, "--seconds", "1"]) == 0
-    assert "| default |" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "| default |" in output
+    assert "| default, order |" in output
 
 
 @pytest.mark.parametrize(
