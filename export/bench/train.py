@@ -137,7 +137,7 @@ def _measure_order(dataset: "Dataset", split: "Split", *, seconds: float) -> Row
     with contextlib.suppress(_Enough):
         train_order(
             Histories.of_users(dataset, split.fitted),
-            random.normal(size=shape).astype(np.float32),
+            random.standard_normal(shape, np.float32),
             config,
             dimension=model_config.order_dimension,
             epochs=order_epochs(len(split.fitted)),
