@@ -102,7 +102,7 @@ class DataConfig:
         text_columns: Columns of `candidates_file` with texts, whose words become candidate
             features; `title` for the titles of any source.
         skip_bad_rows: Largest share of the interactions that may be left out because they are
-            faulty; None for none.
+            faulty; None if no row may be left out.
         sample_seed: Random seed of `sample`.
         sample_users: Number of users in `sample`.
         sample_candidates: Number of candidates in `sample`.
@@ -200,7 +200,7 @@ class DataConfig:
         return (self.source, *self.more_sources)
 
     def attribute_type(self, name: str) -> AttributeType | None:
-        """Return the type that was named for a column; None for none."""
+        """Return the type that was named for a column; None if the values decide."""
         if name in self.text_columns:
             return "text"
         types = dict(pair.rpartition("=")[::2] for pair in self.attribute_types)

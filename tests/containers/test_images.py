@@ -78,7 +78,7 @@ def test_digests_are_asked_for_once_and_written_everywhere(copy: Path) -> None:
         assert service["image"].endswith(f"@{DIGEST}}}") is not ours, name
     base = yaml.safe_load((copy / "docker/kubernetes/base/kustomization.yaml").read_text())
     assert base["images"] == [{"name": "tensorflow/serving", "newTag": "2.20.0", "digest": DIGEST}]
-    # A version that nobody can look up leaves everything as it is.
+    # A version that cannot be looked up leaves everything as it is.
     (programs / "skopeo").write_text("#!/bin/sh\nexit 1\n")
     before = (copy / "docker/images.lock").read_text()
     status, errors = run_script(copy, "--digests", path=programs)

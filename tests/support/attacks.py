@@ -46,7 +46,7 @@ class AttackedServer:
     def attacked(
         self, *, seconds: float, memory_mib: float = 100.0, p99: float = 1.0
     ) -> Iterator[None]:
-        """Check that what happens in this context harms nobody else.
+        """Check that what happens in this context harms no other client.
 
         A client asks REST and gRPC all the while: no request of it may fail or get a wrong
         answer.

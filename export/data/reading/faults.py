@@ -125,7 +125,8 @@ class Faults:
         """Return which rows can be used.
 
         Args:
-            skipped_share: Largest share of the rows to go on without; None for none.
+            skipped_share: Largest share of the rows to go on without; None if none may be left
+                out.
 
         Raises:
             FaultyRowsError: There are faults, and more than this.

@@ -55,7 +55,7 @@ class Location:
         address: Path or URL of the file.
         kind: Form of its content.
         ending: Ending that told the form, such as `.tsv`.
-        compression: Compression, such as `gzip`; None for none.
+        compression: Compression, such as `gzip`; None if the file is not compressed.
         member: Member of the archive; None if the file is not an archive.
         partitions: Values of columns in the names of its folders, such as `date=2024-05-01`.
     """

@@ -218,7 +218,7 @@ def open_source(
         query: SQL for addresses of databases.
 
     Raises:
-        DataError: There is no such file, or one that cannot be read.
+        DataError: The file does not exist or cannot be read.
     """
     notes: list[str] = []
     files: list[_File] = []

@@ -21,7 +21,7 @@ def _exponential(scale: float, growth: float, count: int) -> list[float]:
     return [scale * growth**power for power in range(count)]
 
 
-_MAX_STRANGERS: Final = 500  # names that only clients know
+_MAX_UNANSWERED: Final = 500  # names that only clients know
 _MAX_NAME: Final = 256
 _OTHERS: Final = "(others)"
 _LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
@@ -125,7 +125,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._families: list[_Family] = []
         self._models: set[str] = set()
-        self._strangers: set[str] = set()
+        self._unanswered: set[str] = set()
         add = self._add
         serving = "/tensorflow/serving/"
         self._load_attempts = add(
@@ -203,11 +203,11 @@ class Metrics:
         if model not in self._models:
             if code is Code.OK:
                 self._models.add(model)
-                self._strangers.discard(model)
-            elif len(model) > _MAX_NAME or len(self._strangers) >= _MAX_STRANGERS:
-                model = model if model in self._strangers else _OTHERS
+                self._unanswered.discard(model)
+            elif len(model) > _MAX_NAME or len(self._unanswered) >= _MAX_UNANSWERED:
+                model = model if model in self._unanswered else _OTHERS
             else:
-                self._strangers.add(model)
+                self._unanswered.add(model)
         self._requests.at(model, code.name).inc()
 
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:

@@ -305,7 +305,7 @@ def test_the_server_image_can_replace_the_stock_image(running: Running) -> None:
         docker("rm", "--force", name)
 
 
-# Runs in the server's container: what takes gigabytes if nobody refuses it, then a usual request.
+# Runs in the server's container: what takes gigabytes unless it is refused, then a usual request.
 GREEDY = """
 import gzip, json, urllib.error, urllib.request
 import grpc

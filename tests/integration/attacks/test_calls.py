@@ -75,7 +75,7 @@ def test_calls_that_stop_in_the_middle_of_their_message(server: AttackedServer) 
                 assert ask(users(SMALL, 1), timeout=5) == "OK"
 
 
-def test_answers_that_nobody_reads(server: AttackedServer) -> None:
+def test_answers_that_are_not_read(server: AttackedServer) -> None:
     """Each of these calls has 6 kB and an answer of a megabyte."""
     content = grpc_message(users(SMALL, 3000))
     with (
@@ -102,7 +102,7 @@ def test_message_that_unzips_to_a_thousand_times_its_size(server: AttackedServer
 
 
 def test_callers_who_leave_stop_the_work(server: AttackedServer) -> None:
-    """Ten thousand rows of 100,000 candidates take many seconds; nobody waits for them."""
+    """Ten thousand rows of 100,000 candidates take many seconds; no caller waits for them."""
     with server.attacked(seconds=30, memory_mib=400), calling(server) as ask:
         with ThreadPoolExecutor(4) as pool:
             codes = list(pool.map(lambda _: ask(users(LARGE, 10_000), timeout=1), range(4)))

@@ -67,7 +67,7 @@ def connections(server: AttackedServer, count: int, sends: bytes) -> Iterator[li
     [b"", b"POST ", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"],
     ids=["idle", "in_the_first_line", "in_the_body"],
 )
-def test_many_connections_keep_nobody_out(server: AttackedServer, sends: bytes) -> None:
+def test_many_connections_keep_no_client_out(server: AttackedServer, sends: bytes) -> None:
     with server.attacked(seconds=30), connections(server, 1_500, sends):
         for _ in range(20):
             assert asked(server, METADATA.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -87,7 +87,7 @@ def test_endless_header_lines_end_early(server: AttackedServer) -> None:
     assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 431", b""}  # empty: reset
 
 
-def test_answers_that_nobody_reads_take_little_memory(server: AttackedServer) -> None:
+def test_answers_that_are_not_read_take_little_memory(server: AttackedServer) -> None:
     with server.attacked(seconds=30, memory_mib=60), connections(server, 20, METADATA) as deaf:
         for sock in deaf:
             sock.settimeout(0.3)
@@ -128,7 +128,7 @@ def test_gzip_bombs_are_refused(server: AttackedServer, unzipped: bytes) -> None
     ],
     ids=["lists", "nested_lists", "escapes", "long_number", "too_many"],
 )
-def test_json_that_is_slow_to_parse_stops_nobody(server: AttackedServer, body: bytes) -> None:
+def test_json_that_is_slow_to_parse_stops_no_other(server: AttackedServer, body: bytes) -> None:
     with server.attacked(seconds=20, memory_mib=200):
         answers = at_once(8, lambda: asked(server, post(body)))
     assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 400", b"HTTP/1.1 429"}

@@ -370,7 +370,7 @@ class Connection:
             self._mark = (now, self._arrived())
 
     def answered(self, request: HttpRequest) -> None:
-        """Start the time limits anew after an answer, and release the memory of the body."""
+        """Restart the time limits after an answer, and release the memory of the body."""
         self.phase = "waiting"
         size = len(request.body)
         self._bodies -= size

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
     "make",
     [
         Path.mkdir,
-        os.mkfifo,  # whoever reads it waits until somebody writes
+        os.mkfifo,  # a reader waits for a writer
         lambda path: path.symlink_to("missing"),
         lambda path: path.symlink_to(path),
         lambda path: path.write_bytes(b"\xff\0" * 1000),

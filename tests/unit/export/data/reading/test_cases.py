@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
+from tests.support.paths import ROOT
 
-CASES = Path(os.environ.get("SHORTLIST_CASES", "/work/shared/cases"))
+CASES = Path(os.environ.get("SHORTLIST_CASES", ROOT.parent / "shared" / "cases"))
 pytestmark = pytest.mark.skipif(
     not CASES.is_dir(), reason=f"no {CASES}; set SHORTLIST_CASES to the folder of the cases"
 )

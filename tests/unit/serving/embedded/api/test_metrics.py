@@ -75,7 +75,7 @@ def test_invented_model_names_do_not_fill_the_memory_or_hide_real_ones() -> None
     for number in range(2500):
         metrics.request(f"m{number}", Code.NOT_FOUND)
     metrics.request("x" * 64_000, Code.NOT_FOUND)
-    metrics.request("real", Code.INVALID_ARGUMENT)  # nobody knows yet that it is real
+    metrics.request("real", Code.INVALID_ARGUMENT)  # it has not been answered yet
     metrics.request("real", Code.OK)
     metrics.request("real", Code.INVALID_ARGUMENT)
     page = lines(metrics)

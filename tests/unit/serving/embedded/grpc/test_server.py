@@ -224,7 +224,7 @@ def half_open(channel: grpc.Channel, path: str, number: int) -> tuple[list[Any],
 
 
 @pytest.mark.parametrize("number", [17, 120])
-def test_calls_without_message_keep_nobody_waiting(number: int) -> None:
+def test_calls_without_message_keep_no_other_waiting(number: int) -> None:
     status = messages.GetModelStatusRequest()
     status.model_spec.name = "m"
     with running(health_service=True) as calls:

@@ -1,127 +1,33 @@
-"""The HTTP server with slow, greedy, broken and many clients."""
+"""Requests to the HTTP server from slow, greedy and broken clients."""
 
-import errno
-import resource
 import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from typing import Any
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from shortlist.serving.embedded.api.limits import MemoryRoom
 from shortlist.serving.embedded.rest.http.connection import (
     Connection,
-    HttpLimits,
     HttpRequest,
     HttpResponse,
-    network_of,
 )
 from shortlist.serving.embedded.rest.http.server import HttpServer
 from tests.support.waiting import wait_until
-
-LIMITS = HttpLimits(
-    max_body_bytes=1_000_000,
-    max_header_bytes=8_000,
-    max_connections=20,
-    stall_seconds=3.0,
-    idle_seconds=60.0,
+from tests.unit.serving.embedded.rest.http.echo import (
+    LIMITS,
+    Echo,
+    answers,
+    asked,
+    connect,
+    half_sent,
+    is_dropped,
+    post,
+    received,
+    running,
 )
-
-
-class Echo:
-    """Answers with the request's body; requests for `/slow` can be held back."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.hold = threading.Event()
-        self.count = self.inside = 0
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        self.count += 1
-        if request.target == b"/slow":
-            self.inside += 1
-            self.entered.set()
-            self.hold.wait(20)
-        if request.target == b"/fail":
-            raise RuntimeError("a bug in the handler")
-        if request.target == b"/large":
-            return HttpResponse(status=200, body=b"x" * 30_000_000)
-        return HttpResponse(status=200, body=request.method + b" " + request.body)
-
-
-@contextmanager
-def running(
-    handler: Echo | None = None,
-    threads: int = 2,
-    room: MemoryRoom | None = None,
-    **limits: Any,
-) -> Iterator[HttpServer]:
-    room = room or MemoryRoom(3_000_000)
-    server = HttpServer(
-        handler or Echo(),
-        host="127.0.0.1",
-        port=0,
-        threads=threads,
-        limits=replace(LIMITS, **limits),
-        room=room,
-    )
-    try:
-        yield server
-    finally:
-        server.stop(0.0)
-    assert room.taken == 0
-
-
-@pytest.fixture
-def server() -> Iterator[HttpServer]:
-    with running() as started:
-        yield started
-
-
-def connect(server: HttpServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
-
-
-def received(sock: socket.socket, enough: bytes | None = None) -> bytes:
-    """Receive until the connection ends, or until `enough` has arrived."""
-    data = b""
-    while chunk := sock.recv(1 << 20):
-        data += chunk
-        if enough is not None and enough in data:
-            break
-    return data
-
-
-def asked(server: HttpServer, text: bytes) -> bytes:
-    with connect(server) as sock:
-        sock.sendall(text)
-        return received(sock)
-
-
-def post(body: bytes, target: bytes = b"/", headers: bytes = b"Connection: close\r\n") -> bytes:
-    return b"POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s" % (
-        target,
-        headers,
-        len(body),
-        body,
-    )
-
-
-def is_closed(server: HttpServer) -> bool:
-    try:
-        connect(server).close()
-    except ConnectionError:  # refused, or accepted and reset
-        return True
-    return False
-
-
-def answers(server: HttpServer) -> bool:
-    return asked(server, post(b"hello")).endswith(b"POST hello")
 
 
 def test_connection_is_kept_and_requests_can_arrive_in_pieces_or_together(
@@ -182,22 +88,6 @@ def test_endless_chunked_body_is_refused(server: HttpServer) -> None:
             sock.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
         assert received(sock).startswith(b"HTTP/1.1 413 ")
     assert answers(server)
-
-
-def half_sent(server: HttpServer, size: int) -> socket.socket:
-    sock = connect(server)
-    sock.sendall(post(b"x" * 900_000)[:size])
-    return sock
-
-
-def is_dropped(sock: socket.socket) -> bool:
-    sock.settimeout(0.01)
-    try:
-        return sock.recv(100) == b""
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        return True
 
 
 def test_memory_of_all_bodies_is_limited_and_the_oldest_makes_room() -> None:
@@ -371,182 +261,3 @@ def test_client_that_stops_reading_is_dropped_and_a_slow_one_is_not() -> None:
             assert size > 30_000_000
             with suppress(ConnectionError):
                 assert len(received(deaf)) < 30_000_000
-
-
-def test_half_sent_requests_leave_room_for_new_connections(server: HttpServer) -> None:
-    with ExitStack() as stack:
-        halves = [stack.enter_context(half_sent(server, 20)) for _ in range(60)]
-        for _ in range(10):
-            assert answers(server)
-        assert sum(is_dropped(sock) for sock in halves) >= 40
-
-
-def test_network_with_most_connections_loses_them_first() -> None:
-    with running() as server, connect(server) as honest, ExitStack() as stack:
-        wait_until(lambda: len(server._connections) == 1)
-        [connection] = server._connections.values()
-        connection.network = "192.0.2.7"
-        for _ in range(60):
-            stack.enter_context(connect(server))
-        wait_until(lambda: answers(server))
-        honest.sendall(post(b"kept"))
-        assert received(honest).endswith(b"kept")
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "same"),
-    [
-        ("192.0.2.7", "192.0.2.8", False),
-        ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
-        ("2001:db8::1", "2001:db8::ffff:2", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("fe80::1%eth0", "fe80::2%eth0", True),
-    ],
-)
-def test_network_is_what_a_client_cannot_choose(first: str, second: str, same: bool) -> None:
-    assert (network_of(first) == network_of(second)) is same
-
-
-def test_without_descriptors_idle_connections_make_room_and_nothing_spins() -> None:
-    class Listener:
-        """Fails while `empty`, as if the process had no descriptor left."""
-
-        def __init__(self, listener: socket.socket) -> None:
-            self._listener = listener
-            self.empty = True
-            self.calls = 0
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._listener, name)
-
-        def accept(self) -> Any:
-            self.calls += 1
-            if self.empty:
-                raise OSError(errno.EMFILE, "Too many open files")
-            return self._listener.accept()
-
-    with running() as server, ExitStack() as stack:
-        idle = [stack.enter_context(connect(server)) for _ in range(3)]
-        wait_until(lambda: len(server._connections) == 3)
-        listener = Listener(server._listener)
-        server._listener = listener  # type: ignore[assignment]
-        with connect(server) as sock:
-            wait_until(lambda: all(is_dropped(each) for each in idle))
-            before, started = listener.calls, time.monotonic()
-            time.sleep(0.5)
-            assert listener.calls - before <= 2 + 2 * (time.monotonic() - started) / 0.1
-            listener.empty = False
-            sock.sendall(post(b"hello"))
-            assert received(sock).endswith(b"POST hello")
-
-
-@pytest.mark.parametrize(
-    ("soft", "connections"), [(1024, 384), (100, 16), (1_000_000, 16384), (-1, 16384)]
-)
-def test_connection_limit_follows_the_limit_of_descriptors(
-    monkeypatch: pytest.MonkeyPatch, soft: int, connections: int
-) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert HttpLimits().max_connections == connections
-
-
-def test_large_requests_leave_threads_for_small_ones_and_wait_for_their_turn() -> None:
-    echo = Echo()
-    with running(echo, threads=4, room=MemoryRoom()) as server:
-        clients = [connect(server) for _ in range(8)]
-        for sock in clients:
-            sock.sendall(post(b"x" * 300_000, b"/slow"))
-        wait_until(lambda: echo.inside == 2)
-        assert all(answers(server) for _ in range(20))
-        clients.pop().close()  # one goes before its turn
-        assert echo.inside == 2
-        echo.hold.set()
-        for sock in clients:
-            assert received(sock).endswith(b"x")
-            sock.close()
-        assert server._places == 2
-
-
-def test_slow_clients_and_requests_do_not_block_others() -> None:
-    """Two workers, ten clients that stall within a request, one request that is not answered."""
-    echo = Echo()
-    with running(echo) as server:
-        stalled = [connect(server) for _ in range(10)]
-        for sock in stalled:
-            sock.sendall(b"POST / HTTP/1.1\r\nHost")
-        with connect(server) as slow:
-            slow.sendall(post(b"", b"/slow"))
-            assert echo.entered.wait(10)
-            assert answers(server)
-            echo.hold.set()
-            assert received(slow).endswith(b"POST ")
-        for sock in stalled:
-            sock.settimeout(10)
-            assert sock.recv(100) == b""  # closed after stall_seconds
-            sock.close()
-
-
-def test_client_that_does_not_read_occupies_no_worker() -> None:
-    with running(room=MemoryRoom(200_000_000)) as server:
-        deaf = [connect(server) for _ in range(4)]
-        for sock in deaf:
-            sock.sendall(post(b"", b"/large"))
-        assert answers(server)
-        assert len(received(deaf[0])) > 30_000_000
-        for sock in deaf:
-            sock.close()
-
-
-def test_flood_of_connections_leaves_room_for_new_ones(server: HttpServer) -> None:
-    flood = [connect(server) for _ in range(60)]
-    wait_until(lambda: answers(server))
-    for sock in flood:
-        sock.close()
-
-
-def test_connection_evicted_while_it_is_accepted_ends_no_worker() -> None:
-    class Epoll:
-        """Fails once, as if another worker had closed the socket before its registration."""
-
-        def __init__(self, epoll: Any) -> None:
-            self._epoll = epoll
-            self._failed = False
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._epoll, name)
-
-        def register(self, sock: socket.socket, events: int) -> None:
-            if not self._failed:
-                self._failed = True
-                raise OSError(errno.EBADF, "Bad file descriptor")
-            self._epoll.register(sock, events)
-
-    with running(threads=1) as server:
-        server._epoll = Epoll(server._epoll)  # type: ignore[assignment]
-        with connect(server) as sock:
-            assert received(sock) == b""
-        assert answers(server)
-
-
-def test_stop_lets_requests_in_flight_finish() -> None:
-    echo = Echo()
-    with running(echo) as server, connect(server) as sock:
-        sock.sendall(post(b"", b"/slow", headers=b""))
-        assert echo.entered.wait(10)
-        stopping = threading.Thread(target=server.stop, args=(10.0,))
-        stopping.start()
-        wait_until(lambda: is_closed(server))
-        echo.hold.set()
-        answer = received(sock)
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert b"Connection: close" in answer
-        stopping.join(10)
-        assert not stopping.is_alive()
-
-
-def test_stopped_server_leaves_no_thread_behind() -> None:
-    before = threading.active_count()
-    with running(threads=4) as server:
-        assert answers(server)
-        assert threading.active_count() == before + 4
-    assert threading.active_count() == before
