@@ -10,7 +10,7 @@ __all__ = ["printable", "without_secrets"]
 # lone surrogates, which cannot be written at all.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROLS_BUT_LAYOUT: Final = re.compile(_CONTROLS.pattern.replace(r"\x00-", r"\x00-\x08\x0b-"))
-_USER: Final = re.compile(r"//[^\s'\"]*@")
+_USER: Final = re.compile(r"//[^\s'\"/]*@")  # with `/` in it, the time would be quadratic
 _LEAST_SECRET: Final = 4  # characters; a shorter one would blot out words
 
 

@@ -80,9 +80,9 @@ class _RestTransport:
     def send(self, request: Request, address: int, timeout: float | None) -> Any:
         url = self._urls[address]
         path, body = path_of(request), body_of(request)
-        own = dict(self._headers())
+        own = self._headers()
         if self._trust_env and "authorization" not in map(str.lower, own):
-            own |= _netrc_headers(url)
+            own = {**own, **_netrc_headers(url)}
         status, content = self._exchange(request, address, path, body, own, timeout)
         if status == 200:
             return answer_of(request, content)
@@ -147,8 +147,8 @@ class _RestTransport:
         except BodyError as exc:
             response.close()
             if response.status != 200:
-                return b""
-            raise errors.ProtocolError(f"the answer of {url} {exc}") from exc
+                return f"(the body {exc})".encode()
+            raise errors.ProtocolError(f"the answer of {url} {exc}{exc.remedy}") from exc
 
     def _manager(self, address: int) -> urllib3.PoolManager:
         manager = self._managers.get(address)

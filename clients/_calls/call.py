@@ -209,7 +209,8 @@ class Call:
         attempts = Attempts(caller.policy, caller.budget, self.deadline)
         recorder = _Recorder(caller, request) if caller.hooks else None
         last: ServingError | None = None
-        if wakes:
+        waited = bool(wakes)
+        if waited:
             yield Sleep(attempts.turn(), waiting)
         while True:
             index = caller.next_address()
@@ -243,7 +244,8 @@ class Call:
                     recorder.done(index, attempts.count, reply, None)
                 return reply
             if refused:
-                yield Sleep(pause, waiting, attempts.count > 1)
+                yield Sleep(pause, waiting, again=waited)
+                waited = True
             else:
                 yield Sleep(pause)
 

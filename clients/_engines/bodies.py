@@ -11,7 +11,15 @@ _GZIP: Final = zlib.MAX_WBITS | 16
 
 
 class BodyError(Exception):
-    """The body is too large or cannot be decoded; the message continues "the answer of …"."""
+    """The body is too large or cannot be decoded; the message continues "the answer of …".
+
+    Attributes:
+        remedy: End of the message, if the answer was asked for; may be empty.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def read_body(response: BaseHTTPResponse, limit: int) -> bytes:
@@ -64,6 +72,6 @@ def _unzipped(body: bytes, limit: int) -> bytes:
 
 def _too_large(limit: int) -> BodyError:
     return BodyError(
-        f"has more than {limit} bytes; ask for less at a time (Limits.batch_size, k), or raise "
-        "Limits(max_answer_bytes=...)"
+        f"has more than {limit} bytes",
+        "; ask for less at a time (Limits.batch_size, k), or raise Limits(max_answer_bytes=...)",
     )

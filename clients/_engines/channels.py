@@ -23,7 +23,7 @@ from shortlist.clients.connection import (
     checked_tls,
     header_source,
 )
-from shortlist.clients.errors import ServingError, error_class_for_code
+from shortlist.clients.errors import Overloaded, ServingError, error_class_for_code
 from shortlist.clients.wire.methods import Method
 
 __all__ = ["Channels", "Line", "targets"]
@@ -203,10 +203,9 @@ class Channels:
         code, sent = error.code().name, error.details() or ""
         details = without_secrets(sent, [value for _, value in metadata or ()])
         received = f"{code}: {details}"
-        if code == "UNAVAILABLE" and _REFUSED in details:
-            code = "RESOURCE_EXHAUSTED"
+        refused = code == "UNAVAILABLE" and _REFUSED in details
         # The end of a hanging channel cancels its calls.
-        if code == "UNAVAILABLE" or (code == "CANCELLED" and not current):
+        if not refused and (code == "UNAVAILABLE" or (code == "CANCELLED" and not current)):
             raised: ServingError = unreachable(
                 request=request,
                 address=name,
@@ -219,7 +218,7 @@ class Channels:
                 request=request, address=name, timeout=timeout, reason=details, received=received
             )
         else:
-            kind = error_class_for_code(code)
+            kind = Overloaded if refused else error_class_for_code(code)
             raised = failure(kind, request=request, address=name, status=code, text=details)
         raised.__cause__ = error if details == sent else None  # a traceback shows the cause
         return raised, stale

@@ -224,6 +224,31 @@ def test_a_huge_error_costs_little() -> None:
     ):
         client.retrieve(["42"])
     assert len(str(caught.value)) < 1000
+    assert "(the body has more than 1000000 bytes); see the server's log" in str(caught.value)
+
+
+def test_an_error_without_a_readable_body_says_so() -> None:
+    body = gzip.compress(b'{"error": "x"}')[:-5]
+    with (
+        rest_server(
+            _whole(body, "Content-Encoding: gzip", status="500 Internal Server Error")
+        ) as address,
+        make_client("rest", address, retry=ONCE) as client,
+        pytest.raises(ServerError, match=r"HTTP 500: \(the body is gzip that was cut off"),
+    ):
+        client.retrieve(["42"])
+
+
+def test_a_hostile_error_is_read_in_linear_time() -> None:
+    body = json.dumps({"error": "@ " + "/" * 900_000}).encode()
+    started = time.monotonic()
+    with (
+        rest_server(_whole(body, status="500 Internal Server Error")) as address,
+        make_client("rest", address, retry=ONCE) as client,
+        pytest.raises(ServerError, match="HTTP 500: @ //"),
+    ):
+        client.retrieve(["42"])
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("status", ["301", "302", "303", "307", "308"])

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from shortlist.clients import CallEvent, Limits, RetryPolicy
+from shortlist.clients._calls.call import Caller, Send, Sleep
 from shortlist.clients._calls.retry import Attempts, Deadline, RetryBudget
 from shortlist.clients._calls.waiting import WaitingCalls
+from shortlist.clients._codecs.requests import StatusRequest
 from shortlist.clients.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -257,9 +260,10 @@ def test_a_stream_that_the_server_refused_was_not_begun(server: ToyServer) -> No
     server.fail("UNAVAILABLE", text)
     with (
         make_client("grpc", server.address("grpc"), retry=once) as client,
-        pytest.raises(Overloaded, match="send fewer requests at a time"),
+        pytest.raises(Overloaded, match="send fewer requests at a time") as caught,
     ):
         client.retrieve(["42"])
+    assert caught.value.received == f"UNAVAILABLE: {text}"  # verbatim
 
 
 # --- the pure parts -----------------------------------------------------------------
@@ -302,6 +306,23 @@ def test_waiting_calls_are_woken_in_order() -> None:
     assert woken == ["a", "b"]
     assert not waiting.wakes
     waiting.leave(wakes["a"])
+
+
+@pytest.mark.parametrize("others_wait", [True, False])
+def test_a_call_keeps_its_place_once_it_has_waited(others_wait: bool) -> None:
+    caller = Caller(["a:1"], "grpc", model="m", timeout=60, retry=QUICK, hooks=(), limits=None)
+    flow = caller.call(None, None, None, None).send(StatusRequest(target=caller.target))
+    if others_wait:
+        caller.waiting.join(lambda: None, again=False)
+        turn = next(flow)
+        assert isinstance(turn, Sleep)
+        assert (turn.waiting, turn.again) == (caller.waiting, False)
+    else:
+        assert isinstance(next(flow), Send)
+        assert flow.throw(Unavailable("down")) == Sleep(ANY, None)  # a pause is no wait
+    for again in (others_wait, True):
+        assert isinstance(flow.send(None), Send)
+        assert flow.throw(Overloaded("full")) == Sleep(ANY, caller.waiting, again)
 
 
 def test_endless_refusals_overflow_nothing() -> None:
