@@ -83,9 +83,11 @@ class PublishedVersion:
                 "name it with --data"
             )
         source = DataConfig.from_json(self.trained_on.source)
-        if source.path is not None and not glob.glob(str(source.path)):
+        path = source.path
+        # A file's name may look like a pattern, such as `clicks[1].csv`.
+        if path is not None and not path.exists() and not glob.glob(str(path)):
             raise ValueError(
-                f"{self.name} was exported from {source.path}, which does not exist here; name "
+                f"{self.name} was exported from {path}, which does not exist here; name "
                 "the same data with --data"
             )
         return source

@@ -65,11 +65,6 @@ class FaultyRowsError(DataError):
         self.faults = tuple(faults)
         self.total = total
 
-    @property
-    def share(self) -> float:
-        """Share of the rows that are faulty."""
-        return sum(fault.count for fault in self.faults) / self.total
-
 
 class Faults:
     """Faults of a source by kind; a row has one fault at most, the first that was found."""
@@ -86,7 +81,7 @@ class Faults:
         self._faulty = np.zeros(num_rows, np.bool_)
         self._lost = 0
         self._where = where
-        self._faults: list[Fault] = []
+        self._faults: dict[str, Fault] = {}  # by what is wrong
 
     def add(self, what: str, rows: npt.NDArray[np.integer], remedy: str) -> None:
         """Add a fault of rows.
@@ -99,13 +94,19 @@ class Faults:
         rows = rows[~self._faulty[rows]]
         if len(rows):
             self._faulty[rows] = True
-            places = self._where(rows[:SHOWN].tolist())
-            self._faults.append(Fault(what=what, remedy=remedy, count=len(rows), places=places))
+            self._record(what, self._where(rows[:SHOWN].tolist()), len(rows), remedy)
 
     def add_unread(self, what: str, places: Sequence[str], count: int, remedy: str) -> None:
         """Add a fault of rows that are not among the rows, because they cannot be parsed."""
         self._lost += count
-        self._faults.append(Fault(what=what, remedy=remedy, count=count, places=places[:SHOWN]))
+        self._record(what, places, count, remedy)
+
+    def _record(self, what: str, places: Sequence[str], count: int, remedy: str) -> None:
+        """Add rows to a fault: several files may have the same one."""
+        old = self._faults.get(what)
+        if old is not None:
+            places, count, remedy = [*old.places, *places], old.count + count, old.remedy
+        self._faults[what] = Fault(what=what, remedy=remedy, count=count, places=places[:SHOWN])
 
     def place(self, row: int) -> str:
         """Return the place of a row, such as `line 3`."""
@@ -119,7 +120,7 @@ class Faults:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of rows by fault."""
-        return {fault.name: fault.count for fault in self._faults}
+        return {fault.name: fault.count for fault in self._faults.values()}
 
     def check(self, skipped_share: float | None = None) -> npt.NDArray[np.bool_]:
         """Return which rows can be used.
@@ -131,13 +132,13 @@ class Faults:
         Raises:
             FaultyRowsError: There are faults, and more than this.
         """
-        count = sum(fault.count for fault in self._faults)
+        count = sum(fault.count for fault in self._faults.values())
         if not count:
             return self.good
         total = len(self._faulty) + self._lost
         if skipped_share is None or count > skipped_share * total or count == total:
             message = self._message(total, count, skipped_share)
-            raise FaultyRowsError(message, self._faults, total)
+            raise FaultyRowsError(message, [*self._faults.values()], total)
         log.warning(
             "%s: %s of %s rows are left out: %s",
             *(self.name, f"{count:,}", f"{total:,}"),
@@ -148,19 +149,19 @@ class Faults:
     def _message(self, total: int, count: int, share: float | None) -> str:
         allowed = "" if share is None else f"--skip-bad-rows allows {share:g} of the rows; "
         # Faults that an option cures are no reason to leave rows out.
-        left = sum(fault.count for fault in self._faults if "--" not in fault.remedy)
+        left = sum(fault.count for fault in self._faults.values() if "--" not in fault.remedy)
         skip = ""
         if 0 < left < total and (left > 1 or len(self._faults) > 1 or allowed):
             needed = math.ceil(1000 * left / total) / 1000
             skip = f"{allowed}--skip-bad-rows {needed:g} leaves {left:,} of {total:,} rows out"
         if len(self._faults) == 1:
-            (fault,) = self._faults
+            (fault,) = self._faults.values()
             more = f" ({count:,} of {total:,} rows)" if count > 1 and not skip else ""
             tail = f"; {skip}" if skip else more
             return f"{self.name}, {fault.where}{fault.what}; {fault.remedy}{tail}"
         width = len(f"{count:,}")
         lines = [f"{self.name}: {count:,} of {total:,} rows cannot be used"]
-        for fault in self._faults:
+        for fault in self._faults.values():
             what = f"{fault.name} ({fault.where})"
             lines += [f"  {fault.count:>{width},} rows: {what}", f"  {'':{width}}  {fault.remedy}"]
         return "\n".join([*lines, *([f"  {skip}"] if skip else [])])

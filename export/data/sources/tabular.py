@@ -57,20 +57,10 @@ def read_table(config: DataConfig) -> Dataset:
         DataError: A file or column is missing, empty or faulty, or the candidate of an
             interaction is not in the catalogue.
     """
-    source = open_source(config.sources, dialect_of(config), query=config.query)
-    roles = roles_of(source, config)
+    source, roles, catalogue_source = _opened(config)
     users_column, key_column = roles["users"], roles["candidates"]
     assert users_column is not None
     assert key_column is not None
-    catalogue_source = None
-    if config.candidates_file is not None:  # fails early
-        catalogue_source = open_source([config.candidates_file], dialect_of(config))
-        catalogue_roles(catalogue_source, config, key_column)
-    if config.text_columns and catalogue_source is None:
-        raise DataError(
-            f"{source.name}: the text {config.text_columns[0]!r} needs a file of the candidates; "
-            "name it with --candidates"
-        )
     names = [column for column in roles.values() if column] + [*config.context_columns]
     ids = {users_column, key_column, *config.context_columns}
     if roles["events"]:
@@ -84,15 +74,11 @@ def read_table(config: DataConfig) -> Dataset:
     if roles["times"]:
         times = times_of_column(rows, roles["times"], config.timestamp_format)
     weights, left_out = weights_of(rows, config)
-    if catalogue_source is None:
-        catalogue = _own_catalogue(keys.values)
-    else:
+    catalogue = None
+    if catalogue_source is not None:
         catalogue = _catalogue(catalogue_source, config, key_column)
-    unknown = ~np.isin(keys.values, catalogue.keys)
-    catalogue = _with_unknown(rows, keys, unknown, catalogue, config)
-    if config.unknown_candidates == "drop":
-        dropped = np.append(unknown, False)[keys.codes]
-        left_out = {**left_out, f"candidate not in {catalogue.where}": dropped}
+        catalogue, dropped = _with_unknown(rows, keys, catalogue, config)
+        left_out = {**left_out, **dropped}
     faults = rows.faults
     kept, skipped = _kept(rows, left_out, config.skip_bad_rows)
     context = {name: _context(rows, name, kept) for name in config.context_columns}
@@ -108,13 +94,29 @@ def read_table(config: DataConfig) -> Dataset:
         where=lambda row: f"{source.name}, {faults.place(int(kept[row]))}",
         context=context,
     )
-    if catalogue_source is None and len(used_keys.values) < len(keys.values):
-        catalogue = _own_catalogue(used_keys.values)
+    catalogue = catalogue or _own_catalogue(used_keys.values)
     del rows  # frees its columns before the sorting
     dataset = assemble(source.short_name, interactions, catalogue)
     notes = [f"{source.short_name}: {described(source.columns, roles, config.context_columns)}"]
     notes += source.notes if catalogue_source is None else source.notes + catalogue_source.notes
     return dataclasses.replace(dataset, skipped=skipped, notes=tuple(notes))
+
+
+def _opened(config: DataConfig) -> tuple[Source, dict[str, str | None], Source | None]:
+    """Return the interactions, the column of each role in them, and the catalogue, not yet read."""
+    source = open_source(config.sources, dialect_of(config), query=config.query)
+    roles = roles_of(source, config)
+    if config.candidates_file is not None:
+        catalogue = open_source([config.candidates_file], dialect_of(config))
+        assert roles["candidates"] is not None
+        catalogue_roles(catalogue, config, roles["candidates"])
+        return source, roles, catalogue
+    if config.text_columns:
+        raise DataError(
+            f"{source.name}: the text {config.text_columns[0]!r} needs a file of the candidates; "
+            "name it with --candidates"
+        )
+    return source, roles, None
 
 
 def read_users(config: DataConfig) -> UserTable:
@@ -245,39 +247,40 @@ def _kept(
 
 
 def _with_unknown(
-    rows: Rows,
-    keys: Ids,
-    unknown: npt.NDArray[np.bool_],
-    catalogue: Catalogue,
-    config: DataConfig,
-) -> Catalogue:
-    """Return the catalogue, with unknown candidates if they are to be added."""
-    wrong = np.flatnonzero(np.append(unknown, False)[keys.codes])
-    if not len(wrong):
-        return catalogue
-    key = keys.values[keys.codes[wrong[0]]]
+    rows: Rows, keys: Ids, catalogue: Catalogue, config: DataConfig
+) -> tuple[Catalogue, dict[str, npt.NDArray[np.bool_]]]:
+    """Return the catalogue, with unknown candidates if they are to be added; and rows to drop."""
+    known = set(catalogue.keys)
+    unknown = np.fromiter((key not in known for key in keys.values), np.bool_, len(keys.values))
+    wrong = np.append(unknown, False)[keys.codes]
+    count = int(wrong.sum())
+    if not count:
+        return catalogue, {}
+    key = keys.values[keys.codes[wrong.argmax()]]
     if config.unknown_candidates == "error":
         folded = {own.casefold(): own for own in catalogue.keys[:_COMPARED]}
         near = difflib.get_close_matches(key.casefold(), folded, n=1)
         rows.faults.add(
             f": candidate {key!r} is not in {catalogue.where}"
             + (f", whose nearest is {folded[near[0]]!r}" if near else ""),
-            wrong,
+            np.flatnonzero(wrong),
             "add it there, remove the row, or give --unknown-candidates drop or add",
         )
-        return catalogue
-    rows.note(
-        f"{len(wrong):,} of {len(rows):,} rows have a candidate that is not in {catalogue.where}, "
-        f"such as {key!r}: "
-        + (
-            "these rows are left out"
-            if config.unknown_candidates == "drop"
-            else f"{int(unknown.sum()):,} candidates are added without attributes"
-        )
+        return catalogue, {}
+    before = (
+        f"{count:,} of {len(rows):,} rows have a candidate that is not in {catalogue.where}, such "
+        f"as {key!r}: "
     )
     if config.unknown_candidates == "drop":
-        return catalogue
-    new = np.asarray(keys.values, object)[unknown].tolist()
+        rows.note(f"{before}these rows are left out")
+        return catalogue, {f"candidate not in {catalogue.where}": wrong}
+    new = [key for key in keys.values if key not in known]
+    rows.note(f"{before}{len(new):,} candidates are added without attributes")
+    return _extended(catalogue, new), {}
+
+
+def _extended(catalogue: Catalogue, new: Sequence[str]) -> Catalogue:
+    """Return the catalogue with further candidates, without attributes."""
     return dataclasses.replace(
         catalogue,
         keys=[*catalogue.keys, *new],

@@ -15,6 +15,7 @@ from shortlist.export.data.reading.values import ids_of_column, required_numbers
 __all__ = ["weights_of"]
 
 _SHOWN = 8  # kinds of events in a message
+_COMPARED = 2000  # kinds of events, to find near spellings for a message
 
 
 def weights_of(
@@ -71,18 +72,24 @@ def _weights_of_events(
         )
     unused = [event for event in weight_of if event not in events.values]
     if unused:
-        near = difflib.get_close_matches(unused[0], events.values, n=1)
+        near = difflib.get_close_matches(unused[0], frequent[:_COMPARED], n=1)
         rows.note(
             f"no row has the event {unused[0]!r} in {name!r}"
             + (f"; the nearest is {near[0]!r}" if near else "")
         )
-    for code, event in enumerate(events.values):
-        if event not in weight_of:
-            rows.faults.add(
-                f", column {name!r}: the event {event!r} has no weight",
-                np.flatnonzero(events.codes == code),
-                f"add {event}=WEIGHT to --event-weights, with 0 to leave such events out",
-            )
+    missing = np.fromiter((event not in weight_of for event in events.values), np.bool_)
+    if missing.any():
+        numbers = np.where(missing, counts, 0)
+        without = [event for event in frequent if event not in weight_of]
+        what = f"{len(without):,} kinds of events have no weights: {_listed(without, numbers)}"
+        if len(without) == 1:
+            what = f"the event {without[0]!r} has no weight"
+        pairs = ",".join(f"{event}=WEIGHT" for event in without[:_SHOWN])
+        rows.faults.add(
+            f", column {name!r}: {what}",
+            np.flatnonzero(np.append(missing, False)[events.codes]),
+            f"add {pairs} to --event-weights, with 0 to leave such events out",
+        )
     of_code = [weight_of.get(event, 1.0) for event in events.values]
     return np.asarray([*of_code, 1.0])[events.codes]
 

@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,31 @@ def test_unknown_candidate_is_named(write_rows: Write, tmp_path: Path) -> None:
         DataError, match=r"own\.\w+, (line 3|row 2): candidate 'y' is not in .*c.csv; add it there"
     ):
         load(DataConfig(source=str(source), candidates_file=str(catalogue)))
+
+
+@pytest.mark.parametrize("treatment", ["drop", "add"])
+def test_unknown_candidates_cost_no_memory_for_the_longest_id(
+    treatment: str, tmp_path: Path
+) -> None:
+    """As an array of one width, each of these ids would take 256 KiB."""
+    long, count = "x" * 65_000, 20_000
+    catalogue = tmp_path / "items.csv"
+    catalogue.write_text("candidate_id\n" + "".join(f"c{n}\n" for n in range(count)) + long)
+    ids = [*(f"c{n}" for n in range(count)), long, "unknown"]
+    path = write_csv(tmp_path, {"user_id": ["u"] * len(ids), "candidate_id": ids})
+    tracemalloc.start()
+    dataset = load(
+        DataConfig(
+            source=str(path),
+            candidates_file=str(catalogue),
+            unknown_candidates=treatment,  # type: ignore[arg-type]
+        )
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
+    assert dataset.num_interactions == count + (2 if treatment == "add" else 1)
+    assert len(dataset.candidate_ids) == count + (2 if treatment == "add" else 1)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,17 @@ def test_data_of_the_manifest_must_still_be_there(
             version.data_source()
 
 
+def test_a_file_whose_name_looks_like_a_pattern_is_there(
+    small_export: ExportResult, tmp_path: Path
+) -> None:
+    version = PublishedVersion(small_export.servables["retrieval_ivf"])
+    for name, own in (("clicks[1].csv", "clicks[1].csv"), ("part-1.csv", "part-*.csv")):
+        (tmp_path / name).touch()
+        config = DataConfig(source=str(tmp_path / own))
+        version.trained_on = dataclasses.replace(version.trained_on, source=config.as_json())
+        assert version.data_source() == config
+
+
 def test_folders_that_are_not_exported_versions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no SavedModel in .*; give the folder of a version"):
         PublishedVersion(tmp_path)

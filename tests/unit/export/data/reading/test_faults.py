@@ -54,6 +54,24 @@ def test_bad_rows_are_left_out_and_recorded(tmp_path: Path) -> None:
         read(tmp_path, FAULTY, skip_bad_rows=0.5)
 
 
+def test_the_same_fault_of_several_files_is_counted_together(tmp_path: Path) -> None:
+    good = "".join(f"{n},a\n" for n in range(20))
+    for name, bad in (("a.csv", 2), ("b.csv", 3)):
+        rows = f"user_id,item_id\n{good}" + "1\n" * bad + ",a\n" * bad
+        (tmp_path / name).write_text(rows)
+    dataset = load(DataConfig(source=str(tmp_path / "*.csv"), skip_bad_rows=0.5))
+    assert dict(dataset.skipped) == {
+        "has 1 fields instead of 2 (user_id, item_id)": 5,
+        "column 'user_id' is empty": 5,
+    }
+    with pytest.raises(DataError) as caught:
+        load(DataConfig(source=str(tmp_path / "*.csv")))
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert sum("has 1 fields" in line for line in lines) == 1
+    places = "a.csv, line 22, a.csv, line 23, b.csv, line 22 and more"
+    assert f"5 rows: has 1 fields instead of 2 (user_id, item_id) ({places})" in lines
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
