@@ -18,7 +18,10 @@ def prepare_process() -> None:
     From then on, no program that this process starts can have more rights than it has itself.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+            reason = os.strerror(ctypes.get_errno())
+            sys.stderr.write(f"new privileges cannot be given up (no_new_privs): {reason}\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:

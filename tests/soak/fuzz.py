@@ -256,7 +256,7 @@ def fuzz(count: int, seed: int, *, seconds: float = 0.0) -> list[str]:
         rounds = 0
         while not rounds or time.monotonic() - started < seconds:
             round_of(count, rest, rpc, seed + 1000 * (rounds + 1), tally)
-            throw_frames(rest, rpc, max(count // 20, 1))
+            throw_frames(rest, rpc, max(count // 20, 1), seed + rounds)
             rounds += 1
         spent = time.monotonic() - started
         time.sleep(1.5)

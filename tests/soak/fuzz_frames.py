@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
@@ -133,11 +133,11 @@ def _send(port: int, data: bytes) -> None:
             return
 
 
-def throw_frames(rest_port: int, grpc_port: int, count: int) -> None:
+def throw_frames(rest_port: int, grpc_port: int, count: int, first_seed: int) -> None:
     """Send `count` mutated streams to each port.
 
     Raises:
-        AssertionError: An answer was an internal error.
+        AssertionError: An HTTP answer was an internal error.
         TimeoutError: The server did not end a connection.
     """
     targets = (
@@ -145,10 +145,13 @@ def throw_frames(rest_port: int, grpc_port: int, count: int) -> None:
         (grpc_port, grpc_streams(grpc_port), FRAME_TOKENS),
     )
     for port, streams, tokens in targets:
-        _thrower(port, streams, tokens, count)()
+        _thrower(port, streams, tokens, count, first_seed)()
 
 
-def _thrower(port: int, streams: Sequence[bytes], tokens: Sequence[bytes], count: int) -> Any:
+def _thrower(
+    port: int, streams: Sequence[bytes], tokens: Sequence[bytes], count: int, number: int
+) -> Any:
+    @seed(number)
     @settings(
         max_examples=count,
         deadline=None,

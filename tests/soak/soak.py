@@ -26,11 +26,10 @@ import grpc
 from google.protobuf import text_format
 
 from shortlist.clients.wire import messages, methods
-from shortlist.serving.embedded.runtime.sample_servables import sample_name
 from shortlist.serving.repository.server_config import ModelEntry, render_config, write_config
 from shortlist.serving.servers.options import claim_port
 from tests.soak.load import Load, Outcome, Target, capacity
-from tests.support.attacks import write_models
+from tests.support.attacks import LARGE, SMALL, write_models
 from tests.support.paths import ROOT
 
 __all__ = ["Report", "main", "run_soak"]
@@ -111,7 +110,7 @@ class _Repository:
 
     def entries(self, versions: Sequence[int], stable: int) -> dict[str, ModelEntry]:
         entry = ModelEntry(versions=tuple(versions), labels={"stable": stable})
-        attacked = [path.name for path in self.root.glob(f"{sample_name(0)[:-1]}*")]
+        attacked = [name for name in (SMALL, LARGE) if (self.root / name).is_dir()]
         constant = ModelEntry(versions=(1,), labels={"stable": 1})
         return dict.fromkeys(MODELS, entry) | dict.fromkeys(attacked, constant)
 
@@ -245,7 +244,7 @@ def _attacks(target: Target, work: Path) -> Iterator[None]:
     """Attack the server again and again, in a process of its own; the log is `attacks.log`."""
     ports = f"{target.grpc_port}:{target.rest_port}"
     command = [sys.executable, "-m", "pytest", "-q", "tests/integration/attacks"]
-    repeat = 'while :; do "$@"; done'
+    repeat = 'while "$@" || [ $? = 1 ]; do :; done'  # 1: a test failed; others: nothing ran
     with (work / "attacks.log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -335,11 +334,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             every=args.every,
             attacks=args.attacks,
         )
+        attacked: list[str] = []
         if args.attacks:
             rounds = re.findall(
                 r"^\d+ .+ in [\d.]+s.*$", Path(work, "attacks.log").read_text(), re.M
             )
             say(f"{len(rounds)} rounds of attacks: {', '.join(rounds)}")
+            attacked = [f"attacks: {line}" for line in rounds if not re.match(r"\d+ passed", line)]
+            if not rounds:
+                attacked.append(
+                    f"no attack ended:\n{Path(work, 'attacks.log').read_text()[-2000:]}"
+                )
     outcome = report.outcome
     sys.stdout.write(
         f"{outcome.requests} requests at {report.rate:.0f}/s (capacity {report.capacity:.0f}/s), "
@@ -348,9 +353,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{report.rss_mib[0]:.0f} -> {report.rss_mib[-1]:.0f} MiB, "
         f"{report.slope_mib_per_hour:+.1f} MiB an hour in the second half\n"
     )
-    for problem in report.problems():
+    problems = report.problems() + attacked
+    for problem in problems:
         sys.stderr.write(f"soak: error: {problem}\n")
-    return 1 if report.problems() else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from shortlist.serving.embedded.api.inference import (
     REGRESS_METHOD,
     Call,
     model_spec,
+    response_bytes,
     timed_run,
 )
 from shortlist.serving.embedded.api.interfaces import Servable
@@ -227,6 +228,7 @@ def multi_inference(
     arrays = servable.run_tensors(
         dict.fromkeys(sorted(feeds), examples), fetches, timeout=call.timeout
     )
+    call.options.limits.check_response(response_bytes(arrays))
     by_tensor = dict(zip(fetches, arrays, strict=True))
     call.metrics.examples(servable.name, len(examples))
     response = messages.MultiInferenceResponse()

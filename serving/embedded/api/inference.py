@@ -41,6 +41,7 @@ __all__ = [
     "model_spec",
     "predict",
     "predict_arrays",
+    "response_bytes",
     "status",
     "timed_run",
 ]
@@ -137,9 +138,6 @@ def predict_arrays(
     """
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, arrays)
-    for array in arrays.values():
-        if array.ndim:
-            call.options.limits.check_rows(array.shape[0])
     return timed_run(servable, signature_name, arrays, list(definition.outputs), call)
 
 
@@ -233,7 +231,7 @@ def timed_run(
     started = time.perf_counter()
     outputs = servable.run(signature_name, arrays, names, timeout=call.timeout, active=call.active)
     call.metrics.runtime_latency(servable.name, api, time.perf_counter() - started)
-    call.options.limits.check_response(sum(map(_bytes, outputs.values())))
+    call.options.limits.check_response(response_bytes(outputs.values()))
     return outputs
 
 
@@ -243,7 +241,7 @@ def _admit_results(
     names: Sequence[str],
     call: Call,
 ) -> None:
-    """Check the expected number of results, and reserve memory for them."""
+    """Check the rows and the expected number of results, and reserve memory for these."""
     rows = k = 1
     for name, array in arrays.items():
         if array.ndim:
@@ -251,6 +249,7 @@ def _admit_results(
         elif name == K and array.dtype.kind in "iu":
             k = int(array)
     limits = call.options.limits
+    limits.check_rows(rows)
     limits.check_results(rows, k)
     if rows * k <= _FEW_RESULTS:
         return
@@ -265,11 +264,15 @@ def _admit_results(
     call.memory.need(3 * size)  # as arrays, as messages and as bytes
 
 
-def _bytes(array: npt.NDArray[Any]) -> int:
-    """Return the size of an output; only a guess for few strings."""
-    if array.dtype == object and array.size > _FEW_RESULTS:
-        return sum(map(len, array.ravel().tolist()))
-    return array.nbytes
+def response_bytes(arrays: Iterable[npt.NDArray[Any]]) -> int:
+    """Return the size of the outputs; only a guess for few strings."""
+    size = 0
+    for array in arrays:
+        if array.size <= _FEW_RESULTS or not array.dtype.hasobject:
+            size += array.nbytes
+        else:
+            size += sum(map(len, array.ravel().tolist()))
+    return size
 
 
 def model_spec(name: str, signature_name: str, version: int) -> messages.ModelSpec:

@@ -5,9 +5,8 @@ filling in values, running, answering) first takes its estimate from one `Memory
 """
 
 import os
+import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ __all__ = [
     "RequestLimits",
     "RequestMemory",
     "default_memory",
+    "descriptor_share",
     "too_many",
 ]
 
@@ -28,6 +28,7 @@ MIB: Final = 2**20
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _SMALLEST: Final = 128 * MIB
 _LARGEST: Final = 1024 * MIB
+_OTHER_DESCRIPTORS: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class RequestLimits:
 
     def check_results(self, rows: int, k: int) -> None:
         """Raise RESOURCE_EXHAUSTED if these are too many results for one request."""
-        _check(rows * k, self.max_results, f"results ({rows} rows x k={k})", "max_request_results")
+        if 0 < self.max_results < rows * k:  # the text would take longer than the check
+            unit = f"results ({rows} rows x k={k})"
+            raise too_many(rows * k, self.max_results, unit, "max_request_results")
 
     def check_response(self, size: int) -> None:
         """Raise RESOURCE_EXHAUSTED if the answer would be too large."""
@@ -138,22 +141,9 @@ class MemoryRoom:
                 "memory for requests are in use (--request_memory_mb); try again",
             )
 
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Reserve memory for a context.
-
-        Raises:
-            StatusError: RESOURCE_EXHAUSTED; there is not enough.
-        """
-        self.need(size)
-        try:
-            yield
-        finally:
-            self.give(size)
-
 
 class RequestMemory:
-    """Memory of one request, taken bit by bit and released at once; a context may do that."""
+    """Memory of one request, taken bit by bit and released at once."""
 
     def __init__(self, room: MemoryRoom) -> None:
         self._room = room
@@ -164,16 +154,26 @@ class RequestMemory:
         self._room.need(size)
         self._taken += size
 
-    def __enter__(self) -> "RequestMemory":
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.release()
-
     def release(self) -> None:
         """Give back all of it."""
-        taken, self._taken = self._taken, 0
-        self._room.give(taken)
+        if self._taken:
+            self._room.give(self._taken)
+            self._taken = 0
+
+
+def descriptor_share(parts: int, *, most: int) -> int:
+    """Return one of some equal parts of the file descriptors for connections.
+
+    These are all but some for models, logs and libraries.
+
+    Args:
+        parts: Number of parts.
+        most: Largest share.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return most
+    return max(16, min(most, (soft - _OTHER_DESCRIPTORS) // parts))
 
 
 def default_memory(cgroups: Path = _CGROUPS) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 
 from shortlist.serving.embedded.api.limits import RequestLimits
+from shortlist.serving.embedded.api.tensors import decode_varint
 
 __all__ = ["message_cost"]
 
@@ -28,7 +29,6 @@ _VARINTS: Final = frozenset(
     for name in ("INT32", "INT64", "UINT32", "UINT64", "SINT32", "SINT64", "ENUM")
 )
 _LENGTH_DELIMITED: Final = 2
-_LONGEST_VARINT: Final = 10
 
 
 class _Field(NamedTuple):
@@ -77,7 +77,10 @@ def _fields(data: bytes, plan: _Plan) -> Iterator[int]:
         tag = data[position]
         position += 1
         if tag >= 0x80:
-            tag, position = _varint(data, position - 1)
+            number, position = decode_varint(data, position - 1)
+            if number is None:
+                return
+            tag = number
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:
             if position == len(data):
@@ -85,7 +88,10 @@ def _fields(data: bytes, plan: _Plan) -> Iterator[int]:
             size = data[position]
             position += 1
             if size >= 0x80:
-                size, position = _varint(data, position - 1)
+                number, position = decode_varint(data, position - 1)
+                if number is None:
+                    return
+                size = number
             field = plan.get(tag >> 3)
             if field is None:
                 yield 0
@@ -99,7 +105,9 @@ def _fields(data: bytes, plan: _Plan) -> Iterator[int]:
         else:
             yield _NUMBER
             if kind == 0:
-                _, position = _varint(data, position)
+                number, position = decode_varint(data, position)
+                if number is None:
+                    return
             else:  # fixed64, fixed32, or what the parser refuses
                 position += {1: 8, 5: 4}.get(kind, 0)
 
@@ -124,13 +132,3 @@ def _fill(plan: _Plan, descriptor: Any, known: dict[str, _Plan]) -> _Plan:
             packed = _NUMBER if field.type in _VARINTS else 0
             plan[field.number] = _Field(_STRING, packed, None)
     return plan
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return a number and the position after it; what is too long is cut off."""
-    value = 0
-    for index, byte in enumerate(data[position : position + _LONGEST_VARINT]):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, position + index + 1
-    return value, position + _LONGEST_VARINT

@@ -1,7 +1,6 @@
 """TensorFlow Serving's gRPC services, on grpcio's server."""
 
 import logging
-import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
-from shortlist.serving.embedded.api.limits import RequestMemory
+from shortlist.serving.embedded.api.limits import RequestMemory, descriptor_share
 from shortlist.serving.embedded.api.message_cost import message_cost
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.no_effect import fields_without_effect, say_once
@@ -373,7 +372,7 @@ def start_grpc(
     services = _Services(source, options, metrics or Metrics())
     arguments: dict[str, str | int] = {
         **_ARGUMENTS,
-        "grpc.max_allowed_incoming_connections": _max_connections(),
+        "grpc.max_allowed_incoming_connections": descriptor_share(4, most=_MAX_CONNECTIONS),
         **dict(options.channel_arguments),
         "grpc.max_receive_message_length": min(options.inference.limits.max_bytes, _INT32) or -1,
         "grpc.max_send_message_length": -1,
@@ -392,12 +391,6 @@ def start_grpc(
         raise OSError(f"cannot listen for gRPC on {host}:{port}: {exc}") from exc
     server.start()
     return GrpcServer(server, services, bound)
-
-
-def _max_connections() -> int:
-    """Return a share of the process's descriptors."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(_MAX_CONNECTIONS, max(descriptors // 4, 1))
 
 
 def _bracketed(host: str) -> str:

@@ -5,7 +5,7 @@ after its caller has gone, and the memory for one score per row and candidate.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -15,12 +15,17 @@ from shortlist.clients import contract
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 
-__all__ = ["PartSize", "check_bounds", "row_inputs", "rows_of", "run_parts"]
+__all__ = ["BOUNDS", "MIN_ROWS", "RunTimes", "check_bounds", "row_inputs", "rows_of", "run_parts"]
 
 _SECONDS: Final = 0.1  # of a part
 _FIRST_ROWS: Final = 64
-_MIN_ROWS: Final = 16
+MIN_ROWS: Final = 16  # of a part
+BOUNDS: Final = frozenset((contract.FILTER_MIN, contract.FILTER_MAX))
 _MAX_BOUNDS: Final = 100
+# A run in the calling thread costs 5 us, a run through the session's thread pool 80 us
+# (half_plus_two, 2 cores), but only the latter can be stopped at a deadline. So runs stay in
+# the calling thread if the number of rows bounds their time, up to this long.
+_INLINE_SECONDS: Final = 0.05
 # A row alone costs up to this many times what it costs among others.
 _SINGLE: Final = 4
 
@@ -43,8 +48,7 @@ _SHARED_INPUTS: Final = frozenset(
         contract.EXCLUDE_SEEN,
         contract.FILTER_ANY,
         contract.FILTER_ALL,
-        contract.FILTER_MIN,
-        contract.FILTER_MAX,
+        *BOUNDS,
     )
 )
 _OUTPUTS: Final = frozenset(
@@ -78,20 +82,22 @@ def row_inputs(name: str, definition: messages.SignatureDef) -> frozenset[str]:
 
 def rows_of(inputs: Arrays, names: frozenset[str]) -> int | None:
     """Return the number of rows; None if there are none or the inputs differ in it."""
-    rows = {inputs[name].shape[:1] for name in names if name in inputs}
-    if len(rows) != 1:
-        return None
-    (shape,) = rows
-    return shape[0] if shape else None
+    rows: int | None = None
+    for name, array in inputs.items():
+        if name in names:
+            if not array.ndim or (rows is not None and rows != len(array)):
+                return None
+            rows = len(array)
+    return rows
 
 
-def check_bounds(inputs: Arrays) -> None:
+def check_bounds(inputs: Arrays, names: Iterable[str] = BOUNDS) -> None:
     """Refuse needlessly many bounds: in earlier versions each is a pass over the whole corpus.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
     """
-    for name in (contract.FILTER_MIN, contract.FILTER_MAX):
+    for name in names:
         bounds = inputs.get(name)
         if bounds is not None and bounds.size > _MAX_BOUNDS:
             raise invalid(
@@ -100,36 +106,41 @@ def check_bounds(inputs: Arrays) -> None:
             )
 
 
-class PartSize:
-    """Rows of a part that take about a tenth of a second, by the runs so far."""
+class RunTimes:
+    """Times of a signature's runs, and what follows from them.
+
+    Attributes:
+        part_rows: Rows of a part that take about a tenth of a second.
+    """
 
     def __init__(self) -> None:
+        self.part_rows = _FIRST_ROWS
         self._per_row = 0.0  # moving averages, 0 before the first run: in large runs
         self._alone = 0.0  # in others
 
-    @property
-    def rows(self) -> int:
-        """Rows of the next part."""
-        if self._per_row:
-            return max(_MIN_ROWS, int(_SECONDS / self._per_row))
-        if self._alone:
-            return min(max(_MIN_ROWS, int(_SINGLE * _SECONDS / self._alone)), _FIRST_ROWS)
-        return _FIRST_ROWS
+    def is_short(self, rows: int) -> bool:
+        """Return True if the runs so far promise a short one; it can stay in its thread."""
+        per_row = self._per_row if rows >= MIN_ROWS and self._per_row else self._alone
+        return 0 < per_row * rows < _INLINE_SECONDS
 
     def add(self, rows: int, seconds: float) -> None:
         """Take a run into account."""
         spent = seconds / rows
-        if rows >= _MIN_ROWS:
+        if rows >= MIN_ROWS:
             self._per_row = 0.7 * self._per_row + 0.3 * spent if self._per_row else spent
-        else:
-            self._alone = 0.9 * self._alone + 0.1 * spent if self._alone else spent
+            self.part_rows = max(MIN_ROWS, int(_SECONDS / self._per_row))
+            return
+        self._alone = 0.9 * self._alone + 0.1 * spent if self._alone else spent
+        if not self._per_row:
+            rows = int(_SINGLE * _SECONDS / self._alone)
+            self.part_rows = min(max(MIN_ROWS, rows), _FIRST_ROWS)
 
 
 def run_parts(
     run: Callable[[Arrays, int, float | None], dict[str, npt.NDArray[Any]]],
     inputs: Arrays,
     names: frozenset[str],
-    size: PartSize,
+    times: RunTimes,
     *,
     timeout: float | None,
     active: Callable[[], bool],
@@ -140,7 +151,7 @@ def run_parts(
         run: Runs inputs of some rows within a time limit.
         inputs: Arrays by input name.
         names: Inputs that have a row per answer.
-        size: Size of the next part.
+        times: Times of the runs so far.
         timeout: Time limit in seconds.
         active: Returns False if the caller has gone.
 
@@ -157,7 +168,7 @@ def run_parts(
             raise StatusError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         if not active():
             raise StatusError(Code.CANCELLED, f"the caller has gone after {start} of {end} rows")
-        stop = min(start + size.rows, end)
+        stop = min(start + times.part_rows, end)
         part = {
             name: array[start:stop] if name in names else array for name, array in inputs.items()
         }

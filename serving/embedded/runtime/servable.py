@@ -22,7 +22,9 @@ from shortlist.serving.embedded.runtime import _tf
 from shortlist.serving.embedded.runtime.file_ops import check_file_ops
 from shortlist.serving.embedded.runtime.graph import looping_signatures
 from shortlist.serving.embedded.runtime.parts import (
-    PartSize,
+    BOUNDS,
+    MIN_ROWS,
+    RunTimes,
     check_bounds,
     row_inputs,
     rows_of,
@@ -35,10 +37,6 @@ __all__ = ["RuntimeOptions", "SavedModelServable", "load_servable", "warm_runtim
 
 log = logging.getLogger(__name__)
 
-# A run in the calling thread costs 5 us, a run through the session's thread pool 80 us
-# (half_plus_two, 2 cores), but only the latter can be stopped at a deadline. So runs stay in
-# the calling thread if the number of rows bounds their time, up to this long.
-_INLINE_SECONDS: Final = 0.05
 _CALLERS_THREAD: Final = -1
 _scann_lock: Final = threading.Lock()
 _scann_tried = False
@@ -125,8 +123,8 @@ class _Signature:
         self.outputs = {alias: info.name for alias, info in definition.outputs.items()}
         self.loops = loops
         self.row_inputs = row_inputs(name, definition)
-        self.part_size = PartSize()
-        self.seconds_per_row = 0.0  # moving average; 0 before the first run
+        self.bounds = BOUNDS & definition.inputs.keys() if self.row_inputs else frozenset()
+        self.times = RunTimes()
 
 
 class SavedModelServable:
@@ -171,17 +169,17 @@ class SavedModelServable:
             refusal = self._refused[signature_name]
             raise StatusError(refusal.code, refusal.message)
         signature = self._runs[signature_name]
-        if signature.row_inputs:
-            check_bounds(inputs)
+        if signature.bounds:
+            check_bounds(inputs, signature.bounds)
         rows = rows_of(inputs, signature.row_inputs)
         if rows is None:
             rows = max((value.shape[0] for value in inputs.values() if value.ndim), default=1)
-        elif rows > signature.part_size.rows:
+        elif rows > MIN_ROWS and rows > signature.times.part_rows:
             return run_parts(
                 lambda part, rows, left: self._run_rows(signature, part, output_names, rows, left),
                 inputs,
                 signature.row_inputs,
-                signature.part_size,
+                signature.times,
                 timeout=timeout,
                 active=active,
             )
@@ -197,20 +195,11 @@ class SavedModelServable:
     ) -> dict[str, npt.NDArray[Any]]:
         feeds = {signature.inputs[alias]: value for alias, value in inputs.items()}
         fetches = [signature.outputs[alias] for alias in output_names]
-        inline = (
-            not signature.loops
-            and signature.seconds_per_row > 0
-            and signature.seconds_per_row * rows < _INLINE_SECONDS
-        )
+        inline = not signature.loops and signature.times.is_short(rows)
         started = time.perf_counter()
         arrays = self._run(feeds, fetches, inline=inline, timeout=timeout)
         if rows:
-            seconds = time.perf_counter() - started
-            signature.part_size.add(rows, seconds)
-            if not signature.loops:
-                spent = seconds / rows
-                known = signature.seconds_per_row
-                signature.seconds_per_row = spent if not known else 0.9 * known + 0.1 * spent
+            signature.times.add(rows, time.perf_counter() - started)
         return dict(zip(output_names, arrays, strict=True))
 
     def run_tensors(

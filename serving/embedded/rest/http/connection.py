@@ -3,21 +3,21 @@
 import fcntl
 import ipaddress
 import logging
-import resource
 import socket
 import struct
 import termios
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import httptools
 
 from shortlist.serving.embedded.api.interfaces import always_active
-from shortlist.serving.embedded.api.limits import MIB, MemoryRoom
+from shortlist.serving.embedded.api.limits import MIB, MemoryRoom, descriptor_share
 
 __all__ = [
     "READ_BYTES",
@@ -27,7 +27,6 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "Phase",
-    "connection_limit",
     "html_error",
     "network_of",
 ]
@@ -37,23 +36,10 @@ log = logging.getLogger(__name__)
 REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 READ_BYTES: Final = 64 * 1024
 _SLICE_BYTES: Final = 4096  # parsed at a time outside of bodies: at most 150 pipelined requests
-_SMALL_BYTES: Final = 64 * 1024
 _LARGE_BYTES: Final = 64 * 1024
 _UNCOUNTED_BYTES: Final = 4096  # a request head of this size is not worth a lock
 _PARSED_BYTES: Final = 1024  # memory of one request without its body
 _MOST_CONNECTIONS: Final = 16384
-_OTHER_DESCRIPTORS: Final = 256  # for models, logs and libraries
-
-
-def connection_limit() -> int:
-    """Return the number of connections for which there are file descriptors.
-
-    That is half of those that models and logs do not need; the other half is for gRPC.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(16, min(_MOST_CONNECTIONS, (soft - _OTHER_DESCRIPTORS) // 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +61,9 @@ class HttpLimits:
     max_body_bytes: int = 64 * MIB
     max_header_bytes: int = 64 * 1024
     max_headers: int = 100
-    max_connections: int = field(default_factory=connection_limit)
+    max_connections: int = field(
+        default_factory=partial(descriptor_share, 2, most=_MOST_CONNECTIONS)
+    )
     stall_seconds: float = 10.0
     min_rate: int = 1024
     idle_seconds: float = 300.0
@@ -120,7 +108,7 @@ class HttpResponse:
 
     status: int
     body: bytes = b""
-    headers: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    headers: tuple[tuple[str, str], ...] = ()
     close: bool = False
 
 
@@ -132,7 +120,7 @@ def html_error(status: int) -> HttpResponse:
         f"<H1>{reason}</H1>\n</BODY></HTML>\n"
     )
     return HttpResponse(
-        status=status, body=page.encode(), headers=[("Content-Type", "text/html")], close=True
+        status=status, body=page.encode(), headers=(("Content-Type", "text/html"),), close=True
     )
 
 
@@ -152,7 +140,8 @@ Phase = Literal["idle", "receiving", "waiting", "sending", "lingering"]
 class Connection:
     """State of one client: the request that arrives, and the answers not yet sent.
 
-    Only the thread that holds `claim` may use the connection or close it.
+    Only the thread that holds `claim` may use the connection or close it; any may call
+    `is_overdue` and read `phase` and `reserved`.
 
     Attributes:
         network: See `network_of`.
@@ -213,7 +202,8 @@ class Connection:
         self._body_left = 0
         self._header_bytes = 0
         self._in_body = False
-        self._progress()
+        self._receiving = True
+        self._pending_bytes = 0
 
     def _progress(self) -> None:
         self._receiving = True
@@ -236,14 +226,16 @@ class Connection:
     def on_headers_complete(self) -> None:
         """Refuse a body that is too long, or invite it."""
         self._in_body = True
-        self._progress()
+        self._receiving = True
+        self._pending_bytes = 0
         if self._header_bytes > self._most_bytes:  # without headers, nothing else has looked
             self.refuse(431)
-        expected = self._headers.get(b"content-length", b"")
-        self._body_left = int(expected) if expected.isdigit() else 0
+        headers = self._headers
+        expected = headers.get(b"content-length")
+        self._body_left = int(expected) if expected and expected.isdigit() else 0
         if self._body_left > self._limits.max_body_bytes:
             self.refuse(413)
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
+        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self.invites = True
 
     def on_body(self, chunk: bytes) -> None:
@@ -433,7 +425,7 @@ class Connection:
         The last quarter is for small bodies: a few clients with large ones stop no other.
         """
         room = self._room
-        small = self._body_bytes <= _SMALL_BYTES
+        small = self._body_bytes <= _LARGE_BYTES
         while (not small and 0 < room.limit * 3 // 4 < room.taken + size) or not room.take(size):
             if not self._make_room():
                 return False

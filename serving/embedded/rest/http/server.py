@@ -17,6 +17,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -54,6 +55,15 @@ _NO_MEMORY: Final = HttpResponse(
 )
 
 Handler = Callable[[HttpRequest], HttpResponse]
+
+
+@lru_cache(256)
+def _head_start(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the status line and the headers that are the same for many answers."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}".encode(
+        "latin-1", "replace"
+    )
 
 
 class HttpServer:
@@ -99,7 +109,7 @@ class HttpServer:
         self._paused_until: float | None = None
         self._warned = -_WARNING_SECONDS
         self._swept = time.monotonic()
-        self._date = (0, "")
+        self._date = (0, b"")
         self._threads = [
             threading.Thread(target=self._work, name=f"rest-{index}", daemon=True)
             for index in range(threads)
@@ -385,7 +395,8 @@ class HttpServer:
             size += len(body)
             if not keep:
                 connection.finish()
-        self._leave(connection)
+        if connection.placed:
+            self._leave(connection)
         if connection.refusal is not None and not (connection.closing or connection.complete):
             status = connection.refusal
             refused = _NO_MEMORY if status == _NO_MEMORY.status else html_error(status)
@@ -413,7 +424,9 @@ class HttpServer:
         try:
             # Some systems take no more than 1024 parts at a time.
             size = (
-                connection.sock.sendmsg(parts[:64]) if parts[1:] else connection.sock.send(parts[0])
+                connection.sock.send(parts[0])
+                if len(parts) == 1
+                else connection.sock.sendmsg(parts[:64])
             )
         except (BlockingIOError, InterruptedError):
             return
@@ -422,13 +435,13 @@ class HttpServer:
     def _head(self, response: HttpResponse, *, keep: bool) -> bytes:
         now = int(time.time())
         if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True))
-        headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
-        return (
-            f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Unknown')}\r\n"
-            f"{headers}Content-Length: {len(response.body)}\r\nDate: {self._date[1]}\r\n"
-            f"{'' if keep else 'Connection: close' + chr(13) + chr(10)}\r\n"
-        ).encode("latin-1", "replace")
+            self._date = (now, formatdate(now, usegmt=True).encode())
+        return b"%bContent-Length: %d\r\nDate: %b\r\n%b\r\n" % (
+            _head_start(response.status, response.headers),
+            len(response.body),
+            self._date[1],
+            b"" if keep else b"Connection: close\r\n",
+        )
 
     # --- places for large requests ---
 

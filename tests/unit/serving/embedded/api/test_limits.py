@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,27 +9,33 @@ from shortlist.serving.embedded.api.limits import (
     MemoryRoom,
     RequestLimits,
     default_memory,
+    descriptor_share,
 )
 
 
 def test_room_is_shared_and_comes_back() -> None:
     room = MemoryRoom(100)
-    with room.hold(60):
-        assert not room.take(41)
-        assert room.take(40)
-        with pytest.raises(StatusError, match=r"--request_memory_mb\); try again") as refusal:
-            room.need(1)
-        assert refusal.value.code is Code.RESOURCE_EXHAUSTED
+    room.need(60)
+    assert not room.take(41)
+    assert room.take(40)
+    with pytest.raises(StatusError, match=r"--request_memory_mb\); try again") as refusal:
+        room.need(1)
+    assert refusal.value.code is Code.RESOURCE_EXHAUSTED
+    room.give(60)
     assert room.taken == 40
     room.give(40)
     assert room.taken == 0
 
 
-def test_room_comes_back_after_a_failure() -> None:
-    room = MemoryRoom(100)
-    with pytest.raises(ValueError, match="inside"), room.hold(60):
-        raise ValueError("inside")
-    assert room.taken == 0
+@pytest.mark.parametrize(
+    ("soft", "shares"),
+    [(1024, (384, 192)), (100, (16, 16)), (10**6, (9000, 9000)), (-1, (9000,) * 2)],
+)
+def test_connections_share_the_descriptors(
+    monkeypatch: pytest.MonkeyPatch, soft: int, shares: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert (descriptor_share(2, most=9000), descriptor_share(4, most=9000)) == shares
 
 
 def test_room_without_limit_takes_everything() -> None:

@@ -189,8 +189,9 @@ def test_unzipped_and_parsed_bodies_count_into_the_memory() -> None:
     bounded = handler(inference=options)
     values = json.dumps({"instances": list(range(40_000))}).encode()
     for body, encoding in ((values, "identity"), (gzip.compress(b" " * 1_000_000), "gzip")):
-        with options.room.hold(2_000_000):
-            response = ask(bounded, PREDICT, body, content_encoding=encoding)
+        options.room.need(2_000_000)
+        response = ask(bounded, PREDICT, body, content_encoding=encoding)
+        options.room.give(2_000_000)
         assert response.status == 429
         assert "memory for requests are in use (--request_memory_mb)" in error(response)
         assert options.room.taken == 0

@@ -9,7 +9,7 @@ import pytest
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.runtime.parts import (
-    PartSize,
+    RunTimes,
     check_bounds,
     row_inputs,
     rows_of,
@@ -70,8 +70,8 @@ def test_inputs_with_different_rows_are_not_cut() -> None:
 class Servable:
     """Returns its rows; takes a millisecond of a fake clock for each."""
 
-    def __init__(self, size: PartSize) -> None:
-        self.size = size
+    def __init__(self, times: RunTimes) -> None:
+        self.times = times
         self.parts: list[int] = []
 
     def __call__(
@@ -80,17 +80,17 @@ class Servable:
         assert len(inputs["user_id"]) == len(inputs["exclude"]) == rows
         assert len(inputs["filter_any"]) == 5
         self.parts.append(rows)
-        self.size.add(rows, rows / 1000)
+        self.times.add(rows, rows / 1000)
         return {"y": inputs["user_id"] + inputs["exclude"][:, 1] + inputs["k"]}
 
 
 def test_parts_give_the_answer_of_one_run_and_take_a_tenth_of_a_second_each() -> None:
-    size = PartSize()
-    run = Servable(size)
+    times = RunTimes()
+    run = Servable(times)
     inputs = inputs_of(250)
     whole = run(inputs, 250, None)["y"]
     run.parts.clear()
-    parts = run_parts(run, inputs, ROWS, size, timeout=10, active=lambda: True)["y"]
+    parts = run_parts(run, inputs, ROWS, times, timeout=10, active=lambda: True)["y"]
     assert parts.tolist() == whole.tolist()
     assert run.parts == [100, 100, 50]
 
@@ -100,25 +100,37 @@ def test_parts_give_the_answer_of_one_run_and_take_a_tenth_of_a_second_each() ->
 )
 def test_size_of_the_first_part(seconds_alone: float, rows: int) -> None:
     """A row alone costs more than a row among others, so it says only a little."""
-    size = PartSize()
+    times = RunTimes()
     if seconds_alone:
-        size.add(1, seconds_alone)
-    assert size.rows == rows
+        times.add(1, seconds_alone)
+    assert times.part_rows == rows
+
+
+def test_runs_are_short_by_what_they_took_so_far() -> None:
+    times = RunTimes()
+    assert not times.is_short(1)
+    times.add(1, 0.01)
+    assert times.is_short(4)
+    assert not times.is_short(5)
+    assert not times.is_short(20)  # as if each row was alone
+    times.add(100, 0.1)
+    assert times.is_short(20)
+    assert not times.is_short(60)
 
 
 def test_caller_who_has_gone_ends_the_run() -> None:
-    size = PartSize()
-    run = Servable(size)
+    times = RunTimes()
+    run = Servable(times)
     with pytest.raises(StatusError) as ended:
-        run_parts(run, inputs_of(500), ROWS, size, timeout=None, active=lambda: not run.parts)
+        run_parts(run, inputs_of(500), ROWS, times, timeout=None, active=lambda: not run.parts)
     assert ended.value.code is Code.CANCELLED
     assert run.parts == [64]
 
 
 def test_deadline_ends_the_run() -> None:
-    size = PartSize()
+    times = RunTimes()
     with pytest.raises(StatusError) as ended:
-        run_parts(Servable(size), inputs_of(500), ROWS, size, timeout=0, active=lambda: True)
+        run_parts(Servable(times), inputs_of(500), ROWS, times, timeout=0, active=lambda: True)
     assert ended.value.code is Code.DEADLINE_EXCEEDED
 
 
