@@ -24,7 +24,7 @@ __all__ = [
 _HEADERS: Final = "{'authorization': 'Bearer …'}"
 _HEADER_NAME: Final = re.compile(r"[\w.-]+(?<!-bin)", re.ASCII)  # what gRPC can send
 _VALUES: Final = "a header's value is not shown, as it may be a secret"
-_USER: Final = re.compile(r"(\w+://)?.*@", re.DOTALL)
+_UP_TO_USER: Final = re.compile(r"(\w+://)?.*@", re.DOTALL)
 
 _BARE_IPV6: Final = re.compile(r"[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F.:]*")
 _PORT: Final = re.compile(
@@ -137,7 +137,7 @@ def address_list(address: str | Sequence[str], *, port: int) -> list[str]:
         raise ValueError(f"pass at least one address, such as '127.0.0.1:{port}'")
     for entry in addresses:
         if isinstance(entry, str) and "@" in entry and not entry.startswith("unix"):
-            place = _USER.sub(r"\1", entry)
+            place = _UP_TO_USER.sub(r"\1", entry)
             raise ValueError(
                 f"an address has no user and no password (before {place!r}); pass them as a "
                 "header: headers=urllib3.make_headers(basic_auth='USER:PASSWORD'), or --header "

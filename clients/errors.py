@@ -105,7 +105,10 @@ class Unsupported(ServingError):
 
 
 class Overloaded(ServingError):
-    """The server had no capacity until the deadline: RESOURCE_EXHAUSTED; HTTP 429."""
+    """The server has no capacity: RESOURCE_EXHAUSTED; HTTP 429.
+
+    Raised at the deadline, or at once if retries are off.
+    """
 
     retryable = True
 

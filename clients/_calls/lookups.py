@@ -16,6 +16,7 @@ from shortlist.clients._calls.rankings import (
     matrix,
     not_a_number,
     rankings,
+    surely_finite,
     vector,
     versions,
 )
@@ -177,9 +178,10 @@ def _embeddings(call: Call, queries: Queries, way: Way) -> Flow[list[Embedding]]
             numbers = vectors.numbers(vectors.shape[1])
         except (ValueError, TypeError, OverflowError) as exc:
             raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-        for index, row in enumerate(numbers):
-            if math.isnan(sum(row)) and any(map(math.isnan, row)):
-                raise not_a_number(reply, target, "an embedding", index)
+        if not surely_finite(numbers):
+            for index, row in enumerate(numbers):
+                if any(map(math.isnan, row)):
+                    raise not_a_number(reply, target, "an embedding", index)
         known_users = vector(reply, contract.KNOWN_USER, len(part), bool)
         answered = versions(reply, len(part))
         known_history = vector(reply, contract.KNOWN_HISTORY, len(part), int)
@@ -231,9 +233,10 @@ def rate(call: Call, pairs: Sequence[tuple[str, str]]) -> Flow[list[Rating]]:
         answered = versions(reply, len(part))
         if None in ratings:
             raise errors.ProtocolError(f"{target} answered without {contract.RATING!r}")
-        for index, rating in enumerate(ratings):
-            if math.isnan(rating):
-                raise not_a_number(reply, target, "the rating", index)
+        if not surely_finite([ratings]):
+            for index, rating in enumerate(ratings):
+                if math.isnan(rating):
+                    raise not_a_number(reply, target, "the rating", index)
         return [
             Rating(user_id=user, candidate_id=candidate, rating=value, version=version)
             for user, candidate, value, version in zip(

@@ -1,7 +1,7 @@
 """Checks of ids and `k`, and readers of rows in answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "matrix",
     "not_a_number",
     "rankings",
+    "surely_finite",
     "vector",
     "versions",
 ]
@@ -111,7 +112,7 @@ def rankings(
         texts, numbers = names.texts(k), scores.numbers(k)
     except (ValueError, TypeError, OverflowError) as exc:
         raise errors.ProtocolError(f"the answer of {target} is unreadable: {exc}") from exc
-    if not math.isfinite(sum(chain.from_iterable(numbers))):  # padding, or NaN
+    if not surely_finite(numbers):  # padding, or NaN
         foreign = interface.ids != contract.CANDIDATE_IDS
         for index, row in enumerate(numbers):
             if foreign and row and row[0] == row[0]:
@@ -133,6 +134,11 @@ def _without_nan(row: tuple[float, ...]) -> tuple[float, ...]:
     while math.isnan(row[-1]):
         row = row[:-1]
     return row
+
+
+def surely_finite(rows: Iterable[Sequence[float]]) -> bool:
+    """Return whether all numbers are finite, for the price of a sum; `False` if it overflows."""
+    return math.isfinite(sum(chain.from_iterable(rows)))
 
 
 def not_a_number(reply: Outputs, target: Target, what: str, row: int) -> errors.ServerError:

@@ -27,8 +27,8 @@ class RetryPolicy:
     client's calls wait in order, and each that ends wakes the next, or a pause ends.
 
     Attributes:
-        max_attempts: Maximum number of tries that fail, except for lack of capacity; 1 for no
-            retries at all.
+        max_attempts: Maximum number of failed tries, not counting refusals for lack of capacity;
+            1 for no retries of either kind.
         initial_backoff: Upper bound of the first pause, in seconds.
         multiplier: Growth of that bound from pause to pause.
         max_backoff: Limit of that bound. The pause is drawn uniformly from the upper half.

@@ -45,11 +45,11 @@ class Server(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print both comparisons."""
+    """Measure and print imports and calls in turn, or with `--threads` calls of many threads."""
     if args.calls < 20:
         raise ShortlistError(f"--calls must be at least 20, got {args.calls}")
     if args.threads is not None:
-        return _run_crowd(args)
+        return _run_threads(args)
     if args.batch is not None:
         raise ShortlistError(f"--batch {args.batch} has no effect without --threads")
     with_stub = not args.without_stub
@@ -67,12 +67,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_crowd(args: argparse.Namespace) -> int:
+def _run_threads(args: argparse.Namespace) -> int:
     """Measure and print the calls of many threads."""
-    from shortlist.clients.bench.crowd import measure_crowd
+    from shortlist.clients.bench.threads import measure_threads
     from shortlist.clients.grpc import GrpcClient
     from shortlist.clients.rest import RestClient
 
+    if args.without_stub:
+        raise ShortlistError("--without-stub has no effect with --threads")
     batch = 1 if args.batch is None else args.batch
     for option, value in (("threads", args.threads), ("batch", batch)):
         if value < 1:
@@ -84,7 +86,7 @@ def _run_crowd(args: argparse.Namespace) -> int:
             ("rest", RestClient, server.rest),
         ):
             progress(f"{args.threads} threads make {args.calls} calls over {name}")
-            results[name] = measure_crowd(
+            results[name] = measure_threads(
                 kind,
                 address,
                 server.model,

@@ -148,14 +148,14 @@ def _users(user_ids: list[str]) -> str:
 
 def _filter_note(args: argparse.Namespace) -> str:
     """Return what to look at if nothing is left; the servable does not tell its values."""
-    given = [
+    conditions = [
         f"--filter-{name} {text}"
         for name in ("any", "all", "min", "max")
         for text in getattr(args, f"filter_{name}")
     ]
     return (
-        f"no candidate may satisfy {' '.join(given)}; check the spelling of the values, which "
-        "`shortlist inspect` shows"
+        f"perhaps no candidate satisfies {' '.join(conditions)}; check the spelling of the values, "
+        "which `shortlist inspect` shows"
     )
 
 

@@ -63,7 +63,7 @@ def test_query_says_when_no_candidate_satisfies_the_filter(run: Any) -> None:
     status, out, err = run("query", "42", "--filter-any", "genre=evne")
     assert status == 0
     assert len(out.splitlines()) == 1
-    assert "no candidate may satisfy --filter-any genre=evne; check the spelling" in err
+    assert "note: perhaps no candidate satisfies --filter-any genre=evne; check the spelling" in err
 
 
 def test_query_says_when_the_user_is_unknown(run: Any) -> None:
@@ -202,6 +202,7 @@ def test_bench_asks_the_named_server_before_it_measures(
         (["--calls", "1"], "--calls must be at least 20, got 1"),
         (right[:2], "give both --grpc-address and --rest-address"),
         (["--servable", "nope"], "--servable nope needs its server"),
+        (["--threads", "2"], "--without-stub has no effect with --threads"),
         (swapped, f"{server.rest_address} speaks REST, not gRPC"),
         ([*right, "--servable", "nope"], "no servable 'nope' at "),
     ):

@@ -10,10 +10,10 @@ from typing import Any
 from shortlist.clients import CallEvent, RetrievalClient
 from shortlist.clients.errors import ServingError
 
-__all__ = ["measure_crowd"]
+__all__ = ["measure_threads"]
 
 
-def measure_crowd(
+def measure_threads(
     kind: Callable[..., RetrievalClient],
     address: str,
     model: str,
