@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import (
@@ -71,7 +72,7 @@ class ModelRepository:
 
     def models(self) -> list[str]:
         """Return the sorted names of the models that have at least one version."""
-        with self._reading():
+        with _accessing(self.root, "read"):
             if not self.root.is_dir():
                 return []
             folders = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
@@ -116,16 +117,17 @@ class ModelRepository:
             check_model_name(name)
         folders = [self.root, *map(self.base_path, names)]
         lock = self.root / LOCK_FILE
-        try:
+        with _accessing(self.root, "write to"):
             for folder in folders:
                 check_writable(folder)
-            if lock.exists():
-                with file_lock(lock, timeout=0):
-                    pass
-        except OSError as exc:
-            raise _not_writable(self.root, exc) from exc
-        except RepositoryError:
-            log.warning("another publisher is at work in %s; this one will wait for it", self.root)
+            try:
+                if lock.exists():
+                    with file_lock(lock, timeout=0):
+                        pass
+            except RepositoryError:
+                log.warning(
+                    "another publisher is at work in %s; this one will wait for it", self.root
+                )
         self._next_version(names, at_least=1)
 
     @contextmanager
@@ -157,7 +159,7 @@ class ModelRepository:
             check_model_name(name)
         base_paths = {name: self.base_path(name) for name in names}
         with ExitStack() as stack:
-            with _writing(self.root):
+            with _accessing(self.root, "write to"):
                 for base_path in base_paths.values():
                     base_path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(file_lock(self.root / LOCK_FILE, timeout=lock_timeout))
@@ -174,7 +176,7 @@ class ModelRepository:
     def _folders(self, name: str) -> dict[int, Path]:
         """Return the folders that the poller sees by version; of `7` and `007` the former."""
         base_path = self.base_path(name)
-        with self._reading():
+        with _accessing(self.root, "read"):
             if not base_path.is_dir():
                 return {}
             # In byte order the last one wins, as for the poller.
@@ -184,16 +186,6 @@ class ModelRepository:
                 for entry in entries
                 if (version := parse_version(entry.name)) is not None and entry.is_dir()
             }
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            raise RepositoryError(
-                f"cannot read the model repository {str(self.root)[:_SHOWN]!r}: "
-                f"{exc.strerror}; choose another with --repository"
-            ) from exc
 
     def _next_version(self, names: Sequence[str], at_least: int) -> int:
         version = max(at_least, *(1 + self._last_version(name) for name in names))
@@ -253,7 +245,7 @@ class Publisher:
         if name in self._staged:
             raise ValueError(f"{name!r} is staged already")
         prefix = f"{STAGING_PREFIX}{self.version}-"
-        with _writing(self.root):
+        with _accessing(self.root, "write to"):
             staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.base_paths[name]))
         self._staged[name] = staging
         return staging
@@ -286,7 +278,7 @@ class Publisher:
                 raise RepositoryError(f"the staged servable {name!r} has no saved_model.pb")
             if os.path.lexists(targets[name]):
                 raise RepositoryError(f"{targets[name]} exists; versions are never overwritten")
-        with _writing(self.root):
+        with _accessing(self.root, "write to"):
             for staging in self._staged.values():
                 _make_readable(staging)
                 flush_tree(staging)
@@ -304,19 +296,18 @@ class Publisher:
 
 
 @contextmanager
-def _writing(root: Path) -> Iterator[None]:
+def _accessing(root: Path, what: Literal["read", "write to"]) -> Iterator[None]:
+    """Turn errors of the operating system into one line with the remedy."""
     try:
         yield
     except OSError as exc:
-        raise _not_writable(root, exc) from exc
-
-
-def _not_writable(root: Path, exc: OSError) -> RepositoryError:
-    where = f" ({exc.filename})" if exc.filename and ".check-" not in exc.filename else ""
-    return RepositoryError(
-        f"cannot write to the model repository {root}: {exc.strerror or exc}{where}; "
-        "choose another with --repository"
-    )
+        name = str(exc.filename or root)
+        known = name == str(root) or ".check-" in name  # a temporary file of ours says nothing
+        where = "" if known else f" ({name[:_SHOWN]})"
+        raise RepositoryError(
+            f"cannot {what} the model repository {str(root)[:_SHOWN]}: "
+            f"{exc.strerror or exc}{where}; choose another with --repository"
+        ) from exc
 
 
 def _remove_leftovers(root: Path) -> None:
