@@ -16,12 +16,13 @@ from shortlist.export.config import (
     CUSTOM_OPS,
     ExportConfig,
     ServableConfig,
+    TrainConfig,
     installed_indexes,
 )
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Dataset
-from shortlist.export.data.split import configured_split
-from shortlist.export.evaluation.held_out import held_out_facts
+from shortlist.export.data.split import Split, configured_split
+from shortlist.export.evaluation.held_out import HeldOut, held_out_facts
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.source import check_saved_model
 from shortlist.export.servable.target import check_target
@@ -41,6 +42,7 @@ __all__ = [
     "check_paths",
     "check_publication",
     "check_servables",
+    "check_split",
     "chosen_indexes",
     "log_left_out",
 ]
@@ -177,11 +179,22 @@ def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None
         RepositoryError: There is clearly too little free disk space.
         ValueError: The data does not allow the split, nothing can be hit, or ratings are missing.
     """
-    split = configured_split(dataset, config.train)
-    held_out_facts(dataset, split).check(config.train.protocol)
-    if config.train.rating_weight:
-        ratings_of(dataset)
+    check_split(dataset, config.train)
     _check_space(repository, _estimated_bytes(dataset, config))
+
+
+def check_split(dataset: Dataset, train: TrainConfig) -> tuple[Split, HeldOut]:
+    """Return the split that a training makes, and its held-out part.
+
+    Raises:
+        ValueError: The data does not allow the split, nothing can be hit, or ratings are missing.
+    """
+    split = configured_split(dataset, train)
+    held_out = held_out_facts(dataset, split)
+    held_out.check(train.protocol)
+    if train.rating_weight:
+        ratings_of(dataset)
+    return split, held_out
 
 
 def check_publication(source: Path, name: str, repository: str, gates: GateSettings) -> None:

@@ -4,11 +4,12 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import notice, progress, table, write, write_json
 from shortlist.export.cli.console import command_name
-from shortlist.export.cli.run_config import as_toml, run_config
+from shortlist.export.cli.run_config import as_toml, from_file, run_config
 from shortlist.export.data.config import DataConfig, without_password
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def inspect(args: argparse.Namespace) -> int:
         progress(f"page: {args.output}")
     if args.json:
         write_json(_as_json(inspection))
-    elif blocks := list(_blocks(inspection)):
+    elif blocks := list(_blocks(inspection, args.config)):
         write("\n\n".join(blocks))
     if inspection.problem is not None:
         notice(f"error: {inspection.problem}")
@@ -65,9 +66,9 @@ def _as_json(inspection: "Inspection") -> dict[str, Any]:
     return {**dataclasses.asdict(inspection), "source": inspection.source.as_json()}
 
 
-def _blocks(inspection: "Inspection") -> Iterator[str]:
-    for file in inspection.files:
-        yield _columns(file)
+def _blocks(inspection: "Inspection", file: Path | None) -> Iterator[str]:
+    for source in inspection.files:
+        yield _columns(source)
     if inspection.notes:
         yield "\n".join(inspection.notes)
     facts = inspection.facts
@@ -80,7 +81,7 @@ def _blocks(inspection: "Inspection") -> Iterator[str]:
     if inspection.split is not None:
         lines = [*_split(inspection.split), *(f"- {advice.text}" for advice in inspection.advice)]
         if inspection.problem is None:
-            lines += ["", f"train with: {_export_command(inspection)}"]
+            lines += ["", f"train with: {_export_command(inspection, file)}"]
         yield "\n".join(lines)
 
 
@@ -170,14 +171,22 @@ def _split(split: "SplitFacts") -> list[str]:
     return [f"split {split.method}{reason}: {sizes}", str(split.held_out)]
 
 
-def _export_command(inspection: "Inspection") -> str:
-    """Return the command of an export that reads the same and follows the advice."""
-    words = [command_name(), "export"]
-    for source in inspection.source.sources:
-        words += ["--data", without_password(source)]
+def _export_command(inspection: "Inspection", file: Path | None) -> str:
+    """Return the command of an export that reads the same and follows the advice.
+
+    Args:
+        inspection: Inspection.
+        file: Configuration file that it read; its values need no options.
+    """
+    words, base = [command_name(), "export"], from_file(file).data
+    if file is not None:
+        words += ["--config", str(file)]
+    if file is None or inspection.source.sources != base.sources:
+        for source in inspection.source.sources:
+            words += ["--data", without_password(source)]
     for field in dataclasses.fields(DataConfig):
         value = getattr(inspection.source, field.name)
-        if field.name in ("source", "more_sources") or value == field.default:
+        if field.name in ("source", "more_sources") or value == getattr(base, field.name):
             continue
         option = _OPTIONS.get(field.name, f"--{field.name.replace('_', '-')}")
         values = value if isinstance(value, tuple) else (value,)

@@ -87,7 +87,7 @@ def describe_columns(config: DataConfig) -> tuple[FileColumns, ...]:
     """
     files: list[FileColumns] = []
     if not is_named(config):
-        source = open_source(config.sources, dialect_of(config), query=config.query)
+        source = open_source(config.sources, dialect_of(config), query=config.query, limit=_SAMPLE)
         try:
             roles = roles_of(source, config)
         except DataError:  # `load` raises it, too; until then the columns help to choose

@@ -160,9 +160,9 @@ class DataConfig:
                 "unknown_candidates must be one of "
                 f"{', '.join(get_args(UnknownCandidates))}, got {self.unknown_candidates!r}"
             )
-        if self.skip_bad_rows is not None and not 0 < self.skip_bad_rows < 1:
+        if self.skip_bad_rows is not None and not 0 < self.skip_bad_rows <= 1:
             raise ValueError(
-                f"skip_bad_rows must be a share between 0 and 1, got {self.skip_bad_rows:g}"
+                f"skip_bad_rows must be a share above 0, at most 1, got {self.skip_bad_rows:g}"
             )
         for pair in self.attribute_types:
             name, _, kind = pair.rpartition("=")

@@ -107,7 +107,6 @@ class DatasetFacts:
         candidates: Size of the corpus.
         first: Time of the first interaction, in UTC; None without times.
         last: Time of the last one.
-        distinct_times: Number of different times.
         periods: Start of each period as a date, and number of its interactions.
         repeats: Number of interactions whose candidate the user had before.
         duplicates: Number of interactions that repeat user, candidate and time of another.
@@ -125,7 +124,6 @@ class DatasetFacts:
     candidates: int
     first: str | None
     last: str | None
-    distinct_times: int
     periods: tuple[tuple[str, int], ...]
     repeats: int
     duplicates: int
@@ -150,7 +148,6 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         candidates=len(dataset.candidate_ids),
         first=first,
         last=last,
-        distinct_times=0 if times is None else _distinct(times),
         periods=() if times is None else _periods(times),
         repeats=_repeats(dataset),
         duplicates=_duplicates(dataset),
@@ -163,11 +160,6 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         attributes=tuple(_attributes(dataset)),
         skipped=dict(dataset.skipped),
     )
-
-
-def _distinct(times: npt.NDArray[np.int64]) -> int:
-    ordered = np.sort(times)  # much faster than np.unique, which hashes
-    return int((ordered[1:] != ordered[:-1]).sum()) + 1
 
 
 def _text(time: np.int64) -> str:
@@ -227,14 +219,15 @@ def _repeats(dataset: Dataset) -> int:
 
 
 def _duplicates(dataset: Dataset) -> int:
-    """Number of interactions that equal the one before; they are in order of these columns."""
-    columns = [dataset.user_positions, dataset.candidate_positions, dataset.timestamps]
+    """Number of interactions that equal the one before in user, time and candidate.
+
+    Interactions are in the order of these columns, so equal ones follow each other. Without times
+    it is 0: a repeat cannot be told from a copy.
+    """
     if dataset.timestamps is None:
-        return 0  # a second time of the same cannot be told from a copy
-    same = np.ones(dataset.num_interactions - 1, np.bool_)
-    for column in columns:
-        assert column is not None
-        same &= column[1:] == column[:-1]
+        return 0
+    columns = (dataset.user_positions, dataset.timestamps, dataset.candidate_positions)
+    same = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
     return int(same.sum())
 
 

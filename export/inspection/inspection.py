@@ -9,14 +9,12 @@ from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.loading import load
 from shortlist.export.data.reading.faults import Fault, FaultyRowsError
-from shortlist.export.data.split import configured_split
-from shortlist.export.evaluation.held_out import HeldOut, held_out_facts
+from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.export.inspection.advice import Advice, data_advice
 from shortlist.export.inspection.facts import DatasetFacts, dataset_facts
+from shortlist.export.preflight import check_split
 
 __all__ = ["Inspection", "SplitFacts", "inspect_data"]
-
-_ALMOST_ALL = 1 - 1e-9  # of the rows, that may be faulty so that the others are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +81,11 @@ def inspect_data(config: DataConfig, train: TrainConfig | None = None) -> Inspec
         known = dataclasses.replace(known, notes=_notes(known.files))
         dataset, known = _load(config, known)
     except DataError as exc:
-        return dataclasses.replace(known, problem=known.problem or str(exc))
+        return _refused(known, exc)
     known = dataclasses.replace(known, notes=dataset.notes, facts=dataset_facts(dataset))
     try:
         split = _split(dataset, train)
-    except ValueError as exc:  # as `check_data` of an export
+    except ValueError as exc:
         return dataclasses.replace(known, problem=known.problem or str(exc))
     assert known.facts is not None
     advice = data_advice(known.files, known.facts, split.held_out, train, config)
@@ -99,11 +97,16 @@ def _load(config: DataConfig, known: Inspection) -> tuple[Dataset, Inspection]:
     try:
         return load(config), known
     except FaultyRowsError as exc:
-        known = dataclasses.replace(known, problem=str(exc), faults=exc.faults, rows=exc.total)
         try:
-            return load(dataclasses.replace(config, skip_bad_rows=_ALMOST_ALL)), known
+            dataset = load(dataclasses.replace(config, skip_bad_rows=1.0))
         except DataError as inner:  # of all rows, or of another file
             raise exc from inner
+        return dataset, _refused(known, exc)
+
+
+def _refused(known: Inspection, exc: DataError) -> Inspection:
+    faults, rows = (exc.faults, exc.total) if isinstance(exc, FaultyRowsError) else ((), 0)
+    return dataclasses.replace(known, problem=str(exc), faults=faults, rows=rows)
 
 
 def _notes(files: tuple[FileColumns, ...]) -> tuple[str, ...]:
@@ -111,9 +114,7 @@ def _notes(files: tuple[FileColumns, ...]) -> tuple[str, ...]:
 
 
 def _split(dataset: Dataset, train: TrainConfig) -> SplitFacts:
-    split = configured_split(dataset, train)
-    held_out = held_out_facts(dataset, split)
-    held_out.check(train.protocol)
+    split, held_out = check_split(dataset, train)
     return SplitFacts(
         method=split.method,
         reason=split.reason,

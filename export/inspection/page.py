@@ -106,10 +106,6 @@ def _column_table(file: FileColumns) -> Table:
     )
 
 
-def _missing(count: int) -> str:
-    return f"{count:,} missing" if count else ""
-
-
 def _count_table(facts: DatasetFacts) -> Table:
     return Table(
         caption="Interactions",

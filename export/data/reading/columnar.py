@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
+import pyarrow.ipc
 import pyarrow.parquet
 
 from shortlist.export.data.config import DataError
@@ -20,6 +21,7 @@ from shortlist.export.data.reading.locations import Location, one_line
 __all__ = ["Columnar", "JsonLines", "open_columnar", "open_json"]
 
 _BATCH = 1 << 18  # rows
+_FEATHER_1 = b"FEA1"  # first bytes of a file of its first version
 _FORMS = {"parquet": "a Parquet file", "arrow": "an Arrow or Feather file", "json": "JSON"}
 
 
@@ -118,7 +120,11 @@ def open_columnar(location: Location) -> Columnar:
         if location.kind == "parquet":
             names = pyarrow.parquet.read_schema(path).names
         else:
-            names = pyarrow.feather.read_table(path, memory_map=True).schema.names
+            with pa.memory_map(path) as file:
+                if file.read(len(_FEATHER_1)) == _FEATHER_1:  # does not know its schema apart
+                    names = pyarrow.feather.read_table(path).schema.names
+                else:
+                    names = pa.ipc.open_file(file).schema.names
     return Columnar(location=location, columns=tuple(names))
 
 

@@ -1,5 +1,6 @@
 """Reads the result of a query from a database: DuckDB, or any that SQLAlchemy knows."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,13 @@ class QueryResult:
             yield from part.select(list(names)).to_batches()
 
 
-def run_query(address: str, query: str | None) -> QueryResult:
+def run_query(address: str, query: str | None, *, limit: int | None = None) -> QueryResult:
     """Return the rows of a query.
 
     Args:
         address: Address for SQLAlchemy, such as `sqlite:///shop.db`, or `duckdb:///shop.duckdb`.
         query: SQL.
+        limit: Maximum rows to take; None for all.
 
     Raises:
         DataError: There is no query, or the database does not answer it.
@@ -63,7 +65,8 @@ def run_query(address: str, query: str | None) -> QueryResult:
         if address.startswith(scheme) and not path.is_file():
             raise DataError(f"no such file: {path}; check the address {shown}")
     try:
-        parts = _duckdb(address, query) if address.startswith(_DUCKDB) else _other(address, query)
+        ask = _duckdb if address.startswith(_DUCKDB) else _other
+        parts = ask(address, query, limit)
     except (duckdb.Error, pa.ArrowException) as exc:
         raise DataError(
             f"{shown}: {one_line(exc).partition(' LINE ')[0]}; correct --query"
@@ -71,17 +74,17 @@ def run_query(address: str, query: str | None) -> QueryResult:
     return QueryResult(location=Location(address=shown, kind="database"), parts=parts)
 
 
-def _duckdb(address: str, query: str) -> list[pa.Table]:
+def _duckdb(address: str, query: str, limit: int | None) -> list[pa.Table]:
     options = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     path = str(Path(address.removeprefix(_DUCKDB)).expanduser())
     with duckdb.connect(path, read_only=True, config=options) as connection:
         relation = connection.sql(query)
         if relation is None:
             raise DataError(f"{address}: --query returns no rows; give a SELECT")
-        return [relation.to_arrow_table()]
+        return [(relation if limit is None else relation.limit(limit)).to_arrow_table()]
 
 
-def _other(address: str, query: str) -> list[pa.Table]:
+def _other(address: str, query: str, limit: int | None) -> list[pa.Table]:
     try:
         import sqlalchemy
     except ImportError as exc:
@@ -94,12 +97,13 @@ def _other(address: str, query: str) -> list[pa.Table]:
             f"{shown} has no driver here ({one_line(exc)}); install the package it names"
         ) from exc
     try:
-        with engine.connect().execution_options(yield_per=_BATCH) as connection:
+        with engine.connect().execution_options(yield_per=limit or _BATCH) as connection:
             result = connection.execute(sqlalchemy.text(query))
             if not result.returns_rows:
                 raise DataError(f"{shown}: --query returns no rows; give a SELECT")
             names = list(result.keys())
-            parts = [_table(names, rows) for rows in result.partitions()]
+            batches = result.partitions() if limit is None else [[*itertools.islice(result, limit)]]
+            parts = [_table(names, rows) for rows in batches]
     except sqlalchemy.exc.SQLAlchemyError as exc:
         reason = one_line(exc).partition(" [SQL")[0].partition(" (Background")[0]
         raise DataError(f"{shown}: {reason}; check the address and --query") from exc

@@ -121,7 +121,7 @@ class Text:
                     rows += batch.num_rows
                     yield pa.RecordBatch.from_arrays(batch.columns, names=list(names))
                 rejects += engine.execute(_REJECTS).fetchall()
-                if self.quoted and self._num_lines() > rows + len(rejects) + int(self.header):
+                if self.quoted and self._num_lines(path) > rows + len(rejects) + int(self.header):
                     self._check_spans(engine, path, rejects)
             except duckdb.Error as exc:
                 text = one_line(exc).partition(" Possible ")[0]
@@ -177,20 +177,22 @@ class Text:
             records = _split(stream, self.delimiter, quoted=self.quoted)
             yield from itertools.islice(records, int(self.header), None)
 
-    def _num_lines(self) -> int:
-        count = 0
-        with self.location.open() as stream:
+    def _num_lines(self, path: str) -> int:
+        """Return the number of line ends in the text that the engine reads, at least."""
+        counts = {b"\n": 0, b"\r": 0}
+        with self.location.open() if self._is_native() else open(path, "rb") as stream:
             while chunk := stream.read(_CHUNK):
-                count += chunk.count(b"\n")
-        return count
+                for end in counts:
+                    counts[end] += chunk.count(end)
+        return max(counts.values())
 
     def _check_spans(
         self, engine: duckdb.DuckDBPyConnection, path: str, rejects: Sequence[tuple[int, str]]
     ) -> None:
         """Raise `DataError` if a value in quotes holds whole rows, as after a stray quote."""
         delimiter, more = re.escape(self.delimiter), len(self.columns) - 1
-        cell = f"[^\\n{delimiter}]*"
-        pattern = literal(f"(?:\\n(?:{cell}{delimiter}){{{more}}}{cell}){{{_SPANNED}}}\\n")
+        end, cell = "(?:\\r\\n?|\\n)", f"[^\\r\\n{delimiter}]*"
+        pattern = literal(f"(?:{end}(?:{cell}{delimiter}){{{more}}}{cell}){{{_SPANNED}}}{end}")
         tests = (f"regexp_matches(c{at}, {pattern})" for at in range(len(self.columns)))
         found = engine.execute(
             f"SELECT row FROM (SELECT *, row_number() OVER () - 1 AS row FROM "

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from shortlist.export.data.config import DATABASES, DataError
@@ -95,21 +97,24 @@ class Source:
         batches: list[pa.RecordBatch] = []
         ends: list[int] = []
         rejects: list[list[tuple[int, str]]] = []
+        malformed: list[npt.NDArray[np.int64]] = []
         total = 0
         for file in self.files:
             check_columns(str(file.location), [*file.columns, *file.location.partitions], names)
             own, lost = self._read(file, names, ids, exact=exact)
             batches += own
             rejects.append(lost)
+            if isinstance(file, JsonLines) and _has_empty_row(own, file.location.partitions):
+                malformed.append(file.malformed() + total)
             total += sum(batch.num_rows for batch in own)
             ends.append(total)
         place = functools.partial(self._places, ends, rejects)
         faults = Faults(self.name, total, place)
-        for file, lost, start in zip(self.files, rejects, [0, *ends], strict=False):
+        for file, lost in zip(self.files, rejects, strict=True):
             if isinstance(file, Text):
                 file.add_rejects(faults, lost)
-            elif isinstance(file, JsonLines):
-                faults.add(" is not JSON", file.malformed() + start, "correct or remove it")
+        for lines in malformed:
+            faults.add(" is not JSON", lines, "correct or remove it")
         if not total and not any(rejects):
             raise DataError(f"{self.name} has no rows; it needs at least one")
         table = _table(batches, names)
@@ -209,6 +214,7 @@ def open_source(
     dialect: Dialect | None = None,
     *,
     query: str | None = None,
+    limit: int | None = None,
 ) -> Source:
     """Find the files behind addresses, and their columns.
 
@@ -216,6 +222,7 @@ def open_source(
         addresses: Paths, patterns, folders, URLs, and files whose form is known.
         dialect: How delimited text is to be read; None to find out.
         query: SQL for addresses of databases.
+        limit: Maximum rows to take from each query; None for all.
 
     Raises:
         DataError: The file does not exist or cannot be read.
@@ -224,7 +231,7 @@ def open_source(
     files: list[_File] = []
     for address in addresses:
         if isinstance(address, str) and (query or _is_database(address)):
-            files.append(run_query(address, query))
+            files.append(run_query(address, query, limit=limit))
             continue
         found = find_files(address) if isinstance(address, str) else [address]
         files += [_open(location, dialect or Dialect(), notes) for location in found]
@@ -271,6 +278,16 @@ def _open(location: Location, dialect: Dialect, notes: list[str]) -> _File:
         raise DataError(
             f"{location} cannot be read ({one_line(exc)}); was it written to its end?"
         ) from exc
+
+
+def _has_empty_row(batches: Sequence[pa.RecordBatch], folders: Collection[str]) -> bool:
+    """Return whether some row has no value in any column of its file, as malformed ones."""
+    for batch in batches:
+        columns = [batch.column(name) for name in batch.schema.names if name not in folders]
+        empty = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
+        if not empty or np.logical_and.reduce(empty).any():
+            return True
+    return False
 
 
 def _with_ids(batch: pa.RecordBatch, ids: Collection[str], file: str) -> pa.RecordBatch:

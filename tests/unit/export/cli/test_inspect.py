@@ -83,7 +83,17 @@ def test_configuration_file_names_the_data(
         f'[data]\nsource = "{plays}"\nuser_column = "listener"\n[train]\nsplit = "new_users"\n'
     )
     assert main(["inspect", "--config", str(config)]) == 0
-    assert "split new_users: " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "split new_users: " in text
+    command = text.splitlines()[-1]
+    assert command.startswith("train with: ")
+    assert command.endswith(f" export --config {config}")
+    words = ["--data", str(plays), "--timestamp-column", "time", "--candidate-column", "track_id"]
+    assert main(["inspect", "--config", str(config), *words]) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert command.endswith(
+        f"export --config {config} --candidate-column track_id --timestamp-column time"
+    )
 
 
 def test_tensorflow_is_not_imported(plays: Path) -> None:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
 from shortlist.export.config import TrainConfig
+from shortlist.export.data import columns
+from shortlist.export.data.columns import describe_columns
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
@@ -114,6 +117,17 @@ def test_configured_share_of_faults_is_no_problem(tmp_path: Path) -> None:
     assert inspection.facts.skipped == {"column 'customer_id' is empty": 1}
 
 
+def test_data_without_a_good_row_has_no_numbers(tmp_path: Path) -> None:
+    config = clicks(tmp_path, [",1,1700000000,tv,x", "7,,1700000000,tv,x"], num_users=0)
+    inspection = inspect_data(config)
+    assert inspection.facts is None
+    assert [fault.count for fault in inspection.faults] == [1, 1]
+    config = DataConfig(source=config.source, skip_bad_rows=1.0)
+    assert "2 of 2 rows cannot be used" in str(inspect_data(config).problem)
+    with pytest.raises(ValueError, match="skip_bad_rows must be a share above 0, at most 1, got 2"):
+        DataConfig(skip_bad_rows=2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,6 +144,26 @@ def test_problem_is_the_message_of_an_export(text: str, message: str, tmp_path: 
     assert inspection.problem is not None
     assert message in inspection.problem
     assert [column.name for column in inspection.files[0].columns] == text.split("\n")[0].split(",")
+
+
+def test_missing_ratings_are_a_problem_if_a_training_weighs_them(tmp_path: Path) -> None:
+    train = TrainConfig(loss="in_batch_softmax", rating_weight=1.0)
+    inspection = inspect_data(clicks(tmp_path), train)
+    assert inspection.problem is not None
+    assert "ratings" in inspection.problem
+    assert inspection.split is None
+
+
+def test_columns_of_a_database_need_its_first_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as database:
+        database.execute("CREATE TABLE t AS SELECT range AS user_id, 1 AS item_id FROM range(20)")
+    monkeypatch.setattr(columns, "_SAMPLE", 7)
+    source = f"duckdb:///{tmp_path}/shop.duckdb"
+    (file,) = describe_columns(DataConfig(source=source, query="FROM t"))
+    assert file.sampled == 7
+    assert [column.role for column in file.columns] == ["users", "candidates"]
 
 
 def test_missing_file_is_a_problem(tmp_path: Path) -> None:
@@ -212,7 +246,6 @@ def test_counts_are_those_of_the_data() -> None:
     )
     assert facts.repeats == 2
     assert facts.duplicates == 1
-    assert facts.distinct_times == 5
     assert (facts.first, facts.last) == ("1970-01-01 00:00:00", "1970-01-11 00:00:00")
     assert facts.periods[0] == ("1970-01-01", 4)
     assert sum(count for _, count in facts.periods) == 6

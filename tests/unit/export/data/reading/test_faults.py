@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
+from shortlist.export.data.reading.columnar import JsonLines
 
 
 def read(folder: Path, content: str | bytes, name: str = "own.csv", **options: Any) -> Dataset:
@@ -131,6 +133,40 @@ def test_a_stray_quote_in_a_column_that_is_not_read_does_not_swallow_rows(tmp_pa
         read(tmp_path, "\n".join(rows))
     notes = '1,a,"Dear Sir,\nthank you, and\nmany, many, many\ngreetings"\n2,b,\n'
     assert read(tmp_path, f"user_id,item_id,note\n{notes}").num_interactions == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_stray_quotes_are_found_with_every_line_end(
+    end: str, encoding: str, tmp_path: Path
+) -> None:
+    rows = ["user_id,item_id,note", '1,a,"big', *(f"{n},b,x" for n in range(9)), '2,c,small"', ""]
+    with pytest.raises(DataError, match=r"line 2: a value in quotes .* holds whole rows"):
+        read(tmp_path, end.join(rows).encode(encoding))
+
+
+def test_json_is_searched_for_malformed_lines_only_if_a_row_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[str] = []
+    search = JsonLines.malformed
+
+    def malformed(file: JsonLines) -> np.ndarray:
+        searches.append(file.location.name)
+        return search(file)
+
+    monkeypatch.setattr(JsonLines, "malformed", malformed)
+    good = '{"user_id": 1, "item_id": "a"}\n{"user_id": 2, "item_id": "b", "note": null}\n'
+    assert read(tmp_path, good, "good.jsonl").num_interactions == 2
+    assert searches == []
+    for name, lines in (("a.jsonl", good), ("b.jsonl", f'{good}{{"user_id": 3, "item\n{good}')):
+        (tmp_path / name).write_text(lines)
+    both = DataConfig(source=str(tmp_path / "[ab].jsonl"))
+    with pytest.raises(DataError, match=r"b\.jsonl, line 3 is not JSON"):
+        load(both)
+    assert searches == ["b.jsonl"]
+    with pytest.raises(DataError, match=r"line 3, column 'user_id' is empty"):
+        read(tmp_path, f"{good}{{}}\n", "empty.jsonl")
 
 
 @pytest.mark.parametrize(

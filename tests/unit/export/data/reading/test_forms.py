@@ -1,6 +1,7 @@
 """A table reads identically in every form that it can be written in."""
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
@@ -20,7 +22,9 @@ from hypothesis import strategies as st
 
 from shortlist.export.data import DataConfig, DataError, Dataset, load
 from shortlist.export.data.fingerprint import dataset_fingerprint
+from shortlist.export.data.reading.database import run_query
 from shortlist.export.data.reading.values import MISSING
+from shortlist.export.data.sources.tabular import columns_of
 
 Rows = list[tuple[str, str, int]]
 Write = Callable[[Rows, Path], Path]
@@ -185,6 +189,34 @@ def test_databases_are_asked(query: str | None, tmp_path: Path) -> None:
     faulty = DataConfig(source=config.source, query="SELECT none FROM t")
     with pytest.raises(DataError, match="no such column: none; check the address and --query"):
         load(faulty)
+
+
+@pytest.mark.parametrize("address", ["sqlite:///{}/shop.db", "duckdb:///{}/shop.duckdb"])
+def test_a_query_can_give_its_first_rows_alone(address: str, tmp_path: Path) -> None:
+    make = "CREATE TABLE t AS SELECT 1 AS who UNION ALL SELECT 2 UNION ALL SELECT 3"
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as database:
+        database.execute(make)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as lite:
+        lite.execute(make)
+        lite.commit()
+    for limit, rows in ((2, 2), (5, 3), (None, 3)):
+        answer = run_query(address.format(tmp_path), "SELECT who FROM t", limit=limit)
+        assert sum(part.num_rows for part in answer.parts) == rows
+        assert answer.columns == ("who",)
+
+
+@pytest.mark.filterwarnings("ignore:Feather V1 files:DeprecationWarning")
+def test_the_first_version_of_feather_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.feather"
+    pyarrow.feather.write_feather(table(ROWS), str(path), version=1)
+    assert columns_of(path) == COLUMNS
+    assert len(pairs(load(DataConfig(source=str(path))))) == 3
+
+
+def test_names_of_columns_need_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = feather(ROWS, tmp_path)
+    monkeypatch.delattr(pyarrow.feather, "read_table")
+    assert columns_of(path) == COLUMNS
 
 
 def test_passwords_are_not_recorded() -> None:
