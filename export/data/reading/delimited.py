@@ -35,6 +35,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SEPARATOR = re.compile(r'sep=([^\w\s"]|\t)[\r\n]', re.IGNORECASE)  # as Excel writes it
 # Read by the engine itself; others are converted first.
 _NATIVE = ("utf-8", "utf-8-sig")
 _NATIVE_COMPRESSIONS = (None, "gzip", "zstd")
@@ -79,8 +80,9 @@ class Text:
         delimiter: Delimiter of its fields.
         encoding: Encoding of the text.
         columns: Names of the columns, without blanks around them.
-        header: Whether the first line that is not blank holds them.
-        skipped: Number of blank lines before it.
+        header: Whether the first line of the table holds them.
+        skipped: Number of lines before the table: blank ones, and one that names the delimiter.
+        marked: Whether the first line names the delimiter, such as `sep=;`.
         quoted: Fields may be in double quotes.
         mixed: Whether its lines end differently, so that the engine gets a converted copy.
     """
@@ -92,6 +94,7 @@ class Text:
     header: bool
     quoted: bool
     skipped: int = 0
+    marked: bool = False
     mixed: bool = False
 
     def batches(
@@ -103,7 +106,7 @@ class Text:
             names: Columns to read.
             missing: Unquoted texts that are missing values.
             rejects: List that gets number and fault of each row that cannot be parsed; numbers
-                count from 1 and include header and blank lines.
+                count from 1 and include blank lines and all before the table.
 
         Raises:
             DataError: The file is not text of this form at all.
@@ -121,7 +124,8 @@ class Text:
                     rows += batch.num_rows
                     yield pa.RecordBatch.from_arrays(batch.columns, names=list(names))
                 rejects += engine.execute(_REJECTS).fetchall()
-                if self.quoted and self._num_lines(path) > rows + len(rejects) + int(self.header):
+                records = rows + len(rejects) + int(self.header) + self.skipped
+                if self.quoted and self._num_lines(path) > records:
                     self._check_spans(engine, path, rejects)
             except duckdb.Error as exc:
                 text = one_line(exc).partition(" Possible ")[0]
@@ -175,7 +179,7 @@ class Text:
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))
         with _decoded(self.location, self.encoding, errors="replace") as stream:
             records = _split(stream, self.delimiter, quoted=self.quoted)
-            yield from itertools.islice(records, int(self.header), None)
+            yield from itertools.islice(records, int(self.header) + int(self.marked), None)
 
     def _num_lines(self, path: str) -> int:
         """Return the number of line ends in the text that the engine reads, at least."""
@@ -311,12 +315,14 @@ def open_text(location: Location, dialect: Dialect, notes: list[str]) -> Text:
     if encoding == "utf-8" and sample.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample, final=whole)
-    delimiter = dialect.delimiter or _delimiter(text, location, notes, whole=whole)
-    names, skipped = dialect.names, 0
+    mark = _SEPARATOR.match(text)
+    delimiter = (
+        dialect.delimiter or (mark and mark[1]) or _delimiter(text, location, notes, whole=whole)
+    )
+    names, skipped = dialect.names, int(mark is not None)
     if names is None:
-        for number, _, fields in _split(
-            io.StringIO(text, newline=""), delimiter, quoted=dialect.quoted
-        ):
+        records = _split(io.StringIO(text, newline=""), delimiter, quoted=dialect.quoted)
+        for number, _, fields in itertools.islice(records, skipped, None):
             names, skipped = tuple(name.strip() for name in fields), number - 1
             if any(name != field for name, field in zip(names, fields, strict=True)):
                 notes.append(f"{location.name}: blanks around the names of columns are removed")
@@ -331,6 +337,7 @@ def open_text(location: Location, dialect: Dialect, notes: list[str]) -> Text:
         header=dialect.names is None,
         quoted=dialect.quoted,
         skipped=skipped,
+        marked=mark is not None,
     )
 
 

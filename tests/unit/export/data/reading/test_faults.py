@@ -135,6 +135,25 @@ def test_a_stray_quote_in_a_column_that_is_not_read_does_not_swallow_rows(tmp_pa
     assert read(tmp_path, f"user_id,item_id,note\n{notes}").num_interactions == 2
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("mark", ["sep=;", "SEP=;"])
+def test_the_first_line_names_the_delimiter(
+    mark: str, encoding: str, end: str, tmp_path: Path
+) -> None:
+    rows = [mark, "user_id;item_id;note", "1;a,b;,,", "1;c;", "2;d;,", ""]
+    dataset = read(tmp_path, end.join(rows).encode(encoding))
+    assert dataset.candidate_ids == ("a,b", "c", "d")
+    for row, message in (
+        ("3;b", "has 2 fields"),
+        (";b;", "column 'user_id' is empty"),
+    ):
+        with pytest.raises(DataError, match=f"line 6,? {message}"):
+            read(tmp_path, end.join([*rows[:-1], row, ""]).encode(encoding))
+    with pytest.raises(DataError, match="has no column of users"):
+        read(tmp_path, end.join(rows).encode(encoding), delimiter=",")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_stray_quotes_are_found_with_every_line_end(
