@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shortlist.clients.cli.output import notice, progress, table, write, write_json
 from shortlist.export.cli.console import command_name
 from shortlist.export.cli.run_config import as_toml, from_file, run_config
-from shortlist.export.data.config import DataConfig, without_password
+from shortlist.export.data.config import DataConfig, option_of, without_password
 
 if TYPE_CHECKING:
     from shortlist.export.data.columns import FileColumns
@@ -21,14 +21,6 @@ __all__ = ["inspect"]
 
 _BAR = 24  # characters of the longest bar
 _WIDEST = 36  # characters of examples
-# Options whose names are not those of the configuration.
-_OPTIONS = {
-    "candidates_file": "--candidates",
-    "users_file": "--users",
-    "context_columns": "--context-column",
-    "attribute_types": "--attribute-type",
-    "text_columns": "--text-column",
-}
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -183,12 +175,12 @@ def _export_command(inspection: "Inspection", file: Path | None) -> str:
         words += ["--config", str(file)]
     if file is None or inspection.source.sources != base.sources:
         for source in inspection.source.sources:
-            words += ["--data", without_password(source)]
+            words += [option_of("source"), without_password(source)]
     for field in dataclasses.fields(DataConfig):
         value = getattr(inspection.source, field.name)
         if field.name in ("source", "more_sources") or value == getattr(base, field.name):
             continue
-        option = _OPTIONS.get(field.name, f"--{field.name.replace('_', '-')}")
+        option = option_of(field.name)
         values = value if isinstance(value, tuple) else (value,)
         values = (",".join(values),) if field.name == "event_weights" else values
         for each in values:

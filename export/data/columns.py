@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shortlist.export.data.config import DataConfig, DataError
+from shortlist.export.data.config import DataConfig, DataError, option_of
 from shortlist.export.data.loading import is_named
 from shortlist.export.data.reading.attributes import attribute_of
+from shortlist.export.data.reading.roles import FIELDS
 from shortlist.export.data.reading.rows import Rows, Source, open_source
 from shortlist.export.data.reading.values import MISSING, plain_text, trimmed
 from shortlist.export.data.sources.tabular import (
@@ -25,14 +26,6 @@ __all__ = ["Column", "FileColumns", "describe_columns"]
 _SAMPLE = 10_000  # rows that tell types
 _EXAMPLES = 3
 _TIME = r"^\d{4}-\d\d?-\d\d?(?:[ Tt]\d\d?:.*)?$"
-_OPTIONS = {
-    "users": ("user_column", "--user-column"),
-    "candidates": ("candidate_column", "--candidate-column"),
-    "ratings": ("rating_column", "--rating-column"),
-    "times": ("timestamp_column", "--timestamp-column"),
-    "events": ("event_column", "--event-column"),
-    "weights": ("weight_column", "--weight-column"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +114,9 @@ def _catalogue(config: DataConfig, key_column: str) -> FileColumns:
 
 
 def _why(config: DataConfig, role: str) -> str:
-    field, option = _OPTIONS[role]
-    return "usual name" if getattr(config, field) == getattr(DataConfig, field) else option
+    field = FIELDS[role]
+    usual = getattr(config, field) == getattr(DataConfig, field)
+    return "usual name" if usual else option_of(field)
 
 
 def _file(

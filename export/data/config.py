@@ -21,6 +21,7 @@ __all__ = [
     "DataError",
     "UnknownCandidates",
     "is_url",
+    "option_of",
     "without_password",
 ]
 
@@ -42,6 +43,15 @@ DATABASES = (
     *("bigquery", "clickhouse", "databricks", "duckdb", "mariadb", "mssql", "mysql", "oracle"),
     *("postgresql", "redshift", "snowflake", "sqlite", "trino"),
 )
+# Options that are not called as their field.
+_OPTIONS = {
+    "source": "--data",
+    "candidates_file": "--candidates",
+    "users_file": "--users",
+    "context_columns": "--context-column",
+    "attribute_types": "--attribute-type",
+    "text_columns": "--text-column",
+}
 _PASSWORD = re.compile(r"(://[^/:@\s]*):[^@/\s]*@")
 
 
@@ -53,6 +63,11 @@ def without_password(address: str) -> str:
 def is_url(address: str) -> bool:
     """Return whether the address of data is a URL rather than a path."""
     return "://" in address
+
+
+def option_of(field: str) -> str:
+    """Return the option of the command line for a field of `DataConfig`."""
+    return _OPTIONS.get(field, f"--{field.replace('_', '-')}")
 
 
 @dataclass(frozen=True, kw_only=True)

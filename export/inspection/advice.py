@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shortlist.export.config import TrainConfig
 from shortlist.export.data.columns import Column, FileColumns
 from shortlist.export.data.config import DataConfig
+from shortlist.export.data.reading.roles import plain_name
 from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.export.inspection.facts import DatasetFacts
 
@@ -150,5 +151,4 @@ def _is_circumstance(column: Column, sampled: int) -> bool:
 
 
 def _is(column: Column, names: Sequence[str]) -> bool:
-    plain = column.name.casefold().replace("_", "").replace(" ", "")
-    return any(name in plain for name in names)
+    return any(name in plain_name(column.name) for name in names)

@@ -4,10 +4,18 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from shortlist.export.data.config import DataError
+from shortlist.export.data.config import DataError, option_of
 from shortlist.export.data.reading.locations import listed
 
-__all__ = ["Role", "check_roles", "described", "find_column", "no_column"]
+__all__ = [
+    "FIELDS",
+    "Role",
+    "check_roles",
+    "described",
+    "find_column",
+    "no_column",
+    "plain_name",
+]
 
 Role = Literal["users", "candidates", "ratings", "times", "titles", "events", "weights"]
 
@@ -34,14 +42,15 @@ _USUAL: Mapping[Role, Sequence[str]] = {
     "events": (),  # only those that are named
     "weights": (),
 }
-_OPTIONS: Mapping[Role, str] = {
-    "users": "--user-column",
-    "candidates": "--candidate-column",
-    "ratings": "--rating-column",
-    "times": "--timestamp-column",
-    "titles": "--title-column",
-    "events": "--event-column",
-    "weights": "--weight-column",
+# Field of `DataConfig` that names the column.
+FIELDS: Mapping[str, str] = {
+    "users": "user_column",
+    "candidates": "candidate_column",
+    "ratings": "rating_column",
+    "times": "timestamp_column",
+    "titles": "title_column",
+    "events": "event_column",
+    "weights": "weight_column",
 }
 _IGNORED = re.compile(r"[\s_.\-]+")
 
@@ -59,13 +68,13 @@ def find_column(
     """
     if named is not None and (named in header or named != default):
         return named
-    plain = {_plain(name): name for name in reversed(header)}
+    plain = {plain_name(name): name for name in reversed(header)}
     return next((plain[usual] for usual in _USUAL[role] if usual in plain), None)
 
 
 def no_column(role: Role, name: str, header: Sequence[str], option: str | None = None) -> DataError:
     """Return the error for a source in which no column has a role."""
-    option = option or _OPTIONS[role]
+    option = option or option_of(FIELDS[role])
     data = (
         ""
         if any(cell and not _number(cell) for cell in header)
@@ -111,7 +120,8 @@ def described(
     return f"reading {read}" + (f"; not read: {listed(rest)}" if rest else "")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name of a column without case, blanks, `_`, `-` and `.`."""
     return _IGNORED.sub("", name.casefold())
 
 

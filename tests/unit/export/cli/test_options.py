@@ -1,6 +1,7 @@
 """The data options of the command."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from shortlist.export.cli.options import add_data_arguments, data_config
 from shortlist.export.data import DataConfig
+from shortlist.export.data.config import option_of
 
 
 def parse(*argv: str) -> DataConfig:
@@ -43,6 +45,18 @@ def test_every_option_reaches_the_configuration() -> None:
         sample_candidates=30,
         sample_interactions=4,
     )
+
+
+def test_every_field_knows_its_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_data_arguments(parser)
+    options = {
+        action.dest: action.option_strings
+        for action in parser._actions
+        if action.dest.startswith("data_")
+    }
+    fields = {field.name for field in dataclasses.fields(DataConfig)} - {"more_sources"}
+    assert options == {f"data_{field}": [option_of(field)] for field in fields}
 
 
 def test_options_override_the_callers_defaults() -> None:
