@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.export.cli.options import data_config
-from shortlist.export.cli.run_config import RunConfig, as_toml, run_config
+from shortlist.export.cli.run_config import RunConfig, as_toml, check_output, run_config
 from shortlist.export.cli.summary import extra_metrics, headline_lines, protocols_of
 from shortlist.export.config import BASELINES, TrainConfig
 from shortlist.export.data.config import DataConfig
@@ -56,8 +56,7 @@ def _check_report(args: argparse.Namespace) -> None:
             "--report needs a training run; published versions already contain "
             "assets.extra/report.html"
         )
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"--report must name a file in an existing folder, got {path}")
+    check_output(path, "--report")
 
 
 def _evaluate_recipe(args: argparse.Namespace, settings: RunConfig, timer: StepTimer) -> Rows:

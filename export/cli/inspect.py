@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import notice, progress, table, write, write_json
 from shortlist.export.cli.console import command_name
-from shortlist.export.cli.run_config import as_toml, from_file, run_config
+from shortlist.export.cli.run_config import as_toml, check_output, from_file, run_config
 from shortlist.export.data.config import DataConfig, option_of, without_password
 
 if TYPE_CHECKING:
     from shortlist.export.data.columns import FileColumns
-    from shortlist.export.inspection.facts import DatasetFacts
+    from shortlist.export.inspection.facts import DataProfile
     from shortlist.export.inspection.inspection import Inspection, SplitFacts
 
 __all__ = ["inspect"]
@@ -33,8 +33,8 @@ def inspect(args: argparse.Namespace) -> int:
         return 0
     if args.data_source is None and config.data == DataConfig():
         raise ValueError("there is nothing to inspect; name a FILE, or --data or --config")
-    if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
-        raise ValueError(f"--output must name a file in an existing folder, got {args.output}")
+    if args.output is not None:
+        check_output(args.output, "--output")
     # NumPy, PyArrow and the like are not needed before.
     from shortlist.export.inspection.inspection import inspect_data
 
@@ -97,7 +97,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
-def _summary(facts: "DatasetFacts", *, faulty: int) -> str:
+def _summary(facts: "DataProfile", *, faulty: int) -> str:
     size = f"{facts.interactions:,} interactions of {facts.users:,} users"
     without = f", without {faulty:,} faulty rows" if faulty else ""
     lines = [f"{size} with {facts.candidates:,} candidates{without}"]
@@ -109,8 +109,7 @@ def _summary(facts: "DatasetFacts", *, faulty: int) -> str:
     )
     if facts.duplicates:
         lines.append(f"{facts.duplicates:,} equal another in user, candidate and time")
-    shares = [f"the top {top:.0%} have {share:.0%}" for top, share in facts.popularity.top.items()]
-    line = f"of the candidates, {' and '.join(shares)} of the interactions"
+    line = f"of the candidates, {facts.popularity.shares} of the interactions"
     if facts.popularity.without:
         line += f"; {facts.popularity.without:,} have none"
     lines.append(line)
@@ -126,7 +125,7 @@ def _range(ratings: tuple[float, float, float]) -> tuple[float, float, float]:
     return lowest, highest, mean
 
 
-def _activity(facts: "DatasetFacts") -> str:
+def _activity(facts: "DataProfile") -> str:
     """Return how many users and candidates have how many interactions, with bars."""
     blocks = []
     for name, counts in (("user", facts.per_user), ("candidate", facts.per_candidate)):
@@ -140,7 +139,7 @@ def _activity(facts: "DatasetFacts") -> str:
     return "\n\n".join(blocks)
 
 
-def _attributes(facts: "DatasetFacts") -> str:
+def _attributes(facts: "DataProfile") -> str:
     rows = [["attribute", "of", "type", "known", "different", "examples"]]
     for attribute in facts.attributes:
         rows.append(
@@ -158,9 +157,7 @@ def _attributes(facts: "DatasetFacts") -> str:
 
 def _split(split: "SplitFacts") -> list[str]:
     reason = f" ({split.reason})" if split.reason else ""
-    sizes = f"{split.training:,} interactions to train on, {split.validation:,} to decide when to "
-    sizes += f"stop, {split.held_out.interactions:,} held out"
-    return [f"split {split.method}{reason}: {sizes}", str(split.held_out)]
+    return [f"split {split.method}{reason}: {split.parts}", str(split.held_out)]
 
 
 def _export_command(inspection: "Inspection", file: Path | None) -> str:

@@ -14,7 +14,7 @@ from shortlist.export.config import PRESETS, ExportConfig
 from shortlist.export.data.config import DataConfig
 from shortlist.export.gates.settings import GateSettings
 
-__all__ = ["RunConfig", "as_toml", "from_file", "run_config"]
+__all__ = ["RunConfig", "as_toml", "check_output", "from_file", "run_config"]
 
 _OWN_TABLES = ("data", "gates")
 _HEAD = (
@@ -70,6 +70,16 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         data=data_config(args, **vars(base.data)),
         gates=gates,
     )
+
+
+def check_output(path: Path, option: str) -> None:
+    """Check that an option names a file that can be written, before the work begins.
+
+    Raises:
+        ValueError: It names a folder, or a file in a folder that does not exist.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{option} must name a file in an existing folder, got {path}")
 
 
 def from_file(path: Path | None, *, preset: str | None = None) -> RunConfig:

@@ -8,7 +8,7 @@ from shortlist.export.data.columns import Column, FileColumns
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.reading.roles import plain_name
 from shortlist.export.evaluation.held_out import HeldOut
-from shortlist.export.inspection.facts import DatasetFacts
+from shortlist.export.inspection.facts import DataProfile
 
 __all__ = ["Advice", "data_advice"]
 
@@ -39,7 +39,7 @@ class Advice:
 
 def data_advice(
     files: Sequence[FileColumns],
-    facts: DatasetFacts,
+    facts: DataProfile,
     held_out: HeldOut,
     train: TrainConfig,
     config: DataConfig,
@@ -115,7 +115,7 @@ def _about_times(unread: Sequence[Column]) -> Advice:
     )
 
 
-def _about_rows(facts: DatasetFacts) -> Iterator[Advice]:
+def _about_rows(facts: DataProfile) -> Iterator[Advice]:
     total = facts.interactions
     if facts.duplicates > _MANY_DUPLICATES * total:
         yield Advice(

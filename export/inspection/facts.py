@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from shortlist.export.data.dataset import Attribute, Dataset
 
-__all__ = ["AttributeFacts", "Band", "Counts", "DatasetFacts", "Popularity", "dataset_facts"]
+__all__ = [
+    "ActivityBand",
+    "AttributeFacts",
+    "DataProfile",
+    "Distribution",
+    "Popularity",
+    "profile_of",
+]
 
 _BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # last number of events in each band
 _TOP_SHARES = (0.01, 0.1)  # of the candidates
@@ -20,7 +27,7 @@ _EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
+class ActivityBand:
     """Users or candidates with about as many interactions.
 
     Attributes:
@@ -40,7 +47,7 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class Distribution:
     """Distribution of the interactions among users or candidates.
 
     Attributes:
@@ -55,7 +62,7 @@ class Counts:
     mean: float
     p90: float
     most: int
-    bands: tuple[Band, ...]
+    bands: tuple[ActivityBand, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,13 @@ class Popularity:
     without: int
     top: Mapping[float, float]
     curve: tuple[tuple[int, int], ...]
+
+    @property
+    def shares(self) -> str:
+        """Shares of the interactions, such as `the top 1% have 12% and the top 10% have 33%`."""
+        return " and ".join(
+            f"the top {top:.0%} have {share:.0%}" for top, share in self.top.items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +111,7 @@ class AttributeFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
+class DataProfile:
     """Numbers about a data set.
 
     Attributes:
@@ -127,21 +141,21 @@ class DatasetFacts:
     periods: tuple[tuple[str, int], ...]
     repeats: int
     duplicates: int
-    per_user: Counts
-    per_candidate: Counts
+    per_user: Distribution
+    per_candidate: Distribution
     popularity: Popularity
     ratings: tuple[float, float, float] | None
     attributes: tuple[AttributeFacts, ...]
     skipped: Mapping[str, int]
 
 
-def dataset_facts(dataset: Dataset) -> DatasetFacts:
+def profile_of(dataset: Dataset) -> DataProfile:
     """Return numbers about a data set."""
     users = np.bincount(dataset.user_positions, minlength=len(dataset.user_ids))
     candidates = np.bincount(dataset.candidate_positions, minlength=len(dataset.candidate_ids))
     times, ratings = dataset.timestamps, dataset.ratings
     first, last = (None, None) if times is None else (_text(times.min()), _text(times.max()))
-    return DatasetFacts(
+    return DataProfile(
         name=dataset.name,
         interactions=dataset.num_interactions,
         users=len(dataset.user_ids),
@@ -151,8 +165,8 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         periods=() if times is None else _periods(times),
         repeats=_repeats(dataset),
         duplicates=_duplicates(dataset),
-        per_user=_counts(users),
-        per_candidate=_counts(candidates),
+        per_user=_distribution(users),
+        per_candidate=_distribution(candidates),
         popularity=_popularity(candidates),
         ratings=None
         if ratings is None
@@ -166,7 +180,7 @@ def _text(time: np.int64) -> str:
     return str(np.datetime64(int(time), "s")).replace("T", " ")
 
 
-def _counts(counts: npt.NDArray[np.int64]) -> Counts:
+def _distribution(counts: npt.NDArray[np.int64]) -> Distribution:
     counts = counts[counts > 0]
     bands, least = [], 1
     for most in (*_BOUNDS, int(counts.max())):
@@ -174,10 +188,12 @@ def _counts(counts: npt.NDArray[np.int64]) -> Counts:
         if len(own):
             fewest = least if most in _BOUNDS else int(own.min())
             bands.append(
-                Band(fewest=fewest, most=most, members=len(own), interactions=int(own.sum()))
+                ActivityBand(
+                    fewest=fewest, most=most, members=len(own), interactions=int(own.sum())
+                )
             )
         least = max(most + 1, least)
-    return Counts(
+    return Distribution(
         median=float(np.median(counts)),
         mean=float(counts.mean()),
         p90=float(np.quantile(counts, 0.9, method="higher")),

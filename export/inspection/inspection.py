@@ -11,7 +11,7 @@ from shortlist.export.data.loading import load
 from shortlist.export.data.reading.faults import Fault, FaultyRowsError
 from shortlist.export.evaluation.held_out import HeldOut
 from shortlist.export.inspection.advice import Advice, data_advice
-from shortlist.export.inspection.facts import DatasetFacts, dataset_facts
+from shortlist.export.inspection.facts import DataProfile, profile_of
 from shortlist.export.preflight import check_split
 
 __all__ = ["Inspection", "SplitFacts", "inspect_data"]
@@ -37,6 +37,14 @@ class SplitFacts:
     held_out: HeldOut
     protocol: Protocol
 
+    @property
+    def parts(self) -> str:
+        """Sizes of the parts and their use, in words."""
+        return (
+            f"{self.training:,} interactions to train on, {self.validation:,} to decide when to "
+            f"stop, {self.held_out.interactions:,} held out"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
@@ -60,7 +68,7 @@ class Inspection:
     problem: str | None = None
     faults: tuple[Fault, ...] = ()
     rows: int = 0
-    facts: DatasetFacts | None = None
+    facts: DataProfile | None = None
     split: SplitFacts | None = None
     advice: tuple[Advice, ...] = ()
 
@@ -82,7 +90,7 @@ def inspect_data(config: DataConfig, train: TrainConfig | None = None) -> Inspec
         dataset, known = _load(config, known)
     except DataError as exc:
         return _refused(known, exc)
-    known = dataclasses.replace(known, notes=dataset.notes, facts=dataset_facts(dataset))
+    known = dataclasses.replace(known, notes=dataset.notes, facts=profile_of(dataset))
     try:
         split = _split(dataset, train)
     except ValueError as exc:

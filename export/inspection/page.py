@@ -8,7 +8,7 @@ from markupsafe import Markup
 from shortlist.export.data.columns import FileColumns
 from shortlist.export.data.config import without_password
 from shortlist.export.data.reading.faults import Fault
-from shortlist.export.inspection.facts import AttributeFacts, Counts, DatasetFacts
+from shortlist.export.inspection.facts import AttributeFacts, DataProfile, Distribution
 from shortlist.export.inspection.inspection import Inspection
 from shortlist.export.report.charts import (
     Axis,
@@ -51,13 +51,11 @@ def _summary(inspection: Inspection) -> str:
     assert split is not None
     reason = f", because {split.reason}" if split.reason else ""
     return (
-        f"shortlist export reads this data, and splits it by {split.method}{reason}: "
-        f"{split.training:,} interactions to train on, {split.validation:,} to decide when to "
-        f"stop, {split.held_out.interactions:,} held out."
+        f"shortlist export reads this data, and splits it by {split.method}{reason}: {split.parts}."
     )
 
 
-def _cards(facts: DatasetFacts) -> Iterator[tuple[str, str, str]]:
+def _cards(facts: DataProfile) -> Iterator[tuple[str, str, str]]:
     yield "Interactions", f"{facts.interactions:,}", ""
     yield "Users", f"{facts.users:,}", f"median {facts.per_user.median:g} interactions"
     without = facts.popularity.without
@@ -106,7 +104,7 @@ def _column_table(file: FileColumns) -> Table:
     )
 
 
-def _count_table(facts: DatasetFacts) -> Table:
+def _count_table(facts: DataProfile) -> Table:
     return Table(
         caption="Interactions",
         columns=["Per", "Median", "Mean", "90th percentile", "Most"],
@@ -142,14 +140,14 @@ def _attribute_table(attributes: tuple[AttributeFacts, ...]) -> Table:
     )
 
 
-def _figures(facts: DatasetFacts) -> Iterator[Figure]:
+def _figures(facts: DataProfile) -> Iterator[Figure]:
     yield _activity(facts.per_user)
     yield _popularity(facts)
     if len(facts.periods) > 1:
         yield _times(facts)
 
 
-def _activity(counts: Counts) -> Figure:
+def _activity(counts: Distribution) -> Figure:
     members = [band.members for band in counts.bands]
     svg = bar_chart(
         [str(band) for band in counts.bands],
@@ -162,7 +160,7 @@ def _activity(counts: Counts) -> Figure:
     return Figure(title="Activity of users", note="", svg=Markup(svg))
 
 
-def _popularity(facts: DatasetFacts) -> Figure:
+def _popularity(facts: DataProfile) -> Figure:
     curve = facts.popularity.curve
     most, least = curve[0][1], curve[-1][1]
     svg = line_chart(
@@ -182,18 +180,14 @@ def _popularity(facts: DatasetFacts) -> Figure:
         label=f"Interactions by popularity, from {most:,} of the first to {least:,} of number "
         f"{curve[-1][0]:,}",
     )
-    shares = " and ".join(
-        f"the top {percent(share)} have {percent(own)}"
-        for share, own in facts.popularity.top.items()
-    )
     return Figure(
         title="Popularity of candidates",
-        note=f"Of all candidates, {shares} of the interactions.",
+        note=f"Of all candidates, {facts.popularity.shares} of the interactions.",
         svg=Markup(svg),
     )
 
 
-def _times(facts: DatasetFacts) -> Figure:
+def _times(facts: DataProfile) -> Figure:
     points = [(float(place), float(count)) for place, (_, count) in enumerate(facts.periods)]
     starts = [start for start, _ in facts.periods]
     step = max(-(-(len(points) - 1) // (_LABELS - 1)), 1)

@@ -14,7 +14,7 @@ from shortlist.export.data.config import DataConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.held_out import held_out_facts
-from shortlist.export.inspection.facts import dataset_facts
+from shortlist.export.inspection.facts import profile_of
 from shortlist.export.inspection.inspection import inspect_data
 
 HEADER = "customer_id,product_id,ts,device,note"
@@ -186,6 +186,11 @@ def test_split_is_that_of_an_export(small_dataset: Dataset) -> None:
     assert inspection.split.reason == split.reason
     assert inspection.split.training == len(split.training)
     assert inspection.split.held_out == held_out_facts(dataset, split)
+    sizes = [f"{len(part):,}" for part in (split.training, split.validation, split.held_out)]
+    assert inspection.split.parts == (
+        f"{sizes[0]} interactions to train on, {sizes[1]} to decide when to stop, {sizes[2]} held "
+        "out"
+    )
     assert inspection.files == ()
 
 
@@ -241,7 +246,7 @@ def dataset(users: list[int], candidates: list[int], times: list[int] | None) ->
 
 
 def test_counts_are_those_of_the_data() -> None:
-    facts = dataset_facts(
+    facts = profile_of(
         dataset([0, 0, 0, 1, 1, 2], [3, 3, 3, 1, 3, 3], [0, 0, 86_400, 5, 6, 864_000])
     )
     assert facts.repeats == 2
@@ -258,10 +263,11 @@ def test_counts_are_those_of_the_data() -> None:
     assert facts.popularity.without == 2
     assert facts.popularity.curve == ((1, 5), (2, 1))
     assert facts.popularity.top[0.1] == pytest.approx(5 / 6)
+    assert facts.popularity.shares == "the top 1% have 83% and the top 10% have 83%"
 
 
 def test_data_without_times_has_no_period() -> None:
-    facts = dataset_facts(dataset([0, 0], [1, 1], None))
+    facts = profile_of(dataset([0, 0], [1, 1], None))
     assert facts.first is None
     assert facts.periods == ()
     assert facts.duplicates == 0
@@ -270,6 +276,6 @@ def test_data_without_times_has_no_period() -> None:
 
 def test_long_times_are_summed_up() -> None:
     days = list(range(0, 4000, 7))
-    facts = dataset_facts(dataset([0] * len(days), [0] * len(days), [86_400 * day for day in days]))
+    facts = profile_of(dataset([0] * len(days), [0] * len(days), [86_400 * day for day in days]))
     assert len(facts.periods) <= 40
     assert sum(count for _, count in facts.periods) == len(days)
