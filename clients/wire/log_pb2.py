@@ -17,7 +17,7 @@ from shortlist.clients.wire import management_pb2 as shortlist_dot_clients_dot_w
 from shortlist.clients.wire import model_pb2 as shortlist_dot_clients_dot_wire_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shortlist/clients/wire/log.proto\x12\x0eshortlist.wire\x1a&shortlist/clients/wire/inference.proto\x1a\'shortlist/clients/wire/management.proto\x1a\"shortlist/clients/wire/model.proto\"\x8e\x02\n\x0bLogMetadata\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x12\x37\n\x0fsampling_config\x18\x02 \x01(\x0b\x32\x1e.shortlist.wire.SamplingConfig\x12\x18\n\x10saved_model_tags\x18\x03 \x03(\t\x12\x16\n\x0etimestamp_secs\x18\x04 \x01(\x03\x12\n\n\x02\x64\x63\x18\x05 \x01(\t\x12\x16\n\x0erequest_origin\x18\x06 \x01(\t\x12\x1b\n\x13request_criticality\x18\x07 \x01(\t\x12$\n\x1csafe_aggregation_privacy_key\x18\x08 \x01(\x03\"\x7f\n\x0b\x43lassifyLog\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.shortlist.wire.ClassificationRequest\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32&.shortlist.wire.ClassificationResponse\"v\n\nRegressLog\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.shortlist.wire.RegressionRequest\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32\".shortlist.wire.RegressionResponse\"p\n\nPredictLog\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.shortlist.wire.PredictRequest\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1f.shortlist.wire.PredictResponse\"x\n\x12PredictStreamedLog\x12/\n\x07request\x18\x01 \x03(\x0b\x32\x1e.shortlist.wire.PredictRequest\x12\x31\n\x08response\x18\x02 \x03(\x0b\x32\x1f.shortlist.wire.PredictResponse\"\x85\x01\n\x11MultiInferenceLog\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.shortlist.wire.MultiInferenceRequest\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32&.shortlist.wire.MultiInferenceResponse\"y\n\rSessionRunLog\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.shortlist.wire.SessionRunRequest\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32\".shortlist.wire.SessionRunResponse\"\xa9\x03\n\rPredictionLog\x12\x31\n\x0clog_metadata\x18\x01 \x01(\x0b\x32\x1b.shortlist.wire.LogMetadata\x12\x33\n\x0c\x63lassify_log\x18\x02 \x01(\x0b\x32\x1b.shortlist.wire.ClassifyLogH\x00\x12\x31\n\x0bregress_log\x18\x03 \x01(\x0b\x32\x1a.shortlist.wire.RegressLogH\x00\x12\x31\n\x0bpredict_log\x18\x06 \x01(\x0b\x32\x1a.shortlist.wire.PredictLogH\x00\x12\x42\n\x14predict_streamed_log\x18\x07 \x01(\x0b\x32\".shortlist.wire.PredictStreamedLogH\x00\x12@\n\x13multi_inference_log\x18\x04 \x01(\x0b\x32!.shortlist.wire.MultiInferenceLogH\x00\x12\x38\n\x0fsession_run_log\x18\x05 \x01(\x0b\x32\x1d.shortlist.wire.SessionRunLogH\x00\x42\n\n\x08log_typeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shortlist/clients/wire/log.proto\x12\x0eshortlist.wire\x1a&shortlist/clients/wire/inference.proto\x1a\'shortlist/clients/wire/management.proto\x1a\"shortlist/clients/wire/model.proto\"\xe1\x02\n\x0bLogMetadata\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x12\x37\n\x0fsampling_config\x18\x02 \x01(\x0b\x32\x1e.shortlist.wire.SamplingConfig\x12\x18\n\x10saved_model_tags\x18\x03 \x03(\t\x12\x16\n\x0etimestamp_secs\x18\x04 \x01(\x03\x12\n\n\x02\x64\x63\x18\x05 \x01(\t\x12\x16\n\x0erequest_origin\x18\x06 \x01(\t\x12\x1b\n\x13request_criticality\x18\x07 \x01(\t\x12$\n\x1csafe_aggregation_privacy_key\x18\x08 \x01(\x03\x12\x16\n\rversion_label\x18\xe9\x07 \x01(\t\x12\x10\n\x07time_us\x18\xea\x07 \x01(\x03\x12\x13\n\nlatency_us\x18\xeb\x07 \x01(\x03\x12\x12\n\ttransport\x18\xec\x07 \x01(\t\"\x7f\n\x0b\x43lassifyLog\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.shortlist.wire.ClassificationRequest\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32&.shortlist.wire.ClassificationResponse\"v\n\nRegressLog\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.shortlist.wire.RegressionRequest\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32\".shortlist.wire.RegressionResponse\"p\n\nPredictLog\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.shortlist.wire.PredictRequest\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1f.shortlist.wire.PredictResponse\"x\n\x12PredictStreamedLog\x12/\n\x07request\x18\x01 \x03(\x0b\x32\x1e.shortlist.wire.PredictRequest\x12\x31\n\x08response\x18\x02 \x03(\x0b\x32\x1f.shortlist.wire.PredictResponse\"\x85\x01\n\x11MultiInferenceLog\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.shortlist.wire.MultiInferenceRequest\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32&.shortlist.wire.MultiInferenceResponse\"y\n\rSessionRunLog\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.shortlist.wire.SessionRunRequest\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32\".shortlist.wire.SessionRunResponse\"\xa9\x03\n\rPredictionLog\x12\x31\n\x0clog_metadata\x18\x01 \x01(\x0b\x32\x1b.shortlist.wire.LogMetadata\x12\x33\n\x0c\x63lassify_log\x18\x02 \x01(\x0b\x32\x1b.shortlist.wire.ClassifyLogH\x00\x12\x31\n\x0bregress_log\x18\x03 \x01(\x0b\x32\x1a.shortlist.wire.RegressLogH\x00\x12\x31\n\x0bpredict_log\x18\x06 \x01(\x0b\x32\x1a.shortlist.wire.PredictLogH\x00\x12\x42\n\x14predict_streamed_log\x18\x07 \x01(\x0b\x32\".shortlist.wire.PredictStreamedLogH\x00\x12@\n\x13multi_inference_log\x18\x04 \x01(\x0b\x32!.shortlist.wire.MultiInferenceLogH\x00\x12\x38\n\x0fsession_run_log\x18\x05 \x01(\x0b\x32\x1d.shortlist.wire.SessionRunLogH\x00\x42\n\n\x08log_typeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,19 +25,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortlist.clients.wire.log_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGMETADATA']._serialized_start=170
-  _globals['_LOGMETADATA']._serialized_end=440
-  _globals['_CLASSIFYLOG']._serialized_start=442
-  _globals['_CLASSIFYLOG']._serialized_end=569
-  _globals['_REGRESSLOG']._serialized_start=571
-  _globals['_REGRESSLOG']._serialized_end=689
-  _globals['_PREDICTLOG']._serialized_start=691
-  _globals['_PREDICTLOG']._serialized_end=803
-  _globals['_PREDICTSTREAMEDLOG']._serialized_start=805
-  _globals['_PREDICTSTREAMEDLOG']._serialized_end=925
-  _globals['_MULTIINFERENCELOG']._serialized_start=928
-  _globals['_MULTIINFERENCELOG']._serialized_end=1061
-  _globals['_SESSIONRUNLOG']._serialized_start=1063
-  _globals['_SESSIONRUNLOG']._serialized_end=1184
-  _globals['_PREDICTIONLOG']._serialized_start=1187
-  _globals['_PREDICTIONLOG']._serialized_end=1612
+  _globals['_LOGMETADATA']._serialized_end=523
+  _globals['_CLASSIFYLOG']._serialized_start=525
+  _globals['_CLASSIFYLOG']._serialized_end=652
+  _globals['_REGRESSLOG']._serialized_start=654
+  _globals['_REGRESSLOG']._serialized_end=772
+  _globals['_PREDICTLOG']._serialized_start=774
+  _globals['_PREDICTLOG']._serialized_end=886
+  _globals['_PREDICTSTREAMEDLOG']._serialized_start=888
+  _globals['_PREDICTSTREAMEDLOG']._serialized_end=1008
+  _globals['_MULTIINFERENCELOG']._serialized_start=1011
+  _globals['_MULTIINFERENCELOG']._serialized_end=1144
+  _globals['_SESSIONRUNLOG']._serialized_start=1146
+  _globals['_SESSIONRUNLOG']._serialized_end=1267
+  _globals['_PREDICTIONLOG']._serialized_start=1270
+  _globals['_PREDICTIONLOG']._serialized_end=1695
 # @@protoc_insertion_point(module_scope)

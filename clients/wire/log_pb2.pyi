@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogMetadata(_message.Message):
-    __slots__ = ("model_spec", "sampling_config", "saved_model_tags", "timestamp_secs", "dc", "request_origin", "request_criticality", "safe_aggregation_privacy_key")
+    __slots__ = ("model_spec", "sampling_config", "saved_model_tags", "timestamp_secs", "dc", "request_origin", "request_criticality", "safe_aggregation_privacy_key", "version_label", "time_us", "latency_us", "transport")
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     SAVED_MODEL_TAGS_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,10 @@ class LogMetadata(_message.Message):
     REQUEST_ORIGIN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_CRITICALITY_FIELD_NUMBER: _ClassVar[int]
     SAFE_AGGREGATION_PRIVACY_KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_LABEL_FIELD_NUMBER: _ClassVar[int]
+    TIME_US_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_US_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     sampling_config: _management_pb2.SamplingConfig
     saved_model_tags: _containers.RepeatedScalarFieldContainer[str]
@@ -26,7 +30,11 @@ class LogMetadata(_message.Message):
     request_origin: str
     request_criticality: str
     safe_aggregation_privacy_key: int
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., sampling_config: _Optional[_Union[_management_pb2.SamplingConfig, _Mapping[str, object]]] = ..., saved_model_tags: _Optional[_Iterable[str]] = ..., timestamp_secs: _Optional[int] = ..., dc: _Optional[str] = ..., request_origin: _Optional[str] = ..., request_criticality: _Optional[str] = ..., safe_aggregation_privacy_key: _Optional[int] = ...) -> None: ...
+    version_label: str
+    time_us: int
+    latency_us: int
+    transport: str
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., sampling_config: _Optional[_Union[_management_pb2.SamplingConfig, _Mapping[str, object]]] = ..., saved_model_tags: _Optional[_Iterable[str]] = ..., timestamp_secs: _Optional[int] = ..., dc: _Optional[str] = ..., request_origin: _Optional[str] = ..., request_criticality: _Optional[str] = ..., safe_aggregation_privacy_key: _Optional[int] = ..., version_label: _Optional[str] = ..., time_us: _Optional[int] = ..., latency_us: _Optional[int] = ..., transport: _Optional[str] = ...) -> None: ...
 
 class ClassifyLog(_message.Message):
     __slots__ = ("request", "response")

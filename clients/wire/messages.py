@@ -86,7 +86,10 @@ from shortlist.clients.wire.model_pb2 import (
     StatusProto,
 )
 from shortlist.clients.wire.packed_pb2 import (
+    PackedPredictLog,
+    PackedPredictRequest,
     PackedPredictResponse,
+    PackedPredictionLog,
     PackedTensorProto,
 )
 from shortlist.clients.wire.signature_pb2 import (
@@ -162,7 +165,10 @@ __all__ = [
     "NamedTensorProto",
     "NamedTupleValue",
     "NoneValue",
+    "PackedPredictLog",
+    "PackedPredictRequest",
     "PackedPredictResponse",
+    "PackedPredictionLog",
     "PackedTensorProto",
     "PairValue",
     "PerTaskSamplingConfig",

@@ -12,11 +12,12 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from shortlist.clients.wire import log_pb2 as shortlist_dot_clients_dot_wire_dot_log__pb2
 from shortlist.clients.wire import model_pb2 as shortlist_dot_clients_dot_wire_dot_model__pb2
 from shortlist.clients.wire import tensor_pb2 as shortlist_dot_clients_dot_wire_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#shortlist/clients/wire/packed.proto\x12\x0eshortlist.wire\x1a\"shortlist/clients/wire/model.proto\x1a#shortlist/clients/wire/tensor.proto\"\xed\x02\n\x11PackedTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.shortlist.wire.DataType\x12\x14\n\x0ctensor_shape\x18\x02 \x01(\x0c\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x0c\x12\x12\n\ndouble_val\x18\x06 \x03(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x0c\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x14\n\x0cscomplex_val\x18\t \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x0c\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x0c\x12\x14\n\x0c\x64\x63omplex_val\x18\x0c \x03(\x0c\x12\x10\n\x08half_val\x18\r \x03(\x0c\x12\x12\n\nuint32_val\x18\x10 \x03(\x0c\x12\x12\n\nuint64_val\x18\x11 \x03(\x0c\x12\x12\n\nfloat8_val\x18\x12 \x03(\x0c\"\xde\x01\n\x15PackedPredictResponse\x12\x43\n\x07outputs\x18\x01 \x03(\x0b\x32\x32.shortlist.wire.PackedPredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x1aQ\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shortlist.wire.PackedTensorProto:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#shortlist/clients/wire/packed.proto\x12\x0eshortlist.wire\x1a shortlist/clients/wire/log.proto\x1a\"shortlist/clients/wire/model.proto\x1a#shortlist/clients/wire/tensor.proto\"\xed\x02\n\x11PackedTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.shortlist.wire.DataType\x12\x14\n\x0ctensor_shape\x18\x02 \x01(\x0c\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x0c\x12\x12\n\ndouble_val\x18\x06 \x03(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x0c\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x14\n\x0cscomplex_val\x18\t \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x0c\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x0c\x12\x14\n\x0c\x64\x63omplex_val\x18\x0c \x03(\x0c\x12\x10\n\x08half_val\x18\r \x03(\x0c\x12\x12\n\nuint32_val\x18\x10 \x03(\x0c\x12\x12\n\nuint64_val\x18\x11 \x03(\x0c\x12\x12\n\nfloat8_val\x18\x12 \x03(\x0c\"\xde\x01\n\x15PackedPredictResponse\x12\x43\n\x07outputs\x18\x01 \x03(\x0b\x32\x32.shortlist.wire.PackedPredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x1aQ\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shortlist.wire.PackedTensorProto:\x02\x38\x01\"\xf0\x01\n\x14PackedPredictRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.shortlist.wire.ModelSpec\x12@\n\x06inputs\x18\x02 \x03(\x0b\x32\x30.shortlist.wire.PackedPredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aP\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shortlist.wire.PackedTensorProto:\x02\x38\x01\"\x82\x01\n\x10PackedPredictLog\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.shortlist.wire.PackedPredictRequest\x12\x37\n\x08response\x18\x02 \x01(\x0b\x32%.shortlist.wire.PackedPredictResponse\"\x7f\n\x13PackedPredictionLog\x12\x31\n\x0clog_metadata\x18\x01 \x01(\x0b\x32\x1b.shortlist.wire.LogMetadata\x12\x35\n\x0bpredict_log\x18\x06 \x01(\x0b\x32 .shortlist.wire.PackedPredictLogb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,10 +26,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_PACKEDTENSORPROTO']._serialized_start=129
-  _globals['_PACKEDTENSORPROTO']._serialized_end=494
-  _globals['_PACKEDPREDICTRESPONSE']._serialized_start=497
-  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=719
-  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=638
-  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=719
+  _globals['_PACKEDPREDICTREQUEST_INPUTSENTRY']._loaded_options = None
+  _globals['_PACKEDPREDICTREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_PACKEDTENSORPROTO']._serialized_start=163
+  _globals['_PACKEDTENSORPROTO']._serialized_end=528
+  _globals['_PACKEDPREDICTRESPONSE']._serialized_start=531
+  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=753
+  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=672
+  _globals['_PACKEDPREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=753
+  _globals['_PACKEDPREDICTREQUEST']._serialized_start=756
+  _globals['_PACKEDPREDICTREQUEST']._serialized_end=996
+  _globals['_PACKEDPREDICTREQUEST_INPUTSENTRY']._serialized_start=916
+  _globals['_PACKEDPREDICTREQUEST_INPUTSENTRY']._serialized_end=996
+  _globals['_PACKEDPREDICTLOG']._serialized_start=999
+  _globals['_PACKEDPREDICTLOG']._serialized_end=1129
+  _globals['_PACKEDPREDICTIONLOG']._serialized_start=1131
+  _globals['_PACKEDPREDICTIONLOG']._serialized_end=1258
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from shortlist.clients.wire import log_pb2 as _log_pb2
 from shortlist.clients.wire import model_pb2 as _model_pb2
 from shortlist.clients.wire import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
@@ -57,3 +58,36 @@ class PackedPredictResponse(_message.Message):
     outputs: _containers.MessageMap[str, PackedTensorProto]
     model_spec: _model_pb2.ModelSpec
     def __init__(self, outputs: _Optional[_Mapping[str, PackedTensorProto]] = ..., model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ...) -> None: ...
+
+class PackedPredictRequest(_message.Message):
+    __slots__ = ("model_spec", "inputs", "output_filter")
+    class InputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: PackedTensorProto
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[PackedTensorProto, _Mapping[str, object]]] = ...) -> None: ...
+    MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FILTER_FIELD_NUMBER: _ClassVar[int]
+    model_spec: _model_pb2.ModelSpec
+    inputs: _containers.MessageMap[str, PackedTensorProto]
+    output_filter: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., inputs: _Optional[_Mapping[str, PackedTensorProto]] = ..., output_filter: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PackedPredictLog(_message.Message):
+    __slots__ = ("request", "response")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    request: PackedPredictRequest
+    response: PackedPredictResponse
+    def __init__(self, request: _Optional[_Union[PackedPredictRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[PackedPredictResponse, _Mapping[str, object]]] = ...) -> None: ...
+
+class PackedPredictionLog(_message.Message):
+    __slots__ = ("log_metadata", "predict_log")
+    LOG_METADATA_FIELD_NUMBER: _ClassVar[int]
+    PREDICT_LOG_FIELD_NUMBER: _ClassVar[int]
+    log_metadata: _log_pb2.LogMetadata
+    predict_log: PackedPredictLog
+    def __init__(self, log_metadata: _Optional[_Union[_log_pb2.LogMetadata, _Mapping[str, object]]] = ..., predict_log: _Optional[_Union[PackedPredictLog, _Mapping[str, object]]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Request logs: rotating files of TensorFlow Serving's `PredictionLog`, written and read."""
