@@ -179,6 +179,16 @@ class DataConfig:
             raise ValueError(
                 f"skip_bad_rows must be a share above 0, at most 1, got {self.skip_bad_rows:g}"
             )
+        if self.unknown_candidates != "error" and self.candidates_file is None:
+            raise ValueError(
+                f"unknown_candidates is {self.unknown_candidates}, which needs a catalogue: give "
+                "candidates_file (--candidates)"
+            )
+        if self.delimiter == "\\t":  # as shells pass it
+            object.__setattr__(self, "delimiter", "\t")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
         for pair in self.attribute_types:
             name, _, kind = pair.rpartition("=")
             if not name or kind not in get_args(AttributeType):
@@ -191,13 +201,6 @@ class DataConfig:
                 "event_weights needs event_column, the column with the kinds of events"
             )
         self.weight_of_event()
-        if self.unknown_candidates != "error" and self.candidates_file is None:
-            raise ValueError(
-                f"unknown_candidates is {self.unknown_candidates}, which needs a catalogue: give "
-                "candidates_file (--candidates)"
-            )
-        if self.delimiter == "\\t":  # as shells pass it
-            object.__setattr__(self, "delimiter", "\t")
         for name in ("user_column", "candidate_column"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give a column name")

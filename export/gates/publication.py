@@ -190,7 +190,7 @@ def _copy(
             manifest.version,
         )
     described = describe(
-        target, name, version, manifest, choices, allow_file_ops="ops" in settings.allow
+        target, name, version, manifest, choices, allow_file_ops=settings.allow_file_ops
     )
     manifest = described.manifest
     files = checksums(target) if manifest.files is None else manifest.files

@@ -48,7 +48,7 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         subject.name: questions(subject, _queries(comparisons[subject.name]))
         for subject in subjects
     }
-    fresh, live, producer = _ask(subjects, asked, allow_file_ops="ops" in settings.allow)
+    fresh, live, producer = _ask(subjects, asked, allow_file_ops=settings.allow_file_ops)
     results = {
         subject.name: [
             checks.ops(subject, fresh[subject.name], settings, installed_producer=producer)

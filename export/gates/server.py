@@ -131,7 +131,7 @@ def _server(subjects: Sequence[Subject], settings: GateSettings) -> Iterator[_Ru
 
 
 def _flags(settings: GateSettings) -> tuple[str, ...]:
-    allowed = settings.server is ServerKind.EMBEDDED and "ops" in settings.allow
+    allowed = settings.server is ServerKind.EMBEDDED and settings.allow_file_ops
     return (*_FLAGS, "--allow_file_ops=true") if allowed else _FLAGS
 
 

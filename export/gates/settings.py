@@ -64,3 +64,8 @@ class GateSettings:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def allow_file_ops(self) -> bool:
+        """Load models with ops that reach out of them, which the gate `ops` then allows."""
+        return "ops" in self.allow

@@ -45,10 +45,6 @@ def data_advice(
     config: DataConfig,
 ) -> tuple[Advice, ...]:
     """Return advice on an export of the data, the most important first."""
-    advice: list[Advice] = []
-    protocol = held_out.advice(train.protocol, seen_last=train.seen_last_epochs > 0)
-    if protocol is not None:
-        advice.append(Advice(text=protocol, arguments=("--protocol", "seen_kept")))
     unread = [
         column
         for file in files
@@ -56,63 +52,30 @@ def data_advice(
         for column in file.columns
         if column.role is None
     ]
-    if facts.first is None:
-        advice.append(_about_times(unread))
-    advice += _about_rows(facts)
-    sampled = files[0].sampled if files else 0
-    kinds = [column for column in unread if _is(column, _EVENTS) and 2 <= column.distinct <= _MOST]
-    amounts = [
-        column for column in unread if _is(column, _AMOUNTS) and column.kind.endswith("numbers")
-    ]
-    advice += [
-        Advice(
-            text=f"column {column.name!r} seems to hold kinds of events, such as "
-            f"{', '.join(column.examples)}; if some tell more than others, weigh them: "
-            f"--event-column {column.name} --event-weights {column.examples[0]}=1,…"
-        )
-        for column in kinds[:1]
-        if config.event_column is None
-    ]
-    advice += [
-        Advice(
-            text=f"column {column.name!r} seems to hold amounts; if a larger one tells more, "
-            f"--weight-column {column.name} weighs interactions by it and leaves out those of 0 or "
-            "less"
-        )
-        for column in amounts[:1]
-        if config.weight_column is None
-    ]
-    contexts = [
-        column
-        for column in unread
-        if column not in (*kinds, *amounts) and _is_circumstance(column, sampled)
-    ]
-    advice += [
-        Advice(
-            text=f"column {column.name!r} has {column.distinct} different values, such as "
-            f"{', '.join(column.examples)}; if it is known before the user chooses, "
-            f"--context-column {column.name} makes it a feature of requests"
-        )
-        for column in contexts
-    ]
-    if files and config.candidates_file is None:
-        advice.append(
-            Advice(
-                text="candidates have no titles and attributes; --candidates FILE adds them, and "
-                "requests can then filter by them"
-            )
-        )
-    return tuple(advice)
-
-
-def _about_times(unread: Sequence[Column]) -> Advice:
-    times = [column.name for column in unread if column.kind == "times"]
-    name = times[0] if times else "COLUMN"
-    return Advice(
-        text="without times, the order of events is not learned; if a column has them, name it "
-        f"with --timestamp-column {name}",
-        arguments=("--timestamp-column", name) if times else (),
+    return (
+        *_about_protocol(held_out, train),
+        *_about_times(unread, facts),
+        *_about_rows(facts),
+        *_about_columns(unread, files[0].sampled if files else 0, config),
+        *_about_catalogue(files, config),
     )
+
+
+def _about_protocol(held_out: HeldOut, train: TrainConfig) -> Iterator[Advice]:
+    text = held_out.advice(train.protocol, seen_last=train.seen_last_epochs > 0)
+    if text is not None:
+        yield Advice(text=text, arguments=("--protocol", "seen_kept"))
+
+
+def _about_times(unread: Sequence[Column], facts: DataProfile) -> Iterator[Advice]:
+    if facts.first is None:
+        times = [column.name for column in unread if column.kind == "times"]
+        name = times[0] if times else "COLUMN"
+        yield Advice(
+            text="without times, the order of events is not learned; if a column has them, name it "
+            f"with --timestamp-column {name}",
+            arguments=("--timestamp-column", name) if times else (),
+        )
 
 
 def _about_rows(facts: DataProfile) -> Iterator[Advice]:
@@ -139,6 +102,41 @@ def _about_rows(facts: DataProfile) -> Iterator[Advice]:
         yield Advice(
             text=f"{without:,} of {facts.candidates:,} candidates have no interactions; they are "
             "found by their attributes alone"
+        )
+
+
+def _about_columns(unread: Sequence[Column], sampled: int, config: DataConfig) -> Iterator[Advice]:
+    kinds = [column for column in unread if _is(column, _EVENTS) and 2 <= column.distinct <= _MOST]
+    amounts = [
+        column for column in unread if _is(column, _AMOUNTS) and column.kind.endswith("numbers")
+    ]
+    if kinds and config.event_column is None:
+        name, examples = kinds[0].name, kinds[0].examples
+        yield Advice(
+            text=f"column {name!r} seems to hold kinds of events, such as {', '.join(examples)}; "
+            "if some tell more than others, weigh them: "
+            f"--event-column {name} --event-weights {examples[0]}=1,…"
+        )
+    if amounts and config.weight_column is None:
+        name = amounts[0].name
+        yield Advice(
+            text=f"column {name!r} seems to hold amounts; if a larger one tells more, "
+            f"--weight-column {name} weighs interactions by it and leaves out those of 0 or less"
+        )
+    for column in unread:
+        if column not in (*kinds, *amounts) and _is_circumstance(column, sampled):
+            yield Advice(
+                text=f"column {column.name!r} has {column.distinct} different values, such as "
+                f"{', '.join(column.examples)}; if it is known before the user chooses, "
+                f"--context-column {column.name} makes it a feature of requests"
+            )
+
+
+def _about_catalogue(files: Sequence[FileColumns], config: DataConfig) -> Iterator[Advice]:
+    if files and config.candidates_file is None:
+        yield Advice(
+            text="candidates have no titles and attributes; --candidates FILE adds them, and "
+            "requests can then filter by them"
         )
 
 
