@@ -54,7 +54,7 @@ format: setup ## rewrite the code in the project's format
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
-bench: setup ## measure: make bench [WHAT=client|server|index|quality] [FLAGS=...]
+bench: setup ## measure: make bench [WHAT=client|server|index|export|train|tower|quality] [FLAGS=...]
 	$(BIN)/shortlist bench $(or $(WHAT),client) $(FLAGS)
 
 fuzz: setup ## mutated requests and frames against the embedded server: make fuzz [MINUTES=60]

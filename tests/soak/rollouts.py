@@ -1,8 +1,8 @@
 """Roll out one version after another while REST and gRPC clients send requests.
 
 `python -m tests.soak.rollouts --rollouts 100` (`make soak`) prints a line per rollout and a
-summary. The exit status is 1 if a request failed, a wrong version answered, or memory grew. The
-slow tests run a few rollouts.
+summary. The exit status is 1 if a request failed, a wrong version answered, or memory grew.
+`make test-soak` runs a few rollouts.
 """
 
 import argparse

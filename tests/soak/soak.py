@@ -1,7 +1,7 @@
 """Publish, roll back, reload and remove versions under load.
 
 `python -m tests.soak.soak --minutes 10` (`make soak`) prints a line per cycle and a summary. The
-exit status is 1 if a request failed or memory grew. The slow tests run it for a minute.
+exit status is 1 if a request failed or memory grew. `make test-soak` runs a minute of it.
 `--attacks` runs the attacks of `tests/integration/attacks` on the same server all the while, and
 `--every` spaces the rollouts: `python -m tests.soak.soak --minutes 120 --every 300 --attacks`.
 """
