@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: audit sbom soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: audit sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix up down logs publish test-containers
 
 help: ## list the targets
