@@ -1,6 +1,7 @@
 """Helpers for the parsers of all verbs."""
 
 import argparse
+import re
 import shutil
 import textwrap
 import time
@@ -14,7 +15,9 @@ from typing import TypeAlias
 
 from shortlist.clients.errors import ShortlistError
 
-__all__ = ["Parsers", "Verb", "add_parser", "command_modules", "name_value_pairs"]
+__all__ = ["Parsers", "Verb", "add_parser", "command_modules", "duration", "name_value_pairs"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 # `argparse` does not export the class.
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -93,6 +96,21 @@ def command_modules() -> list[ModuleType]:
     """Return the modules with the packages' `add_commands`, by the names of their entry points."""
     entries = sorted(entry_points(group="shortlist.commands"), key=lambda entry: entry.name)
     return [import_module(entry.module) for entry in entries]
+
+
+def duration(text: str) -> float:
+    """Return seconds for a length of time: 90, 30s, 15m, 1h, 7d or 2w.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not one, or not above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text.strip())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not seconds:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a length of time above 0; write 30s, 15m, 1h or 7d"
+        )
+    return seconds
 
 
 def name_value_pairs(

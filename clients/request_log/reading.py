@@ -4,6 +4,7 @@ import logging
 import zlib
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -28,17 +29,22 @@ class LogFileError(ShortlistError):
     """A request log is missing or damaged."""
 
 
-def read_log(paths: Path | str | Iterable[Path | str]) -> Iterator[LogRecord]:
+def read_log(
+    paths: Path | str | Iterable[Path | str], *, since: float = 0.0
+) -> Iterator[LogRecord]:
     """Yield the records of request logs, file by file in order of time.
 
     Args:
         paths: Files, folders and patterns such as `logs/retrieval-202611*`. Files may be
             compressed with gzip or not, and be in use.
+        since: Epoch seconds; files that were last written before are left out.
 
     Raises:
         LogFileError: There is no such file, or a record is damaged.
     """
     for path in log_files(paths):
+        if since and _written(path) < since:
+            continue
         for number, data in enumerate(read_records(path), 1):
             try:
                 record = decode(data)
@@ -121,6 +127,14 @@ def read_records(path: Path) -> Iterator[bytes]:
         raise LogFileError(f"cannot read {path}: {exc.strerror}") from exc
     if unfinished:
         log.warning("%s is not finished: read its %d whole records", path, count)
+
+
+def _written(path: Path) -> float:
+    """Return when a file was last written; the end of time if it has gone, for the message."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return inf
 
 
 def _open(path: Path) -> BinaryIO:

@@ -219,6 +219,16 @@ def test_a_file_that_is_finished_in_the_meantime_is_found(tmp_path: Path) -> Non
     assert [record.model for record in read_log(tmp_path)] == ["retrieval"]
 
 
+def test_files_that_were_last_written_long_ago_can_be_left_out(tmp_path: Path) -> None:
+    for name, seconds in (("old", 1000), ("new", 2000)):
+        path = tmp_path / f"{name}.tfrecord"
+        path.write_bytes(frame(examples_record()))
+        os.utime(path, (seconds, seconds))
+    assert len(list(read_log(tmp_path))) == 2
+    assert len(list(read_log(tmp_path, since=2000))) == 1
+    assert list(read_log(tmp_path, since=2001)) == []
+
+
 def examples_record() -> bytes:
     from shortlist.clients.request_log.records import encode
 
