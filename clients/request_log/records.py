@@ -19,19 +19,17 @@ _FIELDS: Final = {"classify": 2, "regress": 3, "multi_inference": 4, "predict": 
 KINDS: Final = tuple(sorted(_FIELDS))
 
 
-def encode(
-    metadata: messages.LogMetadata, request: bytes, response: bytes, *, kind: str = "predict"
-) -> bytes:
+def encode(metadata: bytes, request: bytes, response: bytes, *, kind: str = "predict") -> bytes:
     """Return a serialised `PredictionLog`.
 
     Args:
-        metadata: Servable, time and other facts.
+        metadata: Serialised `LogMetadata`: servable, time and other facts.
         request: Serialised request.
         response: Serialised response.
         kind: `predict`, `classify`, `regress` or `multi_inference`.
     """
     entry = _field(1, request) + _field(2, response)
-    return _field(1, metadata.SerializeToString()) + _field(_FIELDS[kind], entry)
+    return _field(1, metadata) + _field(_FIELDS[kind], entry)
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 from shortlist.clients import contract
 from shortlist.clients.cli.connection import add_connection_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser
-from shortlist.serving.servers.kinds import ServerKind
+from shortlist.serving.cli.servers import add_repository, add_server_verbs
 
 __all__ = ["add_benches", "add_commands"]
 
@@ -16,8 +16,7 @@ _ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
 
 def add_commands(verbs: Parsers) -> None:
     """Add this package's verbs; imports nothing heavy."""
-    _add_serve(verbs)
-    _add_stack(verbs)
+    add_server_verbs(verbs)
     _add_repository_verbs(verbs)
     _add_canary(verbs)
     _add_moves(verbs)
@@ -67,128 +66,6 @@ def add_benches(benches: Parsers) -> None:
         action="store_true",
         help="measure only the small servable: one connection, batch 1, half a second per row",
     )
-
-
-# --- servers ------------------------------------------------------------------------
-
-
-def _add_serve(verbs: Parsers) -> None:
-    parser = add_parser(
-        verbs,
-        "serve",
-        "Serve a model repository over REST and gRPC.",
-        details="Serves every servable until it is stopped: with the embedded server, in a "
-        "TensorFlow Serving container, or with a tensorflow_model_server binary. TensorFlow "
-        "Serving's own flags may follow after --.",
-        example="shortlist serve --repository models --port 8500 --rest-port 8501",
-        run=f"{_CLI}.serve:serve",
-    )
-    _add_repository(parser)
-    parser.add_argument(
-        "--server",
-        default=ServerKind.EMBEDDED.value,
-        choices=[kind.value for kind in ServerKind],
-        help="embedded: in this Python, ScaNN included; docker: the stock image; binary: "
-        "tensorflow_model_server on PATH (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--servable",
-        action="append",
-        metavar="NAME",
-        help="model to serve, such as retrieval_ivf; repeatable (default: all)",
-    )
-    for option, api, port in (
-        ("--port", "gRPC", contract.DEFAULT_GRPC_PORT),
-        ("--rest-port", "REST", contract.DEFAULT_REST_PORT),
-    ):
-        parser.add_argument(
-            option,
-            type=int,
-            default=port,
-            help=f"{api} port on loopback, 0 for any free one (default: %(default)s)",
-        )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="startup timeout in seconds (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--log-file", metavar="FILE", help="file for the server's output (default: stderr)"
-    )
-    parser.add_argument("--image", metavar="IMAGE", help="container image for --server docker")
-    parser.add_argument(
-        "flags", nargs="*", metavar="-- FLAGS", help="further flags of TensorFlow Serving"
-    )
-
-
-def _add_stack(verbs: Parsers) -> None:
-    stack = add_parser(
-        verbs,
-        "stack",
-        "Run TensorFlow Serving and its companions in containers.",
-        details="Needs Docker with Compose; docker/compose.yaml describes the containers.",
-        example="shortlist stack up --repository models",
-    )
-    parts = stack.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    up = _add_stack_action(parts, "up", "Start the containers and wait until all models serve.")
-    up.add_argument(
-        "--timeout",
-        type=float,
-        default=600.0,
-        metavar="SECONDS",
-        help="startup timeout in seconds (default: %(default)g)",
-    )
-    _add_stack_action(parts, "down", "Stop and remove the containers.")
-    logs = _add_stack_action(parts, "logs", "Show the output of the containers.")
-    logs.add_argument("--follow", action="store_true", help="follow log output")
-    publish = _add_stack_action(
-        parts,
-        "publish",
-        "Train, run the gates and publish in a container.",
-        details="Flags of `shortlist export` may follow after --.",
-        flags=" --data sample -- --epochs 3",
-    )
-    publish.add_argument(
-        "--data",
-        default="sample",
-        metavar="SOURCE",
-        help="training data, as for `shortlist export` (default: %(default)s)",
-    )
-    publish.add_argument(
-        "flags", nargs="*", metavar="-- FLAGS", help="further flags of `shortlist export`"
-    )
-
-
-def _add_stack_action(
-    parts: Parsers, name: str, summary: str, *, details: str = "", flags: str = ""
-) -> argparse.ArgumentParser:
-    parser = add_parser(
-        parts,
-        name,
-        summary,
-        details=details,
-        example=f"shortlist stack {name} --repository models{flags}",
-        run=f"{_CLI}.stack:{name}",
-        json=False,
-    )
-    _add_repository(parser)
-    parser.add_argument(
-        "--profiles",
-        default="",
-        metavar="LIST",
-        help="comma-separated additions to the stock server: scann, monitoring, tls",
-    )
-    parser.add_argument(
-        "--override",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="Compose file that overrides docker/compose.yaml; repeatable",
-    )
-    return parser
 
 
 # --- the model repository -----------------------------------------------------------
@@ -397,14 +274,14 @@ def _add_rollout(verbs: Parsers) -> None:
         _add_rollout_options(parser)
     _add_fleet(add("status", "Show versions, labels and disagreements of every server."))
     log = add("log", "Show who rolled out what, when and why.")
-    _add_repository(log)
+    add_repository(log)
     log.add_argument(
         "--last", type=int, default=20, metavar="N", help="rollouts to show (default: %(default)s)"
     )
     lint = add(
         "lint", "Find what a server would refuse, or accept and then break, in a configuration."
     )
-    _add_repository(lint)
+    add_repository(lint)
     _add_config_file(lint)
     lint.add_argument(
         "--allow_version_labels_for_unavailable_models",
@@ -420,18 +297,8 @@ def _add_rollout(verbs: Parsers) -> None:
 # --- options that verbs share -------------------------------------------------------
 
 
-def _add_repository(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="model repository (default: %(default)s)",
-    )
-
-
 def _add_models(parser: argparse.ArgumentParser, default: str = "all") -> None:
-    _add_repository(parser)
+    add_repository(parser)
     parser.add_argument(
         "--servable",
         action="append",

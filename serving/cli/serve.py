@@ -38,6 +38,9 @@ def serve(args: argparse.Namespace) -> int:
         log_file=Path(args.log_file) if args.log_file else None,
         image=args.image,
         flags=tuple(args.flags),
+        request_log=args.request_log,
+        request_log_rate=args.request_log_rate,
+        no_request_log=args.no_request_log,
     )
     try:
         with running(request) as (server, selection):

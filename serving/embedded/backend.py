@@ -26,6 +26,7 @@ from shortlist.serving.embedded.api.limits import (
 )
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
 from shortlist.serving.embedded.api.no_effect import say_once
+from shortlist.serving.embedded.api.request_log import RequestLogs
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.grpc.server import (
     REPLACED_ARGUMENTS,
@@ -51,6 +52,9 @@ class Backend:
     Args:
         settings: Settings of the server.
 
+    Attributes:
+        logs: Request logs of the models.
+
     Raises:
         StatusError: A file named by a flag cannot be read.
     """
@@ -58,6 +62,7 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self._flags = flags = settings.flags
         self._metrics = Metrics()
+        self.logs = RequestLogs(self._metrics, settings.request_log)
         self._inference = InferenceOptions(
             check_method_names=flags.enable_signature_method_name_check,
             tensor_content=flags.enable_serialization_as_tensor_content,
@@ -128,6 +133,7 @@ class Backend:
                 inference=self._inference,
             ),
             metrics=self._metrics,
+            logs=self.logs,
         )
 
     def start_rest(self, source: ServableSource, monitoring: MonitoringConfig) -> HttpServer:
@@ -152,6 +158,7 @@ class Backend:
                 inference=self._inference,
             ),
             metrics=self._metrics,
+            logs=self.logs,
         )
 
     def _warm_up(self, servable: Servable, path: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from shortlist.clients.contract import USER_ID
 from shortlist.serving.embedded.api.limits import MIB, RequestLimits, default_memory
 
 __all__ = ["LIMIT_FLAGS", "Flags", "ParsedFlags", "parse_flags", "usage"]
@@ -229,6 +230,30 @@ class Flags:
         default_memory() // MIB,
         "Memory for all requests together in MiB; by default a quarter of the memory, from 128 "
         "to 1024; 0 for no limit.",
+        own=True,
+    )
+    request_log_user_ids: str = _flag(
+        "string", "keep", "User ids in request logs: keep, hash or drop.", own=True
+    )
+    request_log_key_file: str = _flag(
+        "string", "", "File with the key of hashed user ids, 16 to 64 bytes.", own=True
+    )
+    request_log_user_inputs: str = _flag(
+        "string", USER_ID, "Comma-separated inputs that hold user ids.", own=True
+    )
+    request_log_queue_mb: int = _flag(
+        "int32", 64, "MiB of records that may wait to be written; more are dropped.", own=True
+    )
+    request_log_file_mb: int = _flag(
+        "int32", 64, "Compressed size in MiB at which a file of a request log ends.", own=True
+    )
+    request_log_file_seconds: int = _flag(
+        "int32", 3600, "Seconds after which a file of a request log ends.", own=True
+    )
+    request_log_max_mb: int = _flag(
+        "int64",
+        10240,
+        "MiB of each model's request log to keep, the oldest files go first; 0 for no limit.",
         own=True,
     )
 

@@ -123,6 +123,7 @@ class _Server:
         received = os.read(waiting, 1)[0]
         self._stop.set()
         self._drain(core)
+        backend.logs.close()
         # Let the signal set the exit status.
         signal.signal(received, signal.SIG_DFL)
         os.kill(os.getpid(), received)
@@ -144,6 +145,7 @@ class _Server:
                 ),
                 allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
             ),
+            follow=backend.logs.update,
         )
         core.reload(settings.models)
         return backend, core

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from shortlist.clients.request_log.user_ids import UserIds
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
+from shortlist.serving.embedded.api.limits import MIB
+from shortlist.serving.embedded.api.request_log import RequestLogOptions, log_settings
 from shortlist.serving.embedded.api.text_files import read_text_message
 from shortlist.serving.embedded.flags import LIMIT_FLAGS, Flags
 from shortlist.serving.embedded.lifecycle.model_config import (
@@ -23,12 +26,14 @@ class Settings:
     Attributes:
         flags: The command line.
         models: The first configuration.
+        request_log: Options of the request logs.
         intra_op_threads: Threads within one op; 0 for automatic.
         inter_op_threads: Ops that run at a time; 0 for automatic.
     """
 
     flags: Flags
     models: ModelServerConfig
+    request_log: RequestLogOptions
     intra_op_threads: int
     inter_op_threads: int
 
@@ -75,7 +80,49 @@ def read_settings(flags: Flags) -> Settings:
     # The core checks this again, for every configuration; here TensorFlow is not loaded yet.
     check_list(models)
     models_of(models)
-    return Settings(flags=flags, models=models, intra_op_threads=intra, inter_op_threads=inter)
+    log_settings(models)
+    return Settings(
+        flags=flags,
+        models=models,
+        request_log=_request_log(flags),
+        intra_op_threads=intra,
+        inter_op_threads=inter,
+    )
+
+
+def _request_log(flags: Flags) -> RequestLogOptions:
+    for name in ("request_log_queue_mb", "request_log_file_mb", "request_log_file_seconds"):
+        if getattr(flags, name) <= 0:
+            raise invalid(f"--{name} must be above 0, got {getattr(flags, name)}")
+    if flags.request_log_max_mb < 0:
+        raise invalid(
+            "--request_log_max_mb must be at least 0, which stands for no limit; got "
+            f"{flags.request_log_max_mb}"
+        )
+    return RequestLogOptions(
+        user_ids=_user_ids(flags),
+        queue_bytes=flags.request_log_queue_mb * MIB,
+        max_file_bytes=flags.request_log_file_mb * MIB,
+        max_file_age=float(flags.request_log_file_seconds),
+        max_bytes=flags.request_log_max_mb * MIB or None,
+    )
+
+
+def _user_ids(flags: Flags) -> UserIds:
+    key = None
+    try:
+        if flags.request_log_key_file:
+            key = Path(flags.request_log_key_file).read_bytes().removesuffix(b"\n")
+        inputs = tuple(name for name in flags.request_log_user_inputs.split(",") if name)
+        return UserIds(ids=flags.request_log_user_ids, key=key, inputs=inputs)
+    except OSError as exc:
+        raise invalid(
+            f"--request_log_key_file={flags.request_log_key_file} cannot be read: {exc.strerror}"
+        ) from exc
+    except ValueError as exc:
+        raise invalid(
+            f"--request_log_user_ids={flags.request_log_user_ids} and --request_log_key_file: {exc}"
+        ) from exc
 
 
 def _threads(flags: Flags) -> tuple[int, int]:

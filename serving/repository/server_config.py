@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf import text_format
 
-from shortlist.clients.wire.messages import ModelConfig, ModelServerConfig
+from shortlist.clients.wire.messages import LoggingConfig, ModelConfig, ModelServerConfig
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.files import write_atomically
 from shortlist.serving.repository.local import ModelRepository
@@ -20,6 +21,7 @@ __all__ = [
     "last_entry",
     "read_config",
     "render_config",
+    "request_logs",
     "server_base_path",
     "with_entry",
     "without_entry",
@@ -44,12 +46,17 @@ class ModelEntry:
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
-def render_config(root: Path, entries: Mapping[str, ModelEntry]) -> str:
+def render_config(
+    root: Path,
+    entries: Mapping[str, ModelEntry],
+    logs: Mapping[str, LoggingConfig] = MappingProxyType({}),
+) -> str:
     """Return a configuration in protobuf's text form, as `--model_config_file` takes it.
 
     Args:
         root: Folder that holds the models' base paths.
         entries: Versions and labels by model name.
+        logs: Request logs by model name.
 
     Raises:
         ValueError: A label points at a version that is not served.
@@ -64,13 +71,35 @@ def render_config(root: Path, entries: Mapping[str, ModelEntry]) -> str:
             )
         # The server refuses relative base paths.
         config = with_entry(config, name, entry, base_path=(root / name).resolve())
+    for model in config.model_config_list.config:
+        if model.name in logs:
+            model.logging_config.CopyFrom(logs[model.name])
     return text_format.MessageToString(config)
 
 
-def write_config(path: Path, root: Path, entries: Mapping[str, ModelEntry]) -> None:
+def write_config(
+    path: Path,
+    root: Path,
+    entries: Mapping[str, ModelEntry],
+    logs: Mapping[str, LoggingConfig] = MappingProxyType({}),
+) -> None:
     """Replace a configuration file; a server that polls it sees the old or the new, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render_config(root, entries))
+    write_atomically(path, render_config(root, entries, logs))
+
+
+def request_logs(path: Path) -> dict[str, LoggingConfig]:
+    """Return the request logs in a configuration file, by model name; none without a file.
+
+    Raises:
+        RepositoryError: The file cannot be read.
+    """
+    if not path.exists():
+        return {}
+    models = read_config(path).model_config_list.config
+    return {
+        model.name: model.logging_config for model in models if model.HasField("logging_config")
+    }
 
 
 def read_config(path: Path) -> ModelServerConfig:

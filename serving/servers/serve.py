@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shortlist.clients import GrpcClient
+from shortlist.clients.wire.messages import LoggingConfig
 from shortlist.serving.errors import LoadError, RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import Selection, find_servables, select
@@ -19,6 +20,7 @@ from shortlist.serving.repository.server_config import (
     STABLE,
     ModelEntry,
     last_entry,
+    request_logs,
     write_config,
 )
 from shortlist.serving.servers.available import check_available, check_flags
@@ -45,6 +47,9 @@ class ServeRequest:
         log_file: File for the server's output; `None` passes it through to stderr.
         image: Container image; `None` for the stock one.
         flags: Further flags of TensorFlow Serving.
+        request_log: Folder for request logs; `None` continues those in the configuration.
+        request_log_rate: Share of the requests to log, if there is a folder.
+        no_request_log: End the logs in the configuration.
     """
 
     repository: Path
@@ -56,6 +61,24 @@ class ServeRequest:
     log_file: Path | None = None
     image: str | None = None
     flags: tuple[str, ...] = ()
+    request_log: Path | None = None
+    request_log_rate: float = 1.0
+    no_request_log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.request_log is not None and self.no_request_log:
+            raise ValueError("pass --request-log or --no-request-log, not both")
+        if not 0 < self.request_log_rate <= 1:
+            raise ValueError(
+                f"--request-log-rate must be above 0 and at most 1, got {self.request_log_rate:g}"
+            )
+        if self.request_log is None and self.request_log_rate < 1:
+            raise ValueError("--request-log-rate needs --request-log")
+        if self.request_log is not None and self.kind is not ServerKind.EMBEDDED:
+            raise ValueError(
+                f"--request-log needs --server embedded: the {self.kind} server has no collector "
+                "of requests; log in applications instead, with the clients' hook RequestLog"
+            )
 
 
 @contextmanager
@@ -94,7 +117,8 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
     ]
     selection = replace(selection, served=tuple(served))
     try:
-        write_config(config_file, repository.root, entries)
+        logs = _request_logs(request, config_file, list(entries))
+        write_config(config_file, repository.root, entries, logs)
     except OSError as exc:
         raise RepositoryError(f"cannot write {config_file}: {exc.strerror}") from exc
     options = ServerOptions(
@@ -118,6 +142,29 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
             remedy = _remedy(repository, selection, exc.failures)
             raise LoadError(exc.message, exc.failures, remedy=remedy) from exc
         yield server, selection
+
+
+def _request_logs(
+    request: ServeRequest, config_file: Path, names: Sequence[str]
+) -> dict[str, LoggingConfig]:
+    """Return the request logs by model name: those asked for, or those of the last start."""
+    if request.no_request_log:
+        return {}
+    if request.request_log is not None:
+        folder = request.request_log.resolve()
+        logs = {name: LoggingConfig() for name in names}
+        for name, config in logs.items():
+            config.log_collector_config.filename_prefix = str(folder / name)
+            config.sampling_config.sampling_rate = request.request_log_rate
+        return logs
+    logs = request_logs(config_file)
+    if logs and request.kind is not ServerKind.EMBEDDED:
+        log.warning(
+            "requests to %s are no longer logged: the %s server has no collector",
+            *(", ".join(sorted(logs)), request.kind),
+        )
+        return {}
+    return logs
 
 
 def _remedy(repository: ModelRepository, selection: Selection, failed: Collection[str]) -> str:

@@ -41,6 +41,7 @@ __all__ = [
     "model_spec",
     "predict",
     "predict_arrays",
+    "predict_exchange",
     "response_bytes",
     "status",
     "timed_run",
@@ -139,6 +140,20 @@ def predict_arrays(
     definition = _predict_signature(servable, signature_name, call)
     _check_number_of_inputs(definition, arrays)
     return timed_run(servable, signature_name, arrays, list(definition.outputs), call)
+
+
+def predict_exchange(
+    name: str,
+    version: int,
+    signature_name: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    outputs: Mapping[str, npt.NDArray[Any]],
+) -> tuple[bytes, bytes]:
+    """Return the serialised request and response that stand for a run on arrays."""
+    asked = messages.ModelSpec(name=name, signature_name=signature_name)
+    answered = model_spec(name, signature_name, version)
+    request = b"".join((_field(1, asked.SerializeToString()), *_tensor_entries(2, arrays)))
+    return request, _predict_response(outputs, answered, as_content=False)
 
 
 def _admission(call: Call) -> Admit:
@@ -285,16 +300,21 @@ def model_spec(name: str, signature_name: str, version: int) -> messages.ModelSp
 def _predict_response(
     outputs: Mapping[str, npt.NDArray[Any]], spec: messages.ModelSpec, *, as_content: bool
 ) -> bytes:
-    parts: list[bytes] = []
-    for alias, array in outputs.items():
+    entries = _tensor_entries(1, outputs, as_content=as_content)
+    return b"".join((*entries, _field(2, spec.SerializeToString())))
+
+
+def _tensor_entries(
+    number: int, arrays: Mapping[str, npt.NDArray[Any]], *, as_content: bool = False
+) -> Iterable[bytes]:
+    """Yield the entries of a map of tensors, which is field `number` of a message."""
+    for alias, array in arrays.items():
         tensor = encode_tensor(array, as_content=as_content)
-        key = alias.encode()
-        entry = b"".join(
-            (b"\x0a", encode_varint(len(key)), key, b"\x12", encode_varint(len(tensor)), tensor)
-        )
-        parts += (b"\x0a", encode_varint(len(entry)), entry)
-    tail = spec.SerializeToString()
-    return b"".join((*parts, b"\x12", encode_varint(len(tail)), tail))
+        yield _field(number, _field(1, alias.encode()) + _field(2, tensor))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return b"".join((bytes((number << 3 | 2,)), encode_varint(len(content)), content))
 
 
 def metadata(servable: Servable) -> tuple[messages.ModelSpec, messages.SignatureDefMap]:

@@ -25,6 +25,12 @@ _MAX_UNANSWERED: Final = 500  # names that only clients know
 _MAX_NAME: Final = 256
 _OTHERS: Final = "(others)"
 _LATENCY_BUCKETS: Final = _exponential(10, 1.8, 33)
+# What became of the records of a request log.
+_LOG_STATUS: Final = {
+    "written": Code.OK,
+    "dropped": Code.RESOURCE_EXHAUSTED,
+    "lost": Code.DATA_LOSS,
+}
 
 
 class _Family:
@@ -159,7 +165,8 @@ class Metrics:
             ("model_name", "API", "entrypoint"),
             _LATENCY_BUCKETS,
         )
-        add(Counter, serving + "request_log_count", ("model_name", "status"))
+        self._log_records = add(Counter, serving + "request_log_count", ("model_name", "status"))
+        self._log_bytes = add(Counter, "/shortlist/serving/request_log_bytes", ("model_name",))
         self._cancelled = add(Counter, "/shortlist/serving/cancelled_call_count", ("reason",))
         self._runtime = add(
             Histogram,
@@ -222,6 +229,13 @@ class Metrics:
     def cancelled_call(self, reason: str) -> None:
         """Count a gRPC call that was cancelled because its client did not go on."""
         self._cancelled.at(reason).inc()
+
+    def request_log(self, model: str, name: str, number: int) -> None:
+        """Count records of a model's log, or their bytes; see `LogCounts`."""
+        if name == "bytes":
+            self._log_bytes.at(model).inc(number)
+        else:
+            self._log_records.at(model, _LOG_STATUS[name].name).inc(number)
 
     def load(self, path: str, seconds: float, *, ok: bool) -> None:
         """Count an attempt to load a version."""

@@ -20,7 +20,13 @@ def _always(message: Any) -> bool:
 
 # By message and field: when it has no effect, and why.
 _FIELDS: Final[dict[tuple[str, str], tuple[Callable[[Any], bool], str]]] = {
-    ("ModelConfig", "logging_config"): (_always, "requests are not logged"),
+    ("ModelConfig", "logging_config"): (
+        lambda model: not model.logging_config.sampling_config.sampling_rate,
+        "sampling_rate is 0, so no request is logged",
+    ),
+    ("LoggingConfig", "custom_logging_config"): (_always, "there is no other collector"),
+    ("SamplingConfig", "attributes"): (_always, "requests are sampled at random"),
+    ("SamplingConfig", "per_task_sampling_configs"): (_always, "sampling_rate holds for all"),
     ("BatchingParameters", "thread_pool_name"): (_always, "all models share one pool"),
     ("BatchingParameters", "max_execution_batch_size"): (
         lambda parameters: not parameters.enable_large_batch_splitting.value,

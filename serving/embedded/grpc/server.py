@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
+from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
@@ -20,6 +21,7 @@ from shortlist.serving.embedded.api.limits import RequestMemory, descriptor_shar
 from shortlist.serving.embedded.api.message_cost import message_cost
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.no_effect import fields_without_effect, say_once
+from shortlist.serving.embedded.api.request_log import Logged, RequestLogs
 from shortlist.serving.embedded.grpc.waiting import SEATS, WaitingRoom
 
 __all__ = ["REPLACED_ARGUMENTS", "GrpcOptions", "GrpcServer", "start_grpc"]
@@ -109,10 +111,13 @@ class _Places:
 class _Services(grpc.GenericRpcHandler):
     """Handlers of all methods, on serialised messages."""
 
-    def __init__(self, source: ServableSource, options: GrpcOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, source: ServableSource, options: GrpcOptions, metrics: Metrics, logs: RequestLogs
+    ) -> None:
         self._source = source
         self._options = options
         self._metrics = metrics
+        self._logs = logs
         self._inferences = _Places(options.max_threads - 1)
         self._management = _Places(_MAX_MANAGEMENT_CALLS)
         self._reloads = _Places(_MAX_MANAGEMENT_CALLS)
@@ -223,14 +228,17 @@ class _Services(grpc.GenericRpcHandler):
         def run(data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
             request = method.request.FromString(data)
             call = self._call(context, memory)
-            with self._metrics.answering(request.model_spec.name, method.name, "GRPC"):
+            spec = request.model_spec
+            logged = self._logs.begin(spec.name)
+            with self._metrics.answering(spec.name, method.name, "GRPC"):
                 _need_model_spec(request)
-                with self._acquire(request.model_spec) as servable:
+                with self._acquire(spec) as servable:
                     response = answer(servable, request, call)
-                    if isinstance(response, bytes):
-                        return response
-                    serialized: bytes = response.SerializeToString()
-                    return serialized
+                    if not isinstance(response, bytes):
+                        response = response.SerializeToString()
+                    if logged is not None:
+                        _log(logged, method.name.lower(), servable, spec, (data, response))
+                    return response
 
         return run
 
@@ -239,9 +247,13 @@ class _Services(grpc.GenericRpcHandler):
     ) -> bytes:
         request = messages.MultiInferenceRequest.FromString(data)
         spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
+        logged = self._logs.begin(spec.name)
         with self._acquire(spec) as servable:
             answer = examples.multi_inference(servable, request, self._call(context, memory))
-        return answer.SerializeToString()
+            response = answer.SerializeToString()
+            if logged is not None:
+                _log(logged, "multi_inference", servable, spec, (data, response))
+        return response
 
     def _metadata(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
         request = messages.GetModelMetadataRequest.FromString(data)
@@ -301,6 +313,17 @@ class _Services(grpc.GenericRpcHandler):
             self._watchers.leave()
 
 
+def _log(
+    logged: Logged,
+    kind: str,
+    servable: Servable,
+    spec: messages.ModelSpec,
+    exchange: tuple[bytes, bytes],
+) -> None:
+    asked = spec.signature_name or SERVING_DEFAULT, spec.version_label
+    logged.answered(kind, "GRPC", servable, asked, lambda: exchange, sum(map(len, exchange)))
+
+
 def _health(status: Any) -> bytes:
     return messages.HealthCheckResponse(status=status).SerializeToString()
 
@@ -354,6 +377,7 @@ def start_grpc(
     socket_path: str = "",
     options: GrpcOptions | None = None,
     metrics: Metrics | None = None,
+    logs: RequestLogs | None = None,
 ) -> GrpcServer:
     """Serve gRPC until the returned server is stopped.
 
@@ -364,12 +388,13 @@ def start_grpc(
         socket_path: UNIX socket to listen on as well.
         options: Limits and services.
         metrics: Metrics of the server.
+        logs: Request logs of the models.
 
     Raises:
         OSError: The server cannot listen on this address.
     """
     options = options or GrpcOptions()
-    services = _Services(source, options, metrics or Metrics())
+    services = _Services(source, options, metrics or Metrics(), logs or RequestLogs())
     arguments: dict[str, str | int] = {
         **_ARGUMENTS,
         "grpc.max_allowed_incoming_connections": descriptor_share(4, most=_MAX_CONNECTIONS),

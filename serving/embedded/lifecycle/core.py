@@ -53,10 +53,19 @@ class ServerCore:
     Args:
         load: Loads and warms up one version of a model from a path.
         options: Options for watching and loading models.
+        follow: Called with each configuration before its models load; may refuse it by raising
+            `StatusError`.
     """
 
-    def __init__(self, load: LoadServable, options: CoreOptions) -> None:
+    def __init__(
+        self,
+        load: LoadServable,
+        options: CoreOptions,
+        *,
+        follow: Callable[[ModelServerConfig], None] = lambda config: None,
+    ) -> None:
         self._options = options
+        self._follow = follow
         self._board = StateBoard()
         # The models of the first configuration load at the same time, as far as CPUs allow.
         self._manager = Manager(
@@ -139,6 +148,7 @@ class ServerCore:
             )
         check_list(config)
         check_platforms(self._config, config)
+        self._follow(config)
         # As in the real server, labels are checked against the versions available before any
         # loads, and a configuration with refused labels still counts as the current one.
         self._config = ModelServerConfig()

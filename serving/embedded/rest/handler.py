@@ -23,6 +23,7 @@ from shortlist.serving.embedded.api.inference import Call, InferenceOptions
 from shortlist.serving.embedded.api.interfaces import Servable, ServableSource
 from shortlist.serving.embedded.api.limits import MIB, RequestLimits, RequestMemory
 from shortlist.serving.embedded.api.metrics import CONTENT_TYPE, Metrics
+from shortlist.serving.embedded.api.request_log import RequestLogs
 from shortlist.serving.embedded.rest.http.connection import (
     HttpLimits,
     HttpRequest,
@@ -200,10 +201,13 @@ def _route(method: bytes, path: bytes) -> _Route:
 class RestHandler:
     """Handler of HTTP requests; thread-safe."""
 
-    def __init__(self, source: ServableSource, options: RestOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, source: ServableSource, options: RestOptions, metrics: Metrics, logs: RequestLogs
+    ) -> None:
         self._source = source
         self._options = options
         self._metrics = metrics
+        self._logs = logs
         self._metrics_path = options.metrics_path.encode() if options.metrics_path else None
         self._headers = (_JSON, *(_CORS if options.cors else ()))
         timeout = options.timeout if options.timeout and options.timeout > 0 else None
@@ -212,12 +216,17 @@ class RestHandler:
             "predict": self._predict,
             "classify": partial(
                 self._on_examples,
+                "classify",
                 messages.ClassificationRequest,
                 examples.classify,
                 classification_json,
             ),
             "regress": partial(
-                self._on_examples, messages.RegressionRequest, examples.regress, regression_json
+                self._on_examples,
+                "regress",
+                messages.RegressionRequest,
+                examples.regress,
+                regression_json,
             ),
             "status": self._status,
             "metadata": self._metadata,
@@ -291,6 +300,7 @@ class RestHandler:
         return body
 
     def _predict(self, route: _Route, body: bytes, call: Call) -> bytes:
+        logged = self._logs.begin(route.name)
         parsed = PredictBody(body)
         signature_name = parsed.signature_name or SERVING_DEFAULT
         with self._acquire(route) as servable:
@@ -301,10 +311,18 @@ class RestHandler:
                 )
             arrays = parsed.tensors(definition)
             outputs = inference.predict_arrays(servable, signature_name, arrays, call)
+            if logged is not None:
+                asked = servable.name, servable.version, signature_name
+                logged.answered(
+                    *("predict", "REST", servable, (signature_name, route.label or "")),
+                    lambda: inference.predict_exchange(*asked, arrays, outputs),
+                    2 * len(body) + inference.response_bytes(outputs.values()),
+                )
         return row_json(outputs) if parsed.rows else column_json(outputs)
 
     def _on_examples(
         self,
+        kind: str,
         request_type: type[Any],
         answer: Callable[[Servable, Any, Call], Any],
         to_json: Callable[[Any], bytes],
@@ -312,11 +330,20 @@ class RestHandler:
         body: bytes,
         call: Call,
     ) -> bytes:
+        logged = self._logs.begin(route.name)
         signature_name, request_input = parse_examples(body)
         with self._acquire(route) as servable:
             spec = examples.signature_spec(signature_name)
             request = request_type(input=request_input, model_spec=spec)
-            return to_json(answer(servable, request, call).result)
+            response = answer(servable, request, call)
+            if logged is not None:
+                logged.answered(
+                    *(kind, "REST", servable),
+                    (signature_name or SERVING_DEFAULT, route.label or ""),
+                    lambda: (request.SerializeToString(), response.SerializeToString()),
+                    2 * len(body) + response.ByteSize(),
+                )
+            return to_json(response.result)
 
     def _status(self, route: _Route, body: bytes, call: Call) -> bytes:
         if not route.name:
@@ -395,6 +422,7 @@ def start_rest(
     port: int,
     options: RestOptions | None = None,
     metrics: Metrics | None = None,
+    logs: RequestLogs | None = None,
 ) -> HttpServer:
     """Serve the REST API until the returned server is stopped.
 
@@ -404,12 +432,13 @@ def start_rest(
         port: Port to listen on; 0 for a free one.
         options: Limits and features.
         metrics: Metrics of the server.
+        logs: Request logs of the models.
 
     Raises:
         OSError: The server cannot listen on this address.
     """
     options = options or RestOptions()
-    handler = RestHandler(source, options, metrics or Metrics())
+    handler = RestHandler(source, options, metrics or Metrics(), logs or RequestLogs())
     return HttpServer(
         handler,
         host=host,

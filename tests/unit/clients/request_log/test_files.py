@@ -233,7 +233,7 @@ def examples_record() -> bytes:
     from shortlist.clients.request_log.records import encode
 
     return encode(
-        examples.metadata(),
+        examples.metadata().SerializeToString(),
         examples.request().SerializeToString(deterministic=True),
         examples.response().SerializeToString(deterministic=True),
     )

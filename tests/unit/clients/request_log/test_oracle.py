@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def record(**values: Any) -> bytes:
     return encode(
-        examples.metadata(**values),
+        examples.metadata(**values).SerializeToString(),
         examples.request().SerializeToString(),
         examples.response().SerializeToString(),
     )

@@ -17,7 +17,7 @@ def record(
 ) -> LogRecord:
     asked, answered = asked or request(), answered or response()
     data = (asked.SerializeToString(), answered.SerializeToString())
-    return decode(encode(metadata(**values), *data, kind=kind))
+    return decode(encode(metadata(**values).SerializeToString(), *data, kind=kind))
 
 
 def test_the_bytes_are_those_of_the_message() -> None:
@@ -25,7 +25,7 @@ def test_the_bytes_are_those_of_the_message() -> None:
     log.predict_log.request.CopyFrom(request(x=["a" * 1000]))  # lengths of two bytes
     log.predict_log.response.CopyFrom(response())
     encoded = encode(
-        log.log_metadata,
+        log.log_metadata.SerializeToString(),
         log.predict_log.request.SerializeToString(),
         log.predict_log.response.SerializeToString(),
     )
@@ -99,7 +99,9 @@ def test_records_of_other_writers_are_read() -> None:
     assert (seen.time, seen.sampling_rate, seen.retrievals) == (0.0, 1.0, [])
     asked = messages.PredictRequest(model_spec=messages.ModelSpec(version_label="stable"))
     plain = messages.LogMetadata(timestamp_secs=12)
-    other = decode(encode(plain, asked.SerializeToString(), response().SerializeToString()))
+    other = decode(
+        encode(plain.SerializeToString(), asked.SerializeToString(), response().SerializeToString())
+    )
     assert (other.time, other.version, other.label) == (12.0, 3, "stable")
 
 

@@ -15,6 +15,11 @@ def read(*argv: str) -> Settings:
     ("argv", "message"),
     [
         (["--max_request_rows=-1"], "--max_request_rows must be at least 0, .* got -1"),
+        (["--model_base_path=/m", "--request_log_queue_mb=0"], "must be above 0, got 0"),
+        (["--model_base_path=/m", "--request_log_max_mb=-1"], "must be at least 0, .* got -1"),
+        (["--model_base_path=/m", "--request_log_user_ids=mask"], "one of keep, hash, drop"),
+        (["--model_base_path=/m", "--request_log_user_ids=hash"], "needs a key"),
+        (["--model_base_path=/m", "--request_log_key_file=/no"], "cannot be read: No such file"),
         (["--port=0"], "At least one of server_options.grpc_port or "),
         (["--use_alts_credentials", "--ssl_config_file=x"], "ssl_config_file must be empty"),
         ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
@@ -47,6 +52,21 @@ def test_alts_is_refused_rather_than_ignored() -> None:
 def test_flags_configure_a_single_model() -> None:
     (model,) = read("--model_name=m", "--model_base_path=/m").models.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("m", "/m", "tensorflow")
+
+
+def test_request_logs_have_bounds_and_a_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(bytes(range(16)) + b"\n")
+    options = read(
+        "--model_base_path=/m",
+        "--request_log_user_ids=hash",
+        f"--request_log_key_file={tmp_path}/key",
+        "--request_log_user_inputs=user_id,customer",
+        "--request_log_max_mb=0",
+    ).request_log
+    assert options.user_ids.key == bytes(range(16))
+    assert options.user_ids.inputs == ("user_id", "customer")
+    assert options.max_bytes is None
+    assert read("--model_base_path=/m").request_log.max_bytes == 10 * 2**30
 
 
 def test_session_threads_are_set_together_or_separately() -> None:

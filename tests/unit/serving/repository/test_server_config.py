@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from shortlist.clients.wire.messages import ModelServerConfig
+from shortlist.clients.wire.messages import LoggingConfig, ModelServerConfig
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import (
@@ -14,6 +14,7 @@ from shortlist.serving.repository.server_config import (
     last_entry,
     read_config,
     render_config,
+    request_logs,
     server_base_path,
     with_entry,
     without_entry,
@@ -43,6 +44,21 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert not newest.HasField("model_version_policy")
     assert list(labelled.model_version_policy.specific.versions) == [3, 4]
     assert dict(labelled.version_labels) == {"stable": 3, "canary": 4}
+
+
+def test_request_logs_survive_changes_of_versions(tmp_path: Path) -> None:
+    path = tmp_path / "models.config"
+    logging = LoggingConfig()
+    logging.log_collector_config.filename_prefix = "/logs/m"
+    logging.sampling_config.sampling_rate = 0.25
+    assert request_logs(path) == {}
+    write_config(path, tmp_path, {"m": ModelEntry(), "n": ModelEntry()}, {"m": logging})
+    assert request_logs(path) == {"m": logging}
+    entry = ModelEntry(versions=(2,), labels={"stable": 2})
+    changed = with_entry(read_config(path), "m", entry, base_path=tmp_path)
+    model, other = changed.model_config_list.config
+    assert model.logging_config == logging
+    assert not other.HasField("logging_config")
 
 
 def test_base_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

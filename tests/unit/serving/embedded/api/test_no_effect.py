@@ -24,8 +24,8 @@ from shortlist.serving.embedded.api.text_files import read_text_message
         (
             messages.ModelServerConfig(),
             (
-                "model_config_list { config { name: 'm' logging_config { sampling_config { "
-                "sampling_rate: 1 } } } }"
+                "model_config_list { config { name: 'm' logging_config { log_collector_config { "
+                "filename_prefix: '/m' } } } }"
             ),
             "logging_config",
         ),
@@ -53,6 +53,13 @@ def test_field_without_effect_is_named_with_its_place(message: Any, text: str, f
             messages.ModelServerConfig(),
             "model_config_list { config { name: 'm' version_labels { key: 'a' value: 1 } } }",
         ),
+        (
+            messages.ModelServerConfig(),
+            (
+                "model_config_list { config { name: 'm' logging_config { sampling_config { "
+                "sampling_rate: 1 } } } }"
+            ),
+        ),
     ],
 )
 def test_field_with_effect_is_not_named(message: Any, text: str) -> None:
@@ -67,6 +74,8 @@ def test_file_that_is_read_again_says_it_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             read_text_message(path, messages.ModelServerConfig())
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: m: logging_config has no effect in the embedded server: requests are not logged"
-    ]
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == (
+        f"{path}: m: logging_config has no effect in the embedded server: sampling_rate is 0, "
+        "so no request is logged"
+    )

@@ -12,6 +12,7 @@ from shortlist.serving.embedded.api.errors import Code, StatusError
 from shortlist.serving.embedded.api.inference import InferenceOptions
 from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
 from shortlist.serving.embedded.api.metrics import DEFAULT_PATH, Metrics
+from shortlist.serving.embedded.api.request_log import RequestLogs
 from shortlist.serving.embedded.rest.handler import (
     RestHandler,
     RestOptions,
@@ -28,7 +29,7 @@ LIMITS = RequestLimits(max_values=500_000)
 
 def handler(servable: Any = None, **options: Any) -> RestHandler:
     source = StaticSource({"m": {1: servable or Doubling()}}, {"m": {"stable": 1}})
-    return RestHandler(source, RestOptions(**options), Metrics())
+    return RestHandler(source, RestOptions(**options), Metrics(), RequestLogs())
 
 
 def ask(
