@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ _MODULES: Final = (
     ("shortlist.clients.errors", "Errors"),
     ("shortlist.clients.hooks.prometheus", "Metrics"),
     ("shortlist.clients.hooks.opentelemetry", "Traces"),
+    ("shortlist.clients.request_log", "Request logs"),
     ("shortlist.clients.tensors", "Tensors"),
     ("shortlist.clients.testing", "Testing"),
 )
@@ -74,7 +76,7 @@ def _prose(docstring: str) -> str:
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
     for name, member in inspect.getmembers(value):
-        documented = inspect.isfunction(member) or isinstance(member, property)
+        documented = inspect.isfunction(member) or isinstance(member, property | cached_property)
         if name.startswith("_") or not documented or not inspect.getdoc(member):
             continue
         own = (kind for kind in value.__mro__ if kind.__module__.startswith("shortlist.clients"))
@@ -104,7 +106,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
         yield "Methods: those of `GrpcClient`.\n"
         return
     for member_name, member in _members(value):
-        if isinstance(member, property):
+        if isinstance(member, property | cached_property):
             yield f"#### `{name}.{member_name}`\n"
         else:
             word = "await " if inspect.iscoroutinefunction(member) else ""

@@ -31,12 +31,12 @@ from shortlist.clients.errors import (
     Unsupported,
     WrongPort,
 )
-from shortlist.clients.hooks import CallEvent, Hook, notify
+from shortlist.clients.hooks import CallEvent, Hook, hand_on, notify, takes_exchanges
 from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.split import Split
 from shortlist.clients.types import Metadata
 
-__all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Step", "may_be_unfit"]
+__all__ = ["Call", "Caller", "Flow", "Gather", "Send", "Sleep", "Spawn", "Step", "may_be_unfit"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,7 +85,17 @@ class Gather:
     flows: "Sequence[Flow[Any]]"
 
 
-Step = Send | Sleep | Gather
+@dataclass(slots=True)
+class Spawn:
+    """Run a flow in the background, unless too many run; answered at once by `None`.
+
+    Nobody gets its result or error.
+    """
+
+    flow: "Flow[Any]"
+
+
+Step = Send | Sleep | Gather | Spawn
 Flow = Generator[Step, Any, T]
 
 
@@ -128,6 +138,7 @@ class Caller:
         self.policy = retry or RetryPolicy()
         self.budget = RetryBudget(self.policy)
         self.hooks = hooks
+        self.exchange_hooks = tuple(filter(takes_exchanges, hooks))
         self.limits = limits or Limits()
         self.interface = interface
         self.metadata: dict[Target, Metadata] = {}
@@ -186,7 +197,7 @@ class Caller:
 class Call:
     """One call of a client's method: a target and a deadline that its requests share."""
 
-    __slots__ = ("caller", "deadline", "explains", "split", "target")
+    __slots__ = ("caller", "deadline", "explains", "shadow", "split", "target")
 
     def __init__(
         self, caller: Caller, target: Target, split: Split | None, deadline: Deadline
@@ -196,14 +207,24 @@ class Call:
         self.split = split
         self.deadline = deadline
         self.explains = True
+        self.shadow = False
 
     def with_label(self, label: str) -> "Call":
         """Return the same call to another label, within the same deadline."""
         target = Target(model=self.target.model, label=label)
         return Call(self.caller, target, None, self.deadline)
 
+    def shadowing(self, label: str) -> "Call":
+        """Return a copy of the call to another label; it is tried once, in its own time."""
+        caller = self.caller
+        call = Call(caller, self.with_label(label).target, None, Deadline(caller.timeout))
+        call.shadow = True
+        return call
+
     def send(self, request: Request) -> Flow[Any]:
         """Return the answer to a request, tried again as the retry policy says."""
+        if self.shadow:
+            return (yield from self._send_shadow(request))
         caller, waiting = self.caller, self.caller.waiting
         wakes = waiting.wakes
         attempts = Attempts(caller.policy, caller.budget, self.deadline)
@@ -248,6 +269,13 @@ class Call:
                 waited = True
             else:
                 yield Sleep(pause)
+
+    def _send_shadow(self, request: Request) -> Flow[Any]:
+        recorder = _Recorder(self.caller, request)
+        index = self.caller.next_address()
+        reply = yield Send(request, index, max(self.deadline.remaining(), 1e-3))
+        recorder.done(index, 1, reply, None, shadow=True)
+        return reply
 
     def send_all(self, requests: Sequence[Request]) -> Flow[list[Any]]:
         """Return the answers to requests that are sent concurrently.
@@ -359,13 +387,22 @@ class _Recorder:
         self._started = time.time()
         self._clock = time.perf_counter()
 
-    def done(self, address: int, attempts: int, reply: Any, error: ServingError | None) -> None:
+    def done(
+        self,
+        address: int,
+        attempts: int,
+        reply: Any,
+        error: ServingError | None,
+        *,
+        shadow: bool = False,
+    ) -> None:
+        caller = self._caller
         target = self._request.target
         answered = reply.version if isinstance(reply, Outputs | Metadata) else None
         event = CallEvent(
             operation=self._request.operation,
-            transport=self._caller.transport,
-            address=self._caller.addresses[address],
+            transport=caller.transport,
+            address=caller.addresses[address],
             model=target.model if target else None,
             version=answered or (target.version if target else None),
             label=target.label if target else None,
@@ -373,5 +410,9 @@ class _Recorder:
             started=self._started,
             seconds=time.perf_counter() - self._clock,
             attempts=attempts,
+            shadow=shadow,
         )
-        notify(self._caller.hooks, event)
+        if not shadow:
+            notify(caller.hooks, event)
+        if error is None and caller.exchange_hooks:
+            hand_on(caller.exchange_hooks, event, self._request, reply)

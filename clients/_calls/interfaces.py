@@ -145,6 +145,7 @@ class Way:
             inputs=inputs,
             operation=operation,
             only_output=only_output,
+            user_input=query,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import flag, shown, texts
-from shortlist.clients._calls.call import Call, Flow, may_be_unfit
+from shortlist.clients._calls.call import Call, Flow, Spawn, may_be_unfit
 from shortlist.clients._calls.interfaces import USUAL, Ways
 from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import checked_k, matrix, rankings, vector, versions
@@ -155,6 +155,16 @@ def _split_retrieve(
             )
             answers = yield from _retrieve(call.with_label(split.fallback), part, k, options)
         retrievals.update(zip(chosen, answers, strict=True))
+    if split.shadow and call.caller.exchange_hooks:  # else the answers would reach nobody
+        for label in split.shadow:
+            shadowed = [
+                position
+                for position in range(len(queries.users))
+                if split.is_shadowed(queries.identity(position), label)
+            ]
+            if shadowed:
+                part = queries.take(shadowed)
+                yield Spawn(_retrieve(call.shadowing(label), part, k, options))
     return [retrievals[position] for position in range(len(queries.users))]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from shortlist.clients._arguments import text, whole
 from shortlist.clients._codecs.tensors import Tensor
+from shortlist.clients.contract import USER_ID
 
 __all__ = [
     "ClassifyRequest",
@@ -72,6 +73,7 @@ class PredictRequest:
     outputs: Sequence[str] = ()  # outputs to return; the transport may return more
     only_output: str | None = None  # name of a single output that comes unnamed
     operation: str = "predict"
+    user_input: str = USER_ID  # name of the input with user ids, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

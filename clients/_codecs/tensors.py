@@ -5,7 +5,7 @@ import operator
 import struct
 from array import array
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -98,6 +98,11 @@ class WireTensor:
         self.shape, self.size = _shape(proto.tensor_shape)
         self._cached: bytes | None = None
 
+    def serialized(self) -> bytes:
+        """Return the bytes of the `TensorProto`."""
+        data: bytes = self._proto.SerializeToString()
+        return data
+
     def numbers(self, limit: int) -> list[tuple[float, ...]]:
         """Return the first `limit` numbers of each row."""
         count, width = self.shape
@@ -180,7 +185,8 @@ class WireTensor:
             # Only NumPy has floats of eight bits and smaller integers.
             numbers: list[Any] = self.array().ravel().tolist()
         elif self.dtype.kind == "s":
-            numbers = list(self._proto.string_val)
+            content = self._proto.tensor_content
+            numbers = _strings(content, self.size) if content else list(self._proto.string_val)
         else:
             numbers = self._numbers()
         self._check(len(numbers))
@@ -215,6 +221,23 @@ class WireTensor:
         except DecodeError as exc:
             raise ValueError(f"the values of a tensor are unreadable: {exc}") from exc
         return list(getattr(parsed, self.dtype.field))
+
+
+def _strings(content: bytes, count: int) -> list[bytes]:
+    """Return strings packed into `tensor_content`: all lengths as varints, then all bytes."""
+    lengths, position = [], 0
+    for _ in range(min(count, len(content))):
+        length = shift = 0
+        while position < len(content):
+            byte = content[position]
+            position, length, shift = position + 1, length | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    ends = list(accumulate(lengths, initial=position))
+    if ends[-1] != len(content) or len(lengths) != count:
+        raise ValueError(f"the content of {len(content)} bytes is not that of {count} strings")
+    return [content[start:end] for start, end in pairwise(ends)]
 
 
 def _varints(raw: bytes) -> Any:

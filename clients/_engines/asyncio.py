@@ -1,16 +1,19 @@
 """Carries out flows with asyncio."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from shortlist.clients._calls.call import Flow, Gather, Sleep, Step
+from shortlist.clients._calls.call import Flow, Gather, Sleep, Spawn, Step
 from shortlist.clients._codecs.requests import Request
+from shortlist.clients._engines.background import MAX_SPAWNED
 from shortlist.clients.errors import ServingError
 
 __all__ = ["AsyncEngine", "AsyncTransport"]
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -32,6 +35,7 @@ class AsyncEngine:
     def __init__(self, transport: AsyncTransport, *, parallel: int) -> None:
         self.transport = transport
         self._parallel = parallel
+        self._spawned: set[asyncio.Task[None]] = set()
 
     async def run(self, flow: Flow[T]) -> T:
         """Return the result of a flow, or raise its error."""
@@ -52,6 +56,9 @@ class AsyncEngine:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
+        for task in (spawned := list(self._spawned)):
+            task.cancel()
+        await asyncio.gather(*spawned, return_exceptions=True)
         await self.transport.close()
 
     async def _carry_out(self, step: Step) -> Any:
@@ -59,7 +66,23 @@ class AsyncEngine:
             return await self._gather(step.flows)
         if isinstance(step, Sleep):
             return await self._sleep(step)
+        if isinstance(step, Spawn):
+            return self._spawn(step.flow)
         return await self.transport.send(step.request, step.address, step.timeout)
+
+    def _spawn(self, flow: Flow[Any]) -> None:
+        if len(self._spawned) >= MAX_SPAWNED:
+            flow.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._ignored(flow))
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+    async def _ignored(self, flow: Flow[Any]) -> None:
+        try:
+            await self.run(flow)
+        except Exception as error:
+            log.debug("a request in the background failed: %s", error)
 
     async def _sleep(self, step: Sleep) -> None:
         if step.waiting is None:

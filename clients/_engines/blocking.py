@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from shortlist.clients._calls.call import Flow, Gather, Send, Sleep
+from shortlist.clients._calls.call import Flow, Gather, Send, Sleep, Spawn
 from shortlist.clients._codecs.requests import Request
+from shortlist.clients._engines.background import Background
 from shortlist.clients._engines.forks import generation
 from shortlist.clients.errors import ServingError
 
@@ -42,6 +43,7 @@ class Engine:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_born_in = 0
         self._lock = threading.Lock()
+        self._background = Background()
 
     def run(self, flow: Flow[T]) -> T:
         """Return the result of a flow, or raise its error."""
@@ -70,11 +72,14 @@ class Engine:
             pool, self._pool = self._pool, None
         if pool is not None and self._pool_born_in == generation():
             pool.shutdown(wait=True, cancel_futures=True)
+        self._background.close()
         self.transport.close()
 
-    def _carry_out(self, step: Sleep | Gather) -> Any:
+    def _carry_out(self, step: Sleep | Gather | Spawn) -> Any:
         if isinstance(step, Gather):
             return self._gather(step.flows)
+        if isinstance(step, Spawn):
+            return self._background.start(self.run, step.flow)
         if step.waiting is None:
             return time.sleep(step.seconds)
         woken = threading.Event()

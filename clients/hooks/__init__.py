@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeGuard
 
-__all__ = ["CallEvent", "Hook", "notify"]
+__all__ = ["CallEvent", "ExchangeHook", "Hook", "hand_on", "notify", "takes_exchanges"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class CallEvent:
         started: Start in seconds since the epoch.
         seconds: Duration from the first try to the last answer, pauses included.
         attempts: Number of tries.
+        shadow: Whether it is a copy of a request for another label, whose answer nobody gets; see
+            `Split.shadow`. Only `ExchangeHook`s are told of those.
     """
 
     operation: str
@@ -39,9 +42,30 @@ class CallEvent:
     started: float
     seconds: float
     attempts: int
+    shadow: bool = False
 
 
 Hook = Callable[[CallEvent], None]
+
+
+class ExchangeHook(Protocol):
+    """A hook that also gets the requests and answers themselves, which contain user ids."""
+
+    def __call__(self, event: CallEvent) -> None:
+        """Take the event of a request, as every hook."""
+        ...
+
+    def exchange(self, event: CallEvent, request: Any, reply: Any) -> None:
+        """Take a request of the client's own form and its answer, if it has one.
+
+        Both may be changed after the call unless the operation is one of retrieval.
+        """
+        ...
+
+
+def takes_exchanges(hook: Hook) -> TypeGuard[ExchangeHook]:
+    """Return whether a hook is an `ExchangeHook`."""
+    return callable(getattr(hook, "exchange", None))
 
 
 def notify(hooks: Sequence[Hook], event: CallEvent) -> None:
@@ -51,3 +75,12 @@ def notify(hooks: Sequence[Hook], event: CallEvent) -> None:
             hook(event)
         except Exception:
             log.exception("the hook %r failed on a call to %s", hook, event.model)
+
+
+def hand_on(hooks: Sequence[ExchangeHook], event: CallEvent, request: Any, reply: Any) -> None:
+    """Give a request and its answer to each hook; one that fails is logged."""
+    for hook in hooks:
+        try:
+            hook.exchange(event, request, reply)
+        except Exception:
+            log.exception("the hook %r failed on an answer of %s", hook, event.model)

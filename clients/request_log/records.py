@@ -12,7 +12,12 @@ from shortlist.clients.types import Retrieval, Signature, TensorSpec
 from shortlist.clients.wire import messages
 from shortlist.clients.wire.packed_pb2 import PackedPredictionLog
 
-__all__ = ["KINDS", "LogRecord", "decode", "encode"]
+__all__ = ["CLIENT", "KINDS", "SERVER", "SHADOW", "LogRecord", "decode", "encode"]
+
+# Programs that write records.
+SERVER: Final = "shortlist-server"
+CLIENT: Final = "shortlist-client"
+SHADOW: Final = "shortlist-shadow"  # a client, for a copy of a request; see Split.shadow
 
 # By kind of call: the field of PredictionLog. Each holds a request (1) and its response (2).
 _FIELDS: Final = {"classify": 2, "regress": 3, "multi_inference": 4, "predict": 6}
@@ -130,6 +135,11 @@ class LogRecord:
     origin: str | None
     data: bytes
     _log: PackedPredictionLog
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the request is a copy, whose answer no user has seen."""
+        return self.origin == SHADOW
 
     @cached_property
     def message(self) -> messages.PredictionLog:

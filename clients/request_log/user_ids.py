@@ -58,14 +58,19 @@ class UserIds:
                 "makes one"
             )
 
-    def applied(self, data: bytes) -> bytes:
-        """Return a serialised record with its user ids kept, hashed or dropped."""
+    def applied(self, data: bytes, *, more: Iterable[str] = ()) -> bytes:
+        """Return a serialised record with its user ids kept, hashed or dropped.
+
+        Args:
+            data: Serialised `PredictionLog`.
+            more: Further inputs that hold user ids.
+        """
         if self.ids == "keep":
             return data
         record = decode(data)
         message = record.message
         if record.kind == "predict":
-            names = {*self.inputs}
+            names = {*self.inputs, *more}
             if record.interface is not None:
                 names.add(record.interface.query)
             inputs = message.predict_log.request.inputs

@@ -14,6 +14,7 @@ from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
+from shortlist.clients.wire.messages import LoggingConfig
 from shortlist.serving.bench.load import Load, Measurement, measure
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.files import temporary_folder
@@ -27,6 +28,7 @@ CANDIDATES: Final = (1682, 100_000)
 START_SECONDS: Final = 120.0
 GENERATE_SECONDS: Final = 600.0
 EMBEDDED: Final = "embedded"
+LOGGED: Final = "request log"
 # Both servers' default, 4 threads a core, refuses some of eight calls at once.
 THREADS: Final = 32
 
@@ -144,11 +146,16 @@ def run(args: argparse.Namespace) -> int:
         names = [f"brute_force_{number}" for number in candidates]
         write_config(config, repository, dict.fromkeys(names, ModelEntry()))
         results: dict[str, list[Measurement]] = {}
-        commands = [] if args.no_embedded else [(EMBEDDED, _embedded_command())]
-        commands += name_value_pairs(args.server, "--server")
+        commands = [] if args.no_embedded else [(EMBEDDED, _embedded_command(), config)]
+        if args.request_log:
+            logged = _logged_config(scratch, repository, names)
+            commands.append((LOGGED, _embedded_command(), logged))
+        commands += [
+            (name, command, config) for name, command in name_value_pairs(args.server, "--server")
+        ]
         # One at a time: servers that share the machine would slow one another down.
-        for name, command in commands:
-            with _started(name, command, config) as target:
+        for name, command, its_config in commands:
+            with _started(name, command, its_config) as target:
                 results[name] = _measure_all(target, rows, seconds)
         for name, value in name_value_pairs(args.address, "--address"):
             rest, comma, grpc = value.partition(",")
@@ -163,6 +170,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         write(_table(rows, results))
     return 0
+
+
+def _logged_config(scratch: Path, repository: Path, names: Sequence[str]) -> Path:
+    """Write and return a configuration that logs every request."""
+    logging = LoggingConfig()
+    logging.log_collector_config.filename_prefix = f"{scratch}/logs/"
+    logging.sampling_config.sampling_rate = 1
+    config = scratch / "logged.config"
+    logs = dict.fromkeys(names, logging)
+    write_config(config, repository, dict.fromkeys(names, ModelEntry()), logs)
+    return config
 
 
 def _embedded_command() -> str:

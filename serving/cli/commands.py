@@ -51,6 +51,11 @@ def add_benches(benches: Parsers) -> None:
     )
     parser.add_argument("--no-embedded", action="store_true", help="omit the embedded server")
     parser.add_argument(
+        "--request-log",
+        action="store_true",
+        help="measure the embedded server with a log of every request, too",
+    )
+    parser.add_argument(
         "--repository",
         metavar="DIR",
         help="folder for the sample servables, kept for other servers and later runs",

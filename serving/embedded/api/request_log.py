@@ -18,7 +18,7 @@ from typing import Final
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.request_log.files import GIB, MIB, LogFile
 from shortlist.clients.request_log.framing import checksum
-from shortlist.clients.request_log.records import encode
+from shortlist.clients.request_log.records import SERVER, encode
 from shortlist.clients.request_log.user_ids import UserIds
 from shortlist.clients.request_log.writer import LogWriter, QueueRoom
 from shortlist.clients.wire import messages
@@ -31,7 +31,6 @@ __all__ = ["Logged", "RequestLogOptions", "RequestLogs", "log_settings"]
 log = logging.getLogger(__name__)
 
 _TYPES: Final = ("", "tfrecord")
-_ORIGIN: Final = "shortlist-server"
 _OVERHEAD: Final = 300  # bytes of a record and of what holds it in the queue
 
 
@@ -152,7 +151,7 @@ class RequestLogs:
                 user_ids=self._options.user_ids,
                 common=messages.LogMetadata(
                     sampling_config=messages.SamplingConfig(sampling_rate=settings.rate),
-                    request_origin=_ORIGIN,
+                    request_origin=SERVER,
                 ).SerializeToString(),
             )
         self._logs = after
