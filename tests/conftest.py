@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.once import made_once
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shortlist.export.config import ExportConfig
     from shortlist.export.data.dataset import Dataset
     from shortlist.export.pipeline import ExportResult
@@ -56,6 +60,8 @@ def small_export(
     from shortlist.export.pipeline import run_export
     from shortlist.export.training.checkpoint import CheckpointConfig
 
-    root = tmp_path_factory.mktemp("models")
-    checkpoints = CheckpointConfig(folder=root / ".training", interval=0)
-    return run_export(small_dataset, small_config, root, checkpoints=checkpoints)
+    def export(root: Path) -> ExportResult:
+        checkpoints = CheckpointConfig(folder=root / ".training", interval=0)
+        return run_export(small_dataset, small_config, root, checkpoints=checkpoints)
+
+    return made_once(tmp_path_factory, "models", export)

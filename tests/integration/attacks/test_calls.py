@@ -14,6 +14,8 @@ from shortlist.clients.wire import messages, methods
 from tests.support.attacks import LARGE, SMALL, AttackedServer
 from tests.support.http2 import call_headers, connection, data_frames, grpc_message
 
+pytestmark = pytest.mark.slow
+
 BUSY = "Server Threadpool Exhausted"  # as the real server says; clients ask again
 PREDICT = methods.PREDICT.path
 

@@ -3,7 +3,11 @@
 import socket
 import struct
 
+import pytest
+
 from tests.support.attacks import SMALL, AttackedServer
+
+pytestmark = pytest.mark.slow
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that resets the connection
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.attacks import SMALL, AttackedServer
 
+pytestmark = pytest.mark.slow
+
 PATH = f"/v1/models/{SMALL}".encode()
 METADATA = b"GET %s/metadata HTTP/1.1\r\nHost: x\r\n\r\n" % PATH
 

@@ -10,6 +10,8 @@ from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api.tensors import encode_varint
 from tests.support.attacks import LARGE, SMALL, AttackedServer
 
+pytestmark = pytest.mark.slow
+
 
 def field(number: int, content: bytes) -> bytes:
     return bytes((number << 3 | 2,)) + encode_varint(len(content)) + content

@@ -14,35 +14,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shortlist.clients import GrpcClient, contract
 from shortlist.serving.servers.options import claim_port
+from tests.support.once import made_once
 from tests.support.recorded import MODELS
 from tests.unit.clients.conftest import KINDS, make_client
 from tests.unit.clients.toys import ToyServer
 
-EXPORT = """
-import sys
-from pathlib import Path
-from shortlist.export.config import ExportConfig, ModelConfig, TrainConfig
-from shortlist.export.data import DataConfig, load
-from shortlist.export.pipeline import run_export
-
-data = DataConfig(
-    source="sample", sample_users=60, sample_candidates=150, sample_interactions=1500
-)
-config = ExportConfig(
-    top_k=20,
-    indexes=("brute_force", "scann"),
-    towers=ModelConfig(embedding_dim=8),
-    train=TrainConfig(epochs=1, batch_size=256, split="random"),
-    recall=None,
-)
-run_export(load(data), config, Path(sys.argv[1]))
-"""
+if TYPE_CHECKING:
+    from shortlist.export.pipeline import ExportResult
 
 # Indexes as notebooks of TFRS save them, next to the exported servables.
 PLAIN = """
@@ -103,21 +87,25 @@ def _model_config(repository: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("repository")
-    done = subprocess.run(
-        [sys.executable, "-c", EXPORT + PLAIN, str(root)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    brute_force = root / "retrieval_brute_force"
-    shutil.copytree(brute_force / "1", brute_force / "2")
-    for name in ("half_plus_two", "dtypes"):
-        shutil.copytree(MODELS / name, root / name)
-    return root
+def repository(small_export: "ExportResult", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def fill(root: Path) -> Path:
+        done = subprocess.run(
+            [sys.executable, "-c", PLAIN, str(root)],
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        for name in ("retrieval_brute_force", "retrieval_scann"):
+            shutil.copytree(small_export.servables[name], root / name / "1")
+        brute_force = root / "retrieval_brute_force"
+        shutil.copytree(brute_force / "1", brute_force / "2")
+        for name in ("half_plus_two", "dtypes"):
+            shutil.copytree(MODELS / name, root / name)
+        return root
+
+    return made_once(tmp_path_factory, "repository", fill)
 
 
 @pytest.fixture(scope="session")

@@ -79,13 +79,16 @@ def test_errors_about_unknown_names_list_the_known_ones(real: Any, live: Live) -
         real.retrieve(["1"], version=99)
     with pytest.raises(LabelNotFound, match=r"'nightly'.*its versions: \d+ AVAILABLE"):
         real.retrieve(["1"], label="nightly")
-    with pytest.raises(SignatureNotFound, match=r"'rate'.*it has: .*serving_default"):
-        real.rate([("1", "2")])
     with pytest.raises(SignatureNotFound, match=r"'nope'.*it has: .*serving_default"):
         real.predict({"user_id": ["1"]}, signature="nope")
 
 
 # --- servables and labels of the tests' own ---------------------------------------------
+
+
+def test_a_servable_without_ratings_lists_its_signatures(real: Any, own: Live) -> None:
+    with pytest.raises(SignatureNotFound, match=r"'rate'.*it has: .*serving_default"):
+        real.rate([("1", "2")], model="plain")
 
 
 def test_k_reaches_beyond_the_fixed_columns(real: Any, own: Live, oracle: GrpcClient) -> None:

@@ -12,6 +12,8 @@ from tests.support.recorded import MODELS
 from tests.support.server_process import ServerProcess, serving
 from tests.unit.clients.conftest import make_client
 
+pytestmark = pytest.mark.slow
+
 MODEL = "half_plus_two"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.command import allow_interrupts
 
+pytestmark = pytest.mark.slow
+
 # A finaliser that takes its time, and work after it that never ends by itself.
 PROGRAM = """
 import time, weakref

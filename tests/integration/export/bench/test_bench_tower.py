@@ -1,6 +1,10 @@
 """`shortlist bench tower`, in a process of its own because it sets TensorFlow's threads."""
 
+import pytest
+
 from tests.support.command import run_json
+
+pytestmark = pytest.mark.slow
 
 
 def test_all_lengths_of_histories_are_timed() -> None:

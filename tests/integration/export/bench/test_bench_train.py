@@ -25,6 +25,7 @@ def test_rows_name_rates_and_how_many_times_the_tutorials_they_are(
         assert row["interactions_per_second"] == row["interactions"] / row["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_synthetic_data_is_trained_on_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
     synthetic = ["--interactions", "20000", "--corpus-size", "3000", "--batch-size", "8"]
     assert main(["bench", "train", *synthetic, "--seconds", "1"]) == 0

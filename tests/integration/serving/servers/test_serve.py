@@ -8,6 +8,8 @@ import pytest
 from tests.support.command import run
 from tests.support.recorded import MODELS
 
+pytestmark = pytest.mark.slow
+
 BROKEN = {
     "beta": ("broken/truncated_pb/3", r"OUT_OF_RANGE: Read less bytes than requested"),
     "delta": ("broken/warmup_failing/3", r"INVALID_ARGUMENT: Signature input alias"),

@@ -186,6 +186,7 @@ def test_predict_says_what_is_wrong(run: Any, arguments: list[str], text: str) -
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bench_measures_imports_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "client", "--without-stub", "--calls", "20", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

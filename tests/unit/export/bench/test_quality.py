@@ -38,6 +38,7 @@ def test_ablations_change_the_preset_that_is_asked_for() -> None:
     assert config.activity_power == 0.0
 
 
+@pytest.mark.slow
 def test_baseline_does_not_depend_on_the_other_rows_and_seeds_spread(
     small_dataset: Dataset,
 ) -> None:
@@ -64,6 +65,7 @@ def test_row_that_cannot_be_measured_is_omitted_with_the_reason(small_dataset: D
     assert as_markdown(comparison).splitlines()[-1] == f"recent_popularity is omitted: {reason}"
 
 
+@pytest.mark.slow
 def test_table_is_markdown_under_what_it_is_of(small_dataset: Dataset) -> None:
     comparison = compare(small_dataset, ["popularity"], [1, 2], method="leave_last_out", ks=[3, 10])
     text = as_markdown(comparison, protocols=["seen_kept"], ks=[3, 10], metrics=["ndcg"])
@@ -81,6 +83,7 @@ def test_table_is_markdown_under_what_it_is_of(small_dataset: Dataset) -> None:
     assert {len(line) for line in lines} == {4}
 
 
+@pytest.mark.slow
 def test_table_of_new_users_has_the_metrics_of_the_literature(small_dataset: Dataset) -> None:
     comparison = compare(small_dataset, ["popularity"], [1], method="new_users")
     text = as_markdown(comparison, protocols=["seen_excluded"], ks=[10])
@@ -97,6 +100,7 @@ def test_table_of_new_users_has_the_metrics_of_the_literature(small_dataset: Dat
     assert 0 < recall < 1
 
 
+@pytest.mark.slow
 def test_evaluate_shows_metrics_of_new_users_as_served(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -111,6 +115,7 @@ def test_evaluate_shows_metrics_of_new_users_as_served(
     assert recall[2].startswith("[")  # with an interval
 
 
+@pytest.mark.slow
 def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["evaluate", *SAMPLE, "--epochs", "2", "--resamples", "20", "--json"]
     assert main(argv) == 0
@@ -126,6 +131,7 @@ def test_evaluate_prints_recipe_and_baselines(capsys: pytest.CaptureFixture[str]
     assert low <= values["seen_kept"]["hit_rate@10"] <= high
 
 
+@pytest.mark.slow
 def test_evaluate_writes_the_same_report_for_the_same_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +160,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_training(
         )
 
 
+@pytest.mark.slow
 def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "quality", *SAMPLE, "--seeds", "2", "--row", "popularity"]) == 0
     printed = capsys.readouterr()
@@ -161,6 +168,7 @@ def test_bench_quality_prints_a_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert re.search(r"^seed 44, popularity: hit_rate@10 \(seen excluded\) 0\.", printed.err, re.M)
 
 
+@pytest.mark.slow
 def test_bench_quality_takes_the_first_seed(capsys: pytest.CaptureFixture[str]) -> None:
     tables = []
     for first in ("43", "44"):

@@ -223,6 +223,7 @@ def test_recent_counts_are_the_scores_of_recent_popularity(data: Dataset, split:
     assert counts.max() < data.candidate_counts(split.training).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ease", "ials", "item_knn"])
 def test_learned_baseline_beats_popularity(data: Dataset, split: Split, name: str) -> None:
     kind = BASELINES[name]

@@ -19,6 +19,8 @@ from shortlist.export.evaluation.published import PublishedVersion, evaluate_ver
 from shortlist.export.pipeline import ExportResult
 from shortlist.serving.repository.version import Manifest, write_manifest
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--sample-users", "60", "--sample-candidates", "150", "--sample-interactions", "1500"]
 
 

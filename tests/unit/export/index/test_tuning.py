@@ -44,6 +44,7 @@ def test_effort_reaches_the_target_with_the_fewest_leaves(
     assert recall_at_k(missed, exact) < 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ivf", "scann"])
 def test_each_target_gets_its_own_effort_from_one_curve(
     vectors: tuple[Matrix, Matrix], name: str
@@ -84,6 +85,7 @@ def test_without_a_target_the_effort_stays(vectors: tuple[Matrix, Matrix]) -> No
     assert report.curve == (report.chosen,)
 
 
+@pytest.mark.slow
 def test_recall_out_of_reach_is_refused(vectors: tuple[Matrix, Matrix]) -> None:
     """Two directions of twelve and few reordering candidates never find everything."""
     queries, candidates = vectors

@@ -122,6 +122,7 @@ def publish(tower: Any, folder: Path, **options: Any) -> Callable[[], Any]:
     return lambda: publish_model(tower, CANDIDATES, folder, config=config, **options)
 
 
+@pytest.mark.slow
 def test_publication_fails_early(saved: Path, tmp_path: Path) -> None:
     """Before an index is built."""
     rows = {"x": np.ones([2, 3], np.float32)}

@@ -14,6 +14,8 @@ from shortlist.export.evaluation.similar import similar_quality
 from shortlist.export.training.co_interactions import CoInteractions, co_interactions, fit_queries
 from shortlist.export.training.train import train
 
+pytestmark = pytest.mark.slow
+
 NUM_CANDIDATES = 200
 
 

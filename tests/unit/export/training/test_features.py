@@ -68,6 +68,7 @@ def best(
     return [dataset.candidate_ids[position] for position in order[:k]]
 
 
+@pytest.mark.slow
 def test_unknown_user_with_features_alone_gets_a_list_shaped_by_them(
     model: TrainedModel, dataset: Dataset
 ) -> None:

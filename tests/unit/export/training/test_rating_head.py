@@ -39,6 +39,7 @@ def rated(
     ).numpy()
 
 
+@pytest.mark.slow
 def test_default_head_beats_the_means(data: Dataset, split: Split, model: TrainedModel) -> None:
     quality = judge_model(model, data, split).rating
     assert quality is not None
@@ -46,6 +47,7 @@ def test_default_head_beats_the_means(data: Dataset, split: Split, model: Traine
     assert quality.num_ratings == len(split.held_out)
 
 
+@pytest.mark.slow
 def test_default_head_leaves_the_towers_alone(
     data: Dataset, split: Split, model: TrainedModel
 ) -> None:

@@ -42,6 +42,7 @@ def test_default_recipe_beats_popularity(data: Dataset, split: Split, model: Tra
     assert hit_rate(model, data, split) > 1.3 * rate
 
 
+@pytest.mark.slow
 def test_sampled_negatives_learn_about_as_much(
     data: Dataset, split: Split, model: TrainedModel
 ) -> None:
@@ -50,6 +51,7 @@ def test_sampled_negatives_learn_about_as_much(
     assert hit_rate(sampled, data, split) > 0.8 * hit_rate(model, data, split)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_model(data: Dataset, split: Split, model: TrainedModel) -> None:
     again = train(data, split, MODEL, TRAIN)
     np.testing.assert_array_equal(queries_of(again, data), queries_of(model, data))
@@ -62,6 +64,7 @@ def test_epochs_are_those_of_the_best_look_at_the_validation_part(model: Trained
     assert model.records[-1].loss < model.records[0].loss
 
 
+@pytest.mark.slow
 def test_patience_ends_training_that_gets_no_better(data: Dataset, split: Split) -> None:
     """With a rate this high the model overfits at once; it is validated after each epoch."""
     config = dataclasses.replace(TRAIN, epochs=40, learning_rate=0.3, patience=2)
@@ -139,6 +142,7 @@ def test_divergence_is_reported(data: Dataset, split: Split, loss: str) -> None:
         train(data, split, MODEL, config)
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_loss_and_validation(
     data: Dataset, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

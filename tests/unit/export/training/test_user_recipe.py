@@ -16,6 +16,8 @@ from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 from shortlist.export.training.unknown_user import choose_half_life
 
+pytestmark = pytest.mark.slow
+
 USERS, CANDIDATES, EVENTS = 150, 60, 14
 TOWERS = ModelConfig(embedding_dim=16, order_dimension=16)
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, split="leave_last_out")

@@ -156,6 +156,7 @@ def test_pairs_learn_apart_and_every_table_learns(dataset: Dataset) -> None:
         assert same == ("cosine" in name), name
 
 
+@pytest.mark.slow
 def test_sampled_loss_and_gradient_come_near_the_exact_ones(dataset: Dataset) -> None:
     """The sum over the other candidates is estimated without bias by a sample of them."""
     exact, sampled = make(dataset), make(dataset, sampled_candidates=30)

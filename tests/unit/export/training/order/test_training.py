@@ -58,6 +58,7 @@ def train(
     )
 
 
+@pytest.mark.slow
 def test_direction_of_a_walk_is_learned(taste: npt.NDArray[np.float32]) -> None:
     """Both ways past the same candidates: a set of events cannot tell what comes next."""
     tower, table = train(taste, epochs=40)
@@ -156,6 +157,7 @@ class Interrupting(Progress):
             raise InterruptedError
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_also_if_interrupted(
     taste: npt.NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
