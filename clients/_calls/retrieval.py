@@ -9,7 +9,7 @@ from typing import Any, Final
 from shortlist.clients import contract, errors
 from shortlist.clients._arguments import flag, shown, texts
 from shortlist.clients._calls.call import Call, Flow, Spawn, may_be_unfit
-from shortlist.clients._calls.interfaces import USUAL, Ways
+from shortlist.clients._calls.interfaces import USUAL, Way, Ways
 from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import checked_k, matrix, rankings, vector, versions
 from shortlist.clients._codecs.requests import Input, Outputs, PredictRequest, Target
@@ -17,7 +17,7 @@ from shortlist.clients.interface import RetrievalInterface
 from shortlist.clients.split import Split
 from shortlist.clients.types import Exclude, Features, Filter, Metadata, Retrieval
 
-__all__ = ["retrieve"]
+__all__ = ["choose_way", "retrieve", "shared_options"]
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,12 @@ def retrieve(
         history_weights=history_weights,
         features=features,
     )
-    k, exclude_seen = None if k is None else checked_k(k), flag("exclude_seen", exclude_seen)
-    exclude_history = flag("exclude_history", exclude_history)
-    if filter is not None and not isinstance(filter, Filter):
-        raise ValueError(f"filter takes a Filter, got {shown(filter)}; use {_AS_FILTER}")
+    k = None if k is None else checked_k(k)
+    options = shared_options(exclude_history, exclude_seen, filter)
+    if queries.history is None:
+        options.pop(contract.EXCLUDE_HISTORY, None)
     if exclude is not None:
         queries.exclude = _excluded(queries.users, exclude)
-    options = _options(exclude_seen, filter)
-    if queries.history is not None and exclude_history:
-        options[contract.EXCLUDE_HISTORY] = Input(True, "DT_BOOL")
     if call.split is not None:
         return _split_retrieve(call, call.split, queries, k, options)
     return _retrieve(call, queries, k, options)
@@ -98,32 +95,58 @@ def _informed_retrieve(
         SignatureNotFound: The signatures cannot do what is asked.
     """
     target, narrow, least = call.target, call.caller.widths, k or contract.DEFAULT_K
-    asked = {**_NO_OPTIONS, **options}
     ways = call.ways(metadata)
     if failed is not None and ways.usual:
         raise failed
-    way = ways.by_query(parts[0], ways.first, contract.RETRIEVE_BY_QUERY)
-    wider = ways.wider if way is ways.first else None
-    lacks = way.lacks({**asked, contract.EXCLUDE: parts[0].exclude})
-    too_narrow = least > min(way.width or least, narrow.get(target, least))
-    if wider is not None and (lacks or too_narrow):
-        way, wider = wider, None
-    elif lacks:
-        raise ways.missing(contract.RETRIEVE, lacks)
-    elif k is not None and way.width is not None and k > way.width:
-        raise _too_many(ways, way.width)
-    takes_k = contract.K in way.options
-    if takes_k:
-        asked[contract.K] = Input(least, "DT_INT32")
+    way, wider, asked = choose_way(ways, parts[0], k, options, narrow.get(target))
     replies = yield from call.send_all([way.request(target, part, asked) for part in parts])
     width = max(matrix(reply, way.interface.ids, target).shape[1] for reply in replies)
-    if least > width and not takes_k:
+    if least > width and contract.K not in way.options:
         if wider is not None:
             narrow[target] = width
             return (yield from _informed_retrieve(call, parts, k, options, None, metadata))
         if k is not None:
             raise _too_many(ways, width)
     return _retrievals(parts, replies, least, target, way.interface)
+
+
+def choose_way(
+    ways: Ways,
+    queries: Queries,
+    k: int | None,
+    options: Mapping[str, Input],
+    narrow: int | None = None,
+) -> tuple[Way, Way | None, dict[str, Input | None]]:
+    """Return how to ask for candidates, and the options of the requests.
+
+    Args:
+        ways: The ways to ask the servable.
+        queries: Queries that are like all others of the call.
+        k: Candidates per query; `None` for `DEFAULT_K`, or as many as the servable answers.
+        options: Inputs that all queries share.
+        narrow: Known width of the first way's answers; `None` if unknown.
+
+    Returns:
+        The way, another one if its answers turn out to be narrower than `k`, and the inputs that
+        all queries share.
+
+    Raises:
+        SignatureNotFound: The signatures cannot do what is asked.
+    """
+    least, asked = k or contract.DEFAULT_K, {**_NO_OPTIONS, **options}
+    way = ways.by_query(queries, ways.first, contract.RETRIEVE_BY_QUERY)
+    wider = ways.wider if way is ways.first else None
+    lacks = way.lacks({**asked, contract.EXCLUDE: queries.exclude})
+    too_narrow = least > min(way.width or least, narrow or least)
+    if wider is not None and (lacks or too_narrow):
+        way, wider = wider, None
+    elif lacks:
+        raise ways.missing(contract.RETRIEVE, lacks)
+    elif k is not None and way.width is not None and k > way.width:
+        raise _too_many(ways, way.width)
+    if contract.K in way.options:
+        asked[contract.K] = Input(least, "DT_INT32")
+    return way, wider, asked
 
 
 def _too_many(ways: Ways, width: int) -> errors.SignatureNotFound:
@@ -201,13 +224,23 @@ _NO_OPTIONS: Final[Mapping[str, Input | None]] = dict.fromkeys(
 )
 
 
-def _options(exclude_seen: bool, filter_: Filter | None) -> dict[str, Input]:
-    """Return the values of the shared inputs that are asked for."""
+def shared_options(
+    exclude_history: bool, exclude_seen: bool, filter_: Filter | None
+) -> dict[str, Input]:
+    """Return the values of the shared inputs that are asked for.
+
+    Raises:
+        ValueError: A value has the wrong type.
+    """
     options = {}
-    if exclude_seen:
+    if flag("exclude_history", exclude_history):
+        options[contract.EXCLUDE_HISTORY] = Input(True, "DT_BOOL")
+    if flag("exclude_seen", exclude_seen):
         options[contract.EXCLUDE_SEEN] = Input(True, "DT_BOOL")
     if filter_ is None:
         return options
+    if not isinstance(filter_, Filter):
+        raise ValueError(f"filter takes a Filter, got {shown(filter_)}; use {_AS_FILTER}")
     for name, values in ((contract.FILTER_ANY, filter_.any), (contract.FILTER_ALL, filter_.all)):
         if pairs := [f"{key}={value}" for key, many in values.items() for value in many]:
             options[name] = Input(pairs, "DT_STRING")

@@ -32,7 +32,7 @@ from shortlist.clients.types import (
 )
 from shortlist.clients.wire import messages, methods
 
-__all__ = ["message_of", "method_of", "reader_of", "server_config"]
+__all__ = ["message_of", "method_of", "reader_of", "server_config", "signature_of"]
 
 _STRING: Final = messages.DataType.DT_STRING
 _METHODS: Final = {
@@ -254,14 +254,18 @@ def _metadata(model: str, message: Any) -> Metadata:
         model=model,
         version=spec.version.value if spec.HasField("version") else None,
         signatures={
-            name: Signature(
-                inputs={key: _tensor_spec(info) for key, info in signature.inputs.items()},
-                outputs={key: _tensor_spec(info) for key, info in signature.outputs.items()},
-                method_name=signature.method_name,
-            )
-            for name, signature in signatures.signature_def.items()
+            name: signature_of(signature) for name, signature in signatures.signature_def.items()
         },
     )
+
+
+def signature_of(definition: messages.SignatureDef) -> Signature:
+    """Return the inputs and outputs of a signature."""
+    inputs, outputs = (
+        {key: _tensor_spec(info) for key, info in side.items()}
+        for side in (definition.inputs, definition.outputs)
+    )
+    return Signature(inputs=inputs, outputs=outputs, method_name=definition.method_name)
 
 
 def _tensor_spec(info: messages.TensorInfo) -> TensorSpec:

@@ -3,6 +3,7 @@
 from shortlist.clients import contract
 from shortlist.clients.cli.connection import add_client_arguments, add_servable_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser, command_modules
+from shortlist.clients.cli.retrieval import add_retrieval_arguments, add_tensor_arguments
 
 __all__ = ["add_benches", "add_commands"]
 
@@ -35,13 +36,6 @@ def _add_query(verbs: Parsers) -> None:
         help="user id; optional with --history, --feature or --history-file",
     )
     parser.add_argument(
-        "-k",
-        "--k",
-        type=int,
-        metavar="K",
-        help=f"candidates per user (default: {contract.DEFAULT_K}, or what the model answers)",
-    )
-    parser.add_argument(
         "--history",
         action="append",
         metavar="CANDIDATE",
@@ -62,40 +56,8 @@ def _add_query(verbs: Parsers) -> None:
         help="user or context feature of every USER (or without one), or input of a model that "
         "Shortlist did not export; repeatable",
     )
-    parser.add_argument(
-        "--keep-history",
-        action="store_true",
-        help="do not omit the candidates in the history",
-    )
-    parser.add_argument(
-        "--exclude", action="append", metavar="CANDIDATE", help="candidate id to omit; repeatable"
-    )
-    parser.add_argument(
-        "--exclude-seen", action="store_true", help="omit candidates each user interacted with"
-    )
-    for name, value, condition in (
-        ("any", "VALUE", "attribute has VALUE; one match is enough"),
-        ("all", "VALUE", "attribute has VALUE; all must match"),
-        ("min", "NUMBER", "attribute is at least NUMBER"),
-        ("max", "NUMBER", "attribute is at most NUMBER"),
-    ):
-        parser.add_argument(
-            f"--filter-{name}",
-            action="append",
-            default=[],
-            metavar=f"ATTRIBUTE={value}",
-            help=f"{condition}; repeatable",
-        )
-    group = parser.add_argument_group(
-        "tensors", "only for a model whose signatures leave open which tensors to ask"
-    )
-    for name, help_text in (
-        ("signature", "signature that retrieves candidates"),
-        ("input", "input with user ids"),
-        ("ids", "output with candidate ids"),
-        ("scores", "output with scores"),
-    ):
-        group.add_argument(f"--{name}", metavar="NAME", help=help_text)
+    add_retrieval_arguments(parser)
+    add_tensor_arguments(parser)
     add_servable_arguments(parser)
     add_client_arguments(parser)
 

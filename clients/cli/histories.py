@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from shortlist.clients._calls.queries import checked_queries
+from shortlist.clients._calls.queries import checked_queries, feature_text
 from shortlist.clients.cli.parser import name_value_pairs
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Features
 
-__all__ = ["Asked", "asked_queries"]
+__all__ = ["QUERY_KEYS", "Asked", "asked_queries", "checked_row", "feature_texts"]
 
 # Argument of `retrieve` by key of a line.
 _ARGUMENTS: Final = {
@@ -22,6 +22,7 @@ _ARGUMENTS: Final = {
     "weights": "history_weights",
     "features": "features",
 }
+QUERY_KEYS: Final = frozenset(_ARGUMENTS)  # of a line
 _FORMS: Final[dict[str, tuple[type, str]]] = {
     "user_id": (str, '"42"'),
     "history": (list, '["a", "b"]'),
@@ -76,7 +77,7 @@ def asked_queries(args: argparse.Namespace) -> Asked:
 
 
 def _from_file(name: str) -> Asked:
-    rows = [_checked(line, where) for where, line in _lines(name)]
+    rows = [checked_row(line, where) for where, line in _lines(name)]
     if not rows:
         raise ShortlistError(f"--history-file {name}: no lines; write a JSON object in each")
     asked = Asked(user_ids=[row.get("user_id", "") for row in rows])
@@ -111,7 +112,7 @@ def _lines(name: str) -> Iterator[tuple[str, str]]:
             yield f"{option}, line {number}", line
 
 
-def _checked(line: str, where: str) -> dict[str, Any]:
+def checked_row(line: str, where: str) -> dict[str, Any]:
     """Return the object in a line.
 
     Raises:
@@ -139,6 +140,14 @@ def _checked(line: str, where: str) -> dict[str, Any]:
     except ValueError as exc:
         raise ShortlistError(f"{where}: {_in_json(str(exc))}") from exc
     return row
+
+
+def feature_texts(features: Features) -> dict[str, list[str]]:
+    """Return the values of checked features as texts, several of a feature in a list."""
+    return {
+        name: [feature_text(name, item) for item in (value if isinstance(value, list) else [value])]
+        for name, value in features.items()
+    }
 
 
 def _in_json(text: str) -> str:

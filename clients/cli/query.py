@@ -8,26 +8,25 @@ from shortlist.clients import RetrievalClient
 from shortlist.clients.cli.connection import named_servable, open_client
 from shortlist.clients.cli.histories import Asked, asked_queries
 from shortlist.clients.cli.output import progress, table, write, write_json
-from shortlist.clients.cli.parser import name_value_pairs
-from shortlist.clients.errors import ShortlistError
+from shortlist.clients.cli.retrieval import filter_options, retrieval_options
 from shortlist.clients.interface import RetrievalInterface, find_interface
-from shortlist.clients.types import Filter, Retrieval
+from shortlist.clients.types import Retrieval
 
 __all__ = ["query"]
 
 
 def query(args: argparse.Namespace) -> int:
     """Print the candidates of some users."""
-    asked, conditions = asked_queries(args), _filter(args)
+    asked, options = asked_queries(args), retrieval_options(args)
     interface = _interface(args)
     with open_client(args, interface) as client:
         retrievals = client.retrieve(
             **asked,
-            k=args.k,
-            exclude=args.exclude,
-            exclude_history=not args.keep_history,
-            exclude_seen=args.exclude_seen,
-            filter=conditions,
+            k=options.k,
+            exclude=options.exclude,
+            exclude_history=options.exclude_history,
+            exclude_seen=options.exclude_seen,
+            filter=options.filter,
             model=named_servable(args),
             version=args.version,
             label=args.label,
@@ -43,7 +42,7 @@ def query(args: argparse.Namespace) -> int:
     write(table(rows, text=(0, 2)))
     for note in _notes(retrievals, asked):
         progress(f"note: {note}")
-    if conditions is not None and not any(map(len, retrievals)):
+    if options.filter is not None and not any(map(len, retrievals)):
         progress(f"note: {_filter_note(args)}")
     if positions:
         progress(f"note: {positions}")
@@ -148,38 +147,10 @@ def _users(user_ids: list[str]) -> str:
 
 def _filter_note(args: argparse.Namespace) -> str:
     """Return what to look at if nothing is left; the servable does not tell its values."""
-    conditions = [
-        f"--filter-{name} {text}"
-        for name in ("any", "all", "min", "max")
-        for text in getattr(args, f"filter_{name}")
-    ]
     return (
-        f"perhaps no candidate satisfies {' '.join(conditions)}; check the spelling of the values, "
-        "which `shortlist inspect` shows"
+        f"perhaps no candidate satisfies {filter_options(args)}; check the spelling of the "
+        "values, which `shortlist inspect` shows"
     )
-
-
-def _filter(args: argparse.Namespace) -> Filter | None:
-    def pairs(name: str) -> list[tuple[str, str]]:
-        return name_value_pairs(getattr(args, f"filter_{name}"), f"--filter-{name}")
-
-    def values(name: str) -> dict[str, list[str]]:
-        values: dict[str, list[str]] = {}
-        for attribute, value in pairs(name):
-            values.setdefault(attribute, []).append(value)
-        return values
-
-    def bounds(name: str) -> dict[str, float]:
-        bounds = {}
-        for attribute, value in pairs(name):
-            try:
-                bounds[attribute] = float(value)
-            except ValueError:
-                raise ShortlistError(f"--filter-{name} takes NAME=NUMBER, got {value!r}") from None
-        return bounds
-
-    chosen = Filter(any=values("any"), all=values("all"), min=bounds("min"), max=bounds("max"))
-    return chosen if chosen != Filter() else None
 
 
 def _as_json(retrieval: Retrieval) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from shortlist.export.cli.options import (
     add_train_arguments,
 )
 from shortlist.export.cli.own import add_own
+from shortlist.export.cli.recommend import add_recommend
 from shortlist.export.config import BASELINES
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -30,6 +31,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_verify(verbs)
     _add_publish(verbs)
     add_own(verbs)
+    add_recommend(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
 

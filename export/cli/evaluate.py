@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.export.cli.options import data_config
-from shortlist.export.cli.run_config import RunConfig, as_toml, check_output, run_config
+from shortlist.export.cli.options.run_config import RunConfig, as_toml, check_output, run_config
 from shortlist.export.cli.summary import extra_metrics, headline_lines, protocols_of
 from shortlist.export.config import BASELINES, TrainConfig
 from shortlist.export.data.config import DataConfig

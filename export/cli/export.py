@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
-from shortlist.export.cli.run_config import as_toml, run_config
+from shortlist.export.cli.options.run_config import as_toml, run_config
 from shortlist.export.cli.summary import (
     extra_metrics,
     gate_lines,
@@ -21,7 +21,7 @@ from shortlist.export.cli.summary import (
 from shortlist.export.config import BASELINES
 
 if TYPE_CHECKING:
-    from shortlist.export.cli.run_config import RunConfig
+    from shortlist.export.cli.options.run_config import RunConfig
     from shortlist.export.pipeline import ExportResult
     from shortlist.export.training.checkpoint import CheckpointConfig
     from shortlist.export.training.workers import Workers

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import notice, progress, table, write, write_json
 from shortlist.export.cli.console import command_name
-from shortlist.export.cli.run_config import as_toml, check_output, from_file, run_config
+from shortlist.export.cli.options.run_config import as_toml, check_output, from_file, run_config
 from shortlist.export.data.config import DataConfig, option_of, without_password
 
 if TYPE_CHECKING:

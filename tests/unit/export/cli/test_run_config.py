@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.clients.cli.main import build_parser, main
-from shortlist.export.cli.run_config import RunConfig, as_toml, from_file, run_config
-from shortlist.export.cli.toml_file import attribute_docs
+from shortlist.export.cli.options.run_config import RunConfig, as_toml, from_file, run_config
+from shortlist.export.cli.options.toml_file import attribute_docs
 from shortlist.export.config import (
     PRESETS,
     ExportConfig,

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.export.cli.options import data_config, gate_settings, train_configs
-from shortlist.export.cli.toml_file import apply, check_keys, keys_of, read_toml, table_lines
+from shortlist.export.cli.options.toml_file import (
+    apply,
+    check_keys,
+    keys_of,
+    read_toml,
+    table_lines,
+)
 from shortlist.export.config import PRESETS, ExportConfig
 from shortlist.export.data.config import DataConfig
 from shortlist.export.gates.settings import GateSettings

@@ -1,0 +1,357 @@
+"""`shortlist recommend`: its parser, which imports nothing heavy, and the command."""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from shortlist.clients.cli.output import progress, step, write, write_json
+from shortlist.clients.cli.parser import Parsers, add_parser, name_value_pairs
+from shortlist.clients.cli.retrieval import (
+    add_retrieval_arguments,
+    add_tensor_arguments,
+    retrieval_options,
+)
+from shortlist.clients.errors import ShortlistError
+from shortlist.export.cli.options import add_reading_arguments, add_repository, data_config
+from shortlist.serving.repository.reference import VersionReference, find_version
+
+if TYPE_CHECKING:
+    from shortlist.export.bulk.engine import BulkServable
+    from shortlist.export.bulk.queries import BulkQueries
+    from shortlist.export.bulk.run import BulkCounts
+    from shortlist.export.data.config import DataConfig
+
+__all__ = ["add_recommend", "recommend"]
+
+_ALL: Final = "all"
+_FORMATS: Final = ("parquet", "jsonl")
+_PART_ROWS: Final = 65_536
+_NOTICE: Final = re.compile(r"I\d{4} |WARNING: All log messages before absl")
+_INTERVAL: Final = 10.0  # seconds between lines of progress
+
+
+def add_recommend(verbs: Parsers) -> None:
+    """Add `recommend`."""
+    parser = add_parser(
+        verbs,
+        "recommend",
+        "Write the candidates of many users to files.",
+        details="Runs a version of a model repository in this process, without a server, and "
+        "gives the answers that a server would. The output is a folder of parts; the same command "
+        "continues after the finished ones if it was stopped.",
+        example="shortlist recommend --servable models/retrieval_ivf/stable --users all -k 100 "
+        "--output recs.parquet",
+        run="shortlist.export.cli.recommend:recommend",
+    )
+    parser.add_argument(
+        "--servable",
+        required=True,
+        metavar="VERSION",
+        help="<repository>/<model>/<version>, or <model>/<version> in --repository; a label such "
+        "as stable stands for its version",
+    )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument(
+        "--users",
+        metavar="all|FILE",
+        help="all users that the servable knows, a file with a column of user ids, or JSON lines "
+        "with histories and features as in `shortlist query --history-file`",
+    )
+    who.add_argument(
+        "--similar",
+        metavar="all|FILE",
+        help="find similar candidates instead, for all that the servable knows or those of a file",
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder of the parts"
+    )
+    parser.add_argument(
+        "--format", choices=_FORMATS, default="parquet", help="form of the parts (default: parquet)"
+    )
+    parser.add_argument(
+        "--part-rows",
+        type=int,
+        default=_PART_ROWS,
+        metavar="N",
+        help="users per part (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start again if the folder has parts already"
+    )
+    add_retrieval_arguments(parser)
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="feature of every user, or input of a model that Shortlist did not export; repeatable",
+    )
+    add_repository(parser)
+    group = parser.add_argument_group("histories")
+    group.add_argument(
+        "--history",
+        dest="data_source",
+        action="append",
+        metavar="SOURCE",
+        help="what users did since the version was trained: a file of interactions, or any other "
+        "--data of `shortlist export`; repeatable",
+    )
+    group.add_argument(
+        "--now",
+        type=_seconds,
+        metavar="TIME",
+        help="time from which the ages of events count, such as 2024-05-31T18:00 (UTC) or seconds "
+        "since 1970 (default: that of the newest event)",
+    )
+    add_reading_arguments(group)
+    add_tensor_arguments(parser)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        time_ = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"takes a time such as 2024-05-31T18:00 or 1717178400, got {text!r}"
+        ) from None
+    return (time_ if time_.tzinfo else time_.replace(tzinfo=UTC)).timestamp()
+
+
+def recommend(args: argparse.Namespace) -> int:
+    """Write the candidates of many users to files."""
+    _check(args)
+    found = find_version(args.servable, root=args.repository)
+    config = data_config(args)
+    from shortlist.export.bulk.engine import BulkServable
+    from shortlist.export.bulk.output import open_output
+    from shortlist.export.bulk.run import run_bulk
+
+    with _without_notices():
+        loaded = BulkServable(
+            found.path,
+            options=retrieval_options(args),
+            tensors=_tensors(args, found),
+            features=_features(args),
+        )
+    with loaded as servable:
+        progress(step("load", time.monotonic() - args.began, str(found)))
+        queries = _queries(args, servable, config)
+        _try(servable, queries)
+        plan = _plan(args, found, queries)
+        with open_output(args.output, plan, form=args.format, overwrite=args.overwrite) as output:
+            shown = _Shown(args.similar is None)
+            counts = run_bulk(
+                servable.answer,
+                servable.answers(queries.table.schema),
+                queries.table,
+                output,
+                part_rows=args.part_rows,
+                progress=shown,
+            )
+    _report(args, found, counts, shown.seconds)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Check what needs no model.
+
+    Raises:
+        ShortlistError: Options contradict each other, or the folder cannot be created.
+    """
+    if args.part_rows < 1:
+        raise ShortlistError(f"--part-rows must be at least 1, got {args.part_rows}")
+    if args.now is not None and args.data_source is None:
+        raise ShortlistError("--now is the time from which --history counts ages; give --history")
+    if args.similar is not None:
+        for name in ("data_source", "feature", "exclude", "exclude_seen", "filter_any"):
+            if getattr(args, name):
+                option = {"data_source": "history"}.get(name, name).replace("_", "-")
+                raise ShortlistError(f"--{option} does not apply to --similar; leave it out")
+    if not args.output.absolute().parent.is_dir():
+        raise ShortlistError(f"no such folder: {args.output.absolute().parent}; create it")
+
+
+def _tensors(args: argparse.Namespace, found: VersionReference) -> dict[str, str]:
+    """Return the names that the options give, else the manifest; none to find them."""
+    from shortlist.serving.repository.version import read_manifest
+
+    parts = ("signature", "query", "ids", "scores")
+    named = dict(zip(parts, (args.signature, args.input, args.ids, args.scores), strict=True))
+    given = {part: name for part, name in named.items() if name is not None}
+    manifest = read_manifest(found.path)
+    if given or manifest is None or not manifest.interface or manifest.retrieval is None:
+        return given
+    return {part: getattr(manifest.retrieval, part) for part in parts}
+
+
+def _features(args: argparse.Namespace) -> dict[str, list[str]]:
+    features: dict[str, list[str]] = {}
+    for name, value in name_value_pairs(args.feature, "--feature"):
+        features.setdefault(name, []).append(value)
+    return features
+
+
+def _queries(
+    args: argparse.Namespace, servable: "BulkServable", config: "DataConfig"
+) -> "BulkQueries":
+    """Return who is asked, and say how it was read."""
+    from shortlist.export.bulk.queries import read_candidates, read_users, with_histories
+
+    started = time.monotonic()
+    if args.similar is not None:
+        queries = read_candidates(args.similar, servable, config)
+    else:
+        queries = read_users(args.users, servable, config)
+        if args.data_source is not None:
+            from shortlist.export.data import load
+
+            queries = with_histories(queries, load(config), args.now)
+    for note in queries.notes:
+        progress(f"note: {note}")
+    who = "candidates" if args.similar is not None else "users"
+    progress(step("queries", time.monotonic() - started, f"{len(queries):,} {who}"))
+    return queries
+
+
+def _try(servable: "BulkServable", queries: "BulkQueries") -> None:
+    """Ask the first query, so that a servable that cannot answer is known before files exist.
+
+    Raises:
+        ServingError: The servable cannot do what is asked.
+    """
+    with _without_notices():
+        servable.answer(queries.table.slice(0, 1).combine_chunks().to_batches()[0])
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Drop what TensorFlow's runtime notes on stderr at its first run, whatever its log level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written.read().decode("utf-8", "replace").splitlines():
+                if not _NOTICE.match(line):
+                    progress(line)
+
+
+def _plan(
+    args: argparse.Namespace, found: VersionReference, queries: "BulkQueries"
+) -> dict[str, Any]:
+    """Return all that the parts depend on."""
+    from shortlist.export.bulk.queries import fingerprint
+    from shortlist.serving.repository.version import checksum
+
+    who = "similar" if args.similar is not None else "users"
+    tensors = {name: getattr(args, name) for name in ("signature", "input", "ids", "scores")}
+    return {
+        "servable": str(found),
+        "saved_model": checksum(found.path / "saved_model.pb"),
+        "k": args.k,
+        "exclude": args.exclude or [],
+        "exclude_seen": args.exclude_seen,
+        "keep_history": args.keep_history,
+        **{f"filter_{name}": getattr(args, f"filter_{name}") for name in ("any", "all")},
+        **{f"filter_{name}": getattr(args, f"filter_{name}") for name in ("min", "max")},
+        "feature": args.feature,
+        "tensors": {name: value for name, value in tensors.items() if value is not None},
+        who: len(queries),
+        "queries": fingerprint(queries),
+        "part_rows": args.part_rows,
+        "format": args.format,
+    }
+
+
+class _Shown:
+    """Writes a line of progress at most every few seconds."""
+
+    def __init__(self, users: bool) -> None:
+        self._who = "users" if users else "candidates"
+        self._started = time.monotonic()
+        self._next = self._started + _INTERVAL
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def __call__(self, counts: "BulkCounts") -> None:
+        """Write a line if one is due."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _INTERVAL
+        rate = counts.answered / self.seconds
+        done = counts.before + counts.answered
+        left = (counts.total - done) / rate
+        progress(
+            step(
+                "recommend",
+                self.seconds,
+                f"{done:,} of {counts.total:,} {self._who}, {rate:,.0f} per second, "
+                f"{_duration(left)} left",
+            )
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _report(
+    args: argparse.Namespace, found: VersionReference, counts: "BulkCounts", seconds: float
+) -> None:
+    if args.json:
+        write_json(
+            {
+                "version": str(found),
+                "output": str(args.output),
+                "parts": counts.parts,
+                "queries": counts.total,
+                "finished_before": counts.before,
+                "answered": counts.answered,
+                "unknown": counts.unknown,
+                "empty": counts.empty,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    who = "users" if args.similar is None else "candidates"
+    if not counts.answered:
+        write(f"{args.output}: complete already, {counts.total:,} {who} in {_parts(counts)}")
+        return
+    rate = counts.answered / seconds
+    progress(step("recommend", seconds, f"{counts.answered:,} {who}, {rate:,.0f} per second"))
+    line = f"{args.output}: {counts.total:,} {who} in {_parts(counts)}"
+    write(line + (f", {counts.before:,} of them finished before" if counts.before else ""))
+    for count, what in (
+        (counts.unknown, "unknown to the model"),
+        (counts.empty, "left without candidates"),
+    ):
+        if count:
+            progress(f"note: {count:,} of {counts.answered:,} {who} are {what}")
+
+
+def _parts(counts: "BulkCounts") -> str:
+    return f"{counts.parts} part{'s' if counts.parts > 1 else ''}"
