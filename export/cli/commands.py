@@ -120,6 +120,13 @@ def _add_verify(verbs: Parsers) -> None:
         "as stable stands for its version",
     )
     add_repository(parser)
+    parser.add_argument(
+        "--queries",
+        type=Path,
+        metavar="LOG",
+        help="request log; the gate `golden` also asks up to 200 of its requests, which must not "
+        "fail",
+    )
     add_gate_arguments(parser)
     add_target_argument(parser, note=_FOUND)
 
@@ -150,8 +157,9 @@ def _add_publish(verbs: Parsers) -> None:
         "--queries",
         type=Path,
         metavar="FILE",
-        help='queries to record the answers to, one per line, such as {"user_id": "42"} (default: '
-        "some values of the model's own vocabulary and an unknown one)",
+        help='queries to record the answers to, one per line, such as {"user_id": "42"}, or a '
+        "request log, which a version from Shortlist must answer, too (default: some values of "
+        "the model's own vocabulary and an unknown one)",
     )
     for option, what in (
         ("signature", "signature that retrieves candidates"),

@@ -17,7 +17,9 @@ __all__ = ["publish", "verify"]
 
 def verify(args: argparse.Namespace) -> int:
     """Run the gates on a version again."""
-    results = verify_version(args.path, gate_settings(args), repository=args.repository)
+    results = verify_version(
+        args.path, gate_settings(args), repository=args.repository, queries=args.queries
+    )
     if args.json:
         write_json(results)
     else:

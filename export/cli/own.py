@@ -63,8 +63,8 @@ def _add_index(verbs: Parsers) -> None:
         "--queries",
         type=Path,
         metavar="FILE",
-        help="rows of the query tower's inputs, for recall and known answers; some hundred are "
-        "enough (default: drawn from a file of vectors, or from --interactions)",
+        help="rows of the query tower's inputs, for recall and known answers, or a request log; "
+        "some hundred are enough (default: drawn from a file of vectors, or from --interactions)",
     )
     group.add_argument(
         "--interactions",

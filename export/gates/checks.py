@@ -128,7 +128,11 @@ def _callable(subject: Subject, fresh: FreshServable) -> GateResult:
 
 
 def golden(
-    subject: Subject, answers: Sequence[Answer], sampled: Sequence[Answer] = ()
+    subject: Subject,
+    answers: Sequence[Answer],
+    sampled: Sequence[Answer] = (),
+    *,
+    recorded: Sequence[Answer] = (),
 ) -> GateResult:
     """Check that known queries get the same answers after loading, and that numbers are numbers.
 
@@ -136,23 +140,29 @@ def golden(
         subject: The version.
         answers: Answers to its known queries.
         sampled: Answers to other queries of `serving_default`.
+        recorded: Answers to `subject.recorded`.
     """
     before = "saving" if subject.manifest.exported else "publication"
     gate = Gate("golden", f"the answers from before {before}, to 1e-5; no NaN")
-    if not subject.golden:
+    if not subject.golden and not recorded:
         return gate.skipped(subject.note or _no_queries(subject))
     for query, answer in zip(subject.golden, answers, strict=True):
         wrong = answer if isinstance(answer, str) else compare(query, answer)
         wrong = wrong or _not_a_number(query, answer)
         if wrong is not None:
             return gate.failed(wrong)
+    for query, answer in zip(subject.recorded, recorded, strict=True):
+        wrong = answer if isinstance(answer, str) else _not_a_number(query, answer)
+        if wrong is not None:
+            return gate.failed(f"a recorded request: {wrong}")
     usual = GoldenQuery(signature=contract.SERVING_DEFAULT, inputs={}, outputs={})
     for answer in sampled:
         if (wrong := _not_a_number(usual, answer)) is not None:
             return gate.failed(wrong)
     odd = ", ".join(f"{count} with {what}" for what, count in _oddities(subject.golden).items())
     same = f"{len(answers)} of {len(answers)} answers the same"
-    measured = "; ".join(part for part in (same, odd, subject.note) if part)
+    more = f"{len(recorded)} recorded requests answered" if recorded else ""
+    measured = "; ".join(part for part in (same, odd, more, subject.note) if part)
     return gate.result(True, measured)
 
 

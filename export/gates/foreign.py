@@ -17,6 +17,8 @@ from shortlist.clients.types import Signature, TensorSpec
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery, read_golden, write_golden
 from shortlist.serving.repository.version import Manifest, checksums
+from shortlist.serving.request_log.selection import SelectedLog, Selection, is_request_log
+from shortlist.serving.request_log.warmup import varied_requests
 from shortlist.serving.servers.check import Asked, Vocabulary, ask_in_fresh_process
 
 __all__ = ["Choices", "Description", "describe", "find_retrieval"]
@@ -35,7 +37,7 @@ class Choices:
         input: Its input with user ids.
         ids: Its output with candidate ids.
         scores: Its output with scores.
-        queries: File of JSON lines, each the inputs of a query by name.
+        queries: File of JSON lines, each the inputs of a query by name, or a request log.
     """
 
     signature: str | None = None
@@ -119,18 +121,19 @@ def describe(
         if chosen:
             raise RepositoryError(
                 "Shortlist exported this version, so its tensors and queries are known; leave out "
-                "--signature, --input, --ids, --scores and --queries"
+                "--signature, --input, --ids, --scores and --queries (a request log may stay)"
             )
         return Description(manifest=manifest)
     known = () if chosen else read_golden(path)
     if known and manifest.ops is not None:
         return Description(manifest=manifest)
-    given = None if choices.queries is None else _read_queries(choices.queries)
+    recorded = choices.queries is not None and is_request_log(choices.queries)
+    given = None if choices.queries is None or recorded else _read_queries(choices.queries)
     asked = Asked(
         name=name,
         version=version,
         path=path,
-        vocabulary=given is None and not known,
+        vocabulary=choices.queries is None and not known,
         allow_file_ops=allow_file_ops,
     )
     (fresh,) = ask_in_fresh_process([asked]).servables
@@ -141,7 +144,10 @@ def describe(
     if not known:
         signature = _signature(choices, interface, fresh.signatures)
         inputs = fresh.signatures[signature].inputs
-        if given is None:
+        if recorded:
+            queries = _recorded(str(choices.queries), signature)
+            what = f"{len(queries)} recorded requests of {choices.queries}"
+        elif given is None:
             queries, what = _generated(inputs, fresh.vocabulary.get(signature, {}))
         else:
             queries = [_typed(query, inputs, choices.queries, line) for line, query in given]
@@ -301,6 +307,16 @@ def _read_queries(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not 1 <= len(queries) <= _MOST_QUERIES:
         raise RepositoryError(f"{path} must hold 1 to {_MOST_QUERIES} queries, got {len(queries)}")
     return queries
+
+
+def _recorded(log: str, signature: str) -> list[dict[str, Any]]:
+    """Return the inputs of recorded requests, no user twice.
+
+    Raises:
+        LogFileError: The log cannot be read, or holds no request to the signature.
+    """
+    selected = SelectedLog(log, Selection(signature=signature))
+    return [dict(record.inputs) for record in varied_requests(selected, _MOST_QUERIES)]
 
 
 def _typed(

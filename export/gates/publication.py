@@ -24,10 +24,14 @@ from shortlist.serving.repository.version import (
     read_manifest,
     write_manifest,
 )
+from shortlist.serving.request_log.selection import SelectedLog, is_request_log
+from shortlist.serving.request_log.warmup import as_golden, varied_requests
 
 __all__ = ["Published", "pass_gates", "publish_saved_model", "verify_version"]
 
 log = logging.getLogger(__name__)
+
+_RECORDED = 200  # requests of a log
 
 
 def pass_gates(
@@ -76,7 +80,11 @@ class Published:
 
 
 def verify_version(
-    path: Path, settings: GateSettings, *, repository: Path | None = None
+    path: Path,
+    settings: GateSettings,
+    *,
+    repository: Path | None = None,
+    queries: Path | None = None,
 ) -> dict[str, list[GateResult]]:
     """Run the gates on a version in its repository, without changing anything.
 
@@ -84,13 +92,24 @@ def verify_version(
         path: Folder `<repository>/<model>/<version>`, or a label instead of the version.
         settings: Limits of the gates.
         repository: Model repository in which `path` may also be `<model>/<version>`.
+        queries: Request log with requests that the version must answer.
 
     Raises:
         RepositoryError: The path is not a version of a model repository.
+        LogFileError: The log cannot be read, or holds no requests.
     """
     found = find_version(str(path), root=repository)
     live = live_version(found.repository, found.name, before=found.version)
-    return run_gates([read_subject(found.name, found.version, found.path, live=live)], settings)
+    subject = read_subject(found.name, found.version, found.path, live=live)
+    return run_gates([_with_recorded(subject, queries)], settings)
+
+
+def _with_recorded(subject: Subject, queries: Path | None) -> Subject:
+    """Return a version with a sample of the requests in a log, no user twice."""
+    if queries is None:
+        return subject
+    requests = varied_requests(SelectedLog(queries), _RECORDED)
+    return replace(subject, recorded=tuple(as_golden(requests)))
 
 
 def publish_saved_model(
@@ -189,10 +208,14 @@ def _copy(
             version,
             manifest.version,
         )
+    recorded = None
+    if manifest.exported and choices.queries is not None and is_request_log(choices.queries):
+        recorded, choices = choices.queries, replace(choices, queries=None)
     described = describe(
         target, name, version, manifest, choices, allow_file_ops=settings.allow_file_ops
     )
     manifest = described.manifest
     files = checksums(target) if manifest.files is None else manifest.files
     write_manifest(target, replace(manifest, servable=name, version=version, files=files))
-    return replace(read_subject(name, version, target, live=live), note=described.note)
+    subject = read_subject(name, version, target, live=live)
+    return _with_recorded(replace(subject, note=described.note), recorded)

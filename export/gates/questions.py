@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from shortlist.clients import contract
@@ -27,17 +27,25 @@ class ByPurpose(Generic[T]):
         unknown_user: One query for an unknown user; none for a SavedModel from elsewhere, or if
             queries have other inputs.
         probe: Queries for the probe's users.
+        recorded: Recorded requests.
         comparison: Queries that the live version gets, too.
     """
 
     golden: Sequence[T] = ()
     unknown_user: Sequence[T] = ()
     probe: Sequence[T] = ()
+    recorded: Sequence[T] = ()
     comparison: Sequence[T] = ()
 
     def in_order(self) -> list[T]:
         """Return all of them in one list."""
-        return [*self.golden, *self.unknown_user, *self.probe, *self.comparison]
+        return [
+            *self.golden,
+            *self.unknown_user,
+            *self.probe,
+            *self.recorded,
+            *self.comparison,
+        ]
 
 
 def questions(subject: Subject, comparison: Sequence[GoldenQuery]) -> ByPurpose[GoldenQuery]:
@@ -46,6 +54,7 @@ def questions(subject: Subject, comparison: Sequence[GoldenQuery]) -> ByPurpose[
         golden=subject.golden,
         unknown_user=[_ask({contract.USER_ID: [UNKNOWN_USER]})] if _has_users(subject) else (),
         probe=() if subject.probe is None else [*map(_ask, subject.probe.requests(_ROWS))],
+        recorded=subject.recorded,
         comparison=comparison,
     )
 
@@ -53,11 +62,12 @@ def questions(subject: Subject, comparison: Sequence[GoldenQuery]) -> ByPurpose[
 def sort_answers(asked: ByPurpose[GoldenQuery], answers: Sequence[Answer]) -> ByPurpose[Answer]:
     """Return answers, in the order of `asked.in_order()`, by purpose."""
     rest = iter(answers)
-    golden, unknown_user, probe, comparison = (
-        list(itertools.islice(rest, len(part)))
-        for part in (asked.golden, asked.unknown_user, asked.probe, asked.comparison)
+    return ByPurpose(
+        **{
+            part.name: list(itertools.islice(rest, len(getattr(asked, part.name))))
+            for part in fields(ByPurpose)
+        }
     )
-    return ByPurpose(golden=golden, unknown_user=unknown_user, probe=probe, comparison=comparison)
 
 
 def candidate_rows(answers: Sequence[Answer]) -> list[list[str]] | str:

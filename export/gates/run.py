@@ -64,7 +64,12 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         comparison = comparisons[name]
         results[name] += [
             checks.signatures(subject, own),
-            checks.golden(subject, answers.golden, [*answers.probe, *answers.unknown_user]),
+            checks.golden(
+                subject,
+                answers.golden,
+                [*answers.probe, *answers.unknown_user],
+                recorded=answers.recorded,
+            ),
             checks.ops(subject, own, settings, installed_producer=producer),
             checks.recall(subject, answers.probe, settings),
             check_quality(comparison, own, answers.comparison, live[name], settings)

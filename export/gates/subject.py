@@ -73,6 +73,7 @@ class Subject:
         corpus: Candidate ids; None for a SavedModel from elsewhere.
         sample: Users with their fitted and held-out interactions; None if not recorded.
         live: The version that users get now, or None.
+        recorded: Recorded requests that it must answer; their answers are not known.
         note: Origin of the known queries, or why there are none; None if not recorded.
     """
 
@@ -85,6 +86,7 @@ class Subject:
     corpus: list[str] | None
     sample: UserSample | None
     live: Live | None
+    recorded: tuple[GoldenQuery, ...] = ()
     note: str | None = None
 
     def without(self, what: str) -> str:

@@ -33,6 +33,8 @@ from shortlist.export.servable.saved_model import check_producer
 from shortlist.export.servable.self_test import PROBE_SIZE, corpus_facts, make_probe
 from shortlist.serving.repository.probe import Probe
 from shortlist.serving.repository.version import DatasetFacts, Manifest
+from shortlist.serving.request_log.queries import input_rows
+from shortlist.serving.request_log.selection import SelectedLog, is_request_log
 from shortlist.serving.servers.check import Asked, ask_in_fresh_process
 
 __all__ = ["OwnResult", "publish_model"]
@@ -83,8 +85,8 @@ def publish_model(
             attributes for filters; with `candidate_tower`, a file of its inputs.
         repository: Model repository, created if missing.
         config: Model name, indexes, recall and similarity; None for the defaults.
-        queries: Rows of the query tower's inputs, by name or in a file, for recall and known
-            answers; None to draw them from a table or from the interactions.
+        queries: Rows of the query tower's inputs, by name, in a file or in a request log, for
+            recall and known answers; None to draw them from a table or from the interactions.
         interactions: File with the query tower's inputs and a candidate id per row, which the
             model is measured on; None to measure nothing.
         candidate_tower: As `query_tower`, to compute the embeddings; None if `candidates` has
@@ -212,6 +214,10 @@ def _asked(
     """Return rows of inputs for recall, known answers and warm-up: as many as are useful."""
     if isinstance(queries, Mapping):
         rows: Inputs | None = _arrays(source, queries)
+    elif queries is not None and is_request_log(queries):
+        names = [str(spec.name) for spec in source.inputs]
+        recorded = input_rows(SelectedLog(queries), names, RECALL_QUERIES)
+        rows = _arrays(source, _columns(recorded, names, queries))
     elif queries is not None:
         rows, _ = read_inputs(Path(queries), source.inputs, tower=source.name)
     else:
@@ -228,6 +234,20 @@ def _asked(
         return rows
     drawn = np.random.default_rng(seed).choice(count, RECALL_QUERIES, replace=False)
     return take(rows, drawn)
+
+
+def _columns(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], log: str | Path
+) -> dict[str, list[Any]]:
+    """Return the values of recorded requests by input name."""
+    columns = {name: [row[name] for row in rows] for name in names}
+    for name, values in columns.items():
+        if len({len(value) for value in values if isinstance(value, list)}) > 1:
+            raise DataError(
+                f"requests in {log} have different numbers of values in {name!r}; give rows of "
+                "one length in a file of columns instead"
+            )
+    return columns
 
 
 def _arrays(source: QuerySource, queries: Mapping[str, Any]) -> Inputs:

@@ -6,6 +6,7 @@ from pathlib import Path
 from shortlist.clients import contract
 from shortlist.clients.cli.connection import add_connection_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser
+from shortlist.serving.cli.log_parsers import add_log
 from shortlist.serving.cli.servers import add_repository, add_server_verbs
 
 __all__ = ["add_benches", "add_commands"]
@@ -21,6 +22,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_canary(verbs)
     _add_moves(verbs)
     _add_rollout(verbs)
+    add_log(verbs)
 
 
 def add_benches(benches: Parsers) -> None:
@@ -174,7 +176,7 @@ def _add_judge(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--queries",
         metavar="FILE",
-        help="user ids to send to both, one per line (default: those that the version lists)",
+        help="request log, or user ids, one per line, to send to both (default: the version's own)",
     )
     group.add_argument(
         "--events",

@@ -1,19 +1,25 @@
 """Judging a canary by the options of `shortlist canary --judge`."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Final
 
 from shortlist.clients.cli.connection import security
+from shortlist.clients.request_log.reading import log_files
 from shortlist.serving.errors import RolloutError
+from shortlist.serving.request_log.queries import sampled_queries
+from shortlist.serving.request_log.selection import SelectedLog, Selection, is_request_log
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.judge.measures import Limits, Pair
 from shortlist.serving.rollout.judge.traffic import read_users, recorded_pairs, replayed_pairs
 from shortlist.serving.rollout.judge.verdict import Judgement, judge
-from shortlist.serving.rollout.queries import UserQuery, known_queries
+from shortlist.serving.rollout.queries import known_queries
 
 __all__ = ["judge_canary", "judge_limits"]
+
+_SAMPLE: Final = 2000  # queries of a request log
 
 
 def judge_limits(args: argparse.Namespace) -> Limits:
@@ -21,7 +27,10 @@ def judge_limits(args: argparse.Namespace) -> Limits:
 
     Raises:
         ValueError: One is out of range.
+        LogFileError: The queries are to come from a request log that does not exist.
     """
+    if args.queries is not None and is_request_log(args.queries):
+        log_files(args.queries)
     for option in ("duration", "rate"):
         if getattr(args, option) <= 0:
             raise ValueError(f"--{option} must be positive, got {getattr(args, option):g}")
@@ -40,6 +49,7 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
     Raises:
         RolloutError: There are no queries to replay.
         RepositoryError: A file of queries cannot be read.
+        LogFileError: A request log cannot be read, or holds no retrieval of the model.
     """
     pairs: Iterator[Pair | None]
     if args.events is not None:
@@ -62,13 +72,18 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
         )
 
 
-def _queries(args: argparse.Namespace, fleet: Fleet, name: str, version: int) -> list[UserQuery]:
+def _queries(
+    args: argparse.Namespace, fleet: Fleet, name: str, version: int
+) -> Sequence[Mapping[str, Any]]:
+    if args.queries is not None and is_request_log(args.queries):
+        log = SelectedLog(args.queries, Selection(model=name))
+        return [query.arguments for query in sampled_queries(log, _SAMPLE)]
     if args.queries is not None:
-        return [UserQuery(user_id=user, features={}) for user in read_users(Path(args.queries))]
+        return [{"user_ids": [user]} for user in read_users(Path(args.queries))]
     queries = known_queries(fleet.repository.version_path(name, version)).by_user()
     if not queries:
         raise RolloutError(
-            f"version {version} of {name!r} lists no user ids to query; give some, one per line: "
-            "--queries FILE"
+            f"version {version} of {name!r} lists no user ids to query; give some, one per line, "
+            "or a request log: --queries FILE"
         )
     return queries

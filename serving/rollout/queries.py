@@ -7,26 +7,12 @@ from typing import Any
 
 from shortlist.clients import contract
 from shortlist.clients.interface import RetrievalInterface
-from shortlist.clients.types import Features
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.golden import GoldenQuery, read_golden
 from shortlist.serving.repository.probe import read_probe
 from shortlist.serving.repository.version import Manifest, read_manifest
 
-__all__ = ["KnownQueries", "UserQuery", "common_requests", "known_queries"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserQuery:
-    """Arguments of the clients' `retrieve` for one user.
-
-    Attributes:
-        user_id: User id.
-        features: Values of the other inputs; empty if there are none.
-    """
-
-    user_id: str
-    features: Features
+__all__ = ["KnownQueries", "common_requests", "known_queries"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +35,14 @@ class KnownQueries:
             request = {self.interface.query: next(iter(request.values()))}
         return GoldenQuery(signature=self.interface.signature, inputs=request, outputs={})
 
-    def by_user(self) -> list[UserQuery]:
-        """Return the queries, one for each user."""
-        queries = [UserQuery(user_id=user, features={}) for user in self.users]
+    def by_user(self) -> list[Mapping[str, Any]]:
+        """Return arguments of the clients' `retrieve` for each user."""
+        queries: list[Mapping[str, Any]] = [{"user_ids": [user]} for user in self.users]
         for request in self.requests:
-            users = _flat(request[self.interface.query])
-            queries += [
-                UserQuery(
-                    user_id=user,
-                    features={name: request[name][row] for name in self.interface.others},
-                )
-                for row, user in enumerate(users)
-            ]
+            for row, user in enumerate(_flat(request[self.interface.query])):
+                features = {name: request[name][row] for name in self.interface.others}
+                query = {"user_ids": [user]}
+                queries.append({**query, "features": [features]} if features else query)
         return queries
 
 

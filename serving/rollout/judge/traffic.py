@@ -4,15 +4,15 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from shortlist.clients import GrpcClient, RetryPolicy, ServingError
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.server_config import STABLE
 from shortlist.serving.rollout.judge.measures import Pair, Side
-from shortlist.serving.rollout.queries import UserQuery
 from shortlist.serving.rollout.state import CANARY
 
 __all__ = ["read_users", "recorded_pairs", "replayed_pairs"]
@@ -30,14 +30,16 @@ def read_users(path: Path) -> list[str]:
         raise RepositoryError(f"cannot read user ids from {path}: {exc}") from exc
     users = [user for user in users if user]
     if not users:
-        raise RepositoryError(f"{path} holds no user ids; write one per line")
+        raise RepositoryError(
+            f"{path} holds no user ids; write one per line, or name a request log"
+        )
     return users
 
 
 def replayed_pairs(
     addresses: Sequence[str],
     name: str,
-    queries: Sequence[UserQuery],
+    queries: Sequence[Mapping[str, Any]],
     *,
     rate: float,
     timeout: float,
@@ -48,7 +50,7 @@ def replayed_pairs(
     Args:
         addresses: gRPC addresses.
         name: Model name.
-        queries: Queries, taken in random order.
+        queries: Arguments of the clients' `retrieve` for one user, taken in random order.
         rate: Pairs per second.
         timeout: Timeout of one request in seconds.
         security: TLS, headers and proxies.
@@ -87,12 +89,10 @@ def replayed_pairs(
             client.close()
 
 
-def _ask(client: GrpcClient, query: UserQuery, label: str) -> Side:
+def _ask(client: GrpcClient, query: Mapping[str, Any], label: str) -> Side:
     started = time.perf_counter()
     try:
-        (answer,) = client.retrieve(
-            [query.user_id], features=[query.features] if query.features else None, label=label
-        )
+        (answer,) = client.retrieve(**query, label=label)
     except (ServingError, ValueError) as exc:
         return Side(error=str(exc), seconds=time.perf_counter() - started)
     seconds = time.perf_counter() - started

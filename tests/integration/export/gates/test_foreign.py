@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shortlist.clients import contract
 from shortlist.clients.cli.main import main
 from shortlist.clients.interface import NoInterfaceError, RetrievalInterface
+from shortlist.clients.request_log.reading import LogFileError
 from shortlist.export.gates.foreign import Choices, Description, describe
 from shortlist.export.gates.run import run_gates
 from shortlist.export.gates.settings import GateSettings
@@ -29,7 +31,8 @@ from shortlist.serving.repository.version import (
     read_manifest,
     write_manifest,
 )
-from shortlist.serving.rollout.queries import UserQuery, known_queries
+from shortlist.serving.rollout.queries import known_queries
+from tests.unit.serving.request_log.examples import answer, record, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -140,7 +143,7 @@ def test_known_answers_are_those_of_the_vocabulary(published: Published) -> None
 
 def test_rollouts_replay_what_is_known(published: Published) -> None:
     queries = known_queries(published.root / "features").by_user()
-    assert queries[0] == UserQuery(user_id="1", features={"day": 1})
+    assert queries[0] == {"user_ids": ["1"], "features": [{"day": 1}]}
     assert known_queries(published.root / "integers").users == ("1", "14", "27", "40", "41")
     with pytest.raises(RepositoryError, match=r"no signature of .*/scalar is known to retrieve"):
         known_queries(published.root / "scalar")
@@ -180,6 +183,25 @@ def test_queries_of_a_file_are_recorded(published: Published, tmp_path: Path) ->
     files = described.manifest.files or {}
     assert contract.WARMUP_FILE in files
     assert contract.GOLDEN_FILE in files
+
+
+def test_requests_of_a_log_are_recorded(published: Published, tmp_path: Path) -> None:
+    path = copy(published, "features", tmp_path / "m")
+    lists = answer([["a"]])
+    asked: list[dict[str, Any]] = [
+        {"user_id": ["7"], "day": np.array([3])},
+        {"user_id": ["7"], "day": np.array([4])},
+        {"user_id": ["8", "9"], "day": np.array([0, 6])},
+    ]
+    requests = [record(inputs, lists) for inputs in asked]
+    log = write_log(tmp_path / "logs", [*requests, record({"x": ["?"]}, lists, signature="other")])
+    described = describe(path, "m", 1, Manifest(), Choices(queries=log))
+    inputs = [query.inputs for query in read_golden(path)]
+    assert {str(one["user_id"]) for one in inputs} == {"['7']", "['8', '9']"}
+    assert described.note == f"2 recorded requests of {log}"
+    empty = write_log(tmp_path / "empty", [])
+    with pytest.raises(LogFileError, match="holds no records yet"):
+        describe(path, "m", 1, Manifest(), Choices(queries=empty))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from shortlist.clients import GrpcClient, Tls, contract
 from shortlist.clients.cli.main import main
+from shortlist.clients.request_log.reading import read_log, read_records
+from shortlist.clients.wire.messages import LogCollectorConfig, LoggingConfig, SamplingConfig
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
 from shortlist.serving.rollout.config import ConfigFile
@@ -20,6 +24,7 @@ from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer
 from shortlist.serving.servers.serve import ServeRequest, running
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -317,3 +322,68 @@ def test_the_judge_promotes_only_good_versions(
         assert reason in judgement["why"]
         assert version_of(address, "stable") == (2 if promoted else 1)
         assert version_of(address, "canary") == (2 if promoted else 1)
+
+
+def test_what_a_server_logged_is_read_replayed_and_judged_by(
+    servables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log of the embedded server goes through every `shortlist log` command."""
+    root, logs = tmp_path / "models", str(tmp_path / "logs")
+    publish(root, servables / "good")
+    asks = {
+        NAME: LoggingConfig(
+            log_collector_config=LogCollectorConfig(filename_prefix=f"{logs}/{NAME}"),
+            sampling_config=SamplingConfig(sampling_rate=1.0),
+        )
+    }
+    write_config(root / CONFIG_FILE, root, {NAME: ModelEntry(versions=(1,))}, asks)
+    with started(root) as (address, where):
+        with GrpcClient(address, model=NAME) as client:
+            for number in range(40):
+                client.retrieve([f"user-{number % 20}"], k=3)
+        wait_until(lambda: any(Path(logs).glob("*")) and sum(1 for _ in read_log(logs)) == 40)
+        capsys.readouterr()
+
+        def run(*arguments: str) -> Any:
+            assert main(["log", *arguments, "--json"]) == 0
+            return json.loads(capsys.readouterr().out)
+
+        figures = run("stats", logs)
+        assert (figures["requests"], figures["users"]) == (40, 20)
+        assert figures["candidates"] == {"10": 40}
+        assert main(["log", "show", logs, "-n", "2"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert " 1        -      serving_default  user-19  candidate-0, candidate-1, " in last
+        queries = tmp_path / "queries.jsonl"
+        run("golden", logs, "--output", str(queries))
+        lines = map(json.loads, queries.read_text().splitlines())
+        assert {line["user_id"] for line in lines} == {f"user-{number}" for number in range(20)}
+        shown = tmp_path / "impressions.parquet"
+        assert run("train", logs, "--output", str(shown), "-k", "3")["rows"] == 120
+        table = pyarrow.parquet.read_table(shown).to_pydict()
+        assert table["candidate_id"][:3] == ["candidate-0", "candidate-1", "candidate-2"]
+        assert (table["rank"][:3], table["version"][:3]) == ([1, 2, 3], [1] * 3)
+
+        # The version in use stays as it is; another one gets what it answers.
+        assert main(["log", "warmup", logs, "--version-dir", str(root / NAME / "1")]) == 1
+        assert "may be in use (the servers' configuration names it)" in capsys.readouterr().err
+        assert publish(root, servables / "failing") == 2
+        spare = root / NAME / "2"
+        made = run("warmup", logs, "--version-dir", str(spare), "--address", address)
+        assert made["records"] == 10
+        assert sum(made["left_out"].values()) == 10  # users whom it refuses
+        assert len(list(read_records(spare / contract.WARMUP_FILE))) == 10
+
+        load = run("replay", logs, "--address", address, "--rate", "100")
+        assert (load["requests"], load["failed"]) == (40, 0)
+        assert load["from_due"]["p50_ms"] > 0
+        wrong = ["log", "replay", logs, "--address", address, "--rate", "9x", "--label", "gone"]
+        assert main(wrong) == 1
+        assert "label 'gone'" in capsys.readouterr().err
+
+        assert publish(root, servables / "good") == 3
+        limits = ["--max-errors-more", "0.05", "--duration", "4", "--rate", "100"]
+        judged = ["canary", "3", *where, "--judge", *limits, "--alpha", "0.3", "--queries"]
+        assert main([*judged, str(tmp_path / "other" / "*.tfrecord")]) == 1
+        assert "no request log at" in capsys.readouterr().err
+        assert main([*judged, logs]) == 0

@@ -240,6 +240,18 @@ def test_sampled_users_count_too(tmp_path: Path) -> None:
     assert result.measured == "serving_default: output 'scores' has the value nan"
 
 
+def test_recorded_requests_must_be_answered(tmp_path: Path) -> None:
+    subject = replace(make_subject(tmp_path), recorded=(QUERY, QUERY))
+    fine = checks.golden(subject, [ANSWER], recorded=[ANSWER, ANSWER])
+    assert fine.verdict is Verdict.PASSED
+    assert "2 recorded requests answered" in str(fine.measured)
+    failed = checks.golden(subject, [ANSWER], recorded=[ANSWER, "INVALID_ARGUMENT: no filter"])
+    assert failed.verdict is Verdict.FAILED
+    assert failed.measured == "a recorded request: INVALID_ARGUMENT: no filter"
+    foreign = replace(subject, golden=(), manifest=Manifest())
+    assert checks.golden(foreign, [], recorded=[ANSWER] * 2).verdict is Verdict.PASSED
+
+
 def test_different_answers_after_loading_fail(tmp_path: Path) -> None:
     subject = make_subject(tmp_path)
     off = {**ANSWER, contract.SCORES: [[3.0, 2.0, 1.0001]]}
@@ -368,10 +380,15 @@ def test_a_corpus_without_a_probe_is_still_asked_for_an_unknown_user(tmp_path: P
 
 def test_answers_go_to_the_gates_that_asked(tmp_path: Path) -> None:
     asked = questions(make_subject(tmp_path), [QUERY] * 2)
-    assert len(asked.in_order()) == 5
-    answers = sort_answers(asked, ["golden", "unknown", "probe", "first", "second"])
+    asked = replace(asked, recorded=[QUERY])
+    assert len(asked.in_order()) == 6
+    answers = sort_answers(asked, ["golden", "unknown", "probe", "recorded", "first", "second"])
     assert answers == ByPurpose(
-        golden=["golden"], unknown_user=["unknown"], probe=["probe"], comparison=["first", "second"]
+        golden=["golden"],
+        unknown_user=["unknown"],
+        probe=["probe"],
+        recorded=["recorded"],
+        comparison=["first", "second"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from shortlist.clients.request_log.reading import LogFileError
 from shortlist.export._tf import tf
 from shortlist.export.config import OwnConfig
 from shortlist.export.data.config import DataError
 from shortlist.export.own.inputs import read_inputs
-from shortlist.export.own.publish import publish_model
+from shortlist.export.own.publish import _asked, publish_model
 from shortlist.export.own.tower import SavedTower, load_tower
 from shortlist.export.own.vectors import VectorTable
+from tests.unit.serving.request_log.examples import answer, record, write_log
 
 VECTORS = tf.TensorSpec([None, 3], tf.float32, name="x")
 CANDIDATES = VectorTable(ids=["a", "b"], embeddings=np.ones([2, 4], np.float32), name="corpus")
@@ -177,3 +180,22 @@ def test_inputs_are_read_in_the_types_of_the_tower(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table(columns), file)
     with pytest.raises(DataError, match="must hold whole numbers, the tower takes int64"):
         read_inputs(file, specs, tower="the tower")
+
+
+def test_rows_of_a_request_log_are_read_by_the_inputs_of_the_tower(tmp_path: Path) -> None:
+    specs = [
+        tf.TensorSpec([None], tf.string, name="user"),
+        tf.TensorSpec([None], tf.int64, name="age"),
+    ]
+    source: Any = SimpleNamespace(inputs=specs, name="the tower")
+    asked = {"user": ["7", "8"], "age": np.array([1, 2]), "k": np.int32(3)}
+    other = {"who": ["9"]}
+    log = write_log(tmp_path, [record(asked, answer([["a"], ["b"]])), record(other, answer())])
+    rows = _asked(source, log, None, seed=0)
+    assert {name: values.tolist() for name, values in rows.items()} == {
+        "user": ["7", "8"],
+        "age": [1, 2],
+    }
+    source.inputs = [*specs, tf.TensorSpec([None], tf.string, name="country")]
+    with pytest.raises(LogFileError, match="no requests with the inputs user, age, country"):
+        _asked(source, log, None, seed=0)
