@@ -1,17 +1,14 @@
 """Export, serve and query, as in the README."""
 
-import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient, contract
-from shortlist.clients.types import Rating
-from shortlist.serving.repository.golden import read_golden
 from shortlist.serving.repository.local import ModelRepository
 from tests.support.command import (
     SMALL_SAMPLE,
@@ -27,16 +24,26 @@ pytestmark = pytest.mark.slow
 SERVABLES = ["retrieval_brute_force", "retrieval_ivf", "retrieval_scann"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One demo, whose versions the other tests serve."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    exported = run_json(
-        *("export", *SMALL_SAMPLE, "--repository", str(root)),
-        *("--epochs", "2", "--rating-weight", "1"),
-    )
-    assert sorted(exported["servables"]) == SERVABLES
-    assert exported["version"] == 1
-    return root
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    done = run("demo", *SMALL_SAMPLE, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return Demo(folder=folder, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture(scope="module")
+def repository(demo: Demo) -> Path:
+    return demo.folder / "demo-output/sample/models"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,16 @@ def query(server: dict[str, Any], transport: str, servable: str, user_id: str) -
     )
 
 
+def test_the_demo_shows_answers_of_every_servable(demo: Demo, repository: Path) -> None:
+    assert demo.stderr.startswith("data: sample, given by --data\n")
+    for servable in SERVABLES:
+        assert servable in demo.stdout
+        assert (repository / servable / "1" / "saved_model.pb").is_file()
+    assert f"shortlist serve --repository {repository.relative_to(demo.folder)}\n" in demo.stdout
+    assert "REST and gRPC agree" in demo.stderr
+    assert processes_that_name(str(demo.folder)) == []
+
+
 def test_all_three_servables_are_served(server: dict[str, Any]) -> None:
     assert server["servables"] == dict.fromkeys(SERVABLES, 1)
     assert server["left_out"] == {}
@@ -74,46 +91,6 @@ def test_rest_and_grpc_give_the_same_ids_and_scores(server: dict[str, Any], serv
     assert [row["score"] for row in over_rest] == pytest.approx(
         [row["score"] for row in over_grpc], rel=1e-5
     )
-
-
-@pytest.mark.parametrize("servable", SERVABLES)
-def test_ratings_are_the_same_over_rest_grpc_and_asyncio(
-    server: dict[str, Any], repository: Path, servable: str
-) -> None:
-    """They equal those that the export computed before saving, also for unknown users."""
-    (golden,) = (
-        query
-        for query in read_golden(repository / servable / "1")
-        if query.signature == contract.RATE
-    )
-    pairs = list(
-        zip(golden.inputs[contract.USER_ID], golden.inputs[contract.CANDIDATE_ID], strict=True)
-    )
-
-    async def ask_later() -> list[Rating]:
-        async with AsyncGrpcClient(server["grpc"]) as client:
-            return await client.rate(pairs, model=servable)
-
-    with RestClient(server["rest"]) as rest, GrpcClient(server["grpc"]) as grpc:
-        answers = [rest.rate(pairs, model=servable), grpc.rate(pairs, model=servable)]
-    answers.append(asyncio.run(ask_later()))
-    for answer in answers:
-        assert [(rating.user_id, rating.candidate_id) for rating in answer] == pairs
-        assert [rating.version for rating in answer] == [1, 1]
-        expected = golden.outputs[contract.RATING]
-        assert [rating.rating for rating in answer] == pytest.approx(expected, abs=1e-5)
-
-
-def test_predict_runs_the_rating_signature(server: dict[str, Any]) -> None:
-    answer = run_json(
-        *("predict", "--signature", "rate", "--transport", "grpc", "--address", server["grpc"]),
-        *("--input", 'user_id=["1", "unknown"]', "--input", 'candidate_id=["no such", "no such"]'),
-    )
-    outputs = answer.get("outputs", answer)
-    assert outputs["known_user"] == [True, False]
-    assert outputs["known_candidate"] == [False, False]
-    assert 0.5 <= outputs["rating"][0] <= 5
-    assert outputs["rating"][0] != outputs["rating"][1]
 
 
 def test_status_shows_the_published_version(server: dict[str, Any]) -> None:
@@ -141,7 +118,8 @@ def test_serve_ends_in_order_and_leaves_no_process(
     repository: Path, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     arguments = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0")
-    with started(*arguments, "--json", log=tmp_path / "log") as process:
+    servable = ("--servable", "retrieval_brute_force", "--json")
+    with started(*arguments, *servable, log=tmp_path / "log") as process:
         assert process.stdout is not None
         served = json.loads(process.stdout.readline())
         process.send_signal(signal_number)
@@ -173,19 +151,6 @@ def test_a_demo_that_is_stopped_leaves_no_process_and_no_half_version(
     for name in repository.models():
         for version in repository.versions(name):
             assert repository.manifest(name, version) is not None
-
-
-def test_the_demo_shows_answers_of_every_servable(tmp_path: Path) -> None:
-    repository = Path("demo-output/sample/models")
-    done = run("demo", *SMALL_SAMPLE, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("data: sample, given by --data\n")
-    for servable in SERVABLES:
-        assert servable in done.stdout
-        assert (tmp_path / repository / servable / "1" / "saved_model.pb").is_file()
-    assert f"shortlist serve --repository {repository}\n" in done.stdout
-    assert "REST and gRPC agree" in done.stderr
-    assert processes_that_name(str(tmp_path)) == []
 
 
 def test_wrong_usage_exits_with_2() -> None:

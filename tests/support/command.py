@@ -15,8 +15,8 @@ from tests.support.paths import ROOT
 
 COMMAND = (sys.executable, "-m", "shortlist")
 SMALL_SAMPLE = (
-    *("--data", "sample", "--sample-users", "90", "--sample-candidates", "300"),
-    *("--sample-interactions", "6000"),
+    *("--data", "sample", "--sample-users", "60", "--sample-candidates", "150"),
+    *("--sample-interactions", "1500"),
 )
 
 

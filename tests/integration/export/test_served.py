@@ -23,10 +23,12 @@ from shortlist.export._tf import tf
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.pipeline import ExportResult
 from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.serving.repository.golden import read_golden
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer, all_available
+from tests.support.command import run_json
 from tests.unit.clients.conftest import make_client
 
 pytestmark = pytest.mark.slow
@@ -350,6 +352,40 @@ def test_a_history_is_left_out_with_what_else_is_excluded(
         )
         assert {*answer.candidate_ids} >= late - seen - {*history, named}
         assert {*answer.candidate_ids} <= late - {*history, named}
+
+
+@pytest.mark.parametrize("transport", ["rest", "grpc", "aio"])
+def test_ratings_are_those_that_the_export_computed_before_saving(
+    running: Running, small_export: ExportResult, transport: str
+) -> None:
+    """Also for unknown users."""
+    address = running.rest_address if transport == "rest" else running.grpc_address
+    with make_client(transport, address, timeout=60) as client:
+        for name in running.names:
+            path = small_export.servables[name]
+            (golden,) = (query for query in read_golden(path) if query.signature == contract.RATE)
+            users, candidates = (
+                golden.inputs[key] for key in (contract.USER_ID, contract.CANDIDATE_ID)
+            )
+            pairs = list(zip(users, candidates, strict=True))
+            answer = client.rate(pairs, model=name)
+            assert [(rating.user_id, rating.candidate_id) for rating in answer] == pairs
+            assert [rating.version for rating in answer] == [1, 1]
+            expected = golden.outputs[contract.RATING]
+            assert [rating.rating for rating in answer] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_command_predict_runs_the_rating_signature(running: Running) -> None:
+    address = ("--transport", "grpc", "--address", running.grpc_address)
+    answer = run_json(
+        *("predict", "--signature", "rate", *address),
+        *("--input", 'user_id=["1", "unknown"]', "--input", 'candidate_id=["no such", "no such"]'),
+    )
+    outputs = answer.get("outputs", answer)
+    assert outputs["known_user"] == [True, False]
+    assert outputs["known_candidate"] == [False, False]
+    assert 0.5 <= outputs["rating"][0] <= 5
+    assert outputs["rating"][0] != outputs["rating"][1]
 
 
 def test_concurrent_users_get_their_own_rows_under_batching(
