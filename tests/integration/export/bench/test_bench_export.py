@@ -65,7 +65,7 @@ def test_stopped_at_its_gates_it_leaves_no_process_and_no_temporary_folder(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     log = tmp_path / "log"
-    arguments = ("bench", "export", "--size", "1000", "--dimension", "8", "--index", "brute_force")
+    arguments = ("bench", "export", "--size", "2000", "--dimension", "16", "--index", "ivf")
     with started(*arguments, log=log) as process:
         wait_until(
             lambda: process.poll() is not None or bool(list(tmp_path.glob("shortlist-gate-*/*"))),
