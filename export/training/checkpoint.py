@@ -10,10 +10,10 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ __all__ = [
     "CheckpointError",
     "Saved",
     "data_fingerprint",
+    "read_arrays",
     "remove_checkpoint",
+    "write_arrays",
 ]
 
 log = logging.getLogger(__name__)
@@ -217,6 +219,23 @@ def data_fingerprint(dataset: Dataset, split: Split) -> str:
         digest.update("\0".join([name, *context.values]).encode("utf-8", "surrogatepass"))
         digest.update(_bytes(context.codes))
     return digest.hexdigest()
+
+
+def write_arrays(file: IO[bytes], arrays: Iterable[npt.NDArray[Any]]) -> None:
+    """Replace the contents of a file, such as a temporary one, by some arrays."""
+    file.seek(0)
+    file.truncate()
+    for array in arrays:
+        np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    file.flush()
+
+
+def read_arrays(file: IO[bytes]) -> Iterator[npt.NDArray[Any]]:
+    """Yield the arrays that `write_arrays` wrote, one by one."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    while file.tell() < end:
+        yield np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _bytes(array: npt.NDArray[Any]) -> memoryview:

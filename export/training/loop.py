@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,7 +83,7 @@ class TrainingLoop:
         phase: str,
         checkpoint: Checkpoint | None = None,
         carried: Mapping[str, Any] | None = None,
-        stored: Callable[[], Sequence[npt.NDArray[Any]]] = tuple,
+        stored: Callable[[], Iterable[npt.NDArray[Any]]] = tuple,
         workers: Workers | None = None,
     ) -> None:
         """Prepare a phase; `run` trains.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from shortlist.export._tf import tf
 from shortlist.export.data.histories import Histories
+from shortlist.export.towers.shared import shared_tensor
 
 __all__ = ["choose_half_life", "popular_query"]
 
@@ -53,7 +54,7 @@ def popular_query(
     Returns:
         Float32 `[d]`.
     """
-    candidates = tf.constant(candidate_embeddings)
+    candidates = shared_tensor(candidate_embeddings)
     shares = tf.constant((counts / counts.sum()).astype(np.float32))
     # The mean of the interacted candidates is a good direction to start from.
     start = tf.linalg.matvec(candidates, shares, transpose_a=True)

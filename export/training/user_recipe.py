@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import logging
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,7 +24,12 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.split import Split
 from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import EpochRecord, TrainedModel
-from shortlist.export.training.checkpoint import Checkpoint, Saved
+from shortlist.export.training.checkpoint import (
+    Checkpoint,
+    Saved,
+    read_arrays,
+    write_arrays,
+)
 from shortlist.export.training.order import order_epochs, train_order
 from shortlist.export.training.query.assembly import Learned, Order, QuerySettings, assemble
 from shortlist.export.training.query.choice import choose_feature_share, choose_settings
@@ -245,29 +251,35 @@ class _Recipe:
     def _search_taste(
         self, kept: Histories, validation: Validation, saved: Saved | None
     ) -> tuple[list[EpochRecord], Taste]:
-        """Train with early stopping; return the records, and the taste of the best epoch."""
-        steps = self._steps(self._rows(kept))
-        best: list[npt.NDArray[Any]] = []
-        if saved is not None:
-            best += saved.arrays[len(steps.variables()) :]
-        loop = steps.loop(self.progress, _SEARCH, self.checkpoint, stored=lambda: best)
-        highest = -1.0 if not best else validation.best_ndcg(Taste(*best), self._ways())
+        """Train with early stopping; return the records, and the taste of the best epoch.
 
-        def validate() -> float:
-            nonlocal highest
-            taste = self._taste(steps)
-            value = validation.best_ndcg(taste, self._ways())
-            if value > highest:
-                highest, best[:] = value, taste.arrays()
-            return value
+        A file holds the best taste, because memory holds the current one and its moments.
+        """
+        steps, highest = self._steps(self._rows(kept)), -1.0
+        with tempfile.TemporaryFile(prefix="shortlist-") as best:
+            if saved is not None and (stored := saved.arrays[len(steps.variables()) :]):
+                write_arrays(best, stored)
+                highest = validation.best_ndcg(Taste(*stored), self._ways())
+            loop = steps.loop(
+                self.progress, _SEARCH, self.checkpoint, stored=lambda: read_arrays(best)
+            )
 
-        records = loop.run(
-            self.config.epochs,
-            saved=saved,
-            validate=validate,
-            epochs_between_looks=max(1, round(self.steps_between_looks / loop.batches)),
-        )
-        return records, Taste(*best)
+            def validate() -> float:
+                nonlocal highest
+                taste = self._taste(steps)
+                value = validation.best_ndcg(taste, self._ways())
+                if value > highest:
+                    highest = value
+                    write_arrays(best, taste.arrays())
+                return value
+
+            records = loop.run(
+                self.config.epochs,
+                saved=saved,
+                validate=validate,
+                epochs_between_looks=max(1, round(self.steps_between_looks / loop.batches)),
+            )
+            return records, Taste(*read_arrays(best))
 
     def _ways(self) -> list[tuple[float, float]]:
         """Decays and shares of the users' learned queries that a look tries."""
@@ -337,4 +349,5 @@ class _Recipe:
             saved=saved,
             workers=self.workers,
         )
+        gc.collect()  # the same for those of the order
         return Order(tower=tower, candidates=candidates)

@@ -58,6 +58,7 @@ class UserSoftmaxModel(tf.Module):
         self._activity_power = config.activity_power
         self._penalty = config.norm_penalty
         self._weight = model_config.inner_product_weight
+        self._dimension = model_config.embedding_dim
         self._random = random or tf.random.Generator.from_seed(config.seed)
         self._num_users = histories.pairs.num_rows
         self._num_active = max(len(histories.active), 1)
@@ -145,11 +146,12 @@ class UserSoftmaxModel(tf.Module):
         self, size: int, embed: Callable[[TowerPair, tf.Tensor], tf.Tensor]
     ) -> npt.NDArray[np.float32]:
         """Concatenated embeddings of all pairs, without a second copy of the tables."""
-        parts = []
+        whole = np.empty((size, self._dimension), np.float32)
         for start in range(0, size, _EMBED_BATCH):
-            rows = tf.range(start, min(start + _EMBED_BATCH, size))
-            parts.append(tf.concat([embed(pair, rows) for pair in self._pairs], axis=1).numpy())
-        return np.concatenate(parts)
+            stop = min(start + _EMBED_BATCH, size)
+            rows = tf.range(start, stop)
+            whole[start:stop] = tf.concat([embed(pair, rows) for pair in self._pairs], axis=1)
+        return whole
 
 
 def pair_dimensions(config: ModelConfig) -> tuple[int, int]:

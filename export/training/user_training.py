@@ -1,6 +1,6 @@
 """Steps of a training on batches of users, or of windows of their events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -98,7 +98,7 @@ class UserSteps:
         phase: str,
         checkpoint: Checkpoint | None,
         carried: Mapping[str, Any] | None = None,
-        stored: Callable[[], Sequence[npt.NDArray[Any]]] = tuple,
+        stored: Callable[[], Iterable[npt.NDArray[Any]]] = tuple,
     ) -> TrainingLoop:
         """Return the loop over the batches of users."""
         return TrainingLoop(

@@ -1,9 +1,10 @@
 """Trains the query tower over the order of events, and its candidate embeddings."""
 
 import dataclasses
+import gc
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from shortlist.export.config import TrainConfig
 from shortlist.export.data.histories import Histories
 from shortlist.export.progress import Progress
 from shortlist.export.towers.order import OrderTower, Uniform
+from shortlist.export.towers.shared import shareable_table, shared_tensor
 from shortlist.export.training.checkpoint import Checkpoint, Saved
 from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.optimizers import LazyAdam
@@ -60,7 +62,7 @@ def train_order(
     phase: str,
     checkpoint: Checkpoint | None = None,
     carried: Mapping[str, Any] | None = None,
-    stored: Callable[[], Sequence[npt.NDArray[Any]]] = tuple,
+    stored: Callable[[], Iterable[npt.NDArray[Any]]] = tuple,
     saved: Saved | None = None,
     workers: Workers | None = None,
 ) -> tuple[OrderTower, Table]:
@@ -88,6 +90,7 @@ def train_order(
         CheckpointError: The workers do not see the same checkpoint.
         ValueError: No user has two events, or the loss is no longer finite.
     """
+    gc.collect()  # frees the taste's tables and their moments, which are in reference cycles
     steps = OrderSteps(
         histories,
         taste_candidates,
@@ -159,7 +162,7 @@ class OrderSteps:
         random = tf.random.Generator.from_seed(seed)
         with self._workers.strategy.scope():
             self.tower = OrderTower(start.shape[1], length, random)
-            self.table = tf.Variable(start, name="order_candidates")
+            self.table = tf.Variable(shared_tensor(start), name="order_candidates")
             self._trained = [self.table, *self.tower.trainable_variables]
             rate = _Rate(self.batches.count * epochs)
             self._optimizer = LazyAdam(rate, beta_2=0.99)
@@ -302,5 +305,8 @@ def _principal(table: Table, most: int) -> Table:
     mean = table.mean(axis=0)
     covariance = table.T @ table / len(table) - np.outer(mean, mean)
     directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :most]
-    components = table @ directions - mean @ directions
-    return (components * (_SPREAD / max(components.std(), 1e-12))).astype(np.float32)
+    components = shareable_table(len(table), directions.shape[1])
+    np.matmul(table, directions, out=components)
+    components -= mean @ directions
+    components *= _SPREAD / max(components.std(), 1e-12)
+    return components

@@ -13,6 +13,7 @@ from shortlist.export.towers.order import OrderTower
 from shortlist.export.towers.order_part import OrderPart
 from shortlist.export.towers.query_tower import QueryPart, QueryTower
 from shortlist.export.towers.rating_head import RatingHead
+from shortlist.export.towers.shared import shareable_table
 from shortlist.export.towers.trained import EpochRecord, TrainedModel, embed_part
 from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 from shortlist.export.training.query.linear import Linear
@@ -116,13 +117,13 @@ def assemble(
     taste = learned.taste
     pooled = taste.part(decay=settings.decay)
     parts: list[QueryPart] = [pooled]
-    tables, end = [taste.candidates], taste.candidates.shape[1]
+    tables, end = [(taste.candidates, 1.0)], taste.candidates.shape[1]
     if settings.linear_weight and learned.linear is not None:
         factor = learned.linear_factor(settings, kept)
         scale = _scale(learned.linear.candidates, target=0.5)
         columns = slice(end, end + len(learned.linear.gains))
         parts.append(learned.linear.part(columns, decay=settings.decay, scale=scale, factor=factor))
-        tables.append(learned.linear.candidates * np.float32(scale))
+        tables.append((learned.linear.candidates, scale))
         end = columns.stop
     if settings.order_weight and learned.order is not None:
         scale = _scale(learned.order.candidates, target=1.0)
@@ -130,11 +131,12 @@ def assemble(
         parts.append(
             OrderPart(learned.order.tower, columns, scale=scale, factor=settings.order_weight)
         )
-        tables.append(learned.order.candidates * np.float32(scale))
-    candidates = np.concatenate(tables, axis=1)
+        tables.append((learned.order.candidates, scale))
+    candidates = _side_by_side(tables)
     users = None
     if settings.user_share:
-        users = taste.users - embed_part(pooled, taste.candidates, kept)
+        users = embed_part(pooled, taste.candidates, kept)
+        np.subtract(taste.users, users, out=users)
         users *= np.float32(settings.user_share)
     counts = kept.popularity(settings.popularity_half_life_days)
     tower = QueryTower(
@@ -162,6 +164,18 @@ def assemble(
 def _feature_queries(candidates: Vectors, rows: FeatureRows) -> FeatureQueries | None:
     useful = fit_feature_queries(candidates, rows)
     return None if useful is None else FeatureQueries(*useful)
+
+
+def _side_by_side(tables: Sequence[tuple[Vectors, float]]) -> Vectors:
+    """Return the tables, each times its factor, as columns of one, without further copies."""
+    width = sum(table.shape[1] for table, _ in tables)
+    joined = shareable_table(len(tables[0][0]), width)
+    end = 0
+    for table, factor in tables:
+        columns = slice(end, end + table.shape[1])
+        np.multiply(table, np.float32(factor), out=joined[:, columns])
+        end = columns.stop
+    return joined
 
 
 def _scale(candidates: Vectors, *, target: float) -> float:

@@ -47,6 +47,9 @@ class Linear:
             num_candidates: Size of the corpus.
             dimension: Number of directions, at most.
         """
+        size = min(rows.num_rows, num_candidates)
+        if not 0 < size <= _MOST:
+            return None
         rows = Pairs.by_row(
             np.repeat(np.arange(rows.num_rows), rows.counts),
             rows.columns,
@@ -54,9 +57,6 @@ class Linear:
             distinct=True,
         )
         matrix = Histories(events=rows, num_candidates=num_candidates).matrix()
-        size = min(matrix.shape)
-        if not 0 < size <= _MOST:
-            return None
         if size > dimension:
             # A fixed start makes the result the same each time.
             start = np.random.default_rng(0).normal(size=size).astype(np.float32)

@@ -86,11 +86,10 @@ class Validation:
     def _ndcg(self, queries: Vectors, candidates: Vectors) -> dict[str, float]:
         """NDCG at 10 and 100, without what each user had before if anything is new."""
         questions, seen = self.questions, self.histories.events
-        transposed = np.ascontiguousarray(candidates.T)
         ranks = np.empty(len(questions.owners), np.int64)
         judged = np.searchsorted(questions.owners, np.arange(len(questions) + 1))
         for start, stop in batches(len(questions), _CELLS // len(candidates)):
-            scores = queries[start:stop] @ transposed
+            scores = queries[start:stop] @ candidates.T
             if not self.repeats.all():
                 rows, entries = seen.cells(np.arange(start, stop))
                 scores[rows, seen.columns[entries]] = -np.inf

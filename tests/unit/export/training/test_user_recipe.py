@@ -1,10 +1,12 @@
 """The default recipe on data in which the order of events tells what comes next."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
 
+from shortlist.export._tf import tf
 from shortlist.export.config import ModelConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
@@ -12,6 +14,7 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.questions import held_out_questions
 from shortlist.export.data.split import Split, configured_split
 from shortlist.export.evaluation.judge import judge_model
+from shortlist.export.progress import Progress, TrainingState
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.train import train
 from shortlist.export.training.unknown_user import choose_half_life
@@ -59,6 +62,29 @@ def test_all_parts_tell_what_comes_next(walks: Dataset, split: Split, model: Tra
     assert model.taste_embeddings.shape == (CANDIDATES, 16)
     metrics = judge_model(model, walks, split, ks=[1]).metrics
     assert metrics["seen_excluded"]["hit_rate@1"] > 0.8
+
+
+class TasteTables(Progress):
+    """Collects the names of the taste's tables that are in memory while the order is learned."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, set[str]] = {}
+
+    def batches_done(self, state: TrainingState) -> None:
+        tables = (thing for thing in gc.get_objects() if isinstance(thing, tf.Variable))
+        self.names[state.phase] = {
+            table.name for table in tables if table.name.startswith(("cosine_", "inner_product_"))
+        }
+
+
+def test_order_is_learned_without_the_tables_of_the_taste_in_memory(
+    walks: Dataset, split: Split
+) -> None:
+    """With a million candidates they and their moments take 4 GB."""
+    tables = TasteTables()
+    train(walks, split, TOWERS, dataclasses.replace(TRAIN, epochs=1), progress=tables)
+    assert tables.names["search"] >= {"cosine_candidates:0", "inner_product_users:0"}
+    assert tables.names["search, order"] == set() == tables.names["fit, order"]
 
 
 def test_validation_finds_that_late_events_count_more(walks: Dataset, split: Split) -> None:
