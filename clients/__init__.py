@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from shortlist.clients.hooks import CallEvent
     from shortlist.clients.interface import RetrievalInterface
     from shortlist.clients.rest import RestClient
+    from shortlist.clients.sharded.asyncio import AsyncShardedClient
+    from shortlist.clients.sharded.blocking import ShardedClient
     from shortlist.clients.split import Split
     from shortlist.clients.types import Filter, Retrieval
 
 __all__ = [
     "AsyncGrpcClient",
+    "AsyncShardedClient",
     "CallEvent",
     "Filter",
     "GrpcClient",
@@ -31,12 +34,14 @@ __all__ = [
     "RetrievalInterface",
     "RetryPolicy",
     "ServingError",
+    "ShardedClient",
     "Split",
     "Tls",
 ]
 
 _HOMES = {
     "AsyncGrpcClient": "shortlist.clients.aio",
+    "AsyncShardedClient": "shortlist.clients.sharded.asyncio",
     "CallEvent": "shortlist.clients.hooks",
     "Filter": "shortlist.clients.types",
     "GrpcClient": "shortlist.clients.grpc",
@@ -47,6 +52,7 @@ _HOMES = {
     "RetrievalInterface": "shortlist.clients.interface",
     "RetryPolicy": "shortlist.clients._calls.retry",
     "ServingError": "shortlist.clients.errors",
+    "ShardedClient": "shortlist.clients.sharded.blocking",
     "Split": "shortlist.clients.split",
     "Tls": "shortlist.clients.connection",
 }

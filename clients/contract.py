@@ -3,6 +3,7 @@
 The only place for signatures, tensors, files and defaults that cross a package boundary.
 """
 
+import re
 from typing import Final
 
 __all__ = [
@@ -63,7 +64,9 @@ __all__ = [
     "USER_ID",
     "WARMUP_FILE",
     "K",
+    "parse_shard",
     "servable_name",
+    "shard_name",
 ]
 
 # --- signatures ---------------------------------------------------------------
@@ -122,6 +125,22 @@ DEFAULT_INDEX: Final = "brute_force"
 def servable_name(model: str, index: str) -> str:
     """Return the name of the servable of `model` with `index`: `<model>_<index>`."""
     return f"{model}_{index}"
+
+
+_SHARD: Final = re.compile(r"(.+)_(0|[1-9]\d*)of([1-9]\d*)", re.DOTALL)
+
+
+def shard_name(servable: str, number: int, count: int) -> str:
+    """Return the name of a shard of a servable: `<servable>_<number>of<count>`, from 0."""
+    return f"{servable}_{number}of{count}"
+
+
+def parse_shard(name: str) -> tuple[str, int, int] | None:
+    """Return servable, number and count of the shard with a name; `None` if it names none."""
+    match = _SHARD.fullmatch(name)
+    if match is None or int(match[2]) >= int(match[3]):
+        return None
+    return match[1], int(match[2]), int(match[3])
 
 
 # --- files inside a version's folder -------------------------------------------

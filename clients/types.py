@@ -41,11 +41,14 @@ class Ranking:
         candidate_ids: At most `k` candidate ids, best first.
         scores: Score of each candidate; higher is better.
         version: Servable version that answered; `None` if unknown.
+        shards_missing: Numbers of the shards that did not answer a `ShardedClient` which allows
+            that.
     """
 
     candidate_ids: tuple[str, ...]
     scores: tuple[float, ...]
     version: int | None = None
+    shards_missing: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         return zip(self.candidate_ids, self.scores, strict=True)

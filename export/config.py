@@ -6,9 +6,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES, servable_name
+from shortlist.clients.contract import (
+    DEFAULT_MODEL,
+    DEFAULT_TOP_K,
+    INDEXES,
+    servable_name,
+    shard_name,
+)
 from shortlist.serving.installed import scann_problem
 from shortlist.serving.repository.names import check_model_name
+from shortlist.serving.repository.version import Shard
 
 __all__ = [
     "BASELINES",
@@ -375,6 +382,8 @@ class ServableConfig:
         recall: Recall@10 that every approximate index must reach; measurements choose the
             effort for it. Unset, the configuration decides the effort.
         target: Server that must be able to run every servable; unset, any.
+        shards: Number of servables that share the corpus of an index, each with every
+            `shards`th candidate, for a corpus that one machine does not hold.
         batching: Support TensorFlow Serving with `--enable_batching`, which fails to load a
             version with a warm-up request of `retrieve` because of its scalar k.
         brute_force: Parameters of brute force.
@@ -387,6 +396,7 @@ class ServableConfig:
     top_k: int = DEFAULT_TOP_K
     recall: float | None = 0.95
     target: str | None = None
+    shards: int = 1
     batching: bool = False
     brute_force: BruteForceConfig = field(default_factory=BruteForceConfig)
     scann: ScannConfig = field(default_factory=ScannConfig)
@@ -397,12 +407,13 @@ class ServableConfig:
         _require(bool(self.indexes), f"indexes must name at least one of {', '.join(INDEXES)}")
         for index in self.indexes:
             _require(index in INDEXES, f"unknown index {index!r}; choose from {', '.join(INDEXES)}")
-            check_model_name(servable_name(self.model, index))
         _require(
             len(set(self.indexes)) == len(self.indexes),
             f"indexes must be distinct, got {', '.join(self.indexes)}",
         )
-        _require_positive(top_k=self.top_k)
+        _require_positive(top_k=self.top_k, shards=self.shards)
+        for name in self.names():
+            check_model_name(name)
         _require(
             self.recall is None or 0 < self.recall <= 1,
             f"recall must lie between 0 and 1, got {self.recall}",
@@ -411,6 +422,21 @@ class ServableConfig:
             self.target is None or self.target in TARGETS,
             f"unknown target {self.target!r}; choose from {', '.join(TARGETS)}",
         )
+
+    def parts(self) -> list[Shard | None]:
+        """Return the shards of each index; None for a servable of the whole corpus."""
+        if self.shards == 1:
+            return [None]
+        return [Shard(number=number, count=self.shards) for number in range(self.shards)]
+
+    def name(self, index: str, shard: Shard | None = None) -> str:
+        """Return the name of the servable of an index, or of its shard."""
+        name = servable_name(self.model, index)
+        return name if shard is None else shard_name(name, shard.number, shard.count)
+
+    def names(self) -> list[str]:
+        """Return the names of all servables, index by index."""
+        return [self.name(index, shard) for index in self.indexes for shard in self.parts()]
 
     def index_config(self, index: str) -> IndexConfig:
         """Return the configuration of one index."""

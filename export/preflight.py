@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from shortlist.clients import contract
 from shortlist.clients.errors import ShortlistError
 from shortlist.export.config import (
     CUSTOM_OPS,
@@ -42,6 +41,7 @@ __all__ = [
     "check_paths",
     "check_publication",
     "check_servables",
+    "check_shards",
     "check_split",
     "chosen_indexes",
     "log_left_out",
@@ -113,9 +113,7 @@ def check_servables(config: ServableConfig, repository: Path, *, gates: GateSett
     _check_installed("export")
     check_indexes(config)
     _check_gate_server(gates)
-    ModelRepository(repository).check_publishable(
-        [contract.servable_name(config.model, kind) for kind in config.indexes]
-    )
+    ModelRepository(repository).check_publishable(config.names())
 
 
 def _check_installed(extra: str) -> None:
@@ -134,8 +132,7 @@ def check_indexes(config: ServableConfig) -> None:
     if problem:
         raise ShortlistError(f"{problem}; or choose other indexes with --index")
     for kind in config.indexes:
-        name = contract.servable_name(config.model, kind)
-        check_target(config.target, name, CUSTOM_OPS.get(kind, ()))
+        check_target(config.target, config.name(kind), CUSTOM_OPS.get(kind, ()))
 
 
 def chosen_indexes(chosen: Sequence[str] | None) -> tuple[str, ...]:
@@ -177,10 +174,24 @@ def check_data(dataset: Dataset, config: ExportConfig, repository: Path) -> None
 
     Raises:
         RepositoryError: There is clearly too little free disk space.
-        ValueError: The data does not allow the split, nothing can be hit, or ratings are missing.
+        ValueError: The data does not allow the split, nothing can be hit, ratings are missing, or
+            there are more shards than candidates.
     """
     check_split(dataset, config.train)
+    check_shards(config.shards, len(dataset.candidate_ids))
     _check_space(repository, _estimated_bytes(dataset, config))
+
+
+def check_shards(shards: int, num_candidates: int) -> None:
+    """Check that every shard gets a candidate.
+
+    Raises:
+        ValueError: There are more shards than candidates.
+    """
+    if shards > num_candidates:
+        raise ValueError(
+            f"{num_candidates} candidates cannot fill {shards} shards; use fewer with --shards"
+        )
 
 
 def check_split(dataset: Dataset, train: TrainConfig) -> tuple[Split, HeldOut]:
@@ -227,10 +238,15 @@ def _check_gate_server(gates: GateSettings) -> None:
 
 
 def _estimated_bytes(dataset: Dataset, config: ExportConfig) -> int:
-    """Return what the servables need at least: embeddings, and seen candidates."""
-    vectors = len(dataset.user_ids) + len(dataset.candidate_ids)
+    """Return what the servables need at least: embeddings, and seen candidates.
+
+    A shard has all users, and all candidates besides its own.
+    """
+    users, candidates = len(dataset.user_ids), len(dataset.candidate_ids)
     seen = dataset.num_interactions if config.keep_seen else 0
-    return 4 * len(config.indexes) * (vectors * config.towers.embedding_dim + seen)
+    shared = (users + (candidates if config.shards > 1 else 0)) * config.towers.embedding_dim + seen
+    own = candidates * config.towers.embedding_dim
+    return 4 * len(config.indexes) * (config.shards * shared + own)
 
 
 def _check_space(repository: Path, needed: int) -> None:

@@ -17,13 +17,15 @@ from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.build import build_index
 from shortlist.export.index.tuning import RecallReport, exact_positions, tune
+from shortlist.export.preflight import check_shards
 from shortlist.export.progress import StepTimer
 from shortlist.export.report.content import Report
 from shortlist.export.report.figures import recall_picture
 from shortlist.export.report.publication import store_report
 from shortlist.export.servable.contents import ServableContents
+from shortlist.export.servable.corpus_shard import CorpusShard, corpus_table
 from shortlist.export.servable.writer import ServableWriter
-from shortlist.serving.repository.local import ModelRepository
+from shortlist.serving.repository.local import ModelRepository, Publisher
 from shortlist.serving.repository.version import GateResult, size_bytes
 
 __all__ = [
@@ -77,9 +79,9 @@ def publish_servables(
 ) -> PublishedServables:
     """Publish a model through every configured index.
 
-    Indexes are built, tuned, saved and released one after the other, so that a large corpus
-    needs memory for its largest index only. Servers see nothing before all servables are
-    complete.
+    Indexes are built, tuned, saved and released one after the other, shard by shard, so that a
+    large corpus needs memory for its largest index only. Servers see nothing before all
+    servables are complete.
 
     Args:
         contents: What the servables have in common.
@@ -93,29 +95,18 @@ def publish_servables(
     Raises:
         GateError: A gate failed; nothing was published.
         RepositoryError: The repository is not writable, or another export holds its lock.
-        ValueError: An index misses the recall, or the target server lacks an op.
+        ValueError: An index misses the recall, there are more shards than candidates, or the
+            target server lacks an op.
     """
-    names = {kind: contract.servable_name(config.model, kind) for kind in config.indexes}
-    exact = exact_positions(queries, contents.index_rows, _RECALL_K)
-    writer = ServableWriter(contents, config)
+    check_shards(config.shards, len(contents.candidate_ids))
     repository = ModelRepository(repository_root)
-    with repository.publisher(list(names.values()), lock_timeout=_LOCK_TIMEOUT) as publisher:
-        for kind, name in names.items():
-            with timer.step(f"index {kind}") as measures:
-                index = build_index(
-                    kind, contents.index_rows, contents.candidate_ids, config.index_config(kind)
-                )
-                recall = tune(index, queries, exact, target=config.recall)
-                measures += _index_measures(index, recall)
-            with timer.step(f"save {kind}") as measures:
-                path = publisher.stage(name)
-                _write_picture(path, name, index, recall)
-                writer.write(path, publisher.version, index, recall)
-                measures.append(f"{size_bytes(path) / 1e6:.1f} MB")
-            index.release()
-            del index
-            gc.collect()  # traced functions and their variables refer to each other
-        staged = {name: publisher.staged(name) for name in names.values()}
+    table = None if config.shards == 1 else corpus_table(contents.index_rows)
+    with repository.publisher(config.names(), lock_timeout=_LOCK_TIMEOUT) as publisher:
+        for shard in config.parts():
+            corpus = None if shard is None else CorpusShard(shard, table)
+            _stage(ServableWriter(contents, config, corpus), queries, config, publisher, timer)
+        del table
+        staged = {name: publisher.staged(name) for name in config.names()}
         with timer.step("gates") as measures:
             results = pass_gates(publisher, list(staged), repository, gates or GateSettings())
             measures.append(summary(results))
@@ -133,6 +124,34 @@ def publish_servables(
         report=next(iter(servables.values())) / contract.REPORT_FILE if report else None,
         gates=results,
     )
+
+
+def _stage(
+    writer: ServableWriter,
+    queries: npt.NDArray[np.float32],
+    config: ServableConfig,
+    publisher: Publisher,
+    timer: StepTimer,
+) -> None:
+    """Build, tune and stage every index over the candidates of a writer."""
+    exact = exact_positions(queries, writer.index_rows, _RECALL_K)
+    where = "" if writer.shard is None else f", {writer.shard}"
+    for kind in config.indexes:
+        with timer.step(f"index {kind}{where}") as measures:
+            index = build_index(
+                kind, writer.index_rows, writer.candidate_ids, config.index_config(kind)
+            )
+            recall = tune(index, queries, exact, target=config.recall)
+            measures += _index_measures(index, recall)
+        with timer.step(f"save {kind}{where}") as measures:
+            name = config.name(kind, writer.shard)
+            path = publisher.stage(name)
+            _write_picture(path, name, index, recall)
+            writer.write(path, publisher.version, index, recall)
+            measures.append(f"{size_bytes(path) / 1e6:.1f} MB")
+        index.release()
+        del index
+        gc.collect()  # traced functions and their variables refer to each other
 
 
 def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:

@@ -285,6 +285,7 @@ _new_retrieval = Retrieval.__new__
 _set_user_id, _set_candidate_ids, _set_scores = _setters(["user_id", "candidate_ids", "scores"])
 _set_known_user, _set_version, _set_label = _setters(["known_user", "version", "label"])
 _set_known_history, _set_known_features = _setters(["known_history", "known_features"])
+(_set_shards_missing,) = _setters(["shards_missing"])
 
 
 def _retrieval(
@@ -307,4 +308,5 @@ def _retrieval(
     _set_label(retrieval, label)
     _set_known_history(retrieval, known_history)
     _set_known_features(retrieval, known_features)
+    _set_shards_missing(retrieval, ())
     return retrieval

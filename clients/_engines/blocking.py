@@ -3,13 +3,12 @@
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from shortlist.clients._calls.call import Flow, Gather, Send, Sleep, Spawn
 from shortlist.clients._codecs.requests import Request
 from shortlist.clients._engines.background import Background
-from shortlist.clients._engines.forks import generation
+from shortlist.clients._engines.threads import Threads
 from shortlist.clients.errors import ServingError
 
 __all__ = ["Engine", "Transport"]
@@ -39,10 +38,7 @@ class Engine:
 
     def __init__(self, transport: Transport, *, parallel: int) -> None:
         self.transport = transport
-        self._parallel = parallel
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_born_in = 0
-        self._lock = threading.Lock()
+        self._threads = Threads(parallel)
         self._background = Background()
 
     def run(self, flow: Flow[T]) -> T:
@@ -68,10 +64,7 @@ class Engine:
 
     def close(self) -> None:
         """End threads and connections; may be called twice."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None and self._pool_born_in == generation():
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
         self._background.close()
         self.transport.close()
 
@@ -96,12 +89,4 @@ class Engine:
             except (ServingError, ValueError) as error:
                 return error
 
-        return list(self._executor().map(attempt, flows))
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._lock:
-            # Threads do not survive a fork, so a child process creates its own.
-            if self._pool is None or self._pool_born_in != generation():
-                self._pool = ThreadPoolExecutor(self._parallel, "shortlist-client")
-                self._pool_born_in = generation()
-            return self._pool
+        return list(self._threads.pool().map(attempt, flows))

@@ -58,6 +58,15 @@ def _add_query(verbs: Parsers) -> None:
     )
     add_retrieval_arguments(parser)
     add_tensor_arguments(parser)
+    group = parser.add_argument_group("shards")
+    group.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="number of shards of the model; --address then names one server for all of them, or "
+        "one for each in order",
+    )
+    group.add_argument("--partial", action="store_true", help="answer even if some shards are down")
     add_servable_arguments(parser)
     add_client_arguments(parser)
 

@@ -11,6 +11,7 @@ from shortlist.clients.connection import Security, Tls
 if TYPE_CHECKING:
     from shortlist.clients._client import RetrievalClient
     from shortlist.clients.interface import RetrievalInterface
+    from shortlist.clients.sharded.blocking import ShardedClient
 
 __all__ = [
     "add_client_arguments",
@@ -18,6 +19,7 @@ __all__ = [
     "add_servable_arguments",
     "named_servable",
     "open_client",
+    "open_sharded",
     "security",
 ]
 
@@ -112,6 +114,23 @@ def open_client(
     from shortlist.clients.rest import RestClient
 
     return RestClient(**options)
+
+
+def open_sharded(args: argparse.Namespace) -> "ShardedClient":
+    """Return the client of the shards that the options describe."""
+    if args.transport == "grpc":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # as in `open_client`
+    from shortlist.clients.sharded.blocking import ShardedClient
+
+    usual = {"rest": contract.DEFAULT_REST_ADDRESS, "grpc": contract.DEFAULT_GRPC_ADDRESS}
+    return ShardedClient.from_addresses(
+        args.address or [usual[args.transport]],
+        shards=args.shards,
+        transport=args.transport,
+        timeout=args.timeout,
+        partial="allow" if args.partial else "refuse",
+        **security(args)._asdict(),
+    )
 
 
 def add_servable_arguments(parser: argparse.ArgumentParser) -> None:

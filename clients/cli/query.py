@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shortlist.clients import RetrievalClient
-from shortlist.clients.cli.connection import named_servable, open_client
+from shortlist.clients import RetrievalClient, ShardedClient
+from shortlist.clients.cli.connection import named_servable, open_client, open_sharded
 from shortlist.clients.cli.histories import Asked, asked_queries
 from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.cli.retrieval import filter_options, retrieval_options
+from shortlist.clients.errors import ShortlistError
 from shortlist.clients.interface import RetrievalInterface, find_interface
 from shortlist.clients.types import Retrieval
 
@@ -19,7 +20,12 @@ def query(args: argparse.Namespace) -> int:
     """Print the candidates of some users."""
     asked, options = asked_queries(args), retrieval_options(args)
     interface = _interface(args)
-    with open_client(args, interface) as client:
+    if args.shards is not None and interface is not None:
+        raise ShortlistError(
+            "--shards is for models of `shortlist export`, whose tensors are known"
+        )
+    sharded = args.shards is not None
+    with open_sharded(args) if sharded else open_client(args, interface) as client:
         retrievals = client.retrieve(
             **asked,
             k=options.k,
@@ -31,9 +37,9 @@ def query(args: argparse.Namespace) -> int:
             version=args.version,
             label=args.label,
         )
-        positions = _positions(client, args, interface, retrievals)
+        positions = "" if sharded else _positions(client, args, interface, retrievals)
     if args.json:
-        write_json([_as_json(retrieval) for retrieval in retrievals])
+        write_json([_as_json(retrieval, sharded=sharded) for retrieval in retrievals])
         return 0
     rows = [["USER", "RANK", "CANDIDATE", "SCORE"]]
     for retrieval in retrievals:
@@ -72,7 +78,7 @@ def _interface(args: argparse.Namespace) -> RetrievalInterface | None:
 
 
 def _positions(
-    client: RetrievalClient,
+    client: "RetrievalClient | ShardedClient",
     args: argparse.Namespace,
     interface: RetrievalInterface | None,
     retrievals: Sequence[Retrieval],
@@ -129,6 +135,11 @@ def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
             f"{missing} of {sum(given)} features {verb} unknown to the model; `features` in the "
             "version's manifest has the names and values that it knows"
         )
+    if missing_shards := sorted({n for retrieval in retrievals for n in retrieval.shards_missing}):
+        yield (
+            f"{'shard' if len(missing_shards) == 1 else 'shards'} "
+            f"{', '.join(map(str, missing_shards))} did not answer; their candidates are missing"
+        )
     if empty := [retrieval.user_id for retrieval in retrievals if not len(retrieval)]:
         yield f"no candidates are left for {_users(empty)}"
 
@@ -153,13 +164,14 @@ def _filter_note(args: argparse.Namespace) -> str:
     )
 
 
-def _as_json(retrieval: Retrieval) -> dict[str, Any]:
+def _as_json(retrieval: Retrieval, *, sharded: bool) -> dict[str, Any]:
     return {
         "user_id": retrieval.user_id or None,
         "known_user": retrieval.known_user,
         "known_history": retrieval.known_history,
         "known_features": retrieval.known_features,
         "version": retrieval.version,
+        **({"shards_missing": list(retrieval.shards_missing)} if sharded else {}),
         "candidates": [
             {"candidate_id": candidate_id, "score": score} for candidate_id, score in retrieval
         ],

@@ -81,6 +81,7 @@ def _config(args: argparse.Namespace) -> OwnConfig:
         "top_k": args.top_k,
         "recall": args.recall,
         "target": args.target,
+        "shards": args.shards,
         "batching": args.batching or None,
         "similarity": args.similarity,
         "seed": args.seed,

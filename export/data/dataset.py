@@ -33,6 +33,13 @@ class Attribute:
         if (self.values is None) == (self.numbers is None):
             raise ValueError("an attribute needs either values or numbers")
 
+    def take(self, rows: slice) -> "Attribute":
+        """Return the attribute of some rows."""
+        if self.values is not None:
+            return Attribute(values=self.values[rows])
+        assert self.numbers is not None
+        return Attribute(numbers=self.numbers[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from shortlist.export.gates import checks
-from shortlist.export.gates.quality import Comparison, check_quality, plan_comparison
+from shortlist.export.gates.quality import Comparison, plan_comparison
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import GATES, Gate
 from shortlist.export.gates.server import run_server_gates
 from shortlist.export.gates.settings import GateSettings
+from shortlist.export.gates.shards import check_whole_quality, on_one_server, without_partial
 from shortlist.export.gates.subject import Subject
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.installed import scann_problem
@@ -26,7 +27,8 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
     """Run every gate on every servable; a failed gate raises nothing.
 
     Two processes are started for all servables together: a fresh one that loads them
-    (and their live versions) one after the other, and a model server of the target's kind.
+    (and their live versions) one after the other, and a model server of the target's kind, of
+    which each shard of a large corpus gets its own.
 
     Args:
         subjects: Versions of different servables.
@@ -43,7 +45,9 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
     for subject in subjects:
         if problem and any(op.startswith("Scann>") for op in subject.manifest.ops or ()):
             raise ModelServerError(f"the gates cannot run {subject.name}: {problem}")
-    comparisons = {subject.name: plan_comparison(subject, settings) for subject in subjects}
+    comparisons = without_partial(
+        {subject.name: plan_comparison(subject, settings) for subject in subjects}, subjects
+    )
     asked = {
         subject.name: questions(subject, _queries(comparisons[subject.name]))
         for subject in subjects
@@ -58,9 +62,13 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         for subject in subjects
     }
     loadable = [subject for subject in subjects if fresh[subject.name].error is None]
+    answered = {
+        subject.name: sort_answers(asked[subject.name], fresh[subject.name].answers)
+        for subject in loadable
+    }
     for subject in loadable:
         name, own = subject.name, fresh[subject.name]
-        answers = sort_answers(asked[name], own.answers)
+        answers = answered[name]
         comparison = comparisons[name]
         results[name] += [
             checks.signatures(subject, own),
@@ -72,13 +80,21 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
             ),
             checks.ops(subject, own, settings, installed_producer=producer),
             checks.recall(subject, answers.probe, settings),
-            check_quality(comparison, own, answers.comparison, live[name], settings)
+            check_whole_quality(
+                comparison,
+                subject,
+                subjects,
+                lambda name: answered[name].comparison,
+                fresh,
+                live,
+                settings,
+            )
             if isinstance(comparison, Comparison)
             else comparison,
             checks.corpus(subject, answers.unknown_user, settings),
         ]
-    if loadable:
-        for name, served in run_server_gates(loadable, settings).items():
+    for together in on_one_server(loadable):
+        for name, served in run_server_gates(together, settings).items():
             results[name] += served
     for name, measured in results.items():
         done = {result.gate for result in measured}

@@ -30,8 +30,7 @@ from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.publication import RECALL_QUERIES, PublishedServables, publish_servables
 from shortlist.export.servable.contents import Inputs, ServableContents, package_versions
 from shortlist.export.servable.saved_model import check_producer
-from shortlist.export.servable.self_test import PROBE_SIZE, corpus_facts, make_probe
-from shortlist.serving.repository.probe import Probe
+from shortlist.export.servable.self_test import PROBE_SIZE, ProbeQueries, corpus_facts
 from shortlist.serving.repository.version import DatasetFacts, Manifest
 from shortlist.serving.request_log.queries import input_rows
 from shortlist.serving.request_log.selection import SelectedLog, is_request_log
@@ -287,7 +286,7 @@ def _contents(
         index_rows=rows,
         attributes=table.attributes,
         similarity=similarity,
-        probe=_probe(source, asked, probed, rows, table),
+        probe=_probe(source, asked, probed),
         sample=None if rated is None else rated.sample,
         manifest=Manifest(
             model=config.model,
@@ -308,18 +307,12 @@ def _contents(
     )
 
 
-def _probe(
-    source: QuerySource,
-    asked: Inputs,
-    vectors: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.float32],
-    table: VectorTable,
-) -> Probe:
+def _probe(source: QuerySource, asked: Inputs, vectors: npt.NDArray[np.float32]) -> ProbeQueries:
     first = {name: values[:PROBE_SIZE].tolist() for name, values in asked.items()}
     user_ids = [str(number) for number in range(len(vectors))]
     if source.by_user:
-        return make_probe(first[contract.USER_ID], vectors, rows, table.ids)
-    return make_probe(user_ids, vectors, rows, table.ids, inputs=first)
+        return ProbeQueries(user_ids=first[contract.USER_ID], queries=vectors)
+    return ProbeQueries(user_ids=user_ids, queries=vectors, inputs=first)
 
 
 def _interface(source: QuerySource) -> dict[str, Any]:

@@ -19,11 +19,16 @@ from shortlist.export.data.fingerprint import dataset_facts
 from shortlist.export.data.split import Split
 from shortlist.export.index.similarity import Similarity
 from shortlist.export.servable.askers import Askers, KnownUsers
-from shortlist.export.servable.self_test import corpus_facts, sample_probe, sample_users
+from shortlist.export.servable.self_test import (
+    ProbeQueries,
+    corpus_facts,
+    sample_probe,
+    sample_users,
+)
 from shortlist.export.towers.query_tower import Embed
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.probe import Probe, UserSample
+from shortlist.serving.repository.probe import UserSample
 from shortlist.serving.repository.version import Manifest
 
 __all__ = ["Inputs", "ServableContents", "contents_of_training", "package_versions"]
@@ -38,12 +43,12 @@ class ServableContents:
     """Parts of every servable of a model.
 
     Attributes:
-        askers: Makes the askers of a servable from the embeddings of its index.
+        askers: Makes the askers of a servable from the embeddings of the candidates.
         asked: Some queries, at least one; the known answers are for the first ones.
         candidate_ids: `[n]`, distinct.
         index_rows: Float32 `[n, r]`, rows to index.
         attributes: Attributes of the candidates, for filters.
-        probe: Queries with their exact answers.
+        probe: Queries whose exact answers are recorded.
         manifest: Entries of the manifest that do not depend on the index and the version.
         sample: Users with their interactions; None if they are not known.
         similarity: Similarity that the rows were made for; None for the inner product.
@@ -57,7 +62,7 @@ class ServableContents:
     candidate_ids: Sequence[str]
     index_rows: npt.NDArray[np.float32]
     attributes: Mapping[str, Attribute]
-    probe: Probe
+    probe: ProbeQueries
     manifest: Manifest
     sample: UserSample | None = None
     similarity: Similarity | None = None
@@ -79,7 +84,7 @@ def contents_of_training(
     if not config.keep_seen:
         queries = model.embed_users(np.arange(len(dataset.user_ids)))
         query_tower = model.query_tower.without_events(dataset.user_ids, queries)
-    probe = sample_probe(model, dataset, seed=config.train.seed)
+    probe = sample_probe(model, dataset.user_ids, seed=config.train.seed)
     return ServableContents(
         askers=partial(KnownUsers, query_tower),
         asked={contract.USER_ID: np.array(probe.user_ids, dtype=object)},

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from shortlist.serving.repository.version import CorpusFacts
 
 __all__ = [
     "PROBE_SIZE",
+    "ProbeQueries",
     "corpus_facts",
-    "make_probe",
     "sample_probe",
     "sample_users",
     "write_self_test",
@@ -44,42 +45,43 @@ _K = contract.DEFAULT_K
 _ROWS = 100_000  # embeddings whose norms are computed at once
 
 
-def sample_probe(model: TrainedModel, dataset: Dataset, *, seed: int) -> Probe:
-    """Sample users with their exact answers; `seed` is that of the sample."""
-    total = len(dataset.user_ids)
-    random = np.random.default_rng(seed)
-    users = np.sort(random.choice(total, size=min(PROBE_SIZE, total), replace=False))
-    return make_probe(
-        [dataset.user_ids[user] for user in users],
-        model.embed_users(users),
-        model.candidate_embeddings,
-        dataset.candidate_ids,
-    )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeQueries:
+    """Queries of a probe.
 
-
-def make_probe(
-    user_ids: Sequence[str],
-    queries: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.float32],
-    candidate_ids: Sequence[str],
-    *,
-    inputs: Mapping[str, Sequence[Any]] | None = None,
-) -> Probe:
-    """Return queries with their exact answers.
-
-    Args:
+    Attributes:
         user_ids: `[num_queries]` user ids, or other names of the queries.
         queries: `[num_queries, r]` queries of an index.
-        rows: `[n, r]` rows of the index.
-        candidate_ids: `[n]`.
         inputs: Inputs of `serving_default` by name; None if `user_ids` are its only input.
     """
-    best = exact_positions(queries, rows, _K)
-    return Probe(
-        k=_K,
-        user_ids=list(user_ids),
-        exact_ids=[[candidate_ids[position] for position in row] for row in best.tolist()],
-        inputs=inputs,
+
+    user_ids: Sequence[str]
+    queries: npt.NDArray[np.float32]
+    inputs: Mapping[str, Sequence[Any]] | None = None
+
+    def probe(self, rows: npt.NDArray[np.float32], candidate_ids: Sequence[str]) -> Probe:
+        """Return the queries with their exact answers.
+
+        Args:
+            rows: `[m, r]` rows of the index.
+            candidate_ids: `[m]`.
+        """
+        best = exact_positions(self.queries, rows, _K)
+        return Probe(
+            k=_K,
+            user_ids=list(self.user_ids),
+            exact_ids=[[candidate_ids[position] for position in row] for row in best.tolist()],
+            inputs=self.inputs,
+        )
+
+
+def sample_probe(model: TrainedModel, user_ids: Sequence[str], *, seed: int) -> ProbeQueries:
+    """Sample users of a model; `seed` is that of the sample."""
+    total = len(user_ids)
+    random = np.random.default_rng(seed)
+    users = np.sort(random.choice(total, size=min(PROBE_SIZE, total), replace=False))
+    return ProbeQueries(
+        user_ids=[user_ids[user] for user in users], queries=model.embed_users(users)
     )
 
 

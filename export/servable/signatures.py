@@ -12,6 +12,7 @@ from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.restricted import search_excluding, search_filtered
 from shortlist.export.index.similarity import DotProduct, Similarity
 from shortlist.export.servable.askers import Askers, KnownUsers
+from shortlist.export.servable.corpus_shard import CorpusShard
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.requests import (
     QUERY_INPUTS,
@@ -42,7 +43,7 @@ class RetrievalServable(tf.Module):
 
     Attributes:
         num_candidates: Size of the corpus, n.
-        top_k: Answers per row of the signatures without k; at most n.
+        top_k: Answers per row of the signatures without k; at most the size of the index.
     """
 
     def __init__(
@@ -58,13 +59,14 @@ class RetrievalServable(tf.Module):
         rating_head: RatingHead | None = None,
         similar_queries: npt.NDArray[np.float32] | None = None,
         taste_dimension: int | None = None,
+        corpus: CorpusShard | None = None,
     ) -> None:
         """Put the parts of a servable together.
 
         Args:
             askers: Queries of those who ask; `KnownUsers` also answer to histories and features,
                 and `exclude_seen` excludes the events that they keep.
-            index: Index over n candidates.
+            index: Index over n candidates, or over those of a shard.
             candidate_ids: `[n]`, distinct.
             candidate_filter: Filter over their attributes.
             version: Version number that answers carry.
@@ -75,6 +77,7 @@ class RetrievalServable(tf.Module):
                 candidates' own embeddings.
             taste_dimension: First dimensions, in which near candidates are similar and which
                 `rate` uses; None for all.
+            corpus: The corpus, if the index holds a shard of it.
         """
         super().__init__()
         self._similarity = similarity or DotProduct(index.dimension)
@@ -88,11 +91,14 @@ class RetrievalServable(tf.Module):
         self._index = index
         self._filter = candidate_filter
         self._version = version
-        self.num_candidates = index.num_candidates
-        self.top_k = min(top_k, self.num_candidates)
+        self._corpus = corpus
+        self._embeddings = index.embeddings if corpus is None else corpus.embeddings
+        self.num_candidates = len(candidate_ids)
+        self.top_k = min(top_k, index.num_candidates)
         self._candidate_positions = IdLookup(candidate_ids)
+        own_ids = candidate_ids if corpus is None else candidate_ids[corpus.shard.positions]
         # One row more than candidates: the position of padding gives the id of padding.
-        ids = np.array([*candidate_ids, contract.PADDING_CANDIDATE_ID], dtype=object)
+        ids = np.array([*own_ids, contract.PADDING_CANDIDATE_ID], dtype=object)
         self._candidate_ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
         users = tf.TensorSpec([None], tf.int64)
         queries = tf.TensorSpec([None, self._similarity.dimension], tf.float32)
@@ -138,7 +144,7 @@ class RetrievalServable(tf.Module):
             Requests by signature name; a request is NumPy arrays by input name.
         """
         options = {
-            contract.K: np.int32(min(contract.DEFAULT_K, self.num_candidates)),
+            contract.K: np.int32(min(contract.DEFAULT_K, self._index.num_candidates)),
             contract.EXCLUDE_SEEN: np.bool_(self._seen is not None),
             **{name: np.array([], dtype=object) for name in _FILTERS},
         }
@@ -238,8 +244,9 @@ class RetrievalServable(tf.Module):
         with tf.control_dependencies(
             [tf.debugging.Assert(k >= 1, ["k must be at least 1, got", k])]
         ):
-            k = tf.minimum(k, self.num_candidates)
+            k = tf.minimum(k, self._index.num_candidates)
         excluded = tf.concat([done, self._excluded(users, exclude, exclude_seen)], axis=1)
+        excluded = self._in_index(excluded)
         unfiltered = tf.reduce_all(tf.equal(tf.concat(conditions, axis=0), ""))
         rows = self._similarity.query(queries)
         products, positions = tf.cond(
@@ -306,11 +313,14 @@ class RetrievalServable(tf.Module):
         width = self._similarity.dimension
         queries = tf.pad(queries, [[0, 0], [0, width - self._taste_dimension]])
         products, positions = search_excluding(
-            self._index, self._similarity.query(queries), tf.constant(self.top_k), own[:, None]
+            self._index,
+            self._similarity.query(queries),
+            tf.constant(self.top_k),
+            self._in_index(own)[:, None],
         )
         scores = self._similarity.score(products, queries)
         scores = tf.where(known[:, None], scores, contract.PADDING_SCORE)
-        positions = tf.where(known[:, None], positions, self.num_candidates)
+        positions = tf.where(known[:, None], positions, self._index.num_candidates)
         answers = self._answers(scores, positions, self.top_k)
         return {**answers, contract.KNOWN_CANDIDATE: known}
 
@@ -348,8 +358,12 @@ class RetrievalServable(tf.Module):
 
     def _taste(self, positions: tf.Tensor) -> tf.Tensor:
         """Return float32 `[m, taste_dimension]`, the part of embeddings that tells similarity."""
-        vectors = self._similarity.vectors(self._index.embeddings(positions))
+        vectors = self._similarity.vectors(self._embeddings(positions))
         return vectors[:, : self._taste_dimension]
+
+    def _in_index(self, positions: tf.Tensor) -> tf.Tensor:
+        """Return positions in the index for positions in the corpus."""
+        return positions if self._corpus is None else self._corpus.own(positions)
 
     def _request(self, users: tf.Tensor, *query: tf.Tensor) -> Request:
         return read_request(self._candidate_positions, tf.size(users), *query)

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shortlist.clients import contract
+import numpy as np
+
 from shortlist.export.config import ServableConfig
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
 from shortlist.export.servable.contents import ServableContents
+from shortlist.export.servable.corpus_shard import CorpusShard
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import inspect_saved_model, save
 from shortlist.export.servable.self_test import write_self_test
@@ -22,11 +24,28 @@ __all__ = ["ServableWriter"]
 
 
 class ServableWriter:
-    """Writes one model as servables, one per index, and computes only once what they share."""
+    """Writes one model as servables, one per index, and computes only once what they share.
 
-    def __init__(self, contents: ServableContents, config: ServableConfig) -> None:
-        self._contents, self._config = contents, config
-        self._filter = CandidateFilter(contents.attributes, len(contents.candidate_ids))
+    Attributes:
+        shard: The shard that its servables hold; None if they hold the whole corpus.
+        candidate_ids: `[m]`, those that they hold.
+        index_rows: Float32 `[m, r]`, rows to index.
+    """
+
+    def __init__(
+        self,
+        contents: ServableContents,
+        config: ServableConfig,
+        corpus: CorpusShard | None = None,
+    ) -> None:
+        """Prepare for servables of the whole corpus, or of a shard."""
+        self._contents, self._config, self._corpus = contents, config, corpus
+        self.shard = None if corpus is None else corpus.shard
+        own = slice(None) if self.shard is None else self.shard.positions
+        self.candidate_ids = contents.candidate_ids[own]
+        self.index_rows = np.ascontiguousarray(contents.index_rows[own])
+        attributes = {name: values.take(own) for name, values in contents.attributes.items()}
+        self._filter = CandidateFilter(attributes, len(self.candidate_ids))
 
     def write(self, path: Path, version: int, index: CandidateIndex, recall: RecallReport) -> None:
         """Write one version; files that `path` already holds become part of it.
@@ -34,18 +53,20 @@ class ServableWriter:
         Args:
             path: Existing folder.
             version: Number that its answers carry.
-            index: Index over the model's candidates.
+            index: Index over `index_rows`.
             recall: Its recall, for the manifest.
 
         Raises:
             ValueError: The target server lacks an op.
         """
         config, contents = self._config, self._contents
+        embed = index.embeddings if self._corpus is None else self._corpus.embeddings
         servable = RetrievalServable(
-            askers=contents.askers(index.embeddings),
+            askers=contents.askers(embed),
             index=index,
             candidate_ids=contents.candidate_ids,
             candidate_filter=self._filter,
+            corpus=self._corpus,
             similarity=contents.similarity,
             rating_head=contents.rating_head,
             similar_queries=contents.similar_queries,
@@ -55,7 +76,7 @@ class ServableWriter:
         )
         signatures = servable.signatures()
         save(servable, path, signatures)
-        name = contract.servable_name(config.model, index.index_name)
+        name = config.name(index.index_name, self.shard)
         graph = inspect_saved_model(path)
         check_target(config.target, name, graph.ops)
         first = {key: rows[:1] for key, rows in contents.asked.items()}
@@ -66,7 +87,7 @@ class ServableWriter:
             signatures=signatures,
             example_requests=examples,
             asked=contents.asked,
-            probe=contents.probe,
+            probe=contents.probe.probe(self.index_rows, self.candidate_ids),
             sample=contents.sample,
             candidate_ids=contents.candidate_ids,
         )
@@ -74,6 +95,7 @@ class ServableWriter:
             contents.manifest,
             servable=name,
             version=version,
+            shard=self.shard,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             index={
                 "kind": index.index_name,

@@ -18,6 +18,7 @@ __all__ = [
     "GateResult",
     "Headline",
     "Manifest",
+    "Shard",
     "Verdict",
     "checksum",
     "checksums",
@@ -128,6 +129,27 @@ class CorpusFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Part of a corpus that a servable returns: every `count`th candidate, from `number` on.
+
+    Attributes:
+        number: Number of the shard, from 0.
+        count: Number of shards of the corpus.
+    """
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.count}"
+
+    @property
+    def positions(self) -> slice:
+        """Positions of its candidates in the corpus."""
+        return slice(self.number, None, self.count)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Record of how a version came to be; every part may be missing in a foreign SavedModel.
 
@@ -139,6 +161,7 @@ class Manifest:
         parent: Version that this one was updated from; `None` after a training.
         created: Time of the export, in UTC.
         dataset: The training data.
+        shard: Part of the corpus that it returns; `None` for all of it.
         index: Kind, exactness, parameters and measured recall of the index.
         top_k: Candidates per answer at most.
         metrics: Metrics on the held-out part by protocol, and what else was measured on it.
@@ -164,6 +187,7 @@ class Manifest:
     parent: int | None = None
     created: str | None = None
     dataset: DatasetFacts | None = None
+    shard: Shard | None = None
     index: Mapping[str, Any] = field(default_factory=dict)
     top_k: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -288,6 +312,8 @@ def _typed(name: str, stored: Any) -> Any:
             return DatasetFacts(**_known(DatasetFacts, value))
         case "corpus":
             return CorpusFacts(**_known(CorpusFacts, value))
+        case "shard":
+            return Shard(**_known(Shard, value))
         case "gates":
             return tuple(GateResult(**_known(GateResult, gate)) for gate in value)
         case "ops":

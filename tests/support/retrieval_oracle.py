@@ -15,12 +15,14 @@ from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.index.build import build_index
 from shortlist.export.servable.askers import KnownUsers
+from shortlist.export.servable.corpus_shard import CorpusShard, corpus_table
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.query_tower import QueryTower
 from shortlist.export.towers.rating_head import LinearRatingHead
 from shortlist.export.towers.rating_means import RatingMeans
+from shortlist.serving.repository.version import Shard
 
 NUM_USERS, NUM_CANDIDATES, DIMENSION = 12, 90, 4
 TOP_K = 15
@@ -88,18 +90,23 @@ def servable(
     rates: bool = True,
     taste_dimension: int | None = None,
     similar_queries: np.ndarray | None = None,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
-    built = build_index(index, CANDIDATE_EMBEDDINGS, CANDIDATES, config)
+    own = slice(None) if shard is None else shard.positions
+    built = build_index(index, CANDIDATE_EMBEDDINGS[own], CANDIDATES[own], config)
+    corpus = None if shard is None else CorpusShard(shard, corpus_table(CANDIDATE_EMBEDDINGS))
+    embed = built.embeddings if corpus is None else corpus.embeddings
     return RetrievalServable(
-        askers=KnownUsers(query_tower(keep=keep_seen), built.embeddings),
+        corpus=corpus,
+        askers=KnownUsers(query_tower(keep=keep_seen), embed),
         index=built,
         candidate_ids=CANDIDATES,
         candidate_filter=CandidateFilter(
             {
-                "genre": Attribute(values=tuple(CANDIDATE_GENRES)),
-                "year": Attribute(numbers=YEARS),
+                "genre": Attribute(values=tuple(CANDIDATE_GENRES)).take(own),
+                "year": Attribute(numbers=YEARS).take(own),
             },
-            NUM_CANDIDATES,
+            built.num_candidates,
         ),
         version=VERSION,
         top_k=TOP_K,

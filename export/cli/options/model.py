@@ -185,10 +185,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> "argparse._ArgumentG
         "--recall",
         type=float,
         metavar="SHARE",
-        help="recall@10 to which approximate indexes are tuned by measuring (default: "
-        f"{ExportConfig.recall})",
+        help=f"recall@10 to tune approximate indexes to (default: {ExportConfig.recall})",
     )
     add_target_argument(group, note="; checked before anything is built")
+    group.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="split each index into N servables, NAME_<index>_<i>of<N>, for a corpus larger than "
+        "one machine; ShardedClient asks them (default: 1)",
+    )
     group.add_argument(
         "--batching",
         action="store_true",

@@ -65,6 +65,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         "top_k": getattr(args, "top_k", None),
         "recall": getattr(args, "recall", None),
         "target": getattr(args, "target", None),
+        "shards": getattr(args, "shards", None),
         "keep_seen": False if getattr(args, "without_seen", False) else None,
         "batching": getattr(args, "batching", False) or None,
     }

@@ -21,13 +21,16 @@ from tests.unit.clients.toys import ToyServer, ranking
 
 PUBLIC = {
     "shortlist.clients": [
-        *("AsyncGrpcClient", "CallEvent", "Filter", "GrpcClient", "Limits", "RestClient"),
+        *("AsyncGrpcClient", "AsyncShardedClient", "CallEvent", "Filter", "GrpcClient"),
         *(
+            "Limits",
+            "RestClient",
             "Retrieval",
             "RetrievalClient",
             "RetrievalInterface",
             "RetryPolicy",
             "ServingError",
+            "ShardedClient",
             "Split",
             "Tls",
         ),

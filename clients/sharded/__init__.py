@@ -1,0 +1,1 @@
+"""Clients for a corpus that is divided over several servables."""
