@@ -222,6 +222,18 @@ def render(samples: Sequence[Sample]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
+def of_file(path: Path) -> str:
+    """Return the metrics in a file, such as that of `shortlist monitor`; none if it is missing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as exc:
+        _log(f"cannot read {path}: {exc}")
+        return ""
+    return text if text.endswith("\n") or not text else f"{text}\n"
+
+
 def _handler(args: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -233,7 +245,8 @@ def _handler(args: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
                 samples.append(
                     Sample(metric="server_memory_limit_bytes", labels={}, value=args.memory_limit)
                 )
-            body = render([*samples, *of_process(args.process)]).encode()
+            body = render([*samples, *of_process(args.process)])
+            body = (body + "".join(map(of_file, args.metrics_file))).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
@@ -269,6 +282,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--memory-limit", type=size_bytes, help="memory limit of the server: 4g, 4Gi, 512m"
+    )
+    parser.add_argument(
+        "--metrics-file",
+        action="append",
+        type=Path,
+        default=[],
+        help="file of further metrics, such as that of `shortlist monitor`; can be repeated",
     )
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds to wait for an answer")
     args = parser.parse_args(argv)

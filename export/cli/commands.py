@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
+from shortlist.export.cli.monitor import add_monitor
 from shortlist.export.cli.options import (
     add_config_arguments,
     add_data_arguments,
@@ -34,6 +35,7 @@ def add_commands(verbs: Parsers) -> None:
     add_recommend(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
+    add_monitor(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:

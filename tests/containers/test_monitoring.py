@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shortlist.export.monitor.metrics import HELP, PREFIX
 from shortlist.serving.embedded.api.errors import Code
 from shortlist.serving.embedded.api.metrics import Metrics
 from tests.support.paths import ROOT
@@ -45,9 +46,10 @@ def expressions() -> list[str]:
 
 
 def exported() -> set[str]:
-    """Return the metrics of server, status exporter, rules and Prometheus itself."""
+    """Return the metrics of server, status exporter, monitor, rules and Prometheus itself."""
     metrics = Metrics()
     metrics.request("m", Code.OK)
+    metrics.request_log("m", "written", 1)
     server = re.findall(r"^# TYPE (\S+)", metrics.page().decode(), re.MULTILINE)
     exporter = re.search(
         r"^HELP = \{(.*?)^\}", (MONITORING / "status_exporter.py").read_text(), re.S | re.M
@@ -55,7 +57,8 @@ def exported() -> set[str]:
     assert exporter is not None
     of_exporter = [f"shortlist_{name}" for name in re.findall(r'^    "(\w+)":', exporter[1], re.M)]
     recorded = [rule["record"] for rule in rules() if "record" in rule]
-    return {"up", *server, *of_exporter, *recorded}
+    of_monitor = [f"{PREFIX}{name}" for name in HELP]
+    return {"up", *server, *of_exporter, *of_monitor, *recorded}
 
 
 def test_every_queried_metric_is_exported() -> None:
@@ -71,9 +74,11 @@ def test_the_servers_metrics_are_those_of_tensorflow_serving(conformance_metrics
     """So the alerts also work with the stock image."""
     asked = {name for expression in expressions() for name in METRIC.findall(expression)}
     of_server = {SUFFIXES.sub("", name) for name in asked if name.startswith(":tensorflow:")}
-    # `request_count` ends like a histogram's part and is a counter.
+    # `request_count` ends like a histogram's part and is a counter. The stock server counts no
+    # records of request logs, as it writes none.
     assert {name for name in of_server if name not in conformance_metrics} <= {
         ":tensorflow:serving:request",
+        ":tensorflow:serving:request_log",
         ":tensorflow:cc:saved_model:load_attempt",
     }
 

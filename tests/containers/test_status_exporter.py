@@ -143,6 +143,19 @@ def test_the_process_is_found_behind_a_first_process(exporter: ModuleType, tmp_p
     assert samples["server_cpu_seconds_total"] > 0
 
 
+def test_a_file_of_metrics_is_added_if_it_is_there(
+    exporter: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`shortlist monitor` may not run, or not yet."""
+    path = tmp_path / "monitor.prom"
+    assert exporter.of_file(path) == ""
+    assert capsys.readouterr().err == ""
+    path.write_text("a 1")
+    assert exporter.of_file(path) == "a 1\n"
+    assert exporter.of_file(tmp_path) == ""
+    assert f"cannot read {tmp_path}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("4g", 4 << 30), ("4Gi", 4 << 30), ("512m", 512 << 20), ("1000", 1000)]
 )

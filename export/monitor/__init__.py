@@ -1,0 +1,1 @@
+"""Quality of what was served: request logs joined with what users did next."""
