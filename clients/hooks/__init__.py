@@ -56,9 +56,10 @@ class ExchangeHook(Protocol):
         ...
 
     def exchange(self, event: CallEvent, request: Any, reply: Any) -> None:
-        """Take a request of the client's own form and its answer, if it has one.
+        """Take a request in the client's own form and its answer, unless it failed.
 
-        Both may be changed after the call unless the operation is one of retrieval.
+        Called in the call's own thread, which then goes on: keep neither, as the caller may
+        change what is in them.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,10 +33,6 @@ _TYPES: Final = {
     contract.QUERY_EMBEDDING: "DT_FLOAT",
     contract.SERVABLE_VERSION: "DT_INT64",
 }
-_OVERHEAD: Final = 1000  # bytes of a record and of what holds it in the queue
-_VALUE: Final = 64  # bytes of a Python value
-# Their requests and answers hold copies of what the caller passed, so they can wait to be encoded.
-_COPIED: Final = frozenset({"retrieve", "similar", "embed", "rate"})
 
 Logged = PredictRequest | ClassifyRequest | RegressRequest
 
@@ -109,27 +106,16 @@ class RequestLog:
         """Queue a request and its answer."""
         if not isinstance(request, Logged) or random.random() >= self._sample:
             return
-        data = None if request.operation in _COPIED else _request_bytes(request)
-        rate, ids = self._sample, self._ids
-
-        def record() -> bytes:
-            asked = data or _request_bytes(request)
-            response, version = _response(request, reply)
-            metadata = _metadata(event, request, version, rate)
-            kind = type(request).__name__.removesuffix("Request").lower()
-            entry = encode(metadata, asked, response.SerializeToString(), kind=kind)
-            return ids.applied(entry, more=_user_inputs(request))
-
-        self._writer.offer(record, _size(request, data, reply))
-
-
-def _user_inputs(request: Logged) -> tuple[str, ...]:
-    return (request.user_input,) if isinstance(request, PredictRequest) else ()
-
-
-def _request_bytes(request: Logged) -> bytes:
-    data: bytes = message_of(request).SerializeToString()
-    return data
+        asked: bytes = message_of(request).SerializeToString()
+        response, version = _response(request, reply)
+        metadata = _metadata(event, request, version, self._sample)
+        kind = type(request).__name__.removesuffix("Request").lower()
+        data = encode(metadata, asked, response.SerializeToString(), kind=kind)
+        if self._ids.ids == "keep":
+            self._writer.offer(data, len(data))
+        else:
+            more = (request.user_input,) if isinstance(request, PredictRequest) else ()
+            self._writer.offer(partial(self._ids.applied, data, more=more), len(data))
 
 
 def _metadata(event: CallEvent, request: Logged, version: int | None, rate: float) -> bytes:
@@ -184,28 +170,3 @@ def _version(tensors: Mapping[str, Tensor]) -> int | None:
         return None
     values = tensors[contract.SERVABLE_VERSION].value()
     return int(values[0]) if isinstance(values, list) and values else None
-
-
-def _size(request: Logged, data: bytes | None, reply: Any) -> int:
-    """Return about how many bytes a request and its answer take in the queue."""
-    size = _OVERHEAD
-    if data is not None:
-        size += len(data)
-    elif isinstance(request, PredictRequest):
-        size += sum(_VALUE * _elements(item.value) for item in request.inputs.values())
-    if isinstance(reply, Outputs):
-        for tensor in reply.tensors.values():
-            count = _VALUE
-            for length in tensor.shape:
-                count *= length
-            size += count
-    else:
-        size += _VALUE * len(reply)
-    return size
-
-
-def _elements(value: Any) -> int:
-    if not isinstance(value, list):
-        return 1
-    width = len(value[0]) if value and isinstance(value[0], list) else 1
-    return len(value) * width

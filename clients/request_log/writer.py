@@ -22,6 +22,7 @@ Record = bytes | Callable[[], bytes]  # a function is called in the writer's thr
 _LINGER: Final = 0.2  # seconds in which records gather; as much is lost if the process is killed
 _IDLE: Final = 5.0  # seconds between two looks at the age of the file
 _PIECE: Final = 4 * MIB  # to write at a time
+_OVERHEAD: Final = 150  # bytes of what holds a record in the queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +121,13 @@ class LogWriter:
 
         Args:
             record: A serialised `PredictionLog`, or a function that returns one.
-            size: Its size in bytes, or an estimate.
+            size: Its size in bytes.
 
         Returns:
             False if the record was dropped.
         """
         with self._changed:
+            size += _OVERHEAD
             accepted = not self._closing and self._room.take(size)
             if accepted:
                 self._queue.append((record, size))

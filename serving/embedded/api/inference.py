@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -122,7 +123,7 @@ def predict(servable: Servable, request: messages.PredictRequest, call: Call) ->
             raise invalid(f"tensor parsing error: {alias}") from None
     names = _output_names(definition, request.output_filter)
     outputs = timed_run(servable, signature_name, arrays, names, call)
-    spec = model_spec(request.model_spec.name, signature_name, servable.version)
+    spec = _spec_bytes(request.model_spec.name, signature_name, servable.version)
     return _predict_response(outputs, spec, as_content=call.options.tensor_content)
 
 
@@ -143,16 +144,15 @@ def predict_arrays(
 
 
 def predict_exchange(
-    name: str,
-    version: int,
+    servable: Servable,
     signature_name: str,
     arrays: Mapping[str, npt.NDArray[Any]],
     outputs: Mapping[str, npt.NDArray[Any]],
 ) -> tuple[bytes, bytes]:
     """Return the serialised request and response that stand for a run on arrays."""
-    asked = messages.ModelSpec(name=name, signature_name=signature_name)
-    answered = model_spec(name, signature_name, version)
-    request = b"".join((_field(1, asked.SerializeToString()), *_tensor_entries(2, arrays)))
+    asked = _spec_bytes(servable.name, signature_name, None)
+    answered = _spec_bytes(servable.name, signature_name, servable.version)
+    request = b"".join((_field(1, asked), *_tensor_entries(2, arrays)))
     return request, _predict_response(outputs, answered, as_content=False)
 
 
@@ -297,11 +297,19 @@ def model_spec(name: str, signature_name: str, version: int) -> messages.ModelSp
     return spec
 
 
+@lru_cache(1024)
+def _spec_bytes(name: str, signature_name: str, version: int | None) -> bytes:
+    """Return a serialised spec."""
+    if version is None:
+        return messages.ModelSpec(name=name, signature_name=signature_name).SerializeToString()
+    return model_spec(name, signature_name, version).SerializeToString()
+
+
 def _predict_response(
-    outputs: Mapping[str, npt.NDArray[Any]], spec: messages.ModelSpec, *, as_content: bool
+    outputs: Mapping[str, npt.NDArray[Any]], spec: bytes, *, as_content: bool
 ) -> bytes:
     entries = _tensor_entries(1, outputs, as_content=as_content)
-    return b"".join((*entries, _field(2, spec.SerializeToString())))
+    return b"".join((*entries, _field(2, spec)))
 
 
 def _tensor_entries(

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,7 +31,6 @@ __all__ = ["Logged", "RequestLogOptions", "RequestLogs", "log_settings"]
 log = logging.getLogger(__name__)
 
 _TYPES: Final = ("", "tfrecord")
-_OVERHEAD: Final = 300  # bytes of a record and of what holds it in the queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,11 @@ class _ModelLog:
     settings: LogSettings
     writer: LogWriter
     user_ids: UserIds
-    common: bytes  # of the metadata of every record, except for the transport
+    common: bytes  # of the metadata of every record
+
+    def offer(self, data: bytes) -> None:
+        kept = self.user_ids.ids == "keep"
+        self.writer.offer(data if kept else partial(self.user_ids.applied, data), len(data))
 
 
 class RequestLogs:
@@ -208,33 +211,28 @@ class Logged:
         transport: str,
         servable: Servable,
         asked: tuple[str, str],
-        exchange: Callable[[], tuple[bytes, bytes]],
-        size: int,
+        exchange: tuple[bytes, bytes],
     ) -> None:
         """Queue the record.
+
+        It is assembled here: objects that wait to be encoded would cost more time, in Python's
+        garbage collection, than encoding does.
 
         Args:
             kind: Kind of call, see `records.encode`.
             transport: `REST` or `GRPC`.
             servable: Servable that answered.
             asked: Names of the signature and of the version label; empty without a label.
-            exchange: Returns the serialised request and response, in the writer's thread.
-            size: About their size in bytes.
+            exchange: Serialised request and response.
         """
-        latency = time.perf_counter() - self._clock
-        model_log, started = self._log, self._time
+        times = messages.LogMetadata(
+            timestamp_secs=int(self._time),
+            time_us=int(self._time * 1e6),
+            latency_us=max(int((time.perf_counter() - self._clock) * 1e6), 1),
+        )
         facts = _facts(servable.name, servable.version, *asked, transport)
-
-        def record() -> bytes:
-            times = messages.LogMetadata(
-                timestamp_secs=int(started),
-                time_us=int(started * 1e6),
-                latency_us=max(int(latency * 1e6), 1),
-            )
-            metadata = model_log.common + facts + times.SerializeToString()
-            return model_log.user_ids.applied(encode(metadata, *exchange(), kind=kind))
-
-        model_log.writer.offer(record, size + _OVERHEAD)
+        metadata = self._log.common + facts + times.SerializeToString()
+        self._log.offer(encode(metadata, *exchange, kind=kind))
 
 
 @lru_cache(1024)

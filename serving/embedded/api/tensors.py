@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -175,30 +176,28 @@ def encode_tensor(array: npt.NDArray[Any], *, as_content: bool = False) -> bytes
         number = _PACKED_FLOATS.get(array.dtype)
         if number is not None:
             # The packed field of floats is their little-endian bytes: no conversion is needed.
-            head = _head(array, 1 if number == 5 else 2)
+            head = _head(1 if number == 5 else 2, array.shape)
             if not array.size:
                 return head
             data = array.tobytes()
             return b"".join((head, bytes((number << 3 | 2,)), encode_varint(len(data)), data))
     dtype = dtype_of(array)
-    proto = messages.TensorProto(dtype=dtype.number)  # type: ignore[arg-type]
-    proto.tensor_shape.SetInParent()
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
+    values = messages.TensorProto()
     if as_content:
-        proto.tensor_content = _content(array, dtype)
+        values.tensor_content = _content(array, dtype)
     else:
-        getattr(proto, dtype.field).extend(_field_values(array, dtype))
-    return proto.SerializeToString()
+        getattr(values, dtype.field).extend(_field_values(array, dtype))
+    return _head(dtype.number, array.shape) + values.SerializeToString()
 
 
-def _head(array: npt.NDArray[Any], number: int) -> bytes:
+@lru_cache(1024)
+def _head(number: int, shape: tuple[int, ...]) -> bytes:
     """Return the fields dtype and tensor_shape."""
     dims = b"".join(
         b"\x12" + bytes((len(dim),)) + dim
-        for dim in (b"\x08" + encode_varint(size) if size else b"" for size in array.shape)
+        for dim in (b"\x08" + encode_varint(size) if size else b"" for size in shape)
     )
-    return b"".join((b"\x08", bytes((number,)), b"\x12", encode_varint(len(dims)), dims))
+    return b"".join((b"\x08", encode_varint(number), b"\x12", encode_varint(len(dims)), dims))
 
 
 def _field_values(array: npt.NDArray[Any], dtype: Dtype) -> list[Any]:

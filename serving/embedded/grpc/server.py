@@ -321,7 +321,7 @@ def _log(
     exchange: tuple[bytes, bytes],
 ) -> None:
     asked = spec.signature_name or SERVING_DEFAULT, spec.version_label
-    logged.answered(kind, "GRPC", servable, asked, lambda: exchange, sum(map(len, exchange)))
+    logged.answered(kind, "GRPC", servable, asked, exchange)
 
 
 def _health(status: Any) -> bytes:

@@ -312,12 +312,9 @@ class RestHandler:
             arrays = parsed.tensors(definition)
             outputs = inference.predict_arrays(servable, signature_name, arrays, call)
             if logged is not None:
-                asked = servable.name, servable.version, signature_name
-                logged.answered(
-                    *("predict", "REST", servable, (signature_name, route.label or "")),
-                    lambda: inference.predict_exchange(*asked, arrays, outputs),
-                    2 * len(body) + inference.response_bytes(outputs.values()),
-                )
+                exchange = inference.predict_exchange(servable, signature_name, arrays, outputs)
+                asked = signature_name, route.label or ""
+                logged.answered("predict", "REST", servable, asked, exchange)
         return row_json(outputs) if parsed.rows else column_json(outputs)
 
     def _on_examples(
@@ -337,12 +334,9 @@ class RestHandler:
             request = request_type(input=request_input, model_spec=spec)
             response = answer(servable, request, call)
             if logged is not None:
-                logged.answered(
-                    *(kind, "REST", servable),
-                    (signature_name or SERVING_DEFAULT, route.label or ""),
-                    lambda: (request.SerializeToString(), response.SerializeToString()),
-                    2 * len(body) + response.ByteSize(),
-                )
+                exchange = request.SerializeToString(), response.SerializeToString()
+                asked = signature_name or SERVING_DEFAULT, route.label or ""
+                logged.answered(kind, "REST", servable, asked, exchange)
             return to_json(response.result)
 
     def _status(self, route: _Route, body: bytes, call: Call) -> bytes:

@@ -93,7 +93,7 @@ def test_records_are_readable_without_close(tmp_path: Path) -> None:
 def test_a_slow_disk_makes_no_request_wait(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "m")
     disk.free.clear()
-    writer = LogWriter(disk, room=QueueRoom(1000))
+    writer = LogWriter(disk, room=QueueRoom(2500))
     started = time.monotonic()
     accepted = [writer.offer(bytes(100), 100) for _ in range(50)]
     assert time.monotonic() - started < 1
@@ -101,7 +101,7 @@ def test_a_slow_disk_makes_no_request_wait(tmp_path: Path) -> None:
     assert writer.counts.dropped == 40
     disk.free.set()
     wait_until(lambda: writer.counts.written == 10)
-    assert writer.offer(bytes(1000), 1000)  # there is room again
+    assert writer.offer(bytes(2000), 2000)  # there is room again
     writer.close()
     assert writer.counts.written == 11
 

@@ -5,7 +5,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +229,8 @@ def test_examples_and_several_tasks_are_logged_with_their_messages(tmp_path: Pat
     for kind, request in requests.items():
         logged = logs.begin("m")
         assert logged is not None
-        data = request.SerializeToString()
-        logged.answered(
-            kind, "GRPC", Doubling(), ("scored", ""), partial(tuple[bytes, bytes], (data, b"")), 0
-        )
+        exchange = request.SerializeToString(), b""
+        logged.answered(kind, "GRPC", Doubling(), ("scored", ""), exchange)
     logs.close()
     assert [(record.kind, record.signature) for record in records(tmp_path)] == [
         (kind, "scored") for kind in requests
@@ -284,7 +281,7 @@ def test_a_slow_disk_drops_records_and_delays_no_request(
         return write(self, data)
 
     monkeypatch.setattr(LogFile, "write", slow)
-    with asking(RequestLogOptions(queue_bytes=2000)) as asked:
+    with asking(RequestLogOptions(queue_bytes=3000)) as asked:
         asked.logs.update(config(tmp_path / "m"))
         for _ in range(30):
             assert asked.rest({"inputs": {"x": [1]}}) == 200
