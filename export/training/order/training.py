@@ -304,9 +304,9 @@ def _principal(table: Table, most: int) -> Table:
     """Largest principal components of a table, `[n, most]` or all of them, with equal scale."""
     mean = table.mean(axis=0)
     covariance = table.T @ table / len(table) - np.outer(mean, mean)
-    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :most]
+    variances, directions = (part[..., ::-1][..., :most] for part in np.linalg.eigh(covariance))
     components = shareable_table(len(table), directions.shape[1])
     np.matmul(table, directions, out=components)
     components -= mean @ directions
-    components *= _SPREAD / max(components.std(), 1e-12)
+    components *= np.float32(_SPREAD / max(float(variances.mean()), 1e-24) ** 0.5)
     return components
