@@ -28,7 +28,7 @@ test-containers: setup ## build the images, run the whole stack in containers an
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
 
-matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow python"]
+matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow beam python"]
 	@tests/matrix/run.sh $(CELLS)
 
 conformance: setup ## replay what a real TensorFlow Serving answered
@@ -72,6 +72,7 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 	docker/requirements/lock.sh
 	$(COMPILE) --no-annotate --extra all --extra tensorflow-cpu --override docker/requirements/overrides.txt \
 	    pyproject.toml -o tests/matrix/tensorflow-2.21.lock
+	$(COMPILE) --no-annotate --extra all --extra beam pyproject.toml -o tests/matrix/beam.lock
 
 audit: setup ## look the locked packages up among known vulnerabilities
 	for lock in requirements.lock docker/requirements/*.lock; do \

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -31,7 +31,17 @@ from shortlist.export.data.reading.rows import Source, open_source
 from shortlist.export.data.reading.values import ids_of_column
 from shortlist.export.data.sources.tabular import dialect_of
 
-__all__ = ["ALL", "BulkQueries", "fingerprint", "read_candidates", "read_users", "with_histories"]
+__all__ = [
+    "ALL",
+    "BulkQueries",
+    "example_query",
+    "fingerprint",
+    "query_rows",
+    "read_candidates",
+    "read_users",
+    "table_of_queries",
+    "with_histories",
+]
 
 ALL: Final = "all"  # instead of a file
 _LINES: Final = 10_000  # in memory as Python objects
@@ -73,7 +83,8 @@ def read_users(users: str, servable: BulkServable, config: DataConfig) -> BulkQu
     (file, *_) = source.files
     if isinstance(file, JsonLines) and set(source.columns) <= QUERY_KEYS:
         with file.location.open() as stream:
-            return BulkQueries(table=_query_table(stream, str(file.location), source.columns))
+            rows = query_rows(_lines(stream, str(file.location)))
+            return BulkQueries(table=table_of_queries(rows, source.columns))
     return _read_ids(source, "users", USERS, config.user_column, config)
 
 
@@ -177,26 +188,16 @@ def with_histories(queries: BulkQueries, dataset: Dataset, now: float | None) ->
     return BulkQueries(table=table, notes=tuple(notes))
 
 
-def _query_table(stream: IO[bytes], name: str, columns: tuple[str, ...]) -> pa.Table:
-    """Return the queries in JSON lines."""
-    keys = {USERS.name, *columns}
-    if keys & {AGES.name, WEIGHTS.name}:
-        keys.add(HISTORY.name)
-    fields = [field for field in (USERS, HISTORY, AGES, WEIGHTS, FEATURES) if field.name in keys]
-    parts = [pa.Table.from_pylist([], pa.schema(fields))]
-    rows = _rows(stream, name)
-    while chunk := list(itertools.islice(rows, _LINES)):
-        parts.append(pa.Table.from_pylist(chunk, pa.schema(fields)))
-    return pa.concat_tables(parts)
+def query_rows(lines: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the query in each JSON line that is not blank, with a value for every column.
 
+    Args:
+        lines: Place of the line for messages, and its text.
 
-def _rows(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(stream, 1):
-        where = f"--users {name}, line {number}"
-        try:
-            text = line.decode("utf-8-sig")
-        except UnicodeDecodeError as exc:
-            raise ShortlistError(f"{where}: not UTF-8 ({exc})") from exc
+    Raises:
+        ShortlistError: A line is not a query.
+    """
+    for where, text in lines:
         if not text.strip():
             continue
         row = checked_row(text, where)
@@ -209,6 +210,34 @@ def _rows(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
             WEIGHTS.name: row.get("weights", [1.0] * len(history)),
             FEATURES.name: [*feature_texts(row.get("features", {})).items()],
         }
+
+
+def table_of_queries(rows: Iterator[dict[str, Any]], columns: Collection[str]) -> pa.Table:
+    """Return rows of `query_rows` as a table with the user ids and the named columns."""
+    keys = {USERS.name, *columns}
+    if keys & {AGES.name, WEIGHTS.name}:
+        keys.add(HISTORY.name)
+    fields = [field for field in (USERS, HISTORY, AGES, WEIGHTS, FEATURES) if field.name in keys]
+    parts = [pa.Table.from_pylist([], pa.schema(fields))]
+    while chunk := list(itertools.islice(rows, _LINES)):
+        parts.append(pa.Table.from_pylist(chunk, pa.schema(fields)))
+    return pa.concat_tables(parts)
+
+
+def example_query(field: pa.Field, *, queries: bool) -> pa.Table:
+    """Return a query of nobody, with the columns of JSON lines if `queries`."""
+    if queries:
+        return table_of_queries(query_rows([("", "{}")]), QUERY_KEYS)
+    return _table(field, pa.array([""]))
+
+
+def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(stream, 1):
+        where = f"--users {name}, line {number}"
+        try:
+            yield where, line.decode("utf-8-sig")
+        except UnicodeDecodeError as exc:
+            raise ShortlistError(f"{where}: not UTF-8 ({exc})") from exc
 
 
 def fingerprint(queries: BulkQueries) -> str:

@@ -1,4 +1,4 @@
-"""`shortlist bench quality`, `index`, `export` and `train`."""
+"""`shortlist bench quality`, `index`, `export`, `train`, `tower` and `bulk`."""
 
 import argparse
 from pathlib import Path
@@ -34,6 +34,7 @@ def add_benches(benches: Parsers) -> None:
     _add_export(benches)
     _add_train(benches)
     _add_tower(benches)
+    _add_bulk(benches)
 
 
 def _add_quality(benches: Parsers) -> None:
@@ -296,6 +297,32 @@ def _add_tower(benches: Parsers) -> None:
         ("--size", 100_000, "candidates"),
         ("--repeats", 200, "timed calls of each kind"),
         ("--threads", 1, "threads of TensorFlow"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+
+
+def _add_bulk(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "bulk",
+        "Compare `shortlist recommend` with runs of the signature alone.",
+        details="Builds each index over synthetic vectors, then takes turns: the signature in "
+        "batches with its inputs ready, and everything from ids to Parquet files.",
+        example="shortlist bench bulk --size 10000",
+        run=f"{_BENCH}.bulk:run",
+    )
+    parser.add_argument(
+        "--index",
+        action="append",
+        choices=INDEXES,
+        help="index to measure; repeatable (default: all; scann only if it is installed)",
+    )
+    for option, default, text in (
+        ("--size", 100_000, "candidates"),
+        ("--users", 20_480, "users of a round"),
+        ("--k", 100, "candidates per user"),
     ):
         parser.add_argument(
             option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"

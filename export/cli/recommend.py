@@ -19,11 +19,14 @@ from shortlist.clients.cli.retrieval import (
     add_tensor_arguments,
     retrieval_options,
 )
+from shortlist.clients.contract import CANDIDATE_ID, USER_ID
 from shortlist.clients.errors import ShortlistError
 from shortlist.export.cli.options import add_reading_arguments, add_repository, data_config
 from shortlist.serving.repository.reference import VersionReference, find_version
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from shortlist.export.bulk.engine import BulkServable
     from shortlist.export.bulk.queries import BulkQueries
     from shortlist.export.bulk.run import BulkCounts
@@ -70,9 +73,7 @@ def add_recommend(verbs: Parsers) -> None:
         metavar="all|FILE",
         help="find similar candidates instead, for all that the servable knows or those of a file",
     )
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="folder of the parts"
-    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the parts")
     parser.add_argument(
         "--format", choices=_FORMATS, default="parquet", help="form of the parts (default: parquet)"
     )
@@ -113,6 +114,18 @@ def add_recommend(verbs: Parsers) -> None:
     )
     add_reading_arguments(group)
     add_tensor_arguments(parser)
+    group = parser.add_argument_group(
+        "Apache Beam", "--users, --similar and --output can then be addresses that Beam knows"
+    )
+    group.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="run as a pipeline of Apache Beam, on DirectRunner, FlinkRunner, SparkRunner, "
+        "DataflowRunner or another of its runners",
+    )
+    group.add_argument(
+        "beam", nargs="*", metavar="-- OPTIONS", help="options of Beam and of its runner"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -139,24 +152,22 @@ def recommend(args: argparse.Namespace) -> int:
     from shortlist.export.bulk.run import run_bulk
 
     with _without_notices():
-        loaded = BulkServable(
-            found.path,
-            options=retrieval_options(args),
-            tensors=_tensors(args, found),
-            features=_features(args),
-        )
+        loaded = BulkServable(found.path, **_asked(args, found))
     with loaded as servable:
         progress(step("load", time.monotonic() - args.began, str(found)))
+        if args.runner is not None:
+            return _by_beam(args, found, servable)
         queries = _queries(args, servable, config)
-        _try(servable, queries)
+        _try(servable, queries.table)
+        output = Path(args.output)
         plan = _plan(args, found, queries)
-        with open_output(args.output, plan, form=args.format, overwrite=args.overwrite) as output:
+        with open_output(output, plan, form=args.format, overwrite=args.overwrite) as folder:
             shown = _Shown(args.similar is None)
             counts = run_bulk(
                 servable.answer,
                 servable.answers(queries.table.schema),
                 queries.table,
-                output,
+                folder,
                 part_rows=args.part_rows,
                 progress=shown,
             )
@@ -179,8 +190,34 @@ def _check(args: argparse.Namespace) -> None:
             if getattr(args, name):
                 option = {"data_source": "history"}.get(name, name).replace("_", "-")
                 raise ShortlistError(f"--{option} does not apply to --similar; leave it out")
-    if not args.output.absolute().parent.is_dir():
-        raise ShortlistError(f"no such folder: {args.output.absolute().parent}; create it")
+    if args.runner is not None:
+        _check_beam(args)
+    elif args.beam:
+        raise ShortlistError(f"{args.beam[0]} is an option of Beam; give --runner, too")
+    elif not (parent := Path(args.output).absolute().parent).is_dir():
+        raise ShortlistError(f"no such folder: {parent}; create it")
+
+
+def _check_beam(args: argparse.Namespace) -> None:
+    if args.data_source is not None:
+        raise ShortlistError(
+            "--history needs all events in one place, so not with --runner; give --users JSON "
+            "lines with histories"
+        )
+    folder = Path(args.output)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ShortlistError(
+            f"{folder} is not empty, and a pipeline does not continue another; name a new folder"
+        )
+
+
+def _asked(args: argparse.Namespace, found: VersionReference) -> dict[str, Any]:
+    """Return the arguments of `BulkServable` that the options give."""
+    return {
+        "options": retrieval_options(args),
+        "tensors": _tensors(args, found),
+        "features": _features(args),
+    }
 
 
 def _tensors(args: argparse.Namespace, found: VersionReference) -> dict[str, str]:
@@ -225,14 +262,55 @@ def _queries(
     return queries
 
 
-def _try(servable: "BulkServable", queries: "BulkQueries") -> None:
+def _by_beam(args: argparse.Namespace, found: VersionReference, servable: "BulkServable") -> int:
+    """Write the candidates by a pipeline."""
+    try:
+        from shortlist.export.bulk.beam import BulkPipeline, run_beam
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] != "apache_beam":
+            raise
+        raise ShortlistError(
+            "--runner needs Apache Beam; install it: pip install 'shortlist[beam]'"
+        ) from exc
+    from shortlist.export.bulk.queries import ALL, example_query
+
+    started = time.monotonic()
+    similar = args.similar is not None
+    source = args.similar if similar else args.users
+    ids = None
+    if source == ALL:
+        ids = (servable.candidates() if similar else servable.users()).to_pylist()
+    named = args.data_candidate_column if similar else args.data_user_column
+    pipeline = BulkPipeline(
+        servable=str(found.path.resolve()),
+        **_asked(args, found),
+        ids=ids,
+        source=None if source == ALL else source,
+        column=named or (CANDIDATE_ID if similar else USER_ID),
+        similar=similar,
+        output=args.output,
+        form=args.format,
+    )
+    example = example_query(pipeline.field, queries=pipeline.has_queries)
+    _try(servable, example)
+    schema = servable.answers(example.schema)
+    run_beam(pipeline, schema, [f"--runner={args.runner}", *args.beam])
+    progress(step("pipeline", time.monotonic() - started, args.runner))
+    if args.json:
+        write_json({"version": str(found), "output": args.output, "runner": args.runner})
+    else:
+        write(f"{args.output}: written by {args.runner}")
+    return 0
+
+
+def _try(servable: "BulkServable", queries: "pa.Table") -> None:
     """Ask the first query, so that a servable that cannot answer is known before files exist.
 
     Raises:
         ServingError: The servable cannot do what is asked.
     """
     with _without_notices():
-        servable.answer(queries.table.slice(0, 1).combine_chunks().to_batches()[0])
+        servable.answer(queries.slice(0, 1).combine_chunks().to_batches()[0])
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 #
 #   clients      the clients alone, with each Python from 3.11 to 3.14 that is installed
 #   tensorflow   train, publish, serve and query with tensorflow-cpu 2.21 and without ScaNN
+#   beam         `shortlist recommend` as a pipeline of Apache Beam with several workers
 #   python       the fast tests on Python 3.13, in a bare Debian 13 if it is not installed
 #   debian       `make demo` in a bare Debian 12 and 13; only if named
 set -euo pipefail
@@ -58,6 +59,16 @@ PYTHON
     grep "pip install 'shortlist\[scann\]'" log
 }
 
+beam() {
+    local bin=$folder/beam/bin
+    "$uv" venv --quiet --python .venv/bin/python "$folder/beam"
+    "$uv" pip sync --quiet --python "$bin/python" --require-hashes tests/matrix/beam.lock
+    "$uv" pip install --quiet --python "$bin/python" --no-deps .
+    cp tests/matrix/ask_beam.py "$folder"
+    cd "$folder"
+    "$bin/python" ask_beam.py
+}
+
 python() {
     local found
     if ! found=$(find_python 3.13); then
@@ -80,7 +91,7 @@ if [ "${1:-}" = cell ]; then  # a process of its own, which ends at the first er
     exit
 fi
 passed=0 failed=0 skipped=0
-[ $# -gt 0 ] || set -- clients tensorflow python
+[ $# -gt 0 ] || set -- clients tensorflow beam python
 for cell; do
     started=$SECONDS status=0
     "$0" cell "$cell" || status=$?

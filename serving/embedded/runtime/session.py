@@ -40,8 +40,9 @@ class RunOptions:
         self.pointer = _c.TF_NewBufferFromString(options.SerializeToString())
 
     def __del__(self) -> None:
-        if _c is not None:  # None during interpreter shutdown
-            _c.TF_DeleteBuffer(self.pointer)
+        delete = getattr(_c, "TF_DeleteBuffer", None)  # gone during interpreter shutdown
+        if delete is not None:
+            delete(self.pointer)
 
 
 class Session:

@@ -168,6 +168,8 @@ def test_command_writes_parts_and_says_what_is_unusual(
         (["--users=all", "--now=5"], "give --history"),
         (["--similar=all", "--exclude=x"], "--exclude does not apply to --similar"),
         (["--users=gone.csv"], "gone.csv"),
+        (["--users=all", "--", "--x=1"], "--x=1 is an option of Beam; give --runner, too"),
+        (["--users=all", "--runner=DirectRunner"], "pip install 'shortlist[beam]'"),
         (["--users=all", "--signature=x"], "no signature is called 'x'"),
     ],
 )
