@@ -126,11 +126,13 @@ class LogFile:
             _write_all(stream, self._zip.flush())
         self._path.rename(self._path.with_name(self._path.name.removesuffix(PART)))
 
-    def abandon(self) -> None:
-        """Give the file up as it is, after an error; its whole records can be read."""
+    def abandon(self, *, in_child: bool = False) -> None:
+        """Give the file up after an error, or in a forked child; it stays if it has records."""
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 self._stream.close()
+                if not self._size and not in_child:
+                    self._path.unlink()
             self._stream = None
 
     def _open(self) -> BinaryIO:

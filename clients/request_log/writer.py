@@ -112,7 +112,7 @@ class LogWriter:
 
     def begin_in_child(self) -> None:
         """Leave queue, thread and file to the parent process."""
-        self._file.abandon()
+        self._file.abandon(in_child=True)
         self._room.reset()
         self._begin()
 
@@ -179,6 +179,7 @@ class LogWriter:
             self._write([record for record, _ in batch], last=last)
             with self._changed:
                 self._room.give(sum(size for _, size in batch))
+                last = last or (self._closing and self._failing)  # `close` counts the rest
 
     def _wait(self) -> None:
         """Wait until there is something to do."""

@@ -142,6 +142,20 @@ def test_after_an_error_the_log_goes_on(tmp_path: Path, caplog: pytest.LogCaptur
     assert said[1:] == [f"the request log {tmp_path / 'm'} is written again"]
 
 
+def test_a_full_disk_is_tried_once_at_the_end(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "m")
+    disk.full = True
+    writer = LogWriter(disk)
+    writer.offer(b"lost", 4)
+    wait_until(lambda: writer.counts.lost == 1)
+    for _ in range(20):
+        writer.offer(bytes(1_000_000), 1_000_000)
+    writer.close()
+    assert disk.attempts == 2
+    assert writer.counts.lost == 21
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_record_that_cannot_be_made_is_lost_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
