@@ -314,13 +314,15 @@ def _add_models(parser: argparse.ArgumentParser, default: str = "all") -> None:
     )
 
 
-def _add_config_file(parser: argparse.ArgumentParser) -> None:
+def _add_config_file(parser: argparse.ArgumentParser, *, repeatable: bool = False) -> None:
+    several = "; repeatable if servers hold different shards" if repeatable else ""
     parser.add_argument(
         "--config",
         type=Path,
+        action="append" if repeatable else "store",
         metavar="FILE",
-        help="model_config_file of the servers (default: the one that `shortlist serve` writes "
-        "into the repository)",
+        help=f"model_config_file of the servers{several} (default: the one that `shortlist serve` "
+        "writes into the repository)",
     )
 
 
@@ -333,7 +335,7 @@ def _add_known_servers(parser: argparse.ArgumentParser) -> None:
 
 def _add_fleet(parser: argparse.ArgumentParser) -> None:
     _add_models(parser, "every model of the repository in the servers' configuration")
-    _add_config_file(parser)
+    _add_config_file(parser, repeatable=True)
     parser.add_argument(
         "--polled",
         action="store_true",

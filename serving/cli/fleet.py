@@ -14,15 +14,26 @@ from shortlist.serving.rollout.apply import ApplyOptions
 from shortlist.serving.rollout.config import ConfigFile
 from shortlist.serving.rollout.fleet import Fleet
 from shortlist.serving.rollout.replica import ReplicaClient
+from shortlist.serving.rollout.shards import (
+    ConfigFiles,
+    ShardedFleet,
+    find_groups,
+    rollout_name,
+)
 from shortlist.serving.rollout.steps import StepOptions
 
-__all__ = ["apply_options", "config_path", "opened_fleet", "servables"]
+__all__ = ["apply_options", "config_path", "fleet_for", "opened_fleet", "servables"]
 
 
 def config_path(args: argparse.Namespace) -> Path:
     """Return the configuration file that the options name."""
-    path: Path = args.config or args.repository / CONFIG_FILE
-    return path
+    return config_paths(args)[0]
+
+
+def config_paths(args: argparse.Namespace) -> list[Path]:
+    """Return the configuration files that the options name; several for servers of shards."""
+    named = args.config if isinstance(args.config, list) else [args.config]
+    return [path for path in named if path is not None] or [args.repository / CONFIG_FILE]
 
 
 @contextmanager
@@ -39,16 +50,29 @@ def opened_fleet(args: argparse.Namespace) -> Iterator[Fleet]:
             )
             for address in addresses
         )
+        repository = ModelRepository(args.repository)
+        files = [ConfigFile(path) for path in config_paths(args)]
         yield Fleet(
-            repository=ModelRepository(args.repository),
+            repository=repository,
             servers=servers,
-            config_file=ConfigFile(config_path(args)),
+            config_file=files[0] if len(files) == 1 else ConfigFiles(files, repository),
             polled=args.polled,
         )
 
 
+def fleet_for(args: argparse.Namespace, fleet: Fleet, name: str) -> Fleet:
+    """Return the fleet in which a model of `servables` is one, also if it is sharded."""
+    for group in find_groups(fleet.repository.models()):
+        if group.name == name:
+            files = [ConfigFile(path) for path in config_paths(args)]
+            return ShardedFleet.of(fleet, group, files)
+    return fleet
+
+
 def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = None) -> list[str]:
     """Return the models of a verb: those named, or all in the servers' configuration.
+
+    The shards of a model count as one, because they roll out together.
 
     Args:
         args: Parsed options.
@@ -58,14 +82,14 @@ def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = N
     Raises:
         RolloutError: There is none, or the configuration file lists no model at all.
     """
+    models = fleet.repository.models()
     if args.servable:
-        return list(dict.fromkeys(args.servable))
+        return list(dict.fromkeys(rollout_name(models, name) for name in args.servable))
     if not fleet.config_file.read().model_config_list.config:
         fleet.require_listed(fleet.known_models())
     # By name: base paths in a container may differ from ours.
-    models = fleet.repository.models()
     configured = [
-        model.name
+        rollout_name(models, model.name)
         for model in fleet.config_file.read().model_config_list.config
         if model.name in models and Path(model.base_path).name == model.name
     ]
@@ -74,8 +98,8 @@ def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = N
             f"{fleet.config_file.path} lists no model of {fleet.repository.root}; name one: "
             "--servable NAME"
         )
-    versions = {name: fleet.repository.versions(name) for name in configured}
-    names = [name for name in configured if version is None or version in versions[name]]
+    versions = {name: fleet_for(args, fleet, name).repository.versions(name) for name in configured}
+    names = [name for name in versions if version is None or version in versions[name]]
     if not names:
         raise RolloutError(
             f"no model in the servers' configuration has version {version}; available: "

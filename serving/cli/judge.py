@@ -16,6 +16,7 @@ from shortlist.serving.rollout.judge.measures import Limits, Pair
 from shortlist.serving.rollout.judge.traffic import read_users, recorded_pairs, replayed_pairs
 from shortlist.serving.rollout.judge.verdict import Judgement, judge
 from shortlist.serving.rollout.queries import known_queries
+from shortlist.serving.rollout.shards import ShardedFleet
 
 __all__ = ["judge_canary", "judge_limits"]
 
@@ -52,16 +53,24 @@ def judge_canary(args: argparse.Namespace, fleet: Fleet, name: str, version: int
         LogFileError: A request log cannot be read, or holds no retrieval of the model.
     """
     pairs: Iterator[Pair | None]
+    sharded = fleet if isinstance(fleet, ShardedFleet) else None
     if args.events is not None:
+        if sharded:
+            raise RolloutError(
+                f"--events records the shards of {name} one by one; leave it out to replay queries "
+                "to all of them"
+            )
         pairs = recorded_pairs(Path(args.events), name)
     else:
+        fleet.observe(name)  # which tells the servers of shards
         pairs = replayed_pairs(
             [server.address for server in fleet.servers],
-            name,
+            sharded.group.servable if sharded else name,
             _queries(args, fleet, name, version),
             rate=args.rate,
             timeout=args.request_timeout,
             security=security(args),
+            shards=list(sharded.addresses().values()) if sharded else (),
         )
     with closing(pairs):  # type: ignore[type-var]
         return judge(

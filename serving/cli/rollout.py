@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.clients.cli.output import printable, progress, write, write_json
-from shortlist.serving.cli.fleet import apply_options, config_path, opened_fleet, servables
+from shortlist.serving.cli.fleet import (
+    apply_options,
+    config_path,
+    fleet_for,
+    opened_fleet,
+    servables,
+)
 from shortlist.serving.cli.judge import judge_canary, judge_limits
 from shortlist.serving.errors import RolloutError
 from shortlist.serving.repository.local import ModelRepository
@@ -49,9 +55,10 @@ def canary(args: argparse.Namespace) -> int:
 def _judge(args: argparse.Namespace) -> int:
     """Judge each canary and act on the verdict; 1 if one was rolled back."""
     judgements = {}
-    with opened_fleet(args) as fleet:
-        for name in servables(args, fleet, version=args.version):
+    with opened_fleet(args) as whole:
+        for name in servables(args, whole, version=args.version):
             progress(f"judging version {args.version} of {name} for {args.duration:g} s")
+            fleet = fleet_for(args, whole, name)
             judgement = judge_canary(args, fleet, name, args.version)
             judgements[name] = judgement.as_json()
             action = "promote" if judgement.promote else "abort"
@@ -127,7 +134,7 @@ def _act(args: argparse.Namespace, action: str) -> int:
                 progress(f"plan: {step}")
             outcomes.append(
                 apply(
-                    fleet,
+                    fleet_for(args, fleet, name),
                     name,
                     action,
                     args.version,
@@ -152,7 +159,7 @@ def _plans(
     idle: list[NothingToDoError] = []
     for name in names:
         try:
-            plans[name] = preview(fleet, name, action, args.version)
+            plans[name] = preview(fleet_for(args, fleet, name), name, action, args.version)
         except NothingToDoError as exc:
             idle.append(exc)
     if idle and (args.servable or not plans):
@@ -219,7 +226,7 @@ def rollout_status(args: argparse.Namespace) -> int:
             names += fleet.unlisted(fleet.known_models())
         if not names or fleet.config_file.read().model_config_list.config:
             names = [*servables(args, fleet), *names]
-        observations = {name: fleet.observe(name) for name in names}
+        observations = {name: fleet_for(args, fleet, name).observe(name) for name in names}
     split = read_split(config_path(args))
     problems = {name: _problems(seen) for name, seen in observations.items()}
     if args.json:

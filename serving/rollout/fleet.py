@@ -10,6 +10,7 @@ from shortlist.serving.repository.golden import GoldenQuery
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.rollout.config import ConfigFile
 from shortlist.serving.rollout.history import HISTORY_FILE, History
+from shortlist.serving.rollout.lint import Finding, lint
 from shortlist.serving.rollout.state import MANAGED_LABELS, ServableState, ServerState
 
 __all__ = ["CheckError", "Fleet", "Observation", "RefusedError", "Server", "UnreachableError"]
@@ -90,12 +91,14 @@ class Fleet:
         servers: All replicas.
         config_file: File that they start from.
         polled: Whether they poll that file; otherwise they receive reloads.
+        all_or_none: Whether a version that cannot be loaded on all of them is removed from all.
     """
 
     repository: ModelRepository
     servers: tuple[Server, ...]
     config_file: ConfigFile
     polled: bool = False
+    all_or_none: bool = False
 
     def observe(self, name: str) -> Observation:
         """Return the state of one servable in repository, configuration and servers.
@@ -122,6 +125,10 @@ class Fleet:
             ),
             unreachable=unreachable,
         )
+
+    def lint(self, config: ModelServerConfig, current: ModelServerConfig) -> list[Finding]:
+        """Return the findings about a configuration that replaces the current one."""
+        return lint(config, current=current, repository=self.repository)
 
     def known_models(self) -> set[str]:
         """Return the models of the repository and of past rollouts."""

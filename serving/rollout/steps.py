@@ -15,7 +15,7 @@ from shortlist.serving.repository.server_config import (
     without_entry,
 )
 from shortlist.serving.rollout.fleet import CheckError, Fleet, RefusedError, UnreachableError
-from shortlist.serving.rollout.lint import Severity, lint
+from shortlist.serving.rollout.lint import Severity
 from shortlist.serving.rollout.plan import Step, StepKind, entry_for
 from shortlist.serving.rollout.state import ServableState, ServerState
 
@@ -102,10 +102,16 @@ class StepRunner:
                 return self._wait(step, state)
             self._push(step, state)
             done = self._wait(step, state)
-        except _LoadError as exc:
+        except RolloutError as exc:
+            all_or_none = self.fleet.all_or_none and step.kind is StepKind.LOAD
+            if not isinstance(exc, _LoadError) and (self.persist or not all_or_none):
+                raise
             good = frozenset.intersection(*(server.available for server in state.servers))
             self._withdraw(step.name, state, step.available - good)
-            raise RolloutError(f"{exc}; it was removed again, and no label moved") from exc
+            removed = "; it was removed again, and no label moved"
+            if not isinstance(exc, _LoadError):
+                removed = ". What was loaded was unloaded again, and no label moved"
+            raise RolloutError(f"{exc}{removed}") from exc
         if done:
             # Last, so that a server that restarts in between starts from a good file.
             self._write(step, state)
@@ -120,7 +126,7 @@ class StepRunner:
         """Return the whole configuration, other models as the file has them now."""
         current = self.fleet.config_file.read()
         config = with_entry(current, name, entry, base_path=self._base_path(name))
-        findings = lint(config, current=current, repository=self.fleet.repository)
+        findings = self.fleet.lint(config, current)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         own = [finding for finding in errors if finding.model in (name, None)]
         if own:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shortlist.clients import GrpcClient, RetryPolicy, ServingError
+from shortlist.clients import GrpcClient, RetryPolicy, ServingError, ShardedClient
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.server_config import STABLE
@@ -44,6 +44,7 @@ def replayed_pairs(
     rate: float,
     timeout: float,
     security: Security = PLAIN,
+    shards: Sequence[Sequence[str]] = (),
 ) -> Iterator[Pair]:
     """Yield answers of both labels for the same queries, indefinitely, on all servers in turn.
 
@@ -54,20 +55,18 @@ def replayed_pairs(
         rate: Pairs per second.
         timeout: Timeout of one request in seconds.
         security: TLS, headers and proxies.
+        shards: gRPC addresses of each shard, if the model is sharded.
     """
     chance = random.Random()
     # No retries: the measurement includes what a user would wait for.
     once = RetryPolicy(max_attempts=1)
-    clients = [
-        GrpcClient(
-            address,
-            model=name,
-            timeout=timeout,
-            retry=once,
-            **security._asdict(),
-        )
-        for address in addresses
+    each = [
+        GrpcClient(address, model=name, timeout=timeout, retry=once, **security._asdict())
+        for address in shards or addresses
     ]
+    clients: Sequence[GrpcClient | ShardedClient] = each
+    if shards:
+        clients = [ShardedClient(each, model=name, timeout=timeout)]
     try:
         for client in clients:  # neither version should pay for opening the connection
             for label in (STABLE, CANARY):
@@ -89,7 +88,7 @@ def replayed_pairs(
             client.close()
 
 
-def _ask(client: GrpcClient, query: Mapping[str, Any], label: str) -> Side:
+def _ask(client: GrpcClient | ShardedClient, query: Mapping[str, Any], label: str) -> Side:
     started = time.perf_counter()
     try:
         (answer,) = client.retrieve(**query, label=label)

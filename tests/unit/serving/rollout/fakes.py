@@ -61,15 +61,16 @@ class FakeServer:
     complaints: list[str] = field(default_factory=list)
     refusals: int = 0
     others: set[str] = field(default_factory=set)  # other models that it holds
+    name: str = NAME
 
     def start(self, config_file: Path) -> "FakeServer":
         """Starts, or restarts, from a configuration file."""
         self.available, self.loading, self.labels = set(), {}, {}
         self.failed, self.aspired = {}, set()
         config = text_format.Parse(config_file.read_text(), ModelServerConfig())
-        entry = entry_of(config, NAME)
+        entry = entry_of(config, self.name)
         assert entry is not None
-        self.others = _other_models(config)
+        self.others = _other_models(config) - {self.name}
         if entry.labels and not self.allow_unavailable_labels:
             raise AssertionError("a real server would not start: labels of unloaded versions")
         self.aspired = self._wanted(entry)
@@ -86,7 +87,7 @@ class FakeServer:
         self.killer.act()
         if self.down:
             raise UnreachableError("connection refused")
-        if name != NAME:
+        if name != self.name:
             held = frozenset({7}) if name in self.others else frozenset()
             return ServerState(address=self.address, available=held)
         self._tick()
@@ -115,8 +116,8 @@ class FakeServer:
             raise CheckError("other answers")
 
     def _take(self, config: ModelServerConfig) -> None:
-        entry = entry_of(config, NAME)
-        self.others = _other_models(config)
+        entry = entry_of(config, self.name)
+        self.others = _other_models(config) - {self.name}
         if entry is None:
             self.aspired, self.labels = set(), {}
             self.available.clear()
@@ -127,7 +128,7 @@ class FakeServer:
             if version not in self.available and (moved or not self.allow_unavailable_labels):
                 self.refusals += 1
                 raise RefusedError(
-                    f"Request to assign label to version {version} of model {NAME}, which is "
+                    f"Request to assign label to version {version} of model {self.name}, which is "
                     "not currently available for inference"
                 )
         self.labels = dict(entry.labels)
@@ -170,7 +171,7 @@ class FakeServer:
         self._complain()
 
     def _wanted(self, entry: ModelEntry) -> set[int]:
-        published = set(ModelRepository(self.root).versions(NAME))
+        published = set(ModelRepository(self.root).versions(self.name))
         if entry.versions is None:
             return {max(published)}
         return set(entry.versions) & published
@@ -190,7 +191,7 @@ class FakeServer:
 
 
 def _other_models(config: ModelServerConfig) -> set[str]:
-    return {model.name for model in config.model_config_list.config} - {NAME}
+    return {model.name for model in config.model_config_list.config}
 
 
 class FakeConfigFile(ConfigFile):
