@@ -261,7 +261,7 @@ class Publisher:
         return self._staged[name]
 
     def publish(self) -> dict[str, Path]:
-        """Make every staged servable visible to the server, each by one rename.
+        """Make every staged servable visible to the server, each by one rename, or none.
 
         Returns:
             Folder of the version by model name.
@@ -282,11 +282,19 @@ class Publisher:
             for staging in self._staged.values():
                 _make_readable(staging)
                 flush_tree(staging)
-            for name, staging in list(self._staged.items()):
-                os.rename(staging, targets[name])
-                flush(self.base_paths[name])
-                del self._staged[name]
-                log.info("published %s", targets[name])
+            renamed: list[tuple[Path, Path]] = []
+            try:
+                for name, staging in self._staged.items():
+                    os.rename(staging, targets[name])
+                    renamed.append((targets[name], staging))
+                    flush(self.base_paths[name])
+            except OSError:
+                for target, staging in renamed:  # all of them, or none
+                    os.rename(target, staging)
+                raise
+            self._staged.clear()
+        for target in targets.values():
+            log.info("published %s", target)
         return targets
 
     def discard(self) -> None:

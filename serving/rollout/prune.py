@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shortlist.serving.errors import RepositoryError, RolloutError
@@ -14,9 +14,10 @@ from shortlist.serving.repository.files import file_lock, flush
 from shortlist.serving.repository.local import DEFAULT_LOCK_TIMEOUT, LOCK_FILE, ModelRepository
 from shortlist.serving.rollout.apply import lock_path
 from shortlist.serving.rollout.fleet import Fleet
+from shortlist.serving.rollout.shards import ShardGroup, find_groups
 from shortlist.serving.rollout.state import ServableState
 
-__all__ = ["Decision", "decide", "prune", "remove_version"]
+__all__ = ["Decision", "decide", "keep_together", "prune", "remove_version"]
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,22 @@ def _reason_to_stay(
     return None
 
 
+def keep_together(decisions: Sequence[Decision], groups: Sequence[ShardGroup]) -> list[Decision]:
+    """Keep a version of all shards if one needs it, so that it can still be rolled out; pure."""
+    kept = {(own.name, own.version): own.why for own in decisions if not own.delete}
+    group_of = {shard: group for group in groups for shard in group.shards}
+    together = []
+    for own in decisions:
+        group = group_of.get(own.name)
+        if own.delete and group is not None:
+            for shard in group.shards:
+                if (why := kept.get((shard, own.version))) is not None:
+                    own = replace(own, delete=False, why=f"{shard} needs it: {why}")
+                    break
+        together.append(own)
+    return together
+
+
 def prune(
     fleet: Fleet,
     names: Sequence[str],
@@ -105,7 +122,7 @@ def prune(
 
     Args:
         fleet: Repository, configuration file and all known servers.
-        names: Model names.
+        names: Model names; a shard stands for all shards of its model.
         keep: Number of newest versions to keep in any case, at least 1.
         grace: Minimum age in seconds of a version to delete.
         dry_run: Whether to decide only.
@@ -124,8 +141,11 @@ def prune(
                 stack.enter_context(file_lock(path, timeout=lock_timeout, by=by))
         if fleet.config_file.path.exists():
             fleet.require_listed(names)
-        for name in names:
+        groups = find_groups(repository.models())
+        siblings = {shard: group.shards for group in groups for shard in group.shards}
+        for name in dict.fromkeys(shard for name in names for shard in siblings.get(name, (name,))):
             decisions += _decide_now(fleet, name, keep=keep, grace=grace)
+        decisions = keep_together(decisions, groups)
         if not dry_run:
             for name in {decision.name for decision in decisions}:
                 _remove_leftovers(repository.base_path(name))

@@ -256,3 +256,23 @@ def test_a_publisher_killed_at_any_step_leaves_only_complete_versions(tmp_path: 
     assert not list(tmp_path.glob("*/.publishing-*"))  # the next publisher cleans up
     assert not list(tmp_path.glob("*/.last_version.*"))
     assert publish(repository) == newest + 1
+
+
+def test_servables_appear_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sharded model, some shards alone would be of no use."""
+    real, repository = os.rename, ModelRepository(tmp_path)
+
+    def fails_for_the_last(source: Path, target: Path) -> None:
+        if Path(target).parent.name == NAMES[-1]:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    with repository.publisher(NAMES) as publisher:
+        for name in NAMES:
+            (publisher.stage(name) / "saved_model.pb").write_text("graph")
+        monkeypatch.setattr("os.rename", fails_for_the_last)
+        with pytest.raises(RepositoryError, match="No space left"):
+            publisher.publish()
+    assert repository.models() == []

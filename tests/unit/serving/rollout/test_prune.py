@@ -15,7 +15,8 @@ from shortlist.clients.cli.main import main
 from shortlist.serving.errors import RepositoryError, RolloutError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import ModelEntry
-from shortlist.serving.rollout.prune import decide, prune
+from shortlist.serving.rollout.prune import Decision, decide, keep_together, prune
+from shortlist.serving.rollout.shards import ShardGroup
 from shortlist.serving.rollout.state import ServableState, ServerState
 from tests.support.paths import ROOT
 from tests.unit.serving.rollout.fakes import NAME, make_fleet, publish, write_config
@@ -203,3 +204,18 @@ def test_foreign_versions_are_compared_by_what_they_have(
     assert f"answers: not compared: {problem}" in out
     assert main(["diff", "1", "9", "--repository", str(tmp_path)]) == 1
     assert "has both versions 1 and 9" in capsys.readouterr().err
+
+
+def test_a_version_of_one_shard_keeps_that_of_the_others() -> None:
+    group = ShardGroup(servable="m_ivf", count=2)
+    first, second = group.shards
+    decisions = [
+        Decision(name=first, version=1, delete=True, why="not needed"),
+        Decision(name=first, version=2, delete=True, why="not needed"),
+        Decision(name=second, version=1, delete=True, why="not needed"),
+        Decision(name=second, version=2, delete=False, why="host:8500 serves it"),
+        Decision(name="m_ivf", version=2, delete=True, why="not needed"),
+    ]
+    kept = keep_together(decisions, [group])
+    assert [decision.delete for decision in kept] == [True, False, True, False, True]
+    assert kept[1].why == "m_ivf_1of2 needs it: host:8500 serves it"
