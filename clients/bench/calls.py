@@ -15,9 +15,10 @@ from typing import Any
 
 import grpc
 
-from shortlist.clients import GrpcClient, RestClient, contract
+from shortlist.clients import GrpcClient, RestClient, ShardedClient, contract
 from shortlist.clients.bench.server import ARRAY_SIZE, BATCHES, MODEL
 from shortlist.clients.cli.output import write_json
+from shortlist.clients.types import Retrieval
 
 __all__ = ["main"]
 
@@ -94,6 +95,33 @@ def _bare_rest(address: str, model: str) -> Callable[[list[str]], object]:
     return call
 
 
+class _Prepared(GrpcClient):
+    """A client that answers at once, so that only the work of `ShardedClient` takes time."""
+
+    def __init__(self, answer: list[Retrieval]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def retrieve(self, *args: Any, **kwargs: Any) -> list[Retrieval]:
+        return self._answer
+
+
+def _sharded(ours: GrpcClient, calls: int) -> dict[str, dict[str, float]]:
+    """Return medians for the shards of a model, which the same server answers for."""
+    users, count, k = ["user 0"], 4, contract.DEFAULT_TOP_K
+    one = partial(ours.retrieve, users, k=k)
+    whole = ShardedClient([ours] * count, model=MODEL)
+    merged = ShardedClient([_Prepared(one())] * count, model=MODEL)
+    return {
+        f"grpc, {count} shards, k={k}": _median_in_turn(
+            {"ShardedClient": partial(whole.retrieve, users, k=k), "one shard": one}, calls
+        ),
+        f"no server, {count} shards, k={k}": _median_in_turn(
+            {"ShardedClient": partial(merged.retrieve, users, k=k), "one shard": one}, calls
+        ),
+    }
+
+
 def main(argv: list[str]) -> int:
     """Print the medians."""
     grpc_address, rest_address, model, calls = argv[0], argv[1], argv[2], int(argv[3])
@@ -117,6 +145,7 @@ def main(argv: list[str]) -> int:
                 case["requests"] = partial(bare_rest, users)
             medians[f"rest, {name}"] = _median_in_turn(case, repeats)
         if model == MODEL:
+            medians |= _sharded(ours, calls)
             numpy: Any = importlib.import_module("numpy")
             x = numpy.ones(ARRAY_SIZE, numpy.float32)
             case = {"GrpcClient": partial(ours.predict, {"x": x}, signature="array")}

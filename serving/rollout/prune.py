@@ -143,7 +143,8 @@ def prune(
             fleet.require_listed(names)
         groups = find_groups(repository.models())
         siblings = {shard: group.shards for group in groups for shard in group.shards}
-        for name in dict.fromkeys(shard for name in names for shard in siblings.get(name, (name,))):
+        whole = [shard for name in names for shard in siblings.get(name, (name,))]
+        for name in dict.fromkeys(whole):
             decisions += _decide_now(fleet, name, keep=keep, grace=grace)
         decisions = keep_together(decisions, groups)
         if not dry_run:

@@ -18,6 +18,7 @@ FOLDERS = (
     "variants/pvc",
     "variants/object-store",
     "variants/scann",
+    "variants/sharded",
     "variants/kserve",
     "monitoring",
     "rollout",
@@ -144,6 +145,24 @@ def test_selectors_find_the_servers_and_nothing_dangles(folder: str) -> None:
         if "configMap" in volume
     }
     assert used <= names
+
+
+def test_each_shard_has_servers_services_and_a_configuration_of_its_own() -> None:
+    folder = "variants/sharded"
+    shards = [f"shortlist-serving-shard{number}" for number in range(2)]
+    deployments = {entry["metadata"]["name"]: entry for entry in of_kind(folder, "Deployment")}
+    assert list(deployments) == shards
+    for number, deployment in enumerate(deployments.values()):
+        template = deployment["spec"]["template"]
+        maps = [volume.get("configMap", {}).get("name") for volume in template["spec"]["volumes"]]
+        assert f"shortlist-models-shard{number}" in maps
+        found = [
+            entry["metadata"]["name"]
+            for entry in of_kind(folder, "Service")
+            if entry["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        ]
+        assert f"shortlist-serving-grpc-shard{number}" in found
+        assert all(name.endswith(f"-shard{number}") for name in found)
 
 
 def test_grpc_has_a_headless_service_and_rest_a_cluster_address() -> None:
