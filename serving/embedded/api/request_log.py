@@ -102,7 +102,8 @@ def _settings(name: str, config: messages.LoggingConfig) -> LogSettings:
             f"logging_config of model {name} needs an absolute path as filename_prefix, such as "
             f'"/var/log/shortlist/{name}"; got filename_prefix={prefix}'
         )
-    return LogSettings(prefix=Path(prefix + name if prefix.endswith("/") else prefix), rate=rate)
+    prefix = os.path.normpath(prefix + name if prefix.endswith("/") else prefix)
+    return LogSettings(prefix=Path(prefix), rate=rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,25 @@ class RequestLogs:
         self._options = options or RequestLogOptions()
         self._room = QueueRoom(self._options.queue_bytes)
         self._logs: Mapping[str, _ModelLog] = {}  # replaced as a whole
+        self._folders: set[Path] = set()  # of the configurations so far
+
+    def check_folders(self, config: messages.ModelServerConfig) -> None:
+        """Refuse logs outside the folders of earlier configurations.
+
+        Whoever reaches the gRPC port may send a configuration, but not choose where files are
+        written: that takes the configuration file.
+
+        Raises:
+            StatusError: PERMISSION_DENIED, or a `logging_config` cannot be followed.
+        """
+        for name, settings in log_settings(config).items():
+            if self._folders.isdisjoint(settings.prefix.parents):
+                raise StatusError(
+                    Code.PERMISSION_DENIED,
+                    f"logging_config of model {name} names the folder {settings.prefix.parent}, "
+                    "which no configuration file of this server has named: put it into "
+                    "--model_config_file, and restart the server or let it poll the file",
+                )
 
     def update(self, config: messages.ModelServerConfig) -> None:
         """Follow a configuration: open, move and close logs, or change their rates.
@@ -158,6 +178,7 @@ class RequestLogs:
                 ).SerializeToString(),
             )
         self._logs = after
+        self._folders |= {model_log.settings.prefix.parent for model_log in after.values()}
         for name, old in before.items():
             if name not in after or after[name].writer is not old.writer:
                 old.writer.close()

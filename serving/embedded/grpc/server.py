@@ -277,6 +277,7 @@ class _Services(grpc.GenericRpcHandler):
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
+        self._logs.check_folders(request.config)
         for line in fields_without_effect(request.config, "a reload"):
             say_once(line)
         self._source.reload(request.config, keep_waiting=context.is_active)

@@ -219,3 +219,22 @@ def test_large_arrays_travel_as_one_block() -> None:
     assert np.array_equal(received, array)
     with pytest.raises(ValueError, match="read-only"):
         received[0] = 1.0
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+def test_strings_in_the_content_are_read(arrays: bool) -> None:
+    """A server with --enable_serialization_as_tensor_content answers so, and C++ programs ask so."""
+    words = ["u1", "", "x" * 300, "七"]
+    encoded = [word.encode() for word in words]
+    lengths = b"\x02\x00" + b"\xac\x02" + b"\x03"
+    tensor = TensorProto(dtype=DataType.DT_STRING, tensor_content=lengths + b"".join(encoded))
+    tensor.tensor_shape.dim.add(size=2)
+    tensor.tensor_shape.dim.add(size=2)
+    value = from_tensor_proto(tensor, arrays=arrays)
+    assert (value.tolist() if arrays else value) == [encoded[:2], encoded[2:]]
+    view = WireTensor(PackedTensorProto.FromString(tensor.SerializeToString()))
+    assert view.texts(1) == [("u1",), ("x" * 300,)]
+    for damaged in (lengths, tensor.tensor_content[:-1], tensor.tensor_content + b"!", b"\xff"):
+        tensor.tensor_content = damaged
+        with pytest.raises(ValueError, match="strings"):
+            from_tensor_proto(tensor, arrays=arrays)

@@ -195,6 +195,26 @@ def test_what_cannot_be_followed_is_refused_and_changes_nothing(
     assert len(records(tmp_path)) == 1
 
 
+def test_a_reload_by_a_client_chooses_no_new_folder(tmp_path: Path) -> None:
+    def code(asked: Asked, prefix: str) -> str:
+        request = messages.ReloadConfigRequest(config=config(prefix))
+        call: Any = asked._channel.unary_unary(methods.HANDLE_RELOAD_CONFIG_REQUEST.path)
+        try:
+            call(request.SerializeToString(), timeout=10)
+        except grpc.RpcError as error:
+            refused: Any = error
+            return str(refused.code().name)
+        return "OK"
+
+    with asking() as asked:
+        assert code(asked, f"{tmp_path}/logs/m") == "PERMISSION_DENIED"
+        asked.logs.update(config(tmp_path / "logs" / "m"))  # by the configuration file
+        assert code(asked, f"{tmp_path}/logs/other") == "OK"
+        assert code(asked, f"{tmp_path}/logs/below/m") == "OK"
+        assert code(asked, f"{tmp_path}/logs/../m") == "PERMISSION_DENIED"
+        assert code(asked, f"{tmp_path}/m") == "PERMISSION_DENIED"
+
+
 def test_a_missing_library_is_an_error_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     framing.checksum.cache_clear()
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
