@@ -223,7 +223,7 @@ def test_large_arrays_travel_as_one_block() -> None:
 
 @pytest.mark.parametrize("arrays", [True, False])
 def test_strings_in_the_content_are_read(arrays: bool) -> None:
-    """A server with --enable_serialization_as_tensor_content answers so, and C++ programs ask so."""
+    """As a server with --enable_serialization_as_tensor_content answers, and C++ programs ask."""
     words = ["u1", "", "x" * 300, "七"]
     encoded = [word.encode() for word in words]
     lengths = b"\x02\x00" + b"\xac\x02" + b"\x03"
