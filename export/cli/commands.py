@@ -16,6 +16,7 @@ from shortlist.export.cli.options import (
 )
 from shortlist.export.cli.own import add_own
 from shortlist.export.cli.recommend import add_recommend
+from shortlist.export.cli.replay import add_replay
 from shortlist.export.config import BASELINES
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -36,6 +37,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_evaluate(verbs)
     _add_inspect(verbs)
     add_monitor(verbs)
+    add_replay(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:

@@ -165,7 +165,7 @@ def _settings(args: argparse.Namespace) -> MonitorSettings:
         interactions=interactions,
         users=users,
         segment_column=args.segment_column,
-        key=None if args.user_id_key is None else args.user_id_key.read_bytes(),
+        key=None if args.user_id_key is None else args.user_id_key.read_bytes().removesuffix(b"\n"),
         repository=args.repository,
         models=frozenset(args.model),
         window=args.window,

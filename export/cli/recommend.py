@@ -1,13 +1,7 @@
 """`shortlist recommend`: its parser, which imports nothing heavy, and the command."""
 
 import argparse
-import os
-import re
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +31,6 @@ __all__ = ["add_recommend", "recommend"]
 _ALL: Final = "all"
 _FORMATS: Final = ("parquet", "jsonl")
 _PART_ROWS: Final = 65_536
-_NOTICE: Final = re.compile(r"I\d{4} |WARNING: All log messages before absl")
 _INTERVAL: Final = 10.0  # seconds between lines of progress
 
 
@@ -148,10 +141,11 @@ def recommend(args: argparse.Namespace) -> int:
     found = find_version(args.servable, root=args.repository)
     config = data_config(args)
     from shortlist.export.bulk.engine import BulkServable
+    from shortlist.export.bulk.notices import without_notices
     from shortlist.export.bulk.output import open_output
     from shortlist.export.bulk.run import run_bulk
 
-    with _without_notices():
+    with without_notices():
         loaded = BulkServable(found.path, **_asked(args, found))
     with loaded as servable:
         progress(step("load", time.monotonic() - args.began, str(found)))
@@ -309,27 +303,10 @@ def _try(servable: "BulkServable", queries: "pa.Table") -> None:
     Raises:
         ServingError: The servable cannot do what is asked.
     """
-    with _without_notices():
+    from shortlist.export.bulk.notices import without_notices
+
+    with without_notices():
         servable.answer(queries.slice(0, 1).combine_chunks().to_batches()[0])
-
-
-@contextmanager
-def _without_notices() -> Iterator[None]:
-    """Drop what TensorFlow's runtime notes on stderr at its first run, whatever its log level."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            written.seek(0)
-            for line in written.read().decode("utf-8", "replace").splitlines():
-                if not _NOTICE.match(line):
-                    progress(line)
 
 
 def _plan(

@@ -13,7 +13,7 @@ _MOST_UNITS = 20_000  # users, or groups of users
 
 def share_interval(
     users: npt.NDArray[np.int64],
-    hits: npt.NDArray[np.bool_],
+    hits: npt.NDArray[np.bool_] | npt.NDArray[np.float64],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -24,7 +24,7 @@ def share_interval(
 
     Args:
         users: int64 `[num_events]`, number of the user of each event.
-        hits: bool `[num_events]`, whether it counts.
+        hits: `[num_events]`, whether it counts, or by how much.
         resamples: Number of draws.
         seed: Random seed.
 

@@ -86,7 +86,8 @@ def _queries(
 ) -> Sequence[Mapping[str, Any]]:
     if args.queries is not None and is_request_log(args.queries):
         log = SelectedLog(args.queries, Selection(model=name))
-        return [query.arguments for query in sampled_queries(log, _SAMPLE)]
+        recorded, _ = sampled_queries(log, _SAMPLE)
+        return [query.arguments for query in recorded]
     if args.queries is not None:
         return [{"user_ids": [user]} for user in read_users(Path(args.queries))]
     queries = known_queries(fleet.repository.version_path(name, version)).by_user()

@@ -50,12 +50,14 @@ class RecordedQuery:
     """One row of a recorded retrieval.
 
     Attributes:
+        model: Model name.
         arguments: Arguments of the clients' `retrieve` that ask the same.
         answer: The recorded answer.
         time: Start of the request in epoch seconds.
         latency: Seconds until the answer of all rows; `None` if unknown.
     """
 
+    model: str
     arguments: Mapping[str, Any]
     answer: Retrieval
     time: float
@@ -113,8 +115,8 @@ def distinct_queries(log: SelectedLog, most: int) -> list[RecordedQuery]:
     return queries
 
 
-def sampled_queries(log: SelectedLog, most: int) -> list[RecordedQuery]:
-    """Return a sample of all queries, in order of the log.
+def sampled_queries(log: SelectedLog, most: int) -> tuple[list[RecordedQuery], int]:
+    """Return a sample of all queries, in order of the log, and how many there are.
 
     Raises:
         LogFileError: There are none.
@@ -123,7 +125,7 @@ def sampled_queries(log: SelectedLog, most: int) -> list[RecordedQuery]:
     for query in recorded_queries(log):
         sample.add(query)
     log.require(sample.seen, "retrieval that can be asked again")
-    return sample.items()
+    return sample.items(), sample.seen
 
 
 def input_rows(log: SelectedLog, names: Sequence[str], most: int) -> list[dict[str, Any]]:
@@ -164,7 +166,11 @@ def queries_of(record: LogRecord) -> list[RecordedQuery]:
             arguments["features"] = [features]
         rows.append(
             RecordedQuery(
-                arguments=arguments, answer=answer, time=record.time, latency=record.latency
+                model=record.model,
+                arguments=arguments,
+                answer=answer,
+                time=record.time,
+                latency=record.latency,
             )
         )
     return rows

@@ -1,0 +1,1 @@
+"""Recorded requests asked of two versions, and what users did after them."""
