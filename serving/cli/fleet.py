@@ -22,7 +22,7 @@ from shortlist.serving.rollout.shards import (
 )
 from shortlist.serving.rollout.steps import StepOptions
 
-__all__ = ["apply_options", "config_path", "fleet_for", "opened_fleet", "servables"]
+__all__ = ["apply_options", "config_path", "fleet_for", "mover", "opened_fleet", "servables"]
 
 
 def config_path(args: argparse.Namespace) -> Path:
@@ -67,6 +67,21 @@ def fleet_for(args: argparse.Namespace, fleet: Fleet, name: str) -> Fleet:
             files = [ConfigFile(path) for path in config_paths(args)]
             return ShardedFleet.of(fleet, group, files)
     return fleet
+
+
+def mover(args: argparse.Namespace, fleet: Fleet, name: str) -> Fleet:
+    """Return the fleet that rolls a model out.
+
+    Raises:
+        RolloutError: The model is not sharded, and there are several configuration files.
+    """
+    moving = fleet_for(args, fleet, name)
+    if not isinstance(moving, ShardedFleet) and len(config_paths(args)) > 1:
+        raise RolloutError(
+            f"{name!r} is not sharded, and several --config are for servers of shards; give the "
+            "file of its servers, or choose a sharded model: --servable NAME"
+        )
+    return moving
 
 
 def servables(args: argparse.Namespace, fleet: Fleet, *, version: int | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from shortlist.serving.cli.fleet import (
     apply_options,
     config_path,
     fleet_for,
+    mover,
     opened_fleet,
     servables,
 )
@@ -134,7 +135,7 @@ def _act(args: argparse.Namespace, action: str) -> int:
                 progress(f"plan: {step}")
             outcomes.append(
                 apply(
-                    fleet_for(args, fleet, name),
+                    mover(args, fleet, name),
                     name,
                     action,
                     args.version,
@@ -159,7 +160,7 @@ def _plans(
     idle: list[NothingToDoError] = []
     for name in names:
         try:
-            plans[name] = preview(fleet_for(args, fleet, name), name, action, args.version)
+            plans[name] = preview(mover(args, fleet, name), name, action, args.version)
         except NothingToDoError as exc:
             idle.append(exc)
     if idle and (args.servable or not plans):

@@ -32,6 +32,7 @@ def serve(args: argparse.Namespace) -> int:
         repository=args.repository,
         kind=ServerKind(args.server),
         names=tuple(args.servable) if args.servable else None,
+        config=args.config,
         grpc_port=args.port,
         rest_port=args.rest_port,
         timeout=args.timeout,

@@ -54,6 +54,13 @@ def _add_serve(verbs: Parsers) -> None:
         metavar="NAME",
         help="model to serve, such as retrieval_ivf; repeatable (default: all)",
     )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="model_config_file to write and start from, for servers that serve different models "
+        "of a repository (default: one in the repository)",
+    )
     for option, api, port in (
         ("--port", "gRPC", contract.DEFAULT_GRPC_PORT),
         ("--rest-port", "REST", contract.DEFAULT_REST_PORT),

@@ -41,6 +41,8 @@ class ServeRequest:
         repository: Root of the model repository.
         kind: Kind of server.
         names: Model names; `None` for all.
+        config: Configuration file to write and to start from; `None` for that of the repository.
+            Servers that hold different models of a repository need different files.
         grpc_port: Port of the gRPC API; 0 for any free one.
         rest_port: Port of the REST API; 0 for any free one.
         timeout: Startup timeout in seconds, until all servables are AVAILABLE.
@@ -55,6 +57,7 @@ class ServeRequest:
     repository: Path
     kind: ServerKind = ServerKind.EMBEDDED
     names: tuple[str, ...] | None = None
+    config: Path | None = None
     grpc_port: int = 0
     rest_port: int = 0
     timeout: float = 300.0
@@ -104,7 +107,13 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
     )
     for left_out in selection.left_out:
         log.warning("not serving %s: %s", left_out.name, left_out.reason)
-    config_file = repository.root / CONFIG_FILE
+    config_file = request.config or repository.root / CONFIG_FILE
+    inside = config_file.resolve().is_relative_to(repository.root.resolve())
+    if request.kind is ServerKind.DOCKER and not inside:
+        raise RepositoryError(
+            f"{config_file} is not in {repository.root}, which is all that a container sees of the "
+            "disk; choose a file below it with --config"
+        )
     entries = {
         servable.name: last_entry(config_file, repository, servable.name) or ModelEntry()
         for servable in selection.served

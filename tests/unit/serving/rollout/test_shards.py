@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.clients.cli.main import main
 from shortlist.clients.contract import shard_name
 from shortlist.clients.wire.messages import ModelServerConfig
 from shortlist.serving.errors import RolloutError
@@ -327,3 +328,14 @@ def test_the_common_name_of_several_groups_is_refused() -> None:
     with pytest.raises(RolloutError, match="'c' is sharded as c_of2, c_of3; name one"):
         rollout_name(MODELS, "c")
     assert rollout_name(MODELS[1:3], "a_ivf") == "a_ivf_of2"
+
+
+def test_several_files_are_for_sharded_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model on all servers must not get what only one of the files lists."""
+    service = make_service(tmp_path, "server each")
+    files = [option for host in service.hosts for option in ("--config", str(host.file))]
+    where = ["--repository", str(tmp_path), "--address", "127.0.0.1:1", *files]
+    assert main(["canary", "7", "--servable", OTHER, *where]) == 1
+    assert "'other' is not sharded, and several --config" in capsys.readouterr().err
