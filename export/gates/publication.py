@@ -24,7 +24,7 @@ from shortlist.serving.repository.version import (
     read_manifest,
     write_manifest,
 )
-from shortlist.serving.request_log.selection import SelectedLog, is_request_log
+from shortlist.serving.request_log.selection import SelectedLog, Selection, is_request_log
 from shortlist.serving.request_log.warmup import as_golden, varied_requests
 
 __all__ = ["Published", "pass_gates", "publish_saved_model", "verify_version"]
@@ -105,10 +105,13 @@ def verify_version(
 
 
 def _with_recorded(subject: Subject, queries: Path | None) -> Subject:
-    """Return a version with a sample of the requests in a log, no user twice."""
+    """Return a version with a sample of the requests to its model, or else of all in a log."""
     if queries is None:
         return subject
-    requests = varied_requests(SelectedLog(queries), _RECORDED)
+    own = SelectedLog(queries, Selection(model=subject.name))
+    other = not any(True for _ in own) and bool(own.models)  # such as another index of the model
+    log = SelectedLog(queries, None if other else Selection(model=subject.name))
+    requests = varied_requests(log, _RECORDED)
     return replace(subject, recorded=tuple(as_golden(requests)))
 
 

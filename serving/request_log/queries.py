@@ -1,7 +1,7 @@
 """Recorded retrievals as queries that other versions and models can be asked."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shortlist.clients import contract
@@ -55,6 +55,7 @@ class RecordedQuery:
         answer: The recorded answer.
         time: Start of the request in epoch seconds.
         latency: Seconds until the answer of all rows; `None` if unknown.
+        inputs: The row's inputs by name, of a model that names its inputs itself; else empty.
     """
 
     model: str
@@ -62,6 +63,7 @@ class RecordedQuery:
     answer: Retrieval
     time: float
     latency: float | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def user_id(self) -> str:
@@ -79,8 +81,8 @@ class RecordedQuery:
         return self.user_id.encode() or repr(sorted(self.arguments.items())).encode()
 
     def line(self) -> dict[str, Any]:
-        """Return the object of a line for `query --history-file`."""
-        return {
+        """Return the object of a line for `query --history-file`, else `publish --queries`."""
+        return dict(self.inputs) or {
             key: self.arguments[name][0]
             for name, key in _LINE_KEYS.items()
             if name in self.arguments
@@ -157,6 +159,8 @@ def queries_of(record: LogRecord) -> list[RecordedQuery]:
         return []
     inputs, answers = record.inputs, record.retrievals
     shared = _shared(inputs)
+    others = interface.others
+    named = [interface.query, *others] if others or interface.query != contract.USER_ID else []
     rows = []
     for row, answer in enumerate(answers):
         user = _cell(inputs[interface.query], row)
@@ -171,6 +175,7 @@ def queries_of(record: LogRecord) -> list[RecordedQuery]:
                 answer=answer,
                 time=record.time,
                 latency=record.latency,
+                inputs={name: inputs[name][row] for name in named},
             )
         )
     return rows

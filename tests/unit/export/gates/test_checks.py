@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from shortlist.clients import contract
+from shortlist.clients.request_log.reading import LogFileError
 from shortlist.clients.types import Signature, TensorSpec
 from shortlist.export.gates import checks
+from shortlist.export.gates.publication import _with_recorded
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
 from shortlist.export.gates.record import Gate, GateError, require_passed
 from shortlist.export.gates.run import run_gates
@@ -30,6 +32,7 @@ from shortlist.serving.repository.version import (
 from shortlist.serving.servers.check import FreshServable
 from shortlist.serving.servers.kinds import ServerKind
 from tests.support.packages import versions
+from tests.unit.serving.request_log.examples import record, write_log
 
 SETTINGS = GateSettings()
 QUERY = GoldenQuery(
@@ -473,3 +476,15 @@ def test_gates_need_scann_for_a_servable_with_its_ops(
     error = r"the gates cannot run retrieval_ivf: scann is not installed; .*'shortlist\[scann\]'"
     with pytest.raises(ModelServerError, match=error):
         run_gates([make_subject(tmp_path / "2", manifest=manifest)], SETTINGS)
+
+
+def test_requests_to_the_model_come_before_those_to_its_other_indexes(tmp_path: Path) -> None:
+    subject = make_subject(tmp_path / "version")
+    own, other = (record({"user_id": [name]}, model=name) for name in (subject.name, "other"))
+    both = _with_recorded(subject, write_log(tmp_path / "both", [other, own]))
+    assert [query.inputs for query in both.recorded] == [{"user_id": [subject.name]}]
+    without = _with_recorded(subject, write_log(tmp_path / "other", [other]))
+    assert [query.inputs for query in without.recorded] == [{"user_id": ["other"]}]
+    with pytest.raises(LogFileError, match="holds no records yet"):
+        _with_recorded(subject, write_log(tmp_path / "empty", []))
+    assert _with_recorded(subject, None) == subject

@@ -79,6 +79,7 @@ def test_other_models_are_asked_by_their_own_inputs() -> None:
     assert query.user_id == "u1"
     assert query.arguments["user_ids"] == ["u1"]
     assert query.arguments["features"] == [{"age": 41}]
+    assert query.line() == {"who": ["u1"], "age": 41}  # as `publish --queries` takes it
 
 
 def test_a_tower_with_inputs_of_its_own_and_outputs_of_ours() -> None:
