@@ -109,6 +109,7 @@ class Collector:
         versions: Lists by model and version.
         skipped: Records that are not retrievals, by kind or signature, or `unreadable`.
         ripe_until: Time up to which the window of a list has passed.
+        shadows: Copies of requests whose answer nobody got; see `Split.shadow`.
         anonymous: Lists without a user id, which no interaction can follow.
         newest: Time of the newest list.
         list_times: Of each interaction, the time of its list; minus infinity without one.
@@ -133,6 +134,7 @@ class Collector:
         self.groups: dict[GroupKey, tuple[int, Group]] = {}
         self.versions: dict[tuple[str, int | None], Lists] = {}
         self.skipped: Counter[str] = Counter()
+        self.shadows = 0
         self.anonymous = 0
         self.newest = -np.inf
         size = 0 if outcomes is None else len(outcomes.times)
@@ -145,6 +147,9 @@ class Collector:
     def add(self, record: LogRecord) -> None:
         """Count the lists of a record."""
         if record.time < self._since:
+            return
+        if record.shadow:
+            self.shadows += 1
             return
         try:
             retrievals = record.retrievals if record.kind == "predict" else []

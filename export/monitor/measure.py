@@ -168,6 +168,8 @@ def _notes(collector: Collector, others: Counter[str], settings: MonitorSettings
     if collector.skipped:
         parts = ", ".join(f"{count:,} {what}" for what, count in collector.skipped.most_common())
         notes.append(f"left out, as they are not retrievals: {parts}")
+    if collector.shadows:
+        notes.append(f"left out, as nobody got the answers: {collector.shadows:,} shadow copies")
     if others:
         parts = ", ".join(f"{count:,} {what}" for what, count in others.most_common())
         notes.append(f"left out, as --model does not name them: {parts}")

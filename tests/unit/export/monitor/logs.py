@@ -28,6 +28,7 @@ class Shown:
     history: Sequence[str] | None = None
     unknown_events: int = 0
     model: str = "retrieval_ivf"
+    origin: str = "shortlist-server"
 
     def record(self) -> bytes:
         signature = "serving_default" if self.history is None else "retrieve_by_query"
@@ -35,7 +36,10 @@ class Shown:
         spec.version.value = self.version
         log = messages.PredictionLog(
             log_metadata=messages.LogMetadata(
-                model_spec=spec, version_label=self.label, time_us=round(self.time * 1e6)
+                model_spec=spec,
+                version_label=self.label,
+                time_us=round(self.time * 1e6),
+                request_origin=self.origin,
             )
         )
         inputs = log.predict_log.request.inputs

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.clients.request_log.records import SHADOW
 from shortlist.clients.request_log.user_ids import hash_user_id
 from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.monitor.figures import Figures
@@ -196,6 +197,15 @@ def test_other_records_are_left_out_and_counted(tmp_path: Path) -> None:
         "left out, as --model does not name them: 1 movies",
         "1 lists have no user id, so that no interaction follows them",
     ]
+
+
+def test_copies_for_another_label_are_left_out_as_nobody_saw_them(tmp_path: Path) -> None:
+    shadow = Shown(time=START + 1, ids=["z"], label="canary", origin=SHADOW)
+    write_log(tmp_path / "logs", [Shown(time=START), shadow])
+    write_events(tmp_path / "events.csv", [("u1", "a", START + 2)])
+    monitoring = measured(tmp_path)
+    assert only(monitoring).hit_rate == 1.0
+    assert monitoring.notes[0] == "left out, as nobody got the answers: 1 shadow copies"
 
 
 def test_the_last_part_of_a_log_can_be_read_alone(tmp_path: Path) -> None:
