@@ -26,7 +26,7 @@ from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.histories import Histories
 from shortlist.export.data.reading.columnar import JsonLines
-from shortlist.export.data.reading.roles import Role, find_column, no_column
+from shortlist.export.data.reading.roles import Role, described, find_column, no_column
 from shortlist.export.data.reading.rows import Source, open_source
 from shortlist.export.data.reading.values import ids_of_column
 from shortlist.export.data.sources.tabular import dialect_of
@@ -124,7 +124,8 @@ def _read_ids(
     codes, first = np.unique(ids.codes[good], return_index=True)
     order = codes[np.argsort(first)]
     repeats = int(good.sum()) - len(order)
-    notes = [*source.notes, *rows.notes]
+    notes = [f"{source.short_name}: {described(source.columns, {role: column}, ())}"]
+    notes += [*source.notes, *rows.notes]
     if repeats:
         notes.append(
             f"{source.short_name}: rows that repeat an id: {repeats:,}; each is asked once"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shortlist.clients import contract
+from shortlist.export.bulk.engine import HISTORY
 from shortlist.export.bulk.output import BulkOutput
 
 __all__ = ["BATCH_ROWS", "PART_ROWS", "BulkCounts", "run_bulk"]
@@ -33,6 +34,8 @@ class BulkCounts:
         answered: Queries that this run answered.
         unknown: Those of them whose user or candidate the servable does not know.
         empty: Those of them without any candidate.
+        events: Events in their histories.
+        known_events: Those of them whose candidate the servable knows.
         parts: Files that are finished.
     """
 
@@ -41,6 +44,8 @@ class BulkCounts:
     answered: int = 0
     unknown: int = 0
     empty: int = 0
+    events: int = 0
+    known_events: int = 0
     parts: int = 0
 
 
@@ -91,6 +96,7 @@ def run_bulk(
                         _count(counts, batch)
                         progress(counts)
                 counts.parts += 1
+                counts.events += _total_length(part, HISTORY.name)
         finally:
             pool.shutdown(cancel_futures=True)
     output.finish()
@@ -115,10 +121,18 @@ def _ahead(
         yield pending.popleft().result()
 
 
+def _total_length(queries: pa.Table, name: str) -> int:
+    if name not in queries.column_names:
+        return 0
+    return pc.sum(pc.list_value_length(queries.column(name))).as_py() or 0
+
+
 def _count(counts: BulkCounts, answers: pa.RecordBatch) -> None:
     counts.answered += answers.num_rows
     lengths = pc.list_value_length(answers.column(contract.CANDIDATE_IDS))
     counts.empty += pc.sum(pc.equal(lengths, 0)).as_py()
+    if contract.KNOWN_HISTORY in answers.schema.names:
+        counts.known_events += pc.sum(answers.column(contract.KNOWN_HISTORY)).as_py() or 0
     for name in (contract.KNOWN_USER, contract.KNOWN_CANDIDATE):
         if name in answers.schema.names:
             counts.unknown += pc.sum(pc.invert(answers.column(name))).as_py() or 0

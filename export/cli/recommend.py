@@ -180,7 +180,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.now is not None and args.data_source is None:
         raise ShortlistError("--now is the time from which --history counts ages; give --history")
     if args.similar is not None:
-        for name in ("data_source", "feature", "exclude", "exclude_seen", "filter_any"):
+        filters = (f"filter_{name}" for name in ("any", "all", "min", "max"))
+        for name in ("data_source", "feature", "exclude", "exclude_seen", "keep_history", *filters):
             if getattr(args, name):
                 option = {"data_source": "history"}.get(name, name).replace("_", "-")
                 raise ShortlistError(f"--{option} does not apply to --similar; leave it out")
@@ -388,6 +389,8 @@ def _report(
                 "answered": counts.answered,
                 "unknown": counts.unknown,
                 "empty": counts.empty,
+                "events": counts.events,
+                "known_events": counts.known_events,
                 "seconds": round(seconds, 3),
             }
         )
@@ -400,12 +403,18 @@ def _report(
     progress(step("recommend", seconds, f"{counts.answered:,} {who}, {rate:,.0f} per second"))
     line = f"{args.output}: {counts.total:,} {who} in {_parts(counts)}"
     write(line + (f", {counts.before:,} of them finished before" if counts.before else ""))
-    for count, what in (
-        (counts.unknown, "unknown to the model"),
-        (counts.empty, "left without candidates"),
+    unknown_events = counts.events - counts.known_events
+    for count, total, what in (
+        (counts.unknown, counts.answered, f"{who} are unknown to the model"),
+        (counts.empty, counts.answered, f"{who} are left without candidates"),
+        (
+            unknown_events,
+            counts.events,
+            "events in histories have a candidate unknown to the model",
+        ),
     ):
         if count:
-            progress(f"note: {count:,} of {counts.answered:,} {who} are {what}")
+            progress(f"note: {count:,} of {total:,} {what}")
 
 
 def _parts(counts: "BulkCounts") -> str:

@@ -156,8 +156,31 @@ def test_command_writes_parts_and_says_what_is_unusual(
     assert "load" in shown.err
     table = pyarrow.parquet.read_table(tmp_path / "recs.parquet")
     assert table.column("user_id").to_pylist() == [*small_dataset.user_ids[:9], "stranger"]
+    assert "users.csv: reading user as users\n" in shown.err
     assert recommend(path, tmp_path / "recs.parquet", *arguments[:-1]) == 0
     assert "complete already, 10 users in 3 parts" in capfd.readouterr().out
+
+
+def test_command_says_how_many_events_the_model_does_not_know(
+    small_export: ExportResult,
+    small_dataset: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    user, known = small_dataset.user_ids[0], small_dataset.candidate_ids[3]
+    rows = [f"{user},{known},1700000000", f"{user},withdrawn,1700000100", "other,withdrawn,5"]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,time", *rows]))
+    arguments = ("--users=all", f"--history={tmp_path}/events.csv")
+
+    path = small_export.servables["retrieval_brute_force"]
+    assert recommend(path, tmp_path / "recs.parquet", *arguments) == 0
+
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes[1:] == [
+        "note: events.csv: 2 events of 1 of the 60 users",
+        "note: events.csv: users that are not in --users, so not asked: 1",
+        "note: 1 of 2 events in histories have a candidate unknown to the model",
+    ]
 
 
 @pytest.mark.parametrize(
