@@ -47,7 +47,7 @@ def whole() -> dict[str, Any]:
 
 
 examples = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

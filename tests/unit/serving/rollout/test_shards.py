@@ -261,7 +261,7 @@ def test_a_controller_killed_at_any_act_is_continued_by_the_next(
     whole.run("canary", 2)
     whole.run("promote")
     acts = whole.killer.acts
-    for at in range(1, acts + 1, 5):
+    for at in range(1, acts + 1, 11):
         service = make_service(tmp_path / str(at), layout)
         service.killer.acts, service.killer.at = 0, at
         with pytest.raises(Killed):
