@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 MAX_SPAWNED: Final = 32  # waiting or running; more are dropped
 _THREADS: Final = 2
+_MAX_WAIT: Final = 2.0  # seconds; a program that ends waits for what is left
 
 
 class Background:
@@ -28,7 +30,7 @@ class Background:
         self._closed = False
 
     def start(self, run: Callable[[Flow[Any]], Any], flow: Flow[Any]) -> None:
-        """Run a flow unless too many wait; its result and errors are ignored."""
+        """Run a flow unless too many wait, or it waits too long; result and errors are ignored."""
         with self._lock:
             if self._born_in != generation():  # threads do not survive a fork
                 self._pool, self._spawned, self._born_in = None, 0, generation()
@@ -37,8 +39,11 @@ class Background:
                 return
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_THREADS, "shortlist-background")
-            self._spawned += 1
-            self._pool.submit(self._run, run, flow)
+            try:
+                self._pool.submit(self._run, run, flow, time.monotonic() + _MAX_WAIT)
+                self._spawned += 1
+            except RuntimeError as error:  # the program ends, or has too many threads
+                log.debug("no request in the background: %s", error)
 
     def close(self) -> None:
         """Drop what waits; what runs ends with its connections."""
@@ -48,9 +53,12 @@ class Background:
         if pool is not None and self._born_in == generation():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, run: Callable[[Flow[Any]], Any], flow: Flow[Any]) -> None:
+    def _run(self, run: Callable[[Flow[Any]], Any], flow: Flow[Any], latest: float) -> None:
         try:
-            run(flow)
+            if time.monotonic() > latest:
+                flow.close()
+            else:
+                run(flow)
         except Exception as error:
             log.debug("a request in the background failed: %s", error)
         finally:

@@ -36,10 +36,10 @@ _NUMBERS: Final = itertools.count(1)  # files of this process
 
 def opened_at(path: Path) -> float:
     """Return when a file was opened, according to its name, or last changed, in epoch seconds."""
-    match = _NAME.search(path.name)
-    if match is None:
-        return path.stat().st_mtime
-    return datetime.strptime(match["opened"], _TIME_FORMAT).replace(tzinfo=UTC).timestamp()
+    if match := _NAME.search(path.name):
+        with contextlib.suppress(ValueError):  # digits that are not a time
+            return datetime.strptime(match["opened"], _TIME_FORMAT).replace(tzinfo=UTC).timestamp()
+    return path.stat().st_mtime
 
 
 class LogFile:

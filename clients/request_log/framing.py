@@ -14,10 +14,11 @@ _FOOTER: Final = struct.Struct("<I")
 _HEADER_BYTES: Final = _HEADER.size
 _MASK_DELTA: Final = 0xA282EAD8
 _UINT32: Final = 0xFFFFFFFF
+_MAX_RECORD: Final = 2**31 - 1  # bytes of a protobuf message
 
 
 class DamagedError(ValueError):
-    """A checksum does not fit.
+    """A checksum does not fit, or a record is too long.
 
     Attributes:
         offset: Start of the record in the unzipped file.
@@ -72,24 +73,31 @@ def unframed(chunks: Iterable[bytes]) -> Generator[bytes, None, int]:
         Number of bytes after the last whole record.
 
     Raises:
-        DamagedError: A checksum does not fit.
+        DamagedError: A checksum does not fit, or a record is longer than any can be.
     """
     crc = checksum()
-    rest, offset = b"", 0
+    parts, size, needed, offset = [b""], 0, _HEADER_BYTES, 0
     for chunk in chunks:
-        data, start = rest + chunk, 0
+        parts.append(chunk)
+        size += len(chunk)
+        if size < needed:  # joined once, however many parts a record has
+            continue
+        data, start, needed = b"".join(parts), 0, _HEADER_BYTES
         while len(data) - start >= _HEADER_BYTES:
             length, length_crc = _HEADER.unpack_from(data, start)
             if length_crc != _masked(crc(data[start : start + 8])):
                 raise DamagedError("the length of a record is damaged", offset + start)
+            if length > _MAX_RECORD:
+                raise DamagedError(f"a record of {length:,} bytes is too long", offset + start)
             end = start + _HEADER_BYTES + length
             if end + _FOOTER.size > len(data):
+                needed = end + _FOOTER.size - start
                 break
             record = data[start + _HEADER_BYTES : end]
             if _FOOTER.unpack_from(data, end)[0] != _masked(crc(record)):
                 raise DamagedError("a record is damaged", offset + start)
             yield record
             start = end + _FOOTER.size
-        rest = data[start:]
+        parts, size = [data[start:]], len(data) - start
         offset += start
-    return len(rest)
+    return size

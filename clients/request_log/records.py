@@ -22,6 +22,7 @@ SHADOW: Final = "shortlist-shadow"  # a client, for a copy of a request; see Spl
 # By kind of call: the field of PredictionLog. Each holds a request (1) and its response (2).
 _FIELDS: Final = {"classify": 2, "regress": 3, "multi_inference": 4, "predict": 6}
 KINDS: Final = tuple(sorted(_FIELDS))
+_END_OF_TIME: Final = 253_402_300_800  # year 10000, which Python's dates do not reach
 
 
 def encode(metadata: bytes, request: bytes, response: bytes, *, kind: str = "predict") -> bytes:
@@ -68,16 +69,17 @@ def decode(data: bytes) -> "LogRecord":
         asked, answered = _specs(getattr(whole, field))
     spec = metadata.model_spec
     started = metadata.time_us / 1e6 or float(metadata.timestamp_secs)
+    rate = metadata.sampling_config.sampling_rate
     return LogRecord(
         kind=kind,
         model=spec.name or asked.name or answered.name,
         version=_first(_version(spec), _version(answered), _version(asked)),
         label=metadata.version_label or spec.version_label or asked.version_label or None,
         signature=spec.signature_name or asked.signature_name or contract.SERVING_DEFAULT,
-        time=started,
+        time=started if 0 < started < _END_OF_TIME else 0.0,
         latency=metadata.latency_us / 1e6 if metadata.latency_us else None,
         transport=metadata.transport or None,
-        sampling_rate=metadata.sampling_config.sampling_rate or 1.0,
+        sampling_rate=rate if 0 < rate <= 1 else 1.0,
         origin=metadata.request_origin or None,
         data=data,
         _log=log,
@@ -115,10 +117,10 @@ class LogRecord:
         version: Version that answered; `None` if the record does not say.
         label: Version label of the request; `None` without one.
         signature: Signature name.
-        time: Start of the request in epoch seconds.
+        time: Start of the request in epoch seconds; 0 if the record does not say.
         latency: Seconds from the request to its answer; `None` if the record does not say.
         transport: `REST` or `GRPC`; `None` if the record does not say.
-        sampling_rate: Share of the requests that were logged.
+        sampling_rate: Share of the requests that were logged; 1 if the record does not say.
         origin: Program that wrote the record; `None` if it does not say.
         data: The serialised `PredictionLog`.
     """
@@ -199,6 +201,8 @@ class LogRecord:
             return []
         rows = self.inputs[name]
         rows = rows if isinstance(rows, list) else [rows]
+        if [] in rows:
+            raise ValueError(f"input {name!r} has no user id in a row")
         return [str(row[0] if isinstance(row, list) else row) for row in rows]
 
     @cached_property

@@ -1,6 +1,7 @@
 """Writes a request log in the background, without ever making a request wait."""
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -135,12 +136,17 @@ class LogWriter:
                 if len(self._queue) == 1 or before < _PIECE <= self._queued:
                     self._changed.notify()
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, daemon=True)
-                    self._thread.name = "request log"
-                    self._thread.start()
+                    self._start()
             else:
                 self._count("dropped", 1)
         return accepted
+
+    def _start(self) -> None:
+        """Start the thread, or leave that to the next record if there are too many threads."""
+        thread = threading.Thread(target=self._run, name="request log", daemon=True)
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what is queued and finish the file; may be called twice.

@@ -109,7 +109,11 @@ def _as_json(record: LogRecord) -> dict[str, Any]:
     }
     if record.kind != "predict":
         return {**described, "message": MessageToDict(record.message)}
-    return {**described, "inputs": _plain(record.inputs), "outputs": _plain(record.outputs)}
+    try:
+        tensors = {"inputs": _plain(record.inputs), "outputs": _plain(record.outputs)}
+    except ValueError as exc:
+        tensors = {"not_readable": str(exc)}
+    return {**described, **tensors}
 
 
 def _plain(value: Any) -> Any:

@@ -21,20 +21,21 @@ __all__ = [
     "sampled_queries",
 ]
 
-_OPTIONS: Final = (
-    contract.K,
-    contract.EXCLUDE,
-    contract.EXCLUDE_HISTORY,
-    contract.EXCLUDE_SEEN,
-    contract.FILTER_ANY,
-    contract.FILTER_ALL,
-    contract.FILTER_MIN,
-    contract.FILTER_MAX,
-    contract.HISTORY,
-    contract.HISTORY_AGE,
-    contract.HISTORY_WEIGHT,
-    contract.FEATURES,
-)
+# Inputs of Shortlist's servables: kind of their values, and number of dimensions.
+_OPTIONS: Final[Mapping[str, tuple[str, int]]] = {
+    contract.K: ("i", 0),
+    contract.EXCLUDE: ("s", 2),
+    contract.EXCLUDE_HISTORY: ("b", 0),
+    contract.EXCLUDE_SEEN: ("b", 0),
+    contract.FILTER_ANY: ("s", 1),
+    contract.FILTER_ALL: ("s", 1),
+    contract.FILTER_MIN: ("s", 1),
+    contract.FILTER_MAX: ("s", 1),
+    contract.HISTORY: ("s", 2),
+    contract.HISTORY_AGE: ("f", 2),
+    contract.HISTORY_WEIGHT: ("f", 2),
+    contract.FEATURES: ("s", 2),
+}
 # Arguments of `retrieve` for one row, and their keys in the lines of `query --history-file`.
 _LINE_KEYS: Final[Mapping[str, str]] = {
     "user_ids": "user_id",
@@ -138,11 +139,15 @@ def input_rows(log: SelectedLog, names: Sequence[str], most: int) -> list[dict[s
     """
     sample = Reservoir[dict[str, Any]](most)
     for record in log.predictions():
-        if not record.input_tensors.keys() >= {*names}:
-            log.left_out["other inputs"] += 1
+        try:
+            if not record.input_tensors.keys() >= {*names}:
+                log.left_out["other inputs"] += 1
+                continue
+            rows = list(zip(*(record.inputs[name] for name in names), strict=True))
+        except (TypeError, ValueError) as exc:  # a scalar, or columns of different lengths
+            log.left_out[f"not readable ({exc})"] += 1
             continue
-        columns = [record.inputs[name] for name in names]
-        for row in zip(*columns, strict=False):
+        for row in rows:
             sample.add(dict(zip(names, row, strict=True)))
     log.require(sample.seen, f"requests with the inputs {', '.join(names)}")
     return sample.items()
@@ -158,6 +163,7 @@ def queries_of(record: LogRecord) -> list[RecordedQuery]:
     if interface is None:
         return []
     inputs, answers = record.inputs, record.retrievals
+    _check_inputs(record.input_tensors, len(answers))
     shared = _shared(inputs)
     others = interface.others
     named = [interface.query, *others] if others or interface.query != contract.USER_ID else []
@@ -205,6 +211,19 @@ def interface_of(record: LogRecord) -> RetrievalInterface | None:
         return find_interface({record.signature: own}, signature=record.signature)
     except NoInterfaceError:
         return None
+
+
+def _check_inputs(tensors: Mapping[str, Any], rows: int) -> None:
+    """Refuse inputs that have a name of ours and another form, or not a value for each row."""
+    for name, tensor in tensors.items():
+        kind, rank = _OPTIONS.get(name, (tensor.dtype.kind, max(len(tensor.shape), 1)))
+        per_row = rank == 2 or name not in _OPTIONS  # else all rows share it
+        if (tensor.dtype.kind, len(tensor.shape)) != (kind, rank) or (
+            per_row and tensor.shape[0] != rows
+        ):
+            raise ValueError(
+                f"input {name!r} is {tensor.dtype.name} of shape {tensor.shape}, for {rows} answers"
+            )
 
 
 def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:

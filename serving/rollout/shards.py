@@ -57,7 +57,9 @@ def find_groups(models: Iterable[str]) -> list[ShardGroup]:
     names = set(models)
     parts = [parts for name in sorted(names) if (parts := contract.parse_shard(name))]
     groups = [ShardGroup(servable=servable, count=count) for servable, _, count in parts]
-    return [group for group in dict.fromkeys(groups) if names.issuperset(group.shards)]
+    # A name can claim billions of shards, which are not worth listing.
+    groups = [group for group in dict.fromkeys(groups) if group.count <= len(names)]
+    return [group for group in groups if names.issuperset(group.shards)]
 
 
 def rollout_name(models: Sequence[str], name: str) -> str:

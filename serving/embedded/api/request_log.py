@@ -31,6 +31,7 @@ __all__ = ["Logged", "RequestLogOptions", "RequestLogs", "log_settings"]
 log = logging.getLogger(__name__)
 
 _TYPES: Final = ("", "tfrecord")
+_ROOT: Final = Path("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,10 @@ def _settings(name: str, config: messages.LoggingConfig) -> LogSettings:
             f"logging_config of model {name} needs an absolute path as filename_prefix, such as "
             f'"/var/log/shortlist/{name}"; got filename_prefix={prefix}'
         )
+    if not prefix.isprintable():
+        raise invalid(
+            f"filename_prefix of model {name} must not contain control characters, got {prefix!r}"
+        )
     prefix = os.path.normpath(prefix + name if prefix.endswith("/") else prefix)
     return LogSettings(prefix=Path(prefix), rate=rate)
 
@@ -145,10 +150,13 @@ class RequestLogs:
             StatusError: PERMISSION_DENIED, or a `logging_config` cannot be followed.
         """
         for name, settings in log_settings(config).items():
-            if self._folders.isdisjoint(settings.prefix.parents):
+            folder = settings.prefix.parent
+            # A prefix such as /logs names the root folder, which is above all others.
+            above = {path for path in folder.parents if path != _ROOT}
+            if self._folders.isdisjoint({folder, *above}):
                 raise StatusError(
                     Code.PERMISSION_DENIED,
-                    f"logging_config of model {name} names the folder {settings.prefix.parent}, "
+                    f"logging_config of model {name} names the folder {folder}, "
                     "which no configuration file of this server has named: put it into "
                     "--model_config_file, and restart the server or let it poll the file",
                 )

@@ -145,3 +145,30 @@ def test_beyond_the_limit_copies_are_dropped() -> None:
     background.close()
     background.start(run, flow(-1))
     assert len(ran) == MAX_SPAWNED
+
+
+def test_a_copy_that_waited_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program ends only when all copies have: 30 waiting ones would take a minute."""
+    monkeypatch.setattr("shortlist.clients._engines.background._MAX_WAIT", -1.0)
+    ran: list[Any] = []
+    background = Background()
+
+    def flow() -> Any:
+        yield
+
+    flows = [flow() for _ in range(MAX_SPAWNED + 1)]
+    for started in flows:
+        background.start(ran.append, started)
+        wait_until(lambda: background._spawned == 0)
+    background.close()
+    assert ran == []
+
+
+def test_a_program_that_ends_starts_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refused)
+    background = Background()
+    background.start(lambda flow: None, iter(()))  # type: ignore[arg-type]
+    assert background._spawned == 0

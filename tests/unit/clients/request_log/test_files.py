@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shortlist.clients.request_log import files
-from shortlist.clients.request_log.files import LogFile
+from shortlist.clients.request_log.files import LogFile, opened_at
 from shortlist.clients.request_log.framing import frame
 from shortlist.clients.request_log.reading import (
     LogFileError,
@@ -237,3 +237,14 @@ def examples_record() -> bytes:
         examples.request().SerializeToString(deterministic=True),
         examples.response().SerializeToString(deterministic=True),
     )
+
+
+def test_digits_in_a_name_that_are_no_time_count_as_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "x-20261399T996099-host-1-1.tfrecord.gz"
+    path.write_bytes(b"")
+    os.utime(path, (7, 7))
+    assert opened_at(path) == 7
+    file = LogFile(tmp_path / "x", max_files=1)
+    file.write([b"record"])  # and is the oldest, to delete first
+    file.close()
+    assert not path.exists()

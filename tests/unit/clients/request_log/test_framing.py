@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -76,3 +77,19 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: Any) -> None:
             frame(b"")
     finally:
         framing.checksum.cache_clear()
+
+
+def test_a_record_of_many_parts_is_joined_once() -> None:
+    """Else a file of some megabytes could keep a reader busy for hours."""
+    data = frame(bytes(2**24))
+    parts = [data[start : start + 4096] for start in range(0, len(data), 4096)]
+    started = time.process_time()
+    assert drained(parts) == ([bytes(2**24)], 0)
+    assert time.process_time() - started < 3
+
+
+def test_a_record_that_no_message_is_as_long_as_is_damage() -> None:
+    size = struct.pack("<Q", 2**40)
+    length_crc = struct.unpack_from("<I", frame(size), 8 + 4 + 8)[0]  # of the same 8 bytes
+    with pytest.raises(DamagedError, match="a record of 1,099,511,627,776 bytes is too long"):
+        drained([struct.pack("<QI", 2**40, length_crc)])

@@ -1,5 +1,6 @@
 """The typed view of a record."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,12 @@ def test_what_is_no_record_is_refused() -> None:
     assert decode(session.SerializeToString()).kind == "session_run"
     streamed = messages.PredictionLog(predict_streamed_log=messages.PredictStreamedLog())
     assert decode(streamed.SerializeToString()).kind == "predict_streamed"
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, 1.5, math.nan, math.inf])
+@pytest.mark.parametrize("time_us", [-5, 0, 2**62])
+def test_impossible_times_and_rates_are_not_told(rate: float, time_us: int) -> None:
+    described = metadata(time_us=time_us, timestamp_secs=0, sampling_config={"sampling_rate": rate})
+    parts = (part.SerializeToString() for part in (described, request(), response()))
+    record = decode(encode(*parts))
+    assert (record.time, record.sampling_rate) == (0.0, 1.0)

@@ -1,5 +1,6 @@
 """Recorded retrievals as arguments of `retrieve`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,18 @@ import numpy as np
 import pytest
 
 from shortlist.clients import GrpcClient
+from shortlist.clients.cli.main import main
 from shortlist.clients.request_log.reading import LogFileError
 from shortlist.clients.request_log.records import decode
 from shortlist.clients.testing import FakeServer
 from shortlist.clients.types import Filter
-from shortlist.serving.request_log.queries import distinct_queries, queries_of, recorded_queries
+from shortlist.clients.wire import messages
+from shortlist.serving.request_log.queries import (
+    distinct_queries,
+    input_rows,
+    queries_of,
+    recorded_queries,
+)
 from shortlist.serving.request_log.selection import SelectedLog
 from tests.unit.serving.request_log.examples import START, answer, record, write_log
 
@@ -124,3 +132,47 @@ def test_a_log_without_retrievals_is_refused(tmp_path: Path) -> None:
     write_log(tmp_path, [record({"candidate_id": ["c"]}, signature="similar")])
     with pytest.raises(LogFileError, match=r"no retrieval .* \(1: not a retrieval\)"):
         distinct_queries(SelectedLog(tmp_path), 10)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"user_id": ["u1"], "features": [[0.5]]},  # another model's input of our name
+        {"user_id": ["u1"], "k": [3]},
+        {"user_id": ["u1"], "history": [["a"], ["b"]]},
+        {"user_id": ["u1"], "country": ["fr", "de"]},
+        {"user_id": ["u1"], "filter_any": "x=y"},
+        {"user_id": np.zeros((1, 0), object)},
+    ],
+)
+def test_inputs_of_another_form_are_counted(tmp_path: Path, inputs: dict[str, Any]) -> None:
+    write_log(tmp_path, [record(inputs, answer()), record({"user_id": ["u2"]})])
+    log = SelectedLog(tmp_path)
+    assert [query.user_id for query in recorded_queries(log)] == ["u2"]
+    assert sum(log.left_out.values()) == 1
+
+
+def test_rows_of_requests_whose_inputs_differ_in_length_are_counted(tmp_path: Path) -> None:
+    write_log(
+        tmp_path,
+        [
+            record({"user_id": ["a", "b"], "age": [1]}, answer()),
+            record({"user_id": ["a"], "age": 1}, answer()),
+            record({"user_id": ["c"], "age": [2]}, answer()),
+        ],
+    )
+    log = SelectedLog(tmp_path)
+    assert input_rows(log, ["user_id", "age"], 10) == [{"user_id": "c", "age": 2}]
+    assert sum(log.left_out.values()) == 2
+
+
+def test_a_record_that_is_not_readable_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = messages.PredictionLog.FromString(record({"user_id": ["u1"]}))
+    damaged.predict_log.request.inputs["user_id"].dtype = messages.DataType.DT_INVALID
+    write_log(tmp_path, [damaged.SerializeToString(), record({"user_id": ["u2"]})])
+    assert main(["log", "show", str(tmp_path), "--json"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "type number 0" in first["not_readable"]
+    assert second["inputs"] == {"user_id": ["u2"]}

@@ -339,3 +339,7 @@ def test_several_files_are_for_sharded_models(
     where = ["--repository", str(tmp_path), "--address", "127.0.0.1:1", *files]
     assert main(["canary", "7", "--servable", OTHER, *where]) == 1
     assert "'other' is not sharded, and several --config" in capsys.readouterr().err
+
+
+def test_a_name_that_claims_billions_of_shards_is_a_model_like_others() -> None:
+    assert find_groups(["a_0of9999999999", "b"]) == []

@@ -179,6 +179,8 @@ def test_a_log_follows_its_configuration(tmp_path: Path) -> None:
         (config("/x", type_="kafka"), Code.NOT_FOUND, "LogCollector::Factory for type: kafka"),
         (config("logs/m"), Code.INVALID_ARGUMENT, "absolute path .* got filename_prefix=logs/m"),
         (config(""), Code.INVALID_ARGUMENT, "needs an absolute path"),
+        (config("/x\0/y"), Code.INVALID_ARGUMENT, "control characters, got '/x.x00/y'"),
+        (config("/x\x1b[31m"), Code.INVALID_ARGUMENT, "control characters"),
         (config("/x", 1.5), Code.INVALID_ARGUMENT, "must be between 0 and 1, got 1.5"),
         (config("/x", -1), Code.INVALID_ARGUMENT, "must be between 0 and 1, got -1"),
     ],
@@ -311,3 +313,13 @@ def test_a_slow_disk_drops_records_and_delays_no_request(
         asked.logs.close()
         assert asked.counted("OK") == 30 - dropped
     assert len(records(tmp_path)) == 30 - dropped
+
+
+def test_a_log_in_the_root_folder_allows_no_other_folder(tmp_path: Path) -> None:
+    """`filename_prefix: "/logs"` is easily written for "/logs/"."""
+    logs = RequestLogs()
+    logs.update(config("/unlikely-name"))
+    logs.check_folders(config("/unlikely-name"))
+    with pytest.raises(StatusError, match="names the folder") as caught:
+        logs.check_folders(config(tmp_path / "m"))
+    assert caught.value.code is Code.PERMISSION_DENIED
