@@ -3,7 +3,7 @@
 A flow yields lists of calls, and gets a result or an error for each of them sent back.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
@@ -304,9 +304,9 @@ class Shards:
         return named
 
 
-def _listed(column: Sequence[Any] | None) -> Any:
+def _listed(column: Any) -> Any:
     """Return the rows of an argument as a list; clients refuse what has none."""
-    if column is None or isinstance(column, str | bytes | Mapping):
+    if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
         return column
     return list(column)
 

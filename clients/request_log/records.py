@@ -194,7 +194,11 @@ class LogRecord:
 
     @cached_property
     def user_ids(self) -> list[str]:
-        """User ids of the rows; empty if the request has none."""
+        """User ids of the rows; empty if the request has none.
+
+        Raises:
+            ValueError: There is none in a row, or one that is not text.
+        """
         interface = self.interface
         name = contract.USER_ID if interface is None else interface.query
         if name not in self.input_tensors:
@@ -203,7 +207,10 @@ class LogRecord:
         rows = rows if isinstance(rows, list) else [rows]
         if [] in rows:
             raise ValueError(f"input {name!r} has no user id in a row")
-        return [str(row[0] if isinstance(row, list) else row) for row in rows]
+        ids = [row[0] if isinstance(row, list) else row for row in rows]
+        if any(isinstance(user_id, bytes) for user_id in ids):
+            raise ValueError(f"input {name!r} has a user id that is not UTF-8")
+        return list(map(str, ids))
 
     @cached_property
     def retrievals(self) -> list[Retrieval]:

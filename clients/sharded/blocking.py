@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from shortlist.clients import contract
+from shortlist.clients._arguments import whole
 from shortlist.clients._calls.shards import Asked, Partial, ShardCall, ShardFlow, Shards
 from shortlist.clients._client import RetrievalClient
 from shortlist.clients._engines.threads import Threads
@@ -276,8 +277,10 @@ def checked_addresses(
     """Return one address, or as many as there are shards.
 
     Raises:
-        ValueError: There are others.
+        ValueError: There are others, or `shards` is not a number of shards.
     """
+    if shards is not None:
+        whole("shards", shards, least=1)
     if isinstance(addresses, str):
         raise ValueError(
             f"addresses takes a list, got {addresses!r}; use [{addresses!r}], and shards=N if it "

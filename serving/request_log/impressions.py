@@ -96,7 +96,7 @@ def _add(columns: dict[str, list[Any]], record: LogRecord, shown: Any, k: int | 
     columns["user_id"] += [shown.user_id] * count
     columns["candidate_id"] += ids
     columns["rank"] += range(1, count + 1)
-    columns["score"] += scores
+    columns["score"] += map(float, scores)
     columns["timestamp"] += [round(record.time * 1e6)] * count
     columns["model"] += [record.model] * count
     columns["version"] += [record.version] * count

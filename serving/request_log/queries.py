@@ -218,12 +218,12 @@ def _check_inputs(tensors: Mapping[str, Any], rows: int) -> None:
     for name, tensor in tensors.items():
         kind, rank = _OPTIONS.get(name, (tensor.dtype.kind, max(len(tensor.shape), 1)))
         per_row = rank == 2 or name not in _OPTIONS  # else all rows share it
-        if (tensor.dtype.kind, len(tensor.shape)) != (kind, rank) or (
-            per_row and tensor.shape[0] != rows
-        ):
+        if (tensor.dtype.kind, len(tensor.shape)) != (kind, rank):
             raise ValueError(
-                f"input {name!r} is {tensor.dtype.name} of shape {tensor.shape}, for {rows} answers"
+                f"input {name!r} is {tensor.dtype.name} of {len(tensor.shape)} dimensions"
             )
+        if per_row and tensor.shape[0] != rows:
+            raise ValueError(f"input {name!r} does not have a row for each answer")
 
 
 def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -13,6 +13,7 @@ from shortlist.clients.request_log.records import LogRecord
 
 __all__ = ["SelectedLog", "Selection", "is_request_log", "printed_count"]
 
+_NOTES: Final = 10
 _NAMES: Final = (SUFFIX, SUFFIX + PART, ".tfrecord")
 
 
@@ -128,8 +129,8 @@ class SelectedLog:
         )
 
     def notes(self) -> list[str]:
-        """Return a sentence for each reason why records were left out."""
-        return [f"left out {count:,}: {why}" for why, count in self.left_out.most_common()]
+        """Return a sentence for each of the commonest reasons why records were left out."""
+        return [f"left out {count:,}: {why}" for why, count in self.left_out.most_common(_NOTES)]
 
 
 def printed_count(number: float) -> str:

@@ -156,11 +156,17 @@ def running(request: ServeRequest) -> Iterator[tuple[ModelServer, Selection]]:
 def _request_logs(
     request: ServeRequest, config_file: Path, names: Sequence[str]
 ) -> dict[str, LoggingConfig]:
-    """Return the request logs by model name: those asked for, or those of the last start."""
+    """Return the request logs by model name: those asked for, or those of the last start.
+
+    Raises:
+        RepositoryError: They are asked for in what is not a folder.
+    """
     if request.no_request_log:
         return {}
     if request.request_log is not None:
         folder = request.request_log.resolve()
+        if folder.exists() and not folder.is_dir():
+            raise RepositoryError(f"--request-log takes a folder, and {folder} is a file")
         logs = {name: LoggingConfig() for name in names}
         for name, config in logs.items():
             config.log_collector_config.filename_prefix = str(folder / name)

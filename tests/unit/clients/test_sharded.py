@@ -281,6 +281,9 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(servers: list[FakeS
             ShardedClient([])
     with pytest.raises(ValueError, match=r"got 2 addresses; give one, or one for each of 3"):
         ShardedClient.from_addresses(["a:1", "b:1"], shards=3)
+    for shards in (0, -1, True, "3"):
+        with pytest.raises(ValueError, match="shards must be a whole number of at least 1"):
+            ShardedClient.from_addresses(["a:1"], shards=shards)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"takes a list, got 'a:1'; use \['a:1'\]"):
         ShardedClient.from_addresses("a:1")
     with pytest.raises(ValueError, match="transport must be"):

@@ -143,6 +143,7 @@ def test_a_log_without_retrievals_is_refused(tmp_path: Path) -> None:
         {"user_id": ["u1"], "country": ["fr", "de"]},
         {"user_id": ["u1"], "filter_any": "x=y"},
         {"user_id": np.zeros((1, 0), object)},
+        {"user_id": [b"\xff"]},  # b'\\xff' as text would be another user
     ],
 )
 def test_inputs_of_another_form_are_counted(tmp_path: Path, inputs: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shortlist.clients.wire.messages import LoggingConfig
+from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.server_config import ModelEntry, write_config
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.serve import ServeRequest, _request_logs
@@ -26,6 +27,16 @@ def test_each_servable_gets_a_log_below_the_folder(
         "a": log(f"{tmp_path}/logs/a", 0.1),
         "b": log(f"{tmp_path}/logs/b", 0.1),
     }
+
+
+def test_a_log_needs_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "logs"
+    file.touch()
+    request = ServeRequest(repository=tmp_path, request_log=file)
+    with pytest.raises(
+        RepositoryError, match=r"--request-log takes a folder, and .*logs is a file"
+    ):
+        _request_logs(request, tmp_path / "none", ["a"])
 
 
 def test_logs_go_on_until_they_are_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
