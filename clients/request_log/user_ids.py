@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from shortlist.clients import contract
@@ -12,7 +13,7 @@ from shortlist.clients._codecs.values import flatten
 from shortlist.clients.request_log.records import decode
 from shortlist.clients.wire import messages
 
-__all__ = ["MODES", "UserIds", "hash_user_id"]
+__all__ = ["MODES", "UserIds", "hash_user_id", "read_key"]
 
 MODES: Final = ("keep", "hash", "drop")
 _HASH_BYTES: Final = 16
@@ -28,6 +29,20 @@ def hash_user_id(user_id: str | bytes, key: bytes) -> str:
     """
     data = user_id.encode() if isinstance(user_id, str) else user_id
     return hashlib.blake2b(data, digest_size=_HASH_BYTES, key=key).hexdigest() if data else ""
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key in a file, without the line break at its end.
+
+    Raises:
+        ValueError: The file cannot be read, or holds no such key.
+    """
+    try:
+        key = path.read_bytes().removesuffix(b"\n")
+    except OSError as exc:
+        raise ValueError(f"cannot read the key file {path}: {exc.strerror}") from exc
+    UserIds(ids="hash", key=key)  # checks its length
+    return key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from shortlist.clients.cli.output import notice, number, progress, table, write,
 from shortlist.clients.cli.parser import Parsers, add_parser, duration
 from shortlist.clients.contract import DEFAULT_K
 from shortlist.clients.errors import ShortlistError
+from shortlist.clients.request_log.user_ids import read_key
 from shortlist.export.cli.options import add_reading_arguments, add_repository, data_config
 from shortlist.export.cli.options.run_config import check_output
 from shortlist.export.data.config import DataConfig
@@ -165,7 +166,7 @@ def _settings(args: argparse.Namespace) -> MonitorSettings:
         interactions=interactions,
         users=users,
         segment_column=args.segment_column,
-        key=None if args.user_id_key is None else args.user_id_key.read_bytes().removesuffix(b"\n"),
+        key=None if args.user_id_key is None else read_key(args.user_id_key),
         repository=args.repository,
         models=frozenset(args.model),
         window=args.window,
@@ -201,17 +202,18 @@ def _round(args: argparse.Namespace, settings: MonitorSettings) -> None:
     if args.json:
         write_json(dataclasses.asdict(monitoring), indent=2 if settings.every is None else None)
     else:
-        write(_text(monitoring))
+        write(_text(monitoring, settings))
 
 
-def _text(monitoring: "Monitoring") -> str:
-    from shortlist.export.monitor.words import moment
+def _text(monitoring: "Monitoring", settings: MonitorSettings) -> str:
+    from shortlist.export.monitor.words import moment, seconds
 
     blocks = [f"{moment(monitoring.time)} (UTC)"] if monitoring.every is not None else []
     if monitoring.served:
         blocks += [_quality(monitoring), _queries(monitoring.served)]
     else:
-        blocks.append("no lists in the request log")
+        within = "" if settings.last is None else f" in the last {seconds(settings.last)}"
+        blocks.append(f"no lists in the request log{within}")
     if monitoring.notes:
         blocks.append("\n".join(monitoring.notes))
     return "\n\n".join(blocks) + ("\n" if monitoring.every is not None else "")

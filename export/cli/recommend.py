@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_recommend", "recommend"]
 
-_ALL: Final = "all"
 _FORMATS: Final = ("parquet", "jsonl")
 _PART_ROWS: Final = 65_536
 _INTERVAL: Final = 10.0  # seconds between lines of progress
@@ -189,6 +188,8 @@ def _check(args: argparse.Namespace) -> None:
         _check_beam(args)
     elif args.beam:
         raise ShortlistError(f"{args.beam[0]} is an option of Beam; give --runner, too")
+    elif Path(args.output).is_file():
+        raise ShortlistError(f"--output must name a folder, got the file {args.output}")
     elif not (parent := Path(args.output).absolute().parent).is_dir():
         raise ShortlistError(f"no such folder: {parent}; create it")
 
@@ -253,7 +254,7 @@ def _queries(
     for note in queries.notes:
         progress(f"note: {note}")
     who = "candidates" if args.similar is not None else "users"
-    progress(step("queries", time.monotonic() - started, f"{len(queries):,} {who}"))
+    progress(step("queries", time.monotonic() - started, _counted(len(queries), who)))
     return queries
 
 
@@ -397,11 +398,13 @@ def _report(
         return
     who = "users" if args.similar is None else "candidates"
     if not counts.answered:
-        write(f"{args.output}: complete already, {counts.total:,} {who} in {_parts(counts)}")
+        write(f"{args.output}: complete already, {_counted(counts.total, who)} in {_parts(counts)}")
         return
     rate = counts.answered / seconds
-    progress(step("recommend", seconds, f"{counts.answered:,} {who}, {rate:,.0f} per second"))
-    line = f"{args.output}: {counts.total:,} {who} in {_parts(counts)}"
+    progress(
+        step("recommend", seconds, f"{_counted(counts.answered, who)}, {rate:,.0f} per second")
+    )
+    line = f"{args.output}: {_counted(counts.total, who)} in {_parts(counts)}"
     write(line + (f", {counts.before:,} of them finished before" if counts.before else ""))
     unknown_events = counts.events - counts.known_events
     for count, total, what in (
@@ -418,4 +421,8 @@ def _report(
 
 
 def _parts(counts: "BulkCounts") -> str:
-    return f"{counts.parts} part{'s' if counts.parts > 1 else ''}"
+    return _counted(counts.parts, "parts")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what.removesuffix('s') if count == 1 else what}"

@@ -10,6 +10,7 @@ from shortlist.clients import contract
 from shortlist.clients.cli.connection import add_connection_arguments, security
 from shortlist.clients.cli.output import number, progress, table, write, write_json
 from shortlist.clients.cli.parser import Parsers, add_parser, duration
+from shortlist.clients.request_log.user_ids import read_key
 from shortlist.export.cli.options import add_reading_arguments, add_repository, data_config
 from shortlist.export.cli.options.run_config import check_output
 from shortlist.serving.rollout.judge.measures import Limits
@@ -167,7 +168,7 @@ def replay(args: argparse.Namespace) -> int:
         security=security(args),
         outcomes=outcomes,
         window=args.window,
-        key=None if args.user_id_key is None else args.user_id_key.read_bytes().removesuffix(b"\n"),
+        key=None if args.user_id_key is None else read_key(args.user_id_key),
         limits=limits,
         max_hit_rate_drop=args.max_hit_rate_drop,
     )

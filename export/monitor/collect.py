@@ -36,7 +36,7 @@ class Group:
     Attributes:
         lists: Lists that were shown.
         impressions: Candidates in them.
-        ripe: Candidates in lists whose window has passed.
+        ripe: Candidates in lists of users whose window has passed.
         empty: Lists without a candidate.
         users: Numbers of the users.
         candidates: Numbers of the candidates.
@@ -111,6 +111,7 @@ class Collector:
         ripe_until: Time up to which the window of a list has passed.
         shadows: Copies of requests whose answer nobody got; see `Split.shadow`.
         anonymous: Lists without a user id, which no interaction can follow.
+        sampled: Lists from logs that hold only a share of the requests.
         newest: Time of the newest list.
         list_times: Of each interaction, the time of its list; minus infinity without one.
         list_groups: The number of the list's group; -1 without one.
@@ -136,6 +137,7 @@ class Collector:
         self.skipped: Counter[str] = Counter()
         self.shadows = 0
         self.anonymous = 0
+        self.sampled = 0
         self.newest = -np.inf
         size = 0 if outcomes is None else len(outcomes.times)
         self.list_times = np.full(size, -np.inf)
@@ -162,6 +164,7 @@ class Collector:
             return
         lists = self.versions.setdefault((record.model, record.version), Lists())
         self.newest = max(self.newest, record.time)
+        self.sampled += len(retrievals) if record.sampling_rate < 1 else 0
         for retrieval, length in zip(retrievals, lengths, strict=True):
             lists.times.append(record.time)
             lists.scores.append(retrieval.scores[0] if retrieval.scores else np.nan)
@@ -174,7 +177,6 @@ class Collector:
         time, shown = record.time, retrieval.candidate_ids
         group.lists += 1
         group.impressions += len(shown)
-        group.ripe += len(shown) if time <= self.ripe_until else 0
         group.empty += not shown
         group.hours[int(time // HOUR)] += 1
         group.first, group.last = min(group.first, time), max(group.last, time)
@@ -190,6 +192,7 @@ class Collector:
         if not retrieval.user_id:
             self.anonymous += 1
             return
+        group.ripe += len(shown) if time <= self.ripe_until else 0
         group.users.add(self._users.setdefault(retrieval.user_id, len(self._users)))
         if self.outcomes is not None:
             self._attribute(self.outcomes, retrieval, time, number)

@@ -18,6 +18,7 @@ from shortlist.export.monitor.collect import Collector, Lists, SegmentOf
 from shortlist.export.monitor.figures import Served, served
 from shortlist.export.monitor.settings import MonitorSettings
 from shortlist.export.monitor.versions import VersionFacts, version_facts
+from shortlist.export.monitor.words import seconds
 from shortlist.serving.repository.local import ModelRepository
 
 __all__ = ["Monitoring", "measure"]
@@ -153,7 +154,9 @@ def _versions(
     for model, version in collector.versions:
         facts = None if version is None else version_facts(repository, model, version)
         if facts is None:
-            missing.append(f"{model}/{version}" if version else f"{model} without a version")
+            missing.append(
+                f"{model} without a version" if version is None else f"{model}/{version}"
+            )
         else:
             found[model, version] = facts
     note = (
@@ -175,13 +178,18 @@ def _notes(collector: Collector, others: Counter[str], settings: MonitorSettings
         notes.append(f"left out, as --model does not name them: {parts}")
     if collector.anonymous:
         notes.append(
-            f"{collector.anonymous:,} lists have no user id, so that no interaction follows them"
+            f"lists without a user id, which no interaction can follow: {collector.anonymous:,}"
+        )
+    if collector.outcomes is not None and collector.sampled:
+        notes.append(
+            f"lists of logs that hold a share of the requests: {collector.sampled:,}; interactions "
+            "after a list that was not logged belong to an earlier one or to none"
         )
     attributed = int((collector.list_groups >= 0).sum())
     if collector.outcomes is not None and collector.groups and not attributed:
         notes.append(
             f"none of the {len(collector.outcomes.times):,} interactions follows a list of its "
-            f"user within the window of {settings.window:g} s; are the user ids and times those "
-            "of the log?"
+            f"user within the window of {seconds(settings.window)}; are the user ids and times "
+            "those of the log?"
         )
     return notes

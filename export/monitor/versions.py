@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import read_corpus
 
-__all__ = ["VersionFacts", "version_facts"]
+__all__ = ["VersionFacts", "epoch_seconds", "version_facts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def version_facts(repository: ModelRepository, name: str, version: int) -> Versi
     if manifest is None:
         return VersionFacts()
     return VersionFacts(
-        created=_seconds(manifest.created),
+        created=epoch_seconds(manifest.created),
         candidates=len(corpus)
         if corpus is not None
         else manifest.dataset.candidates
@@ -44,7 +44,8 @@ def version_facts(repository: ModelRepository, name: str, version: int) -> Versi
     )
 
 
-def _seconds(created: str | None) -> float | None:
+def epoch_seconds(created: str | None) -> float | None:
+    """Return the time of a manifest in seconds since the epoch; `None` if it has none."""
     try:
         time = datetime.fromisoformat(created or "")
     except ValueError:

@@ -115,10 +115,10 @@ class Comparison:
         self._measures.observe(Pair(stable=self._judged(first), canary=self._judged(second)))
         chosen: Sequence[str] = ()
         before, after = first.candidate_ids[: self._k], second.candidate_ids[: self._k]
+        if self._join is not None:  # a failed query shows nothing, so it has no hits
+            recorded = query.answer.candidate_ids[: self._k]
+            chosen = self._join.add(query.user_id, query.time, (before, after, recorded))
         if first.error is None and second.error is None:
-            if self._join is not None:
-                recorded = query.answer.candidate_ids[: self._k]
-                chosen = self._join.add(query.user_id, query.time, (before, after, recorded))
             self._compare(query, number, before, after, chosen)
 
     def _arguments(self, query: RecordedQuery) -> Mapping[str, Any]:
@@ -214,7 +214,7 @@ class Comparison:
                     name=f"hit rate@{self._k}",
                     first=first,
                     second=second,
-                    worse_by=-outcomes.difference,
+                    worse_by=0.0 - outcomes.difference,  # not -0
                     allowed=allowed,
                     kept=outcomes.difference_interval.high >= -allowed,
                 )

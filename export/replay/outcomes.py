@@ -17,7 +17,9 @@ _LISTS: Final = 3  # of the two versions, and the recorded one
 class Join:
     """Attributes each interaction to the latest of a user's queries before it.
 
-    Queries are added in any order, and each interaction counts once.
+    First all queries of the log are observed, then those that were asked again are added, both in
+    any order. Each interaction counts once; those that follow a query that was not asked again do
+    not count.
 
     Args:
         outcomes: Interactions.
@@ -28,32 +30,44 @@ class Join:
         self._outcomes = outcomes
         self._window = window
         size = len(outcomes.times)
-        self._times = np.full(size, -np.inf)
+        self._latest = np.full(size, -np.inf)  # time of the latest query before
+        self._counted = np.zeros(size, np.bool_)
         self._hits = np.zeros([_LISTS, size], np.bool_)
 
+    def observe(self, user_id: str, time: float) -> None:
+        """Take a query of the log into account."""
+        for place in self._after(user_id, time):
+            self._latest[place] = max(self._latest[place], time)
+
+    def follow(self, user_id: str, time: float) -> bool:
+        """Return whether interactions count for a query."""
+        return any(self._latest[place] == time for place in self._after(user_id, time))
+
     def add(self, user_id: str, time: float, lists: Sequence[Sequence[str]]) -> list[str]:
-        """Take a query and its lists into account; return what the user chose after it."""
+        """Take a query's lists into account; return what the user chose within the window."""
         outcomes = self._outcomes
-        places = outcomes.after(user_id, time, self._window) if user_id else range(0)
+        places = self._after(user_id, time)
         chosen = [outcomes.candidate_ids[outcomes.candidates[place]] for place in places]
         for place, candidate in zip(places, chosen, strict=True):
-            if self._times[place] < time:
-                self._times[place] = time
+            if self._latest[place] == time and not self._counted[place]:
+                self._counted[place] = True
                 self._hits[:, place] = [candidate in shown for shown in lists]
         return chosen
 
+    def _after(self, user_id: str, time: float) -> range:
+        return self._outcomes.after(user_id, time, self._window) if user_id else range(0)
+
     def share_before(self, time: float | None) -> float:
         """Return the share of the interactions that count and were before a moment."""
-        counted = self._outcomes.times[self._times > -np.inf]
+        counted = self._outcomes.times[self._counted]
         return float(np.mean(counted < time)) if time is not None and len(counted) else 0.0
 
     def figures(self, notes: Sequence[str]) -> OutcomeFigures | None:
         """Return the hit rates; `None` if no interaction follows a query."""
-        counted = self._times > -np.inf
-        owners = self._outcomes.owners[counted]
+        owners = self._outcomes.owners[self._counted]
         if not len(owners):
             return None
-        hits = self._hits[:, counted]
+        hits = self._hits[:, self._counted]
         first, second, recorded = (share_interval(owners, row) for row in hits)
         difference = hits[1].astype(np.float64) - hits[0]
         rates = hits.mean(axis=1)

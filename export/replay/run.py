@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,8 @@ from shortlist.export.bulk.notices import without_notices
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.loading import load
 from shortlist.export.data.outcomes import Outcomes
+from shortlist.export.monitor.versions import epoch_seconds
+from shortlist.export.monitor.words import seconds
 from shortlist.export.replay.compare import Comparison
 from shortlist.export.replay.outcomes import Join
 from shortlist.export.replay.result import OutcomeFigures, Replay
@@ -99,12 +100,12 @@ def run_replay(
         raise ValueError(
             f"give one address for both versions or one for each, got {len(settings.addresses)}"
         )
+    outcomes, title_of = _outcomes(settings)
+    join = None if outcomes is None else Join(outcomes, window=settings.window)
     log = SelectedLog(settings.logs, Selection(model=settings.model))
-    queries, recorded = sampled_queries(log, settings.requests)
+    queries, recorded = _sampled(log, join, settings)
     model = _model(queries, settings)
     report(f"{len(queries):,} of {recorded:,} recorded queries of {model}")
-    outcomes, title_of = _outcomes(settings)
-    join = None if outcomes is None else _join(outcomes, queries, settings)
     with _opened(settings, model) as (sides, manifests):
         report(f"asking {sides[0].name} and {sides[1].name}")
         comparison = Comparison(
@@ -159,21 +160,28 @@ def _outcomes(
     return Outcomes.of(dataset, named), lambda own: titles.get(own, own)
 
 
-def _join(outcomes: Outcomes, queries: Sequence[RecordedQuery], settings: ReplaySettings) -> Join:
-    """Return a join of interactions with queries, of which some fit.
+def _sampled(
+    log: SelectedLog, join: Join | None, settings: ReplaySettings
+) -> tuple[list[RecordedQuery], int]:
+    """Return a sample of the log's queries, and how many it has.
 
     Raises:
-        OutcomeError: None do.
+        OutcomeError: No interaction follows any of the sample.
     """
-    window = settings.window
-    if not any(outcomes.after(query.user_id, query.time, window) for query in queries):
+    if join is None:
+        return sampled_queries(log, settings.requests)
+    queries, recorded = sampled_queries(
+        log, settings.requests, observe=lambda query: join.observe(query.user_id, query.time)
+    )
+    if not any(join.follow(query.user_id, query.time) for query in queries):
         source = None if settings.outcomes is None else settings.outcomes.source
         raise OutcomeError(
-            f"no interaction in {source} follows a request of its user within {window:g} s; check "
-            "that users have the same ids in both (--user-id-key for hashed ones) and that times "
-            "are in UTC, or give a longer --window"
+            f"no interaction in {source} follows a request of its user within "
+            f"{seconds(settings.window)}; check that users have the same ids in both "
+            "(--user-id-key for hashed ones) and that times are in UTC, or give a longer --window"
+            + (" or more --requests" if len(queries) < recorded else "")
         )
-    return Join(outcomes, window=window)
+    return queries, recorded
 
 
 @contextmanager
@@ -237,7 +245,7 @@ def _judged(
 ) -> OutcomeFigures | None:
     notes = [_FAVOURS]
     for name, manifest in zip(names, manifests, strict=True):
-        share = join.share_before(_time(manifest.created))
+        share = join.share_before(epoch_seconds(manifest.created))
         if share:
             notes.append(
                 f"{name} was exported after {share:.0%} of these interactions: if it was trained "
@@ -248,10 +256,3 @@ def _judged(
         few = f"the change has no interval with {found.users} users, so no limit applies to it"
         found = replace(found, notes=(*found.notes, few))
     return found
-
-
-def _time(created: str | None) -> float | None:
-    try:
-        return None if created is None else datetime.fromisoformat(created).timestamp()
-    except ValueError:
-        return None

@@ -61,7 +61,7 @@ def write_impressions(log: SelectedLog, path: Path, *, k: int | None = None) -> 
     try:
         with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
             columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-            for record in log.predictions():
+            for record in log.predictions(shadows=False):
                 for shown in _lists(log, record):
                     lists += 1
                     _add(columns, record, shown, k)

@@ -1,6 +1,6 @@
 """Recorded retrievals as queries that other versions and models can be asked."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ class RecordedQuery:
 
 def recorded_queries(log: SelectedLog) -> Iterator[RecordedQuery]:
     """Yield the queries of all selected retrievals; what cannot be asked again is counted."""
-    for record in log.predictions():
+    for record in log.predictions(shadows=False):
         try:
             queries, problem = queries_of(record), "not a retrieval"
         except (KeyError, ValueError) as exc:
@@ -118,14 +118,22 @@ def distinct_queries(log: SelectedLog, most: int) -> list[RecordedQuery]:
     return queries
 
 
-def sampled_queries(log: SelectedLog, most: int) -> tuple[list[RecordedQuery], int]:
+def sampled_queries(
+    log: SelectedLog, most: int, *, observe: Callable[[RecordedQuery], None] = lambda query: None
+) -> tuple[list[RecordedQuery], int]:
     """Return a sample of all queries, in order of the log, and how many there are.
+
+    Args:
+        log: Records.
+        most: Queries to return.
+        observe: Called with every query, also with those that are not in the sample.
 
     Raises:
         LogFileError: There are none.
     """
     sample = Reservoir[RecordedQuery](most)
     for query in recorded_queries(log):
+        observe(query)
         sample.add(query)
     log.require(sample.seen, "retrieval that can be asked again")
     return sample.items(), sample.seen

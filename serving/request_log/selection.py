@@ -94,13 +94,19 @@ class SelectedLog:
                 self.count += 1
                 yield record
 
-    def predictions(self) -> Iterator[LogRecord]:
-        """Yield the selected records of Predict calls, and count the others."""
+    def predictions(self, *, shadows: bool = True) -> Iterator[LogRecord]:
+        """Yield the selected records of Predict calls, and count the others.
+
+        Args:
+            shadows: Whether to include copies of requests; see `Split.shadow`.
+        """
         for record in self:
-            if record.kind == "predict":
-                yield record
-            else:
+            if record.kind != "predict":
                 self.left_out[f"a {record.kind} call"] += 1
+            elif record.shadow and not shadows:
+                self.left_out["a shadow copy, whose answer nobody got"] += 1
+            else:
+                yield record
 
     def require(self, number: int, what: str) -> None:
         """Refuse to go on with nothing.

@@ -191,6 +191,7 @@ def test_command_says_how_many_events_the_model_does_not_know(
         (["--users=all", "--now=5"], "give --history"),
         (["--similar=all", "--exclude=x"], "--exclude does not apply to --similar"),
         (["--users=gone.csv"], "gone.csv"),
+        (["--users=all", f"--output={__file__}"], "--output must name a folder, got the file"),
         (["--users=all", "--", "--x=1"], "--x=1 is an option of Beam; give --runner, too"),
         (["--users=all", "--runner=DirectRunner"], "pip install 'shortlist[beam]'"),
         (["--users=all", "--signature=x"], "no signature is called 'x'"),

@@ -29,6 +29,7 @@ class Shown:
     unknown_events: int = 0
     model: str = "retrieval_ivf"
     origin: str = "shortlist-server"
+    rate: float = 1.0
 
     def record(self) -> bytes:
         signature = "serving_default" if self.history is None else "retrieve_by_query"
@@ -42,6 +43,7 @@ class Shown:
                 request_origin=self.origin,
             )
         )
+        log.log_metadata.sampling_config.sampling_rate = self.rate
         inputs = log.predict_log.request.inputs
         inputs["user_id"].CopyFrom(to_tensor_proto([self.user]))
         outputs = log.predict_log.response.outputs

@@ -84,6 +84,14 @@ def test_lists_whose_window_has_not_passed_do_not_lower_the_click_rate(tmp_path:
     assert only(measured(tmp_path, now=START + 99)).click_rate is None
 
 
+def test_lists_of_nobody_do_not_lower_the_click_rate(tmp_path: Path) -> None:
+    write_log(tmp_path / "logs", [Shown(time=START), Shown(time=START, user="", rate=0.5)])
+    write_events(tmp_path / "events.csv", [("u1", "a", START + 1)])
+    monitoring = measured(tmp_path)
+    assert (only(monitoring).lists, only(monitoring).click_rate) == (2, 1 / 2)
+    assert monitoring.notes[1].startswith("lists of logs that hold a share of the requests: 1;")
+
+
 def test_an_interval_resamples_users(tmp_path: Path) -> None:
     users = [f"u{number}" for number in range(40)]
     write_log(tmp_path / "logs", [Shown(time=START, user=user) for user in users])
@@ -195,7 +203,7 @@ def test_other_records_are_left_out_and_counted(tmp_path: Path) -> None:
     assert list(monitoring.notes[:3]) == [
         "left out, as they are not retrievals: 1 embed, 1 unreadable",
         "left out, as --model does not name them: 1 movies",
-        "1 lists have no user id, so that no interaction follows them",
+        "lists without a user id, which no interaction can follow: 1",
     ]
 
 

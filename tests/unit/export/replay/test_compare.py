@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shortlist.clients.types import Retrieval
+from shortlist.export.data.outcomes import Outcomes
 from shortlist.export.replay.compare import Comparison, kendall
+from shortlist.export.replay.outcomes import Join
 from shortlist.export.replay.page import render_replay
 from shortlist.export.replay.result import OutcomeFigures, Replay
 from shortlist.export.replay.sides import Answered
@@ -101,6 +104,23 @@ def test_k_is_asked_for_if_it_is_chosen() -> None:
     comparison.add(query("same", k=7))
     assert [asked["k"] for asked in side.asked] == [2] * 6
     assert comparison.figures()["sides"][0].distinct == 2
+
+
+def test_a_failed_query_has_no_hits() -> None:
+    """Else a version would be judged by the queries that it answers."""
+    outcomes = Outcomes(
+        users={"bad": 0},
+        starts=np.array([0, 1]),
+        times=np.array([110]),
+        candidates=np.array([0], np.int32),
+        candidate_ids=("a",),
+    )
+    join = Join(outcomes, window=60.0)
+    join.observe("bad", 100.0)
+    compared({**lists(SECOND), "bad": "NOT_FOUND: x"}, join=join)
+    figures = join.figures(())
+    assert figures is not None
+    assert figures.hit_rates == (1.0, 0.0, 0.0)
 
 
 def test_kendall_counts_pairs_in_the_same_order() -> None:

@@ -10,7 +10,7 @@ import pytest
 from shortlist.clients import GrpcClient
 from shortlist.clients.cli.main import main
 from shortlist.clients.request_log.reading import LogFileError
-from shortlist.clients.request_log.records import decode
+from shortlist.clients.request_log.records import SHADOW, decode
 from shortlist.clients.testing import FakeServer
 from shortlist.clients.types import Filter
 from shortlist.clients.wire import messages
@@ -105,6 +105,7 @@ def test_what_cannot_be_asked_again_is_counted(tmp_path: Path) -> None:
                 record({"candidate_id": ["c"]}, signature="similar"),
                 record({"query_embedding": [[0.5]]}, signature="retrieve_by_embedding"),
                 record({"user_id": ["a", "b"]}, answer([["x"]])),
+                record({"user_id": ["u2"]}, request_origin=SHADOW),
             ],
         )
     )
@@ -113,6 +114,7 @@ def test_what_cannot_be_asked_again_is_counted(tmp_path: Path) -> None:
         "not a retrieval": 1,
         "a retrieval by an embedding, which only its version can read": 1,
         "not readable (2 user ids have 1 answers)": 1,
+        "a shadow copy, whose answer nobody got": 1,
     }
 
 
