@@ -218,7 +218,7 @@ def test_killed_run_continues_where_it_was(
     small_export: ExportResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = small_export.servables["retrieval_brute_force"], tmp_path / "recs.parquet"
-    users = [f"user {number}" for number in range(200)]
+    users = [f"user {number}" for number in range(1000)]
     file = tmp_path / "users.csv"
     file.write_text("user_id\n" + "\n".join(users))
     arguments = [f"--servable={path}", f"--users={file}", f"--output={output}", "--part-rows=1"]
@@ -231,13 +231,13 @@ def test_killed_run_continues_where_it_was(
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     finished = len([*output.glob("part-*")])
-    assert 5 <= finished < 200, log.read_text()
+    assert 5 <= finished < 1000, log.read_text()
     assert not (output / "_SUCCESS").exists()
 
     assert main(["recommend", *arguments, "--json"]) == 0
 
     report = json.loads(capsys.readouterr().out)
-    assert (report["finished_before"], report["answered"]) == (finished, 200 - finished)
+    assert (report["finished_before"], report["answered"]) == (finished, 1000 - finished)
     with BulkServable(path) as servable:
         expected = servable.answer(pa.record_batch({"user_id": users}))
     table = pyarrow.parquet.read_table(output)
