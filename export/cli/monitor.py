@@ -232,7 +232,7 @@ def _quality(monitoring: "Monitoring") -> str:
         of_version = [served.model, number(served.version, "d"), served.label or "-"]
         for segment, figures in (("all", served.figures), *served.segments.items()):
             interval = figures.interval
-            whole = segment == "all"
+            whole = figures is served.figures  # a segment may have this name, too
             rows.append(
                 [
                     *(of_version if whole else ("", "", "")),

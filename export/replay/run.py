@@ -103,8 +103,7 @@ def run_replay(
     outcomes, title_of = _outcomes(settings)
     join = None if outcomes is None else Join(outcomes, window=settings.window)
     log = SelectedLog(settings.logs, Selection(model=settings.model))
-    queries, recorded = _sampled(log, join, settings)
-    model = _model(queries, settings)
+    model, queries, recorded = _sampled(log, join, settings)
     report(f"{len(queries):,} of {recorded:,} recorded queries of {model}")
     with _opened(settings, model) as (sides, manifests):
         report(f"asking {sides[0].name} and {sides[1].name}")
@@ -140,13 +139,6 @@ def run_replay(
     )
 
 
-def _model(queries: Sequence[RecordedQuery], settings: ReplaySettings) -> str:
-    models = sorted({query.model for query in queries})
-    if len(models) > 1:
-        raise ValueError(f"the log holds {', '.join(models)}; choose one by --model")
-    return models[0]
-
-
 def _outcomes(
     settings: ReplaySettings,
 ) -> tuple[Outcomes | None, Callable[[str], str]]:
@@ -162,18 +154,24 @@ def _outcomes(
 
 def _sampled(
     log: SelectedLog, join: Join | None, settings: ReplaySettings
-) -> tuple[list[RecordedQuery], int]:
-    """Return a sample of the log's queries, and how many it has.
+) -> tuple[str, list[RecordedQuery], int]:
+    """Return the model, a sample of the log's queries, and how many it has.
 
     Raises:
+        ValueError: The log has several models.
         OutcomeError: No interaction follows any of the sample.
     """
-    if join is None:
-        return sampled_queries(log, settings.requests)
-    queries, recorded = sampled_queries(
-        log, settings.requests, observe=lambda query: join.observe(query.user_id, query.time)
-    )
-    if not any(join.follow(query.user_id, query.time) for query in queries):
+    models: set[str] = set()
+
+    def observe(query: RecordedQuery) -> None:
+        models.add(query.model)
+        if join is not None:
+            join.observe(query.user_id, query.time)
+
+    queries, recorded = sampled_queries(log, settings.requests, observe=observe)
+    if len(models) > 1:
+        raise ValueError(f"the log holds {', '.join(sorted(models))}; choose one by --model")
+    if join is not None and not any(join.follow(query.user_id, query.time) for query in queries):
         source = None if settings.outcomes is None else settings.outcomes.source
         raise OutcomeError(
             f"no interaction in {source} follows a request of its user within "
@@ -181,7 +179,7 @@ def _sampled(
             "(--user-id-key for hashed ones) and that times are in UTC, or give a longer --window"
             + (" or more --requests" if len(queries) < recorded else "")
         )
-    return queries, recorded
+    return models.pop(), queries, recorded
 
 
 @contextmanager
