@@ -89,7 +89,7 @@ class Gather:
 class Spawn:
     """Run a flow in the background, unless too many run; answered at once by `None`.
 
-    Nobody gets its result or error.
+    No caller gets its result or error.
     """
 
     flow: "Flow[Any]"

@@ -178,7 +178,7 @@ def _split_retrieve(
             )
             answers = yield from _retrieve(call.with_label(split.fallback), part, k, options)
         retrievals.update(zip(chosen, answers, strict=True))
-    if split.shadow and call.caller.exchange_hooks:  # else the answers would reach nobody
+    if split.shadow and call.caller.exchange_hooks:  # else no hook would get the answers
         for label in split.shadow:
             shadowed = [
                 position

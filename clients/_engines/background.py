@@ -1,4 +1,4 @@
-"""Runs flows in threads of their own, for requests whose answers nobody waits for."""
+"""Runs flows in threads of their own, for requests whose answers no caller waits for."""
 
 import logging
 import threading

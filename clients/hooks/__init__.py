@@ -28,8 +28,8 @@ class CallEvent:
         started: Start in seconds since the epoch.
         seconds: Duration from the first try to the last answer, pauses included.
         attempts: Number of tries.
-        shadow: Whether it is a copy of a request for another label, whose answer nobody gets; see
-            `Split.shadow`. Only `ExchangeHook`s are told of those.
+        shadow: Whether it is a copy of a request for another label, whose answer the caller does
+            not get; see `Split.shadow`. Only `ExchangeHook`s are told of those.
     """
 
     operation: str

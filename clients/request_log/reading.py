@@ -40,7 +40,7 @@ def read_log(
         since: Epoch seconds; files that were last written before are left out.
 
     Raises:
-        LogFileError: There is no such file, or a record is damaged.
+        LogFileError: A file does not exist, or a record is damaged.
     """
     for path in log_files(paths):
         if since and _written(path) < since:
@@ -60,7 +60,7 @@ def log_files(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     """Return the files that are meant, in order of time.
 
     Raises:
-        LogFileError: There is no such file.
+        LogFileError: A file does not exist.
     """
     found: dict[Path, float] = {}
     for path in [paths] if isinstance(paths, Path | str) else paths:

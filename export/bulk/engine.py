@@ -177,7 +177,7 @@ class BulkServable:
         """Return the candidates for each query, best first, without padding.
 
         Args:
-            queries: Column `user_id`, "" for nobody, and any of `HISTORY`, `AGES`, `WEIGHTS` and
+            queries: Column `user_id`, "" for none, and any of `HISTORY`, `AGES`, `WEIGHTS` and
                 `FEATURES`; or column `candidate_id`, for similar candidates.
 
         Raises:

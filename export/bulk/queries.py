@@ -226,7 +226,7 @@ def table_of_queries(rows: Iterator[dict[str, Any]], columns: Collection[str]) -
 
 
 def example_query(field: pa.Field, *, queries: bool) -> pa.Table:
-    """Return a query of nobody, with the columns of JSON lines if `queries`."""
+    """Return a query without user id, with the columns of JSON lines if `queries`."""
     if queries:
         return table_of_queries(query_rows([("", "{}")]), QUERY_KEYS)
     return _table(field, pa.array([""]))

@@ -258,7 +258,7 @@ def _changed(found: "Replay") -> str:
     for entry in found.changed[:_SHOWN]:
         after = f", after {', '.join(entry.history)}" if entry.history else ""
         when = f" at {moment(entry.time)}" if entry.time else ""
-        lines.append(f"{entry.user_id or 'nobody'}{when}{after}: {entry.overlap:.0%} in common")
+        lines.append(f"{entry.user_id or 'no user id'}{when}{after}: {entry.overlap:.0%} in common")
         for side, names in zip(found.sides, (entry.before, entry.after), strict=True):
             shown = ", ".join(names[:_NAMES]) or "nothing"
             lines.append(f"  {side.name}: {shown}{', …' if len(names) > _NAMES else ''}")

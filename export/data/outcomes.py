@@ -45,7 +45,7 @@ class Outcomes:
         """
         if dataset.timestamps is None:
             raise DataError(
-                f"{dataset.name} has no times, so nobody knows which interactions follow a "
+                f"{dataset.name} has no times, which tell the interactions that follow a "
                 "request; name their column with --timestamp-column"
             )
         order = time_order(dataset, np.arange(dataset.num_interactions))

@@ -109,7 +109,7 @@ class Collector:
         versions: Lists by model and version.
         skipped: Records that are not retrievals, by kind or signature, or `unreadable`.
         ripe_until: Time up to which the window of a list has passed.
-        shadows: Copies of requests whose answer nobody got; see `Split.shadow`.
+        shadows: Copies of requests whose answer the caller did not get; see `Split.shadow`.
         anonymous: Lists without a user id, which no interaction can follow.
         sampled: Lists from logs that hold only a share of the requests.
         newest: Time of the newest list.

@@ -172,7 +172,7 @@ def _notes(collector: Collector, others: Counter[str], settings: MonitorSettings
         parts = ", ".join(f"{count:,} {what}" for what, count in collector.skipped.most_common())
         notes.append(f"left out, as they are not retrievals: {parts}")
     if collector.shadows:
-        notes.append(f"left out, as nobody got the answers: {collector.shadows:,} shadow copies")
+        notes.append(f"left out: {collector.shadows:,} shadow copies, whose answers no caller got")
     if others:
         parts = ", ".join(f"{count:,} {what}" for what, count in others.most_common())
         notes.append(f"left out, as --model does not name them: {parts}")

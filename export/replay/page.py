@@ -120,7 +120,7 @@ def _outcomes(replay: Replay, outcomes: OutcomeFigures) -> Table:
 
 
 def _changed(replay: Replay, entry: Changed) -> Table:
-    who = entry.user_id or "nobody"
+    who = entry.user_id or "no user id"
     when = f", {moment(entry.time)}" if entry.time else ""
     history = f", after {', '.join(entry.history)}" if entry.history else ""
     rows = []

@@ -87,7 +87,7 @@ def _lists(log: SelectedLog, record: LogRecord) -> Iterator[Any]:
         if row.user_id:
             yield row
         else:
-            log.left_out["a list for nobody, without a user id"] += 1
+            log.left_out["a list without a user id"] += 1
 
 
 def _add(columns: dict[str, list[Any]], record: LogRecord, shown: Any, k: int | None) -> None:

@@ -104,7 +104,7 @@ class SelectedLog:
             if record.kind != "predict":
                 self.left_out[f"a {record.kind} call"] += 1
             elif record.shadow and not shadows:
-                self.left_out["a shadow copy, whose answer nobody got"] += 1
+                self.left_out["a shadow copy, whose answer no caller got"] += 1
             else:
                 yield record
 

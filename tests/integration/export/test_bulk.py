@@ -74,7 +74,7 @@ def assert_equal(answers: pa.RecordBatch, served: list[Any]) -> None:
 def test_users_get_what_the_server_answers(
     client: GrpcClient, bulk: BulkServable, small_dataset: Dataset, options: dict[str, Any]
 ) -> None:
-    users = [*small_dataset.user_ids, "nobody"]
+    users = [*small_dataset.user_ids, "unknown"]
 
     answers = bulk.asking(RetrievalOptions(**options)).answer(pa.record_batch({"user_id": users}))
 
@@ -85,7 +85,7 @@ def test_users_get_what_the_server_answers(
 def test_histories_and_features_count_as_in_a_request(
     client: GrpcClient, bulk: BulkServable, small_dataset: Dataset, keep: bool
 ) -> None:
-    users, ids = [*small_dataset.user_ids[:3], "nobody"], small_dataset.candidate_ids
+    users, ids = [*small_dataset.user_ids[:3], "unknown"], small_dataset.candidate_ids
     history = [ids[:3], (), ids[5:6], ids[9:14]]
     ages: list[list[float | None]] = [[60.0, 5.0, 1.0], [], [None], [9e5, 1e5, 1e4, 1e3, 10.0]]
     weights = [[1.0, 2.0, 1.0], [], [3.0], [1.0] * 5]
@@ -144,7 +144,7 @@ def test_command_writes_parts_and_says_what_is_unusual(
 ) -> None:
     path = small_export.servables["retrieval_ivf"]
     users = tmp_path / "users.csv"
-    users.write_text("user\n" + "\n".join([*small_dataset.user_ids[:9], "stranger"]))
+    users.write_text("user\n" + "\n".join([*small_dataset.user_ids[:9], "unknown"]))
 
     arguments = (f"--users={users}", "-k", "4", "--part-rows", "4", "--exclude-seen", "--json")
     assert recommend(path, tmp_path / "recs.parquet", *arguments) == 0
@@ -155,7 +155,7 @@ def test_command_writes_parts_and_says_what_is_unusual(
     assert "absl" not in shown.err
     assert "load" in shown.err
     table = pyarrow.parquet.read_table(tmp_path / "recs.parquet")
-    assert table.column("user_id").to_pylist() == [*small_dataset.user_ids[:9], "stranger"]
+    assert table.column("user_id").to_pylist() == [*small_dataset.user_ids[:9], "unknown"]
     assert "users.csv: reading user as users\n" in shown.err
     assert recommend(path, tmp_path / "recs.parquet", *arguments[:-1]) == 0
     assert "complete already, 10 users in 3 parts" in capfd.readouterr().out

@@ -85,7 +85,7 @@ def test_a_file_ends_at_its_size_or_age(tmp_path: Path, clock: Clock) -> None:
     clock.now += 60
     file.rotate()  # what an idle server does
     assert [name for name in names(tmp_path) if name.endswith(".part")] == []
-    clock.now -= 3600  # somebody sets the clock
+    clock.now -= 3600  # as if an operator set the clock
     file.write([b"y"])
     clock.now -= 3600
     file.rotate()

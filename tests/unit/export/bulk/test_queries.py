@@ -114,13 +114,13 @@ z,x,1700000100,view
 def test_histories_hold_the_events_oldest_first_with_their_ages(tmp_path: Path) -> None:
     path = written(tmp_path, "events.csv", EVENTS)
     config = DataConfig(source=str(path), event_column="kind", event_weights=("view=1", "buy=3"))
-    users = BulkQueries(table=pa.table({"user_id": ["b", "nobody", "a"]}))
+    users = BulkQueries(table=pa.table({"user_id": ["b", "c", "a"]}))
 
     queries = with_histories(users, load(config), None)
 
     assert queries.table.to_pylist() == [
         {"user_id": "b", "history": ["x"], "ages": [0.0], "weights": [3.0]},
-        {"user_id": "nobody", "history": [], "ages": [], "weights": []},
+        {"user_id": "c", "history": [], "ages": [], "weights": []},
         {"user_id": "a", "history": ["x", "y"], "ages": [200.0, 100.0], "weights": [1.0, 1.0]},
     ]
     assert queries.notes[-2:] == (

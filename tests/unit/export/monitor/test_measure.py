@@ -213,7 +213,7 @@ def test_copies_for_another_label_are_left_out_as_nobody_saw_them(tmp_path: Path
     write_events(tmp_path / "events.csv", [("u1", "a", START + 2)])
     monitoring = measured(tmp_path)
     assert only(monitoring).hit_rate == 1.0
-    assert monitoring.notes[0] == "left out, as nobody got the answers: 1 shadow copies"
+    assert monitoring.notes[0] == "left out: 1 shadow copies, whose answers no caller got"
 
 
 def test_the_last_part_of_a_log_can_be_read_alone(tmp_path: Path) -> None:

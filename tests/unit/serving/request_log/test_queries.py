@@ -114,7 +114,7 @@ def test_what_cannot_be_asked_again_is_counted(tmp_path: Path) -> None:
         "not a retrieval": 1,
         "a retrieval by an embedding, which only its version can read": 1,
         "not readable (2 user ids have 1 answers)": 1,
-        "a shadow copy, whose answer nobody got": 1,
+        "a shadow copy, whose answer no caller got": 1,
     }
 
 
