@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -184,6 +185,7 @@ def run_soak(
     say: Callable[[str], None],
     every: float = 0.0,
     attacks: bool = False,
+    share: float = SHARE_OF_CAPACITY,
 ) -> Report:
     """Measure the capacity, then run the cycles for `seconds` under load.
 
@@ -193,6 +195,7 @@ def run_soak(
         say: Called with a line per cycle.
         every: Seconds from one rollout to the next, at least.
         attacks: Attack the server all the while.
+        share: Load, as a share of the capacity.
     """
     sources, root = work / "sources", work / "repository"
     say("writing the servables")
@@ -210,7 +213,7 @@ def run_soak(
     )
     with _server(target, config_file, work / "server.log") as server:
         highest = capacity(lambda: Load(target, workers=WORKERS), min(10.0, seconds / 6))
-        rate = SHARE_OF_CAPACITY * highest
+        rate = share * highest
         say(f"{highest:.0f} requests/s at most; {rate:.0f}/s for {seconds:.0f} s")
         version, rss = 1, []
         with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
@@ -270,6 +273,22 @@ def _attacks(target: Target, work: Path) -> Iterator[None]:
             process.wait()
 
 
+def _judge_attacks(log: Path, say: Callable[[str], None]) -> list[str]:
+    """Say how many rounds passed, and return the attacks that did not, as sentences."""
+    text = log.read_text()
+    rounds = re.findall(r"^(?:\d+ \w+, )*\d+ \w+ in [\d.]+s", text, re.M)
+    failures = Counter(re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.M))
+    say(f"{len(rounds)} rounds of attacks, {sum('failed' not in each for each in rounds)} passed")
+    if not rounds:
+        return [f"no attack ended:\n{text[-2000:]}"]
+    first = {name: text.find(f"FAILED {name}") for name in failures}
+    return [
+        f"{name} failed in {count} of {len(rounds)} rounds, such as\n  "
+        f"{text[first[name] :].splitlines()[0]}"
+        for name, count in failures.most_common()
+    ]
+
+
 @contextmanager
 def _server(target: Target, config_file: Path, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server and wait until it accepts connections."""
@@ -321,6 +340,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="length (default: %(default)g)")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between two rollouts")
     parser.add_argument("--attacks", action="store_true", help="attack the server all the while")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=SHARE_OF_CAPACITY,
+        help="load as a share of the capacity (default: %(default)g)",
+    )
     args = parser.parse_args(argv)
 
     def say(line: str) -> None:
@@ -333,18 +358,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say=say,
             every=args.every,
             attacks=args.attacks,
+            share=args.share,
         )
-        attacked: list[str] = []
-        if args.attacks:
-            rounds = re.findall(
-                r"^\d+ .+ in [\d.]+s.*$", Path(work, "attacks.log").read_text(), re.M
-            )
-            say(f"{len(rounds)} rounds of attacks: {', '.join(rounds)}")
-            attacked = [f"attacks: {line}" for line in rounds if not re.match(r"\d+ passed", line)]
-            if not rounds:
-                attacked.append(
-                    f"no attack ended:\n{Path(work, 'attacks.log').read_text()[-2000:]}"
-                )
+        attacked = _judge_attacks(Path(work, "attacks.log"), say) if args.attacks else []
     outcome = report.outcome
     sys.stdout.write(
         f"{outcome.requests} requests at {report.rate:.0f}/s (capacity {report.capacity:.0f}/s), "
