@@ -274,19 +274,18 @@ def _attacks(target: Target, work: Path) -> Iterator[None]:
 
 
 def _judge_attacks(log: Path, say: Callable[[str], None]) -> list[str]:
-    """Say how many rounds passed, and return the attacks that did not, as sentences."""
+    """Say how many rounds passed, and return what did not, as sentences."""
     text = log.read_text()
-    rounds = re.findall(r"^(?:\d+ \w+, )*\d+ \w+ in [\d.]+s", text, re.M)
-    failures = Counter(re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.M))
-    say(f"{len(rounds)} rounds of attacks, {sum('failed' not in each for each in rounds)} passed")
+    rounds = re.findall(r"^(\d+ .+ in [\d.]+s).*$", text, re.M)
+    others = [each for each in rounds if not re.match(r"\d+ passed in ", each)]
+    say(f"{len(rounds)} rounds of attacks, {len(rounds) - len(others)} passed")
     if not rounds:
         return [f"no attack ended:\n{text[-2000:]}"]
-    first = {name: text.find(f"FAILED {name}") for name in failures}
-    return [
-        f"{name} failed in {count} of {len(rounds)} rounds, such as\n  "
-        f"{text[first[name] :].splitlines()[0]}"
-        for name, count in failures.most_common()
-    ]
+    if not others:
+        return []
+    failures = Counter(re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.M))
+    named = [f"\n  {name}: {count}" for name, count in failures.most_common()]
+    return [f"{len(others)} of {len(rounds)} rounds of attacks failed: {others[0]}{''.join(named)}"]
 
 
 @contextmanager
