@@ -13,9 +13,10 @@ _CLI = "shortlist.serving.cli"
 
 
 def add_server_verbs(verbs: Parsers) -> None:
-    """Add `serve` and `stack`."""
+    """Add `serve`, `stack` and `docker`."""
     _add_serve(verbs)
     _add_stack(verbs)
+    _add_docker(verbs)
 
 
 def add_repository(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +94,8 @@ def _add_stack(verbs: Parsers) -> None:
         verbs,
         "stack",
         "Run TensorFlow Serving and its companions in containers.",
-        details="Needs Docker with Compose; docker/compose.yaml describes the containers.",
+        details="Needs Docker with Compose; `shortlist docker init` writes the files that describe "
+        "the containers.",
         example="shortlist stack up --repository models",
     )
     parts = stack.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
@@ -151,9 +153,36 @@ def _add_stack_action(
         type=Path,
         default=[],
         metavar="FILE",
-        help="Compose file that overrides docker/compose.yaml; repeatable",
+        help="Compose file that overrides compose.yaml; repeatable",
+    )
+    parser.add_argument(
+        "--docker",
+        type=Path,
+        metavar="DIR",
+        help="folder of `shortlist docker init` (default: the files that come with Shortlist)",
     )
     return parser
+
+
+def _add_docker(verbs: Parsers) -> None:
+    docker = add_parser(
+        verbs,
+        "docker",
+        "Write the files that run Shortlist in containers.",
+        example="shortlist docker init docker",
+    )
+    parts = docker.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    init = add_parser(
+        parts,
+        "init",
+        "Write the Compose file, server configuration, proxy, monitoring and Kubernetes files.",
+        details="`shortlist stack --docker DIR` runs them. Files that are there with other "
+        "contents are kept unless --force is given.",
+        example="shortlist docker init docker",
+        run=f"{_CLI}.docker:init",
+    )
+    init.add_argument("folder", type=Path, metavar="DIR", help="folder, created if missing")
+    init.add_argument("--force", action="store_true", help="replace files with other contents")
 
 
 def _add_request_log(parser: argparse.ArgumentParser) -> None:

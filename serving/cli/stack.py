@@ -35,4 +35,4 @@ def publish(args: argparse.Namespace) -> int:
 
 def _stack(args: argparse.Namespace) -> Stack:
     profiles = [name for name in args.profiles.split(",") if name]
-    return Stack(args.repository, profiles=profiles, overrides=args.override)
+    return Stack(args.repository, profiles=profiles, overrides=args.override, folder=args.docker)

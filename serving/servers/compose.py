@@ -21,6 +21,7 @@ from shortlist.serving.repository.files import write_atomically
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.selection import ServableFound, find_servables
 from shortlist.serving.repository.server_config import STABLE, ModelEntry, read_config, with_entry
+from shortlist.serving.servers.docker_files import COMPOSE_FILE, docker_folder
 from shortlist.serving.servers.options import ServerOptions
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "STOCK_CONFIG",
     "check_engine",
     "compose_command",
-    "compose_file",
     "foreground_command",
     "help_command",
     "project_name",
@@ -43,22 +43,6 @@ __all__ = [
 CONFIG_FOLDER = Path(".serving/compose")
 STOCK_CONFIG = "models.config"
 SCANN_CONFIG = "scann.config"
-
-
-def compose_file() -> Path:
-    """Return `compose.yaml` from a checkout's `docker/`, else as installed with this package.
-
-    Raises:
-        ModelServerError: The file is in neither place.
-    """
-    here = Path(__file__).resolve()
-    for path in (here.parents[2] / "docker" / "compose.yaml", here.parent / "docker/compose.yaml"):
-        if path.is_file():
-            return path
-    raise ModelServerError(
-        "docker/compose.yaml is missing from this installation; reinstall shortlist, "
-        "or use --server embedded"
-    )
 
 
 def _docker() -> str:
@@ -252,7 +236,7 @@ def _project(command: Sequence[str], options: ServerOptions) -> list[str]:
         "env",
         *unset,
         *command,
-        f"--file={compose_file()}",
+        f"--file={docker_folder() / COMPOSE_FILE}",
         f"--file={files.override}",
         f"--env-file={files.variables}",
         f"--project-name={project_name(options)}",

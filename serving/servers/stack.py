@@ -11,6 +11,7 @@ from pathlib import Path
 from shortlist.serving.errors import LoadError, ModelServerError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.servers import compose
+from shortlist.serving.servers.docker_files import COMPOSE_FILE, INSTALLED, docker_folder
 from shortlist.serving.servers.output import load_failures
 
 __all__ = ["Stack"]
@@ -34,6 +35,7 @@ class Stack:
         project: Name of the Compose project.
         environment: Variables of `compose.yaml`; they override those derived from the repository.
         overrides: Compose files that override `compose.yaml`.
+        folder: Folder with `compose.yaml` and what it mounts.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Stack:
         project: str = PROJECT,
         environment: Mapping[str, str] = os.environ,
         overrides: Sequence[Path] = (),
+        folder: Path | None = None,
     ) -> None:
         unknown = sorted(set(profiles) - set(PROFILES))
         if unknown:
@@ -53,7 +56,12 @@ class Stack:
         self.project = project
         self.environment = environment
         self.overrides = tuple(overrides)
-        self._file = compose.compose_file()
+        self.folder = docker_folder() if folder is None else folder
+        if not (self.folder / COMPOSE_FILE).is_file():
+            raise ModelServerError(
+                f"no {COMPOSE_FILE} in {self.folder}; write it with: "
+                f"shortlist docker init {self.folder}"
+            )
 
     def up(self, *, timeout: float) -> None:
         """Start the containers and wait until every model is AVAILABLE.
@@ -109,8 +117,14 @@ class Stack:
         self._run("run", "--rm", *mount, "export", *command, more_profiles=("export",))
 
     def _make_credentials(self) -> None:
-        folder = Path(self.environment.get("SHORTLIST_TLS_DIR") or self._file.parent / CREDENTIALS)
-        script = self._file.parent / "proxy/make_credentials.sh"
+        configured = self.environment.get("SHORTLIST_TLS_DIR")
+        if not configured and self.folder == INSTALLED:
+            raise ModelServerError(
+                "the profile tls needs a folder for its certificate: run `shortlist docker init "
+                "docker` and add --docker docker, or name one in SHORTLIST_TLS_DIR"
+            )
+        folder = Path(configured or self.folder / CREDENTIALS)
+        script = self.folder / "proxy/make_credentials.sh"
         done = subprocess.run(
             ["bash", str(script), str(folder)], env=self._environment(), check=False
         )
@@ -122,7 +136,7 @@ class Stack:
     def _command(self, profiles: Sequence[str]) -> list[str]:
         return [
             *compose.compose_command(),
-            *(f"--file={path}" for path in (self._file, *self.overrides)),
+            *(f"--file={path}" for path in (self.folder / COMPOSE_FILE, *self.overrides)),
             f"--project-name={self.project}",
             *(f"--profile={profile}" for profile in profiles),
         ]

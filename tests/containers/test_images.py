@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from tests.support.paths import ROOT
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 DIGEST = f"sha256:{'0f' * 32}"
 
 
@@ -47,12 +49,16 @@ def test_every_image_is_as_in_the_lock() -> None:
     ("file", "old", "new"),
     [
         ("docker/compose.yaml", "prom/prometheus:v2.53.4", "prom/prometheus:latest"),
-        ("docker/compose.yaml", "shortlist/server:0.1.0", "shortlist/server:latest"),
+        ("docker/compose.yaml", f"shortlist/server:{VERSION}", "shortlist/server:latest"),
         ("docker/compose.yaml", "prom/prometheus:v2.53.4", "other/prometheus:v2.53.4"),
         ("docker/compose.yaml", "prom/prometheus:v2.53.4", "prom/prometheus"),
         ("docker/Dockerfile", "python:3.11-slim", "python:3.12-slim"),
         ("docker/kubernetes/base/serving.yaml", "image: python:3.11", f"image: python@{DIGEST} #"),
-        ("docker/kubernetes/variants/pvc/kustomization.yaml", 'newTag: "0.1.0"', "newTag: latest"),
+        (
+            "docker/kubernetes/variants/pvc/kustomization.yaml",
+            f'newTag: "{VERSION}"',
+            "newTag: latest",
+        ),
         ("serving/servers/options.py", "serving:2.20.0", "serving:2.19.0"),
     ],
 )

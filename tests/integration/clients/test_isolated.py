@@ -1,5 +1,6 @@
 """Shortlist as others install it: alone, next to another `clients`, and from its sdist."""
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.serving.servers.docker_files import write_docker_files
 from tests.support.paths import ROOT
 from tests.unit.clients.toys import ToyServer, ranking
 
@@ -78,6 +80,12 @@ def test_an_installed_wheel_queries_without_any_extra(
             "pip install 'shortlist[embedded,export,tensorflow]'\n"
         ),
     )
+    written = json.loads(run(shortlist, "docker", "init", "docker", "--json", cwd=tmp_path))
+    assert written["files"] == list(map(str, write_docker_files(tmp_path / "ours")))
+    for name in written["files"]:
+        copy, original = tmp_path / "docker" / name, ROOT / "docker" / name
+        assert copy.read_bytes() == original.read_bytes()
+        assert copy.stat().st_mode == original.stat().st_mode, name
     listed = run(UV, "pip", "list", "--python", python, cwd=tmp_path)
     assert "tensorflow" not in listed
     assert "numpy" not in listed
