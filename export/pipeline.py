@@ -33,6 +33,7 @@ from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
+from shortlist.serving.repository.version import DriftReference
 
 __all__ = [
     "ExportResult",
@@ -72,12 +73,14 @@ class Trained:
         model: Towers and their embeddings.
         metrics: Hit rates on the held-out part, for the manifest.
         split: Training, validation and held-out interactions.
+        reference: What to measure drift from, for the manifest; None if nothing was measured.
         judged: Evaluations of the model and baselines for the report; empty for no report.
     """
 
     model: TrainedModel
     metrics: Mapping[str, Any]
     split: Split
+    reference: DriftReference | None = None
     judged: Sequence[Judged] = ()
 
 
@@ -154,7 +157,12 @@ def publish_trained(
 ) -> ExportResult:
     """Run the steps of `run_export` that come after training."""
     contents = contents_of_training(
-        trained.model, dataset, trained.split, config, metrics=trained.metrics
+        trained.model,
+        dataset,
+        trained.split,
+        config,
+        metrics=trained.metrics,
+        reference=trained.reference,
     )
 
     def report(staged: Staged, results: GateResults) -> Report:
@@ -239,7 +247,11 @@ def train_and_judge(
         dataset, split, baselines, config.train, timer=timer, resamples=resamples
     )
     return Trained(
-        model=model, metrics=evaluation.as_json(config.train.protocol), split=split, judged=judged
+        model=model,
+        metrics=evaluation.as_json(config.train.protocol),
+        split=split,
+        reference=evaluation.references[config.train.protocol],
+        judged=judged,
     )
 
 

@@ -78,8 +78,9 @@ def add_monitor(verbs: Parsers) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="earlier request log from which drift is measured; repeatable (default: the first "
-        "1,000 lists of each version, or the first half if there are fewer than 2,000)",
+        help="earlier request log from which drift is measured; repeatable (default: the held-out "
+        "queries of the version's export, which its manifest describes; of a version without "
+        "them, its first 1,000 lists, or the first half if there are fewer than 2,000)",
     )
     _add_interactions(parser)
     _add_results(parser)
@@ -260,18 +261,25 @@ def _queries(served: "Sequence[Served]") -> str:
         ]
     ]
     for each in served:
-        indexes = each.drift.scores, each.drift.histories
+        compared = (
+            (each.drift.scores, each.drift.scores_from),
+            (each.drift.histories, each.drift.histories_from),
+        )
+        expected = each.drift.unknown_users
+        unknown = number(each.figures.unknown_users, ".1%")
         rows.append(
             [
                 each.model,
                 number(each.version, "d"),
                 each.label or "-",
-                number(each.figures.unknown_users, ".1%"),
+                unknown if expected is None else f"{unknown} (export: {expected:.1%})",
                 number(each.figures.unknown_history, ".1%"),
                 number(each.figures.empty, ".1%"),
                 *(
-                    drift(index) if index is None else f"{index:.2f} ({drift(index)})"
-                    for index in indexes
+                    drift(index, origin)
+                    if index is None
+                    else f"{index:.2f} ({drift(index, origin)})"
+                    for index, origin in compared
                 ),
             ]
         )

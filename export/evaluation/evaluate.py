@@ -1,7 +1,7 @@
 """Measures a model or baseline on held-out interactions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from shortlist.export.evaluation.metrics import (
     user_gains,
 )
 from shortlist.export.evaluation.ranking import Ranking, Scorer, rank_answers
+from shortlist.export.evaluation.reference import drift_reference
 from shortlist.export.evaluation.similar import SimilarQuality
 from shortlist.export.towers.rating_means import fit_means, ratings_of, rmse
-from shortlist.serving.repository.version import Headline
+from shortlist.serving.repository.version import DriftReference, Headline
 
 __all__ = [
     "KS",
@@ -89,6 +90,7 @@ class Evaluation:
         rating: Error of predicted ratings; None without a rating head.
         similar: Quality of `similar` by co-interactions; None if it uses the towers.
         settings: Settings of a baseline, chosen on the validation part.
+        references: By protocol, what to measure drift from; empty for baselines.
     """
 
     held_out: HeldOut
@@ -99,6 +101,7 @@ class Evaluation:
     rating: RatingQuality | None = None
     similar: SimilarQuality | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+    references: Mapping[Protocol, DriftReference] = field(default_factory=dict)
 
     def headline(self, protocol: Protocol) -> Headline:
         """Return the metric that summarises a model: hit rate@10 by its protocol.
@@ -147,6 +150,7 @@ def evaluate(
     *,
     ks: Sequence[int] = KS,
     resamples: int = 0,
+    num_kept: npt.NDArray[np.integer] | None = None,
 ) -> Evaluation:
     """Exact metrics of the answers to questions, over the whole corpus.
 
@@ -156,10 +160,15 @@ def evaluate(
         popularity: int `[num_candidates]`, interactions in the training part.
         ks: Cut-offs; those larger than the corpus are ignored.
         resamples: Bootstrap resamples; 0 for no intervals.
+        num_kept: `[num_users]`, events of each user that a servable keeps; None for no references.
     """
     top_k = max(k for k in ks if k <= len(popularity))
     ranking = rank_answers(scorer, questions, top_k=top_k)
-    return evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
+    evaluation = evaluate_ranking(ranking, popularity, ks=ks, resamples=resamples)
+    if num_kept is None:
+        return evaluation
+    references = {name: drift_reference(ranking, name, num_kept) for name in PROTOCOLS}
+    return replace(evaluation, references=references)
 
 
 def evaluate_ranking(

@@ -75,6 +75,7 @@ def judge_model(
         dataset.candidate_counts(split.fitted),
         ks=ks,
         resamples=resamples,
+        num_kept=dataset.user_counts(split.fitted),
     )
     if model.similar_queries is not None:
         similar = similar_quality(dataset, split, model.similar_queries, model.taste_embeddings)

@@ -1,7 +1,7 @@
 """Exact ranks of judged candidates in the whole corpus; ties rank by position."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +42,15 @@ class Ranking:
         places: By protocol, int64 `[num_judged]`, ranks from 0; `top_k` if not in the top k.
             With `seen_excluded`, repeats are never in the top k.
         top: By protocol, int32 `[num_questions, top_k]`, best candidates first; -1 after the last.
+        best_scores: By protocol, float32 `[num_questions]`, score of the best candidate, -inf
+            without one; empty if no scores were computed.
     """
 
     questions: Questions
     top_k: int
     places: Mapping[Protocol, npt.NDArray[np.int64]]
     top: Mapping[Protocol, npt.NDArray[np.int32]]
+    best_scores: Mapping[Protocol, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def counted(self, protocol: Protocol) -> npt.NDArray[np.bool_]:
         """Return which judged interactions count: those that answers can contain.
@@ -88,6 +91,7 @@ def rank_answers(
     """
     num_candidates = questions.timelines.num_candidates
     top_k = min(top_k, num_candidates)
+    best = {protocol: np.empty(len(questions), np.float32) for protocol in PROTOCOLS}
 
     def lists(rows: npt.NDArray[np.int64]) -> Mapping[Protocol, npt.NDArray[np.int32]]:
         scores = scorer(rows)
@@ -101,9 +105,17 @@ def rank_answers(
         best_seen = _Best.padded(
             owners, seen.columns[order], seen_scores[order], len(scores), top_k
         )
-        return {"seen_excluded": unseen.columns, "seen_kept": unseen.joined(best_seen).columns}
+        ranked: dict[Protocol, _Best] = {
+            "seen_excluded": unseen,
+            "seen_kept": unseen.joined(best_seen),
+        }
+        for protocol, answers in ranked.items():
+            best[protocol][rows] = answers.scores[:, 0]
+        return {protocol: answers.columns for protocol, answers in ranked.items()}
 
-    return rank_lists(lists, questions, top_k=top_k, batch_size=scores_per_batch // num_candidates)
+    size = scores_per_batch // num_candidates
+    ranking = rank_lists(lists, questions, top_k=top_k, batch_size=size)
+    return replace(ranking, best_scores=best)
 
 
 def rank_in_one_order(

@@ -3,17 +3,24 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.evaluation.intervals import share_interval
 from shortlist.export.evaluation.metrics import Interval
+from shortlist.export.evaluation.reference import buckets
 from shortlist.export.monitor.collect import HOUR, Collector, Group, GroupKey, Lists
-from shortlist.export.monitor.drift import stability_index
+from shortlist.export.monitor.drift import LEAST, stability_index
 from shortlist.export.monitor.versions import VersionFacts
+from shortlist.serving.repository.version import Buckets, DriftReference
 
-__all__ = ["Drift", "Figures", "Period", "Served", "served"]
+__all__ = ["EXPORT", "FIRST", "REFERENCE", "Drift", "Figures", "Period", "Served", "served"]
+
+EXPORT: Final = "export"  # the held-out queries, in the manifest
+REFERENCE: Final = "reference"  # a log
+FIRST: Final = "first lists"
 
 _MOST_REFERENCE = 1000  # lists of a version that later ones are compared with
 _DAY = 24  # hours
@@ -75,10 +82,17 @@ class Drift:
     Attributes:
         scores: Of the scores of the first candidates.
         histories: Of the numbers of events in the requests.
+        scores_from: What the scores are compared with: `EXPORT`, `REFERENCE` or `FIRST`; `None`
+            if the reference log has no lists of the version.
+        histories_from: What the histories are compared with.
+        unknown_users: Share of unknown users in the held-out queries of the export.
     """
 
     scores: float | None
     histories: float | None
+    scores_from: str | None
+    histories_from: str | None
+    unknown_users: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +129,7 @@ def served(
     *,
     k: int,
     versions: Mapping[tuple[str, int | None], VersionFacts],
-    reference: Mapping[tuple[str, int | None], Lists],
+    reference: Mapping[tuple[str, int | None], Lists] | None,
 ) -> list[Served]:
     """Return the figures by model, version and label.
 
@@ -123,7 +137,8 @@ def served(
         collector: Counts.
         k: Cut-off of the hit rate.
         versions: What the repository says about versions.
-        reference: Lists of earlier logs, by model and version; empty for the first lists.
+        reference: Lists of earlier logs, by model and version; `None` for the references in the
+            manifests, or the first lists of versions without one.
     """
     parts: dict[tuple[str, int | None, str | None], list[GroupKey]] = defaultdict(list)
     for key in collector.groups:
@@ -144,7 +159,11 @@ def served(
                 first=total.first,
                 last=total.last,
                 age=None if facts.created is None else max(total.last - facts.created, 0.0),
-                drift=_drift(collector.versions[model, version], reference.get((model, version))),
+                drift=_drift(
+                    collector.versions[model, version],
+                    facts.reference or DriftReference(),
+                    None if reference is None else reference.get((model, version), Lists()),
+                ),
                 figures=_figures(collector, keys, k, facts.candidates),
                 segments={
                     key.segment: _figures(collector, [key], k, facts.candidates)
@@ -243,16 +262,35 @@ def _periods(
     ]
 
 
-def _drift(lists: Lists, reference: Lists | None) -> Drift:
-    """Compare the lists of a version with earlier ones: others, or its own first ones."""
+def _drift(lists: Lists, exported: DriftReference, reference: Lists | None) -> Drift:
+    """Compare lists with a reference log, or else with the export or the first of them."""
+    scores, scores_from = _compared(lists, "scores", exported.scores, reference)
+    histories, histories_from = _compared(lists, "lengths", exported.histories, reference)
+    return Drift(
+        scores=scores,
+        histories=histories,
+        scores_from=scores_from,
+        histories_from=histories_from,
+        unknown_users=exported.unknown_users,
+    )
+
+
+def _compared(
+    lists: Lists, name: str, exported: Buckets | None, reference: Lists | None
+) -> tuple[float | None, str | None]:
+    """Return the index of one number of the lists, and what it compares them with."""
+    values = np.array(getattr(lists, name))
+    if reference is not None:
+        return _index(np.array(getattr(reference, name)), values), (
+            REFERENCE if reference.times else None
+        )
+    if exported is not None and sum(exported.counts) >= LEAST:
+        return stability_index(exported, values[~np.isnan(values)]), EXPORT
     order = np.argsort(np.array(lists.times), kind="stable")
-    cut = 0 if reference is not None else min(_MOST_REFERENCE, len(order) // 2)
-    earlier, later = order[:cut], order[cut:]
+    cut = min(_MOST_REFERENCE, len(order) // 2)
+    return _index(values[order[:cut]], values[order[cut:]]), FIRST
 
-    def index(name: str) -> float | None:
-        values = np.array(getattr(lists, name))
-        before = values[earlier] if reference is None else np.array(getattr(reference, name))
-        before, now = before[~np.isnan(before)], values[later]
-        return stability_index(before, now[~np.isnan(now)])
 
-    return Drift(scores=index("scores"), histories=index("lengths"))
+def _index(before: npt.NDArray[np.float64], now: npt.NDArray[np.float64]) -> float | None:
+    before, now = before[~np.isnan(before)], now[~np.isnan(now)]
+    return stability_index(buckets(before), now) if len(before) >= LEAST else None

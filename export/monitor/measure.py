@@ -18,7 +18,7 @@ from shortlist.export.monitor.collect import Collector, Lists, SegmentOf
 from shortlist.export.monitor.figures import Served, served
 from shortlist.export.monitor.settings import MonitorSettings
 from shortlist.export.monitor.versions import VersionFacts, version_facts
-from shortlist.export.monitor.words import seconds
+from shortlist.export.monitor.words import drift_notes, seconds
 from shortlist.serving.repository.local import ModelRepository
 
 __all__ = ["Monitoring", "measure"]
@@ -71,12 +71,13 @@ def measure(settings: MonitorSettings, *, now: float) -> Monitoring:
     )
     collector = collect(outcomes, since=since)
     others = _read(collector, settings.logs, settings, since=since)
-    reference: Mapping[tuple[str, int | None], Lists] = {}
+    reference: Mapping[tuple[str, int | None], Lists] | None = None
     if settings.reference:
         earlier = collect(None)
         _read(earlier, settings.reference, settings)
         reference = earlier.versions
     versions, missing = _versions(settings, collector)
+    figures = served(collector, k=settings.k, versions=versions, reference=reference)
     return Monitoring(
         time=now,
         newest=collector.newest if collector.groups else None,
@@ -84,8 +85,8 @@ def measure(settings: MonitorSettings, *, now: float) -> Monitoring:
         k=settings.k,
         every=settings.every,
         segmented_by=settings.segment_column or "known user",
-        served=served(collector, k=settings.k, versions=versions, reference=reference),
-        notes=[*_notes(collector, others, settings), *missing],
+        served=figures,
+        notes=[*_notes(collector, others, settings), *missing, *drift_notes(figures)],
     )
 
 

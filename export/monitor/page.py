@@ -147,12 +147,23 @@ def _query_table(served: Sequence[Served]) -> Table:
         rows=[
             [
                 Cell(text=name_of(each)),
-                Cell(text=_share(each.figures.unknown_users)),
+                Cell(
+                    text=_share(each.figures.unknown_users),
+                    more=""
+                    if each.drift.unknown_users is None
+                    else f"{percent(each.drift.unknown_users)} at the export",
+                ),
                 Cell(text=_share(each.figures.unknown_history)),
                 Cell(text=_share(each.figures.empty)),
                 *(
-                    Cell(text=_UNKNOWN if index is None else f"{index:.2f}", more=drift(index))
-                    for index in (each.drift.scores, each.drift.histories)
+                    Cell(
+                        text=_UNKNOWN if index is None else f"{index:.2f}",
+                        more=drift(index, origin),
+                    )
+                    for index, origin in (
+                        (each.drift.scores, each.drift.scores_from),
+                        (each.drift.histories, each.drift.histories_from),
+                    )
                 ),
             ]
             for each in served

@@ -16,13 +16,13 @@ class MonitorSettings:
 
     Attributes:
         logs: Files, folders and patterns of request logs.
-        reference: Earlier request logs that scores and histories are compared with; empty to
-            take the first lists of each version.
+        reference: Earlier request logs that scores and histories are compared with; empty for
+            the manifests of the versions.
         interactions: What users did; `None` without hit and click rates.
         users: Data whose `users_file` has the segments; `None` for known and unknown users.
         segment_column: Column of that file.
         key: Key with which the log's user ids are hashed; `None` if they are not.
-        repository: Model repository, for the age and the corpus of versions.
+        repository: Model repository, for the age, corpus and reference of versions.
         models: Model names; empty for all.
         window: Seconds after a list in which interactions count.
         last: Seconds up to now of the log to read; `None` for all.

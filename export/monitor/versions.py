@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import read_corpus
+from shortlist.serving.repository.version import DriftReference
 
 __all__ = ["VersionFacts", "epoch_seconds", "version_facts"]
 
@@ -16,10 +17,12 @@ class VersionFacts:
     Attributes:
         created: Time of its export in epoch seconds.
         candidates: Size of its corpus.
+        reference: What its export says to measure drift from.
     """
 
     created: float | None = None
     candidates: int | None = None
+    reference: DriftReference | None = None
 
 
 def version_facts(repository: ModelRepository, name: str, version: int) -> VersionFacts | None:
@@ -41,6 +44,7 @@ def version_facts(repository: ModelRepository, name: str, version: int) -> Versi
         else manifest.dataset.candidates
         if manifest.dataset
         else None,
+        reference=manifest.reference,
     )
 
 

@@ -29,7 +29,7 @@ from shortlist.export.towers.query_tower import Embed
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import TrainedModel
 from shortlist.serving.repository.probe import UserSample
-from shortlist.serving.repository.version import Manifest
+from shortlist.serving.repository.version import DriftReference, Manifest
 
 __all__ = ["Inputs", "ServableContents", "contents_of_training", "package_versions"]
 
@@ -78,6 +78,7 @@ def contents_of_training(
     config: ExportConfig,
     *,
     metrics: Mapping[str, Any],
+    reference: DriftReference | None = None,
 ) -> ServableContents:
     """Return the parts of the servables of a trained model."""
     query_tower = model.query_tower
@@ -105,6 +106,7 @@ def contents_of_training(
             settings=model.settings,
             packages=package_versions(),
             corpus=corpus_facts(model.candidate_embeddings),
+            reference=reference,
         ),
     )
 

@@ -18,7 +18,7 @@ from shortlist.export.servable.self_test import write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
-from shortlist.serving.repository.version import checksums, write_manifest
+from shortlist.serving.repository.version import DriftReference, checksums, write_manifest
 
 __all__ = ["ServableWriter"]
 
@@ -96,6 +96,7 @@ class ServableWriter:
             servable=name,
             version=version,
             shard=self.shard,
+            reference=self._reference(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             index={
                 "kind": index.index_name,
@@ -111,6 +112,11 @@ class ServableWriter:
             files=checksums(path),
         )
         write_manifest(path, manifest)
+
+    def _reference(self) -> DriftReference | None:
+        """Return what to measure drift from; the lists of a shard have other scores."""
+        reference = self._contents.manifest.reference
+        return reference and (reference if self.shard is None else replace(reference, scores=None))
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

@@ -13,8 +13,10 @@ from shortlist.clients.interface import RetrievalInterface
 from shortlist.serving.errors import RepositoryError
 
 __all__ = [
+    "Buckets",
     "CorpusFacts",
     "DatasetFacts",
+    "DriftReference",
     "GateResult",
     "Headline",
     "Manifest",
@@ -129,6 +131,39 @@ class CorpusFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """A distribution of numbers.
+
+    Attributes:
+        edges: Borders of the buckets, ascending; a number equal to one belongs below it.
+        counts: Numbers in each bucket, one more than edges.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.edges) + 1:
+            raise TypeError(f"{len(self.edges)} edges have {len(self.counts)} counts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReference:
+    """The held-out queries of an export, for comparison with what a version is asked later.
+
+    Attributes:
+        scores: Scores of the first candidates; `None` in a shard, whose lists are parts.
+        histories: Numbers of events in the requests; `None` if these carry no histories.
+        unknown_users: Share of the queries of users whom training did not meet; `None` if the
+            split decides it.
+    """
+
+    scores: Buckets | None = None
+    histories: Buckets | None = None
+    unknown_users: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shard:
     """Part of a corpus that a servable returns: every `count`th candidate, from `number` on.
 
@@ -175,6 +210,7 @@ class Manifest:
         tensorflow_min_consumer: Oldest consumer number that can read the graph.
         ops: Ops in the graph; `None` if not recorded.
         corpus: Facts about the candidate embeddings; `None` if not recorded.
+        reference: What to measure drift from; `None` if not recorded.
         files: SHA-256 by path within the version; `None` if not recorded.
         gates: Results of the gates, in the order they ran.
         extra: Entries that this release does not know, such as those of a newer exporter.
@@ -201,6 +237,7 @@ class Manifest:
     tensorflow_min_consumer: int | None = None
     ops: tuple[str, ...] | None = None
     corpus: CorpusFacts | None = None
+    reference: DriftReference | None = None
     files: Mapping[str, str] | None = None
     gates: tuple[GateResult, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -312,6 +349,13 @@ def _typed(name: str, stored: Any) -> Any:
             return DatasetFacts(**_known(DatasetFacts, value))
         case "corpus":
             return CorpusFacts(**_known(CorpusFacts, value))
+        case "reference":
+            parts = _known(DriftReference, value)
+            for key in ("scores", "histories"):
+                if parts.get(key) is not None:
+                    lists = _known(Buckets, parts[key])
+                    parts[key] = Buckets(**{name: tuple(lists[name]) for name in lists})
+            return DriftReference(**parts)
         case "shard":
             return Shard(**_known(Shard, value))
         case "gates":

@@ -31,6 +31,12 @@ def test_answers_to_requests_with_histories_have_the_metrics_of_the_manifest(
     assert answers["held_out"] == stored["held_out"]
     assert answers["headline"]["as_served"]
     assert stored["held_out"]["weighted"] == weighted
+    reference = version.manifest.reference
+    assert reference is not None
+    for counted in (reference.scores, reference.histories):
+        assert counted is not None
+        assert sum(counted.counts) == stored["held_out"]["interactions"]
+    assert reference.unknown_users is not None
     for name in ("seen_excluded", "seen_kept"):
         # The servable does not know how long before a request the last kept event was, and ages
         # are float32; so a few lists may differ.

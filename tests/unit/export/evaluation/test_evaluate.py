@@ -9,6 +9,7 @@ from shortlist.export._tf import tf, tfrs
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.evaluation.evaluate import KS
+from shortlist.export.evaluation.reference import buckets
 from tests.support.evaluation import evaluate_users, inner_products
 
 
@@ -87,3 +88,29 @@ def test_validation_counts_as_seen_when_the_held_out_part_judges(
     assert evaluate_users(scorer, small_dataset, whole) == evaluate_users(
         scorer, small_dataset, parted
     )
+
+
+def test_references_are_the_scores_histories_and_users_of_the_questions() -> None:
+    """Of requests: what the servable keeps of a history is not sent."""
+    dataset = Dataset(
+        name="by time",
+        user_ids=("a", "b"),
+        candidate_ids=("w", "x", "y", "z"),
+        user_positions=np.array([0, 0, 0, 0, 1], np.int32),
+        candidate_positions=np.array([0, 1, 2, 3, 0], np.int32),
+        timestamps=np.arange(5),
+        titles=("w", "x", "y", "z"),
+    )
+    split = Split(training=np.arange(2), held_out=np.arange(2, 5), method="global_time")
+    scores = np.array([[4.0, 3.0, 2.0, 1.0], [8.0, 7.0, 6.0, 5.0]])
+    num_kept = dataset.user_counts(split.fitted)
+    kept, excluded = (
+        evaluate_users(
+            lambda users: scores[users], dataset, split, ks=[1], num_kept=num_kept
+        ).references[protocol]
+        for protocol in ("seen_kept", "seen_excluded")
+    )
+    assert kept.scores == buckets(np.array([4.0, 4.0, 8.0]))
+    assert excluded.scores == buckets(np.array([2.0, 1.0, 8.0]))
+    assert kept.histories == buckets(np.array([0, 1, 0]))
+    assert kept.unknown_users == pytest.approx(1 / 3)

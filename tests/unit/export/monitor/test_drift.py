@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from shortlist.export.monitor.drift import LEAST, stability_index
+from shortlist.export.evaluation.reference import buckets
+from shortlist.export.monitor import drift
+from shortlist.export.monitor.drift import LEAST
+
+
+def stability_index(reference: np.ndarray, values: np.ndarray) -> float | None:
+    return drift.stability_index(buckets(reference), values)
 
 
 def test_equal_distributions_have_an_index_near_zero() -> None:

@@ -3,16 +3,18 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shortlist.clients.request_log.records import SHADOW
 from shortlist.clients.request_log.user_ids import hash_user_id
 from shortlist.export.data.config import DataConfig, DataError
-from shortlist.export.monitor.figures import Figures
+from shortlist.export.evaluation.reference import buckets
+from shortlist.export.monitor.figures import EXPORT, FIRST, Figures
 from shortlist.export.monitor.measure import Monitoring, measure
 from shortlist.export.monitor.settings import MonitorSettings
 from shortlist.serving.repository.probe import write_corpus
-from shortlist.serving.repository.version import Manifest, write_manifest
+from shortlist.serving.repository.version import DriftReference, Manifest, write_manifest
 from tests.unit.export.monitor.logs import HOUR, START, Shown, write_events, write_log
 
 
@@ -240,6 +242,48 @@ def test_drift_is_measured_against_a_reference_or_the_first_lists(tmp_path: Path
     reference = measured(tmp_path, reference=(str(tmp_path / "same"),)).served[0].drift.scores
     assert reference is not None
     assert 0.25 < reference < drifted.drift.scores  # half of the lists are as in the reference
+
+
+def test_drift_is_measured_from_the_held_out_queries_of_the_export(tmp_path: Path) -> None:
+    version = tmp_path / "models" / "retrieval_ivf" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    exported = DriftReference(
+        scores=buckets(np.arange(1000) % 10 + 100.0), histories=None, unknown_users=0.1
+    )
+    write_manifest(version, Manifest(reference=exported))
+    shown = [
+        Shown(time=START + at, score=100 + at % 10, history=["x"] * (at % 7), version=number)
+        for number in (1, 2)
+        for at in range(400)
+    ]
+    write_log(tmp_path / "logs", shown)
+    monitoring = measured(tmp_path)
+    first, second = (each.drift for each in monitoring.served)
+    assert first.scores is not None
+    assert first.scores < 0.01
+    assert (first.scores_from, first.histories_from, first.unknown_users) == (EXPORT, FIRST, 0.1)
+    assert (second.scores_from, second.unknown_users) == (FIRST, None)
+    of_first = "is measured from the first lists, as the manifest has no reference"
+    assert monitoring.notes[1:] == [
+        "drift of scores is measured from the held-out queries of the export: retrieval_ivf/1",
+        f"drift of histories {of_first}: retrieval_ivf/1, retrieval_ivf/2",
+        f"drift of scores {of_first}: retrieval_ivf/2",
+    ]
+
+
+def test_a_reference_without_a_version_is_named(tmp_path: Path) -> None:
+    """Its first lists are not taken instead: the caller asked for a comparison with others."""
+    lists = [Shown(time=START + at, version=2) for at in range(500)]
+    write_log(tmp_path / "logs", lists)
+    write_log(tmp_path / "same", [Shown(time=START)])
+    monitoring = measured(tmp_path, reference=(str(tmp_path / "same"),))
+    drift = monitoring.served[0].drift
+    assert (drift.scores, drift.scores_from) == (None, None)
+    assert (
+        "no drift of scores, as --reference has no lists of the version: retrieval_ivf/2"
+        in monitoring.notes
+    )
 
 
 def test_periods_are_hours_or_days(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ FIRST = {  # the first release's, without checksums, corpus and gates
 GATE = {"gate": "golden", "verdict": "passed", "measured": "all", "required": "all"}
 COMPLETE = FIRST | {
     "corpus": {"non_finite": 0, "zero_norm": 1},
+    "reference": {
+        "scores": {"edges": [0.5, 1.25], "counts": [3, 4, 5]},
+        "histories": None,
+        "unknown_users": 0.25,
+    },
     "settings": {"decay": 0.8, "order_weight": 2.0},
     "files": {"saved_model.pb": "0" * 64},
     "gates": [GATE],
