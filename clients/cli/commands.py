@@ -11,11 +11,12 @@ _CLI = "shortlist.clients.cli"
 
 
 def add_commands(verbs: Parsers) -> None:
-    """Add `query`, `status`, `predict` and `bench`; imports nothing heavy."""
+    """Add `query`, `status`, `predict`, `bench` and `completion`; imports nothing heavy."""
     _add_query(verbs)
     _add_status(verbs)
     _add_predict(verbs)
     _add_bench(verbs)
+    _add_completion(verbs)
 
 
 def _add_query(verbs: Parsers) -> None:
@@ -135,6 +136,20 @@ def _add_bench(verbs: Parsers) -> None:
     for module in command_modules():
         if hasattr(module, "add_benches"):
             module.add_benches(benches)
+
+
+def _add_completion(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "completion",
+        "Print a script that completes commands, options and files in a shell.",
+        details="For bash, write it to ~/.local/share/bash-completion/completions/shortlist; for "
+        "zsh, to _shortlist in a folder of $fpath; for tcsh, to a file that ~/.tcshrc sources.",
+        example="shortlist completion bash",
+        run=f"{_CLI}.completion:completion",
+        json=False,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="shell")
 
 
 def add_benches(benches: Parsers) -> None:

@@ -5,12 +5,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
 from shortlist.clients._printable import printable
 from shortlist.clients.cli.interrupts import interruptible
 from shortlist.clients.cli.output import notice
 from shortlist.clients.cli.parser import command_modules
+from shortlist.clients.cli.versions import ShowVersions
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["build_parser", "main"]
@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example:\n  shortlist demo --data sample",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"shortlist {version('shortlist')}")
+    parser.add_argument(
+        "--version", action=ShowVersions, nargs=0, help="show versions of what is installed"
+    )
     parser.add_argument("--debug", action="store_true", help="log everything and show tracebacks")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb", required=True)
     for module in command_modules():

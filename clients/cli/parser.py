@@ -18,6 +18,8 @@ from shortlist.clients.errors import ShortlistError
 __all__ = ["Parsers", "Verb", "add_parser", "command_modules", "duration", "name_value_pairs"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+# Extras of packages that only one verb needs.
+_EXTRAS = {"shtab": "completion"}
 
 # `argparse` does not export the class.
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -84,8 +86,10 @@ class Verb:
         except ModuleNotFoundError as exc:
             if exc.name is None or exc.name.startswith("shortlist"):
                 raise
-            # Either distribution of TensorFlow will do, so none is installed over the other.
-            extras = "embedded,export" + (",tensorflow" if not find_spec("tensorflow") else "")
+            extras = _EXTRAS.get(exc.name)
+            if extras is None:
+                # Either distribution of TensorFlow will do, so none is installed over the other.
+                extras = "embedded,export" + (",tensorflow" if not find_spec("tensorflow") else "")
             raise ShortlistError(
                 f"`shortlist {args.verb}` needs {exc.name}, which is not installed; run: "
                 f"pip install 'shortlist[{extras}]'"

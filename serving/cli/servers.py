@@ -13,10 +13,11 @@ _CLI = "shortlist.serving.cli"
 
 
 def add_server_verbs(verbs: Parsers) -> None:
-    """Add `serve`, `stack` and `docker`."""
+    """Add `serve`, `stack`, `docker` and `doctor`."""
     _add_serve(verbs)
     _add_stack(verbs)
     _add_docker(verbs)
+    _add_doctor(verbs)
 
 
 def add_repository(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +184,26 @@ def _add_docker(verbs: Parsers) -> None:
     )
     init.add_argument("folder", type=Path, metavar="DIR", help="folder, created if missing")
     init.add_argument("--force", action="store_true", help="replace files with other contents")
+
+
+def _add_doctor(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "doctor",
+        "Check this machine and its installation.",
+        details="Each line is ok, a warning (something is slower or cannot be done here) or a "
+        "problem, with what to do. The status is 1 if there is a problem. The output holds no "
+        "secrets: paste it into a bug report.",
+        example="shortlist doctor --repository models",
+        run=f"{_CLI}.doctor:doctor",
+    )
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="model repository to check (default: models, if it exists)",
+    )
+    parser.add_argument("--quick", action="store_true", help="do not load TensorFlow")
 
 
 def _add_request_log(parser: argparse.ArgumentParser) -> None:

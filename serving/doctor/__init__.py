@@ -1,0 +1,1 @@
+"""What this machine has for Shortlist, and what is wrong with it."""
