@@ -13,7 +13,7 @@ from shortlist.clients.errors import ShortlistError
 from shortlist.clients.interface import RetrievalInterface, find_interface
 from shortlist.clients.types import Retrieval
 
-__all__ = ["query"]
+__all__ = ["notes", "query"]
 
 
 def query(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def query(args: argparse.Namespace) -> int:
         for rank, (candidate_id, score) in enumerate(retrieval, 1):
             rows.append([retrieval.user_id or "-", str(rank), candidate_id, f"{score:.4f}"])
     write(table(rows, text=(0, 2)))
-    for note in _notes(retrievals, asked):
+    for note in notes(retrievals, asked):
         progress(f"note: {note}")
     if options.filter is not None and not any(map(len, retrievals)):
         progress(f"note: {_filter_note(args)}")
@@ -97,7 +97,7 @@ def _positions(
     )
 
 
-def _notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
+def notes(retrievals: Sequence[Retrieval], asked: Asked) -> Iterator[str]:
     """Yield what the table does not show."""
     features = asked.get("features") or [{}] * len(retrievals)
     unknown: list[str] = []

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from shortlist.clients import contract
+from shortlist.clients.cli.connection import add_client_arguments
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -13,8 +14,9 @@ _CLI = "shortlist.serving.cli"
 
 
 def add_server_verbs(verbs: Parsers) -> None:
-    """Add `serve`, `stack`, `docker` and `doctor`."""
+    """Add `serve`, `ui`, `stack`, `docker` and `doctor`."""
     _add_serve(verbs)
+    _add_ui(verbs)
     _add_stack(verbs)
     _add_docker(verbs)
     _add_doctor(verbs)
@@ -88,6 +90,46 @@ def _add_serve(verbs: Parsers) -> None:
         "flags", nargs="*", metavar="-- FLAGS", help="further flags of TensorFlow Serving"
     )
     _add_request_log(parser)
+
+
+def _add_ui(verbs: Parsers) -> None:
+    parser = add_parser(
+        verbs,
+        "ui",
+        "Look at answers, versions and rollouts in a browser.",
+        details="Serves a page until it is stopped. The page asks a running server, such as that "
+        "of `shortlist serve`, and reads the model repository. It changes nothing.",
+        example="shortlist ui --repository models --open",
+        run="shortlist.serving.ui.command:ui",
+    )
+    add_repository(parser)
+    parser.add_argument(
+        "--servable",
+        action="append",
+        metavar="NAME",
+        help="model to show, such as retrieval_ivf; repeatable (default: all of the repository)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="model_config_file of the servers (default: the one that `shortlist serve` writes)",
+    )
+    parser.add_argument(
+        "--host",
+        default=contract.DEFAULT_HOST,
+        help="address to bind; there is no login (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8503,
+        help="port of the page, 0 for any free one (default: %(default)s)",
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    add_client_arguments(parser)
+    parser.set_defaults(transport="grpc")
 
 
 def _add_stack(verbs: Parsers) -> None:

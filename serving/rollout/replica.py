@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from shortlist.clients import GrpcClient, RetryPolicy, ServingError
+from shortlist.clients import GrpcClient, RetrievalClient, RetryPolicy, ServingError
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.clients.errors import (
     DeadlineExceeded,
@@ -39,6 +39,7 @@ class ReplicaClient:
         timeout: float = 5.0,
         reload_timeout: float = 300.0,
         security: Security = PLAIN,
+        client: RetrievalClient | None = None,
     ) -> None:
         """Prepare a connection without opening it.
 
@@ -47,10 +48,11 @@ class ReplicaClient:
             timeout: Timeout of one request in seconds.
             reload_timeout: Timeout of a reload in seconds; a reload waits for new models.
             security: TLS, headers and proxies.
+            client: Client of the address to use and close; over REST it cannot reload.
         """
         self._address = address
         self._reload_timeout = reload_timeout
-        self._client = GrpcClient(
+        self._client: RetrievalClient = client or GrpcClient(
             address,
             timeout=timeout,
             retry=RetryPolicy(max_attempts=3, initial_backoff=0.1),

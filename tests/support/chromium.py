@@ -30,7 +30,8 @@ _FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # pages must not request anything
+    # Pages must not request anything but from a test's own server.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
 
@@ -121,8 +122,11 @@ class Browser:
         self._log.seek(0)
         return self._log.read()[-4000:]
 
-    def open(self, file: Path, *, width: int, height: int = 900, scheme: str = "light") -> "Page":
-        """Load a file into a window of this size in CSS pixels."""
+    def open(
+        self, place: Path | str, *, width: int, height: int = 900, scheme: str = "light"
+    ) -> "Page":
+        """Load a file or an address into a window of this size in CSS pixels."""
+        address = place if isinstance(place, str) else place.as_uri()
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -136,8 +140,8 @@ class Browser:
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         self.events.clear()
-        loader = self.call("Page.navigate", url=file.as_uri())["loaderId"]
-        self._wait_until_loaded(loader, file.as_uri())
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+        self._wait_until_loaded(loader, address)
         return Page(self)
 
     def close(self) -> None:
