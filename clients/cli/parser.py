@@ -19,7 +19,7 @@ __all__ = ["Parsers", "Verb", "add_parser", "command_modules", "duration", "name
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 # Extras of packages that only one verb needs.
-_EXTRAS = {"shtab": "completion"}
+_EXTRAS = {"shtab": "completion", "starlette": "ui", "uvicorn": "ui"}
 
 # `argparse` does not export the class.
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
