@@ -210,6 +210,8 @@ def _blocks(found: "Replay") -> Iterator[str]:
             yield f"{side.name} failed {count:,} times: {message}"
     if found.left_out:
         yield "\n".join(f"not asked: {count:,} ({why})" for why, count in found.left_out.items())
+    if found.notes:
+        yield "\n".join(found.notes)
     yield _limits(found)
     yield verdict(found)
 

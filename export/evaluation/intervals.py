@@ -15,6 +15,7 @@ def share_interval(
     users: npt.NDArray[np.int64],
     hits: npt.NDArray[np.bool_] | npt.NDArray[np.float64],
     *,
+    weights: npt.NDArray[np.float64] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval | None:
@@ -25,6 +26,7 @@ def share_interval(
     Args:
         users: int64 `[num_events]`, number of the user of each event.
         hits: `[num_events]`, whether it counts, or by how much.
+        weights: `[num_events]`, how often each event counts; None for once.
         resamples: Number of draws.
         seed: Random seed.
 
@@ -39,8 +41,9 @@ def share_interval(
     if count > _MOST_UNITS:
         units = (random.permutation(count) % _MOST_UNITS)[units]
         count = _MOST_UNITS
+    weights = np.ones(len(users)) if weights is None else weights
     sums = np.stack(
-        [np.bincount(units, hits, minlength=count), np.bincount(units, minlength=count)]
+        [np.bincount(units, part, minlength=count) for part in (hits * weights, weights)]
     )
     draws = np.empty(resamples)
     for draw in range(resamples):

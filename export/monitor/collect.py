@@ -31,16 +31,17 @@ class GroupKey(NamedTuple):
 
 @dataclass(kw_only=True)
 class Group:
-    """Counts of one group.
+    """Counts of one group; floats weigh a list by the inverse of its log's sampling rate.
 
     Attributes:
-        lists: Lists that were shown.
+        lists: Lists in the log.
         impressions: Candidates in them.
+        shown: Lists that were shown.
         ripe: Candidates in lists of users whose window has passed.
         empty: Lists without a candidate.
         users: Numbers of the users.
         candidates: Numbers of the candidates.
-        told: Lists whose answer tells whether the user is known.
+        told: Lists for a user id whose answer tells whether the user is known.
         unknown: Those whose user is unknown.
         events: Events in histories whose answer tells how many are known.
         unknown_events: Those whose candidate is unknown.
@@ -51,14 +52,15 @@ class Group:
 
     lists: int = 0
     impressions: int = 0
-    ripe: int = 0
-    empty: int = 0
+    shown: float = 0.0
+    ripe: float = 0.0
+    empty: float = 0.0
     users: set[int] = field(default_factory=set)
     candidates: set[int] = field(default_factory=set)
-    told: int = 0
-    unknown: int = 0
-    events: int = 0
-    unknown_events: int = 0
+    told: float = 0.0
+    unknown: float = 0.0
+    events: float = 0.0
+    unknown_events: float = 0.0
     hours: Counter[int] = field(default_factory=Counter)
     first: float = np.inf
     last: float = -np.inf
@@ -66,7 +68,7 @@ class Group:
     def merge(self, other: "Group") -> None:
         """Add the counts of another group."""
         for name in (
-            *("lists", "impressions", "ripe", "empty"),
+            *("lists", "impressions", "shown", "ripe", "empty"),
             *("told", "unknown", "events", "unknown_events"),
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -112,9 +114,11 @@ class Collector:
         shadows: Copies of requests whose answer the caller did not get; see `Split.shadow`.
         anonymous: Lists without a user id, which no interaction can follow.
         sampled: Lists from logs that hold only a share of the requests.
+        shown: About how many lists these stand for.
         newest: Time of the newest list.
         list_times: Of each interaction, the time of its list; minus infinity without one.
         list_groups: The number of the list's group; -1 without one.
+        list_weights: How many lists the list stands for.
         ranks: The candidate's place in the list, from 0; -1 if it is not in it.
     """
 
@@ -138,10 +142,12 @@ class Collector:
         self.shadows = 0
         self.anonymous = 0
         self.sampled = 0
+        self.shown = 0.0
         self.newest = -np.inf
         size = 0 if outcomes is None else len(outcomes.times)
         self.list_times = np.full(size, -np.inf)
         self.list_groups = np.full(size, -1, np.int32)
+        self.list_weights = np.ones(size)
         self.ranks = np.full(size, -1, np.int32)
         self._users: dict[str, int] = {}
         self._candidates: dict[str, int] = {}
@@ -164,7 +170,9 @@ class Collector:
             return
         lists = self.versions.setdefault((record.model, record.version), Lists())
         self.newest = max(self.newest, record.time)
-        self.sampled += len(retrievals) if record.sampling_rate < 1 else 0
+        if record.sampling_rate < 1:
+            self.sampled += len(retrievals)
+            self.shown += len(retrievals) / record.sampling_rate
         for retrieval, length in zip(retrievals, lengths, strict=True):
             lists.times.append(record.time)
             lists.scores.append(retrieval.scores[0] if retrieval.scores else np.nan)
@@ -174,31 +182,32 @@ class Collector:
     def _count(self, record: LogRecord, retrieval: Retrieval, length: int | None) -> None:
         key = GroupKey(record.model, record.version, record.label, self._segment_of(retrieval))
         number, group = self.groups.setdefault(key, (len(self.groups), Group()))
-        time, shown = record.time, retrieval.candidate_ids
+        time, shown, weight = record.time, retrieval.candidate_ids, 1 / record.sampling_rate
         group.lists += 1
         group.impressions += len(shown)
-        group.empty += not shown
+        group.shown += weight
+        group.empty += 0 if shown else weight
         group.hours[int(time // HOUR)] += 1
         group.first, group.last = min(group.first, time), max(group.last, time)
         for candidate_id in shown:
             code = self._candidates.setdefault(candidate_id, len(self._candidates))
             group.candidates.add(code)
-        if retrieval.known_user is not None:
-            group.told += 1
-            group.unknown += not retrieval.known_user
+        if retrieval.known_user is not None and retrieval.user_id:
+            group.told += weight
+            group.unknown += 0 if retrieval.known_user else weight
         if length is not None and retrieval.known_history is not None:
-            group.events += length
-            group.unknown_events += max(length - retrieval.known_history, 0)
+            group.events += length * weight
+            group.unknown_events += max(length - retrieval.known_history, 0) * weight
         if not retrieval.user_id:
             self.anonymous += 1
             return
-        group.ripe += len(shown) if time <= self.ripe_until else 0
+        group.ripe += len(shown) * weight if time <= self.ripe_until else 0
         group.users.add(self._users.setdefault(retrieval.user_id, len(self._users)))
         if self.outcomes is not None:
-            self._attribute(self.outcomes, retrieval, time, number)
+            self._attribute(self.outcomes, retrieval, time, number, weight)
 
     def _attribute(
-        self, outcomes: Outcomes, retrieval: Retrieval, time: float, number: int
+        self, outcomes: Outcomes, retrieval: Retrieval, time: float, number: int, weight: float
     ) -> None:
         places = outcomes.after(retrieval.user_id, time, self._window)
         if not places:
@@ -208,6 +217,7 @@ class Collector:
             if self.list_times[place] < time:
                 self.list_times[place] = time
                 self.list_groups[place] = number
+                self.list_weights[place] = weight
                 candidate = outcomes.candidate_ids[outcomes.candidates[place]]
                 self.ranks[place] = ranks.get(candidate, -1)
 

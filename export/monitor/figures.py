@@ -31,15 +31,18 @@ _FEW_HOURS = 72  # a longer time is shown by day
 class Figures:
     """Figures of some lists; those that cannot be known are `None`.
 
+    Numbers are those in the log. Rates and shares weigh a list by the inverse of its log's sampling
+    rate.
+
     Attributes:
-        lists: Lists that were shown, one per user and request.
+        lists: Lists in the log, one per user and request.
         impressions: Candidates in them.
         users: Users who got them.
         interactions: Interactions within the window after a list, each after its latest one.
         hit_rate: Share of these interactions whose candidate is in the top k of the list.
         interval: 95% interval of the hit rate, by resampling users.
         click_rate: Share of the impressions that their user chose, of lists whose window passed.
-        unknown_users: Share of the lists whose user training never met.
+        unknown_users: Share of the lists for a user id that training never met.
         unknown_history: Share of the events in histories whose candidate the version lacks.
         empty: Share of the lists without a candidate.
         coverage: Share of the version's corpus that was shown.
@@ -198,8 +201,9 @@ def _figures(collector: Collector, keys: Sequence[GroupKey], k: int, corpus: int
         hits = _hits(collector, places, k)
         interactions = len(places)
         if interactions:
-            hit_rate = float(hits.mean())
-            interval = share_interval(collector.outcomes.owners[places], hits)
+            weights = collector.list_weights[places]
+            hit_rate = float(np.average(hits, weights=weights))
+            interval = share_interval(collector.outcomes.owners[places], hits, weights=weights)
         if total.ripe:
             click_rate = _clicks(collector, places) / total.ripe
     return Figures(
@@ -212,12 +216,12 @@ def _figures(collector: Collector, keys: Sequence[GroupKey], k: int, corpus: int
         click_rate=click_rate,
         unknown_users=_share(total.unknown, total.told),
         unknown_history=_share(total.unknown_events, total.events),
-        empty=total.empty / total.lists,
+        empty=total.empty / total.shown,
         coverage=_share(len(total.candidates), corpus or 0),
     )
 
 
-def _share(part: int, total: int) -> float | None:
+def _share(part: float, total: float) -> float | None:
     return part / total if total else None
 
 
@@ -226,7 +230,7 @@ def _hits(collector: Collector, places: npt.NDArray[np.intp], k: int) -> npt.NDA
     return (ranks >= 0) & (ranks < k)
 
 
-def _clicks(collector: Collector, places: npt.NDArray[np.intp]) -> int:
+def _clicks(collector: Collector, places: npt.NDArray[np.intp]) -> float:
     """Return the number of impressions that were chosen; one chosen twice counts once."""
     assert collector.outcomes is not None
     places = places[
@@ -239,7 +243,8 @@ def _clicks(collector: Collector, places: npt.NDArray[np.intp]) -> int:
             collector.outcomes.candidates[places].astype(np.float64),
         ]
     )
-    return int(np.unique(chosen, axis=1).shape[1])
+    _, first = np.unique(chosen, axis=1, return_index=True)
+    return float(collector.list_weights[places][first].sum())
 
 
 def _periods(
@@ -247,7 +252,7 @@ def _periods(
 ) -> list[Period]:
     places = _members(collector, keys)
     own = (collector.list_times[places] // step).astype(np.int64)
-    hits = _hits(collector, places, k)
+    hits, weights = _hits(collector, places, k), collector.list_weights[places]
     lists: dict[int, int] = defaultdict(int)
     for hour, count in total.hours.items():
         lists[hour * HOUR // step] += count
@@ -256,7 +261,9 @@ def _periods(
             start=number * step,
             lists=lists[number],
             interactions=int((own == number).sum()),
-            hit_rate=float(hits[own == number].mean()) if (own == number).any() else None,
+            hit_rate=float(np.average(hits[own == number], weights=weights[own == number]))
+            if (own == number).any()
+            else None,
         )
         for number in sorted(lists)
     ]

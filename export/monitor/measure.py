@@ -135,6 +135,8 @@ def _segments(settings: MonitorSettings) -> SegmentOf:
 def _by_knowledge(retrieval: Retrieval) -> str | None:
     if retrieval.known_user is None:
         return None
+    if not retrieval.user_id:
+        return "no user id"
     return "known" if retrieval.known_user else "unknown"
 
 
@@ -181,10 +183,15 @@ def _notes(collector: Collector, others: Counter[str], settings: MonitorSettings
         notes.append(
             f"lists without a user id, which no interaction can follow: {collector.anonymous:,}"
         )
+    if collector.sampled:
+        notes.append(
+            f"lists of logs that hold a share of the requests: {collector.sampled:,}, of about "
+            f"{collector.shown:,.0f}; numbers count those in the log, rates and shares weigh them "
+            "by its sampling rate"
+        )
     if collector.outcomes is not None and collector.sampled:
         notes.append(
-            f"lists of logs that hold a share of the requests: {collector.sampled:,}; interactions "
-            "after a list that was not logged belong to an earlier one or to none"
+            "interactions after a list that was not logged belong to an earlier one or to none"
         )
     attributed = int((collector.list_groups >= 0).sum())
     if collector.outcomes is not None and collector.groups and not attributed:

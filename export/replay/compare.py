@@ -33,7 +33,7 @@ class _Tally:
     shown: set[str] = field(default_factory=set)
     latencies: Latencies = field(default_factory=Latencies)
 
-    def add(self, answer: Answered, k: int) -> None:
+    def add(self, answer: Answered, k: int, user_id: str) -> None:
         if answer.error is not None:
             self.failed += 1
             if answer.error in self.errors or len(self.errors) < _ERRORS:
@@ -41,8 +41,8 @@ class _Tally:
             return
         self.latencies.add(answer.seconds)
         self.empty += not answer.candidate_ids
-        self.told += answer.known_user is not None
-        self.unknown += answer.known_user is False
+        self.told += answer.known_user is not None and bool(user_id)
+        self.unknown += answer.known_user is False and bool(user_id)
         self.shown.update(answer.candidate_ids[:k])
 
     def figures(self, name: str) -> SideFigures:
@@ -111,7 +111,7 @@ class Comparison:
         answers = {at: self._sides[at].ask(arguments) for at in order}
         first, second = answers[0], answers[1]
         for tally, answer in zip(self._tallies, (first, second), strict=True):
-            tally.add(answer, self._k)
+            tally.add(answer, self._k, query.user_id)
         self._measures.observe(Pair(stable=self._judged(first), canary=self._judged(second)))
         chosen: Sequence[str] = ()
         before, after = first.candidate_ids[: self._k], second.candidate_ids[: self._k]

@@ -31,6 +31,7 @@ def render_replay(replay: Replay) -> str:
             for message, count in side.errors.items()
         ],
         left_out=list(replay.left_out.items()),
+        log_notes=replay.notes,
         overlaps=_overlaps(replay),
         outcomes=None if outcomes is None else _outcomes(replay, outcomes),
         outcome_words="" if outcomes is None else f"{outcome_words(outcomes)}.",

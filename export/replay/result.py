@@ -17,7 +17,8 @@ class SideFigures:
         failed: Number of queries that it did not answer.
         errors: Number of failed queries by message, of the most frequent ones.
         empty: Number of answers without candidates.
-        unknown_users: Number of answers for users whom it does not know; `None` if it does not say.
+        unknown_users: Number of answers for user ids that it does not know; `None` if it does not
+            say.
         distinct: Number of different candidates in all lists.
         p50_ms: Median latency; `None` without answers.
         p99_ms: 99th percentile of the latency.
@@ -129,6 +130,7 @@ class Replay:
         outcomes: What users did; `None` without interactions.
         limits: Limits.
         left_out: Number of records that were not asked, by reason.
+        notes: What the log does not hold.
     """
 
     log: str
@@ -149,6 +151,7 @@ class Replay:
     outcomes: OutcomeFigures | None
     limits: Sequence[Limit]
     left_out: Mapping[str, int]
+    notes: Sequence[str] = ()
 
     @property
     def kept(self) -> bool:

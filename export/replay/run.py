@@ -100,12 +100,13 @@ def run_replay(
         raise ValueError(
             f"give one address for both versions or one for each, got {len(settings.addresses)}"
         )
+    found = _find_versions(settings)
     outcomes, title_of = _outcomes(settings)
     join = None if outcomes is None else Join(outcomes, window=settings.window)
     log = SelectedLog(settings.logs, Selection(model=settings.model))
     model, queries, recorded = _sampled(log, join, settings)
     report(f"{len(queries):,} of {recorded:,} recorded queries of {model}")
-    with _opened(settings, model) as (sides, manifests):
+    with _opened(settings, model, found) as (sides, manifests):
         report(f"asking {sides[0].name} and {sides[1].name}")
         comparison = Comparison(
             sides,
@@ -115,14 +116,9 @@ def run_replay(
             shown=settings.shown,
             title_of=title_of,
         )
-        with without_notices():
-            comparison.warm_up(queries)
-        for number, query in enumerate(queries, 1):
-            comparison.add(query)
-            if number % _EVERY == 0:
-                report(f"{number:,} of {len(queries):,} queries")
+        _compare(comparison, queries, report)
         names = [side.name for side in sides]
-    found = None if join is None else _judged(join, names, manifests, settings)
+    judged = None if join is None else _judged(join, names, manifests, settings)
     times = [query.time for query in queries]
     return Replay(
         log=", ".join(settings.logs),
@@ -132,11 +128,41 @@ def run_replay(
         recorded=recorded,
         first_time=min(times),
         last_time=max(times),
-        outcomes=found,
-        limits=comparison.limits(found, settings.max_hit_rate_drop),
+        outcomes=judged,
+        limits=comparison.limits(judged, settings.max_hit_rate_drop),
         left_out=dict(log.left_out),
+        notes=_notes(queries, settings.k),
         **comparison.figures(),
     )
+
+
+def _compare(
+    comparison: Comparison, queries: Sequence[RecordedQuery], report: Callable[[str], None]
+) -> None:
+    with without_notices():
+        comparison.warm_up(queries)
+    for number, query in enumerate(queries, 1):
+        comparison.add(query)
+        if number % _EVERY == 0:
+            report(f"{number:,} of {len(queries):,} queries")
+
+
+def _notes(queries: Sequence[RecordedQuery], k: int | None) -> list[str]:
+    """Return what the log does not hold."""
+    notes = []
+    rates = [query.sampling_rate for query in queries]
+    if min(rates) < 1:
+        between = f"{min(rates):.3g}"
+        if min(rates) < max(rates):
+            between += f" to {max(rates):.3g}, and each query counts once"
+        notes.append(f"the log holds a share of the requests: sampling rate {between}")
+    longest = max(len(query.answer) for query in queries)
+    if k is not None and k > longest:
+        notes.append(
+            f"-k {k} is above what was recorded: no list in the log has more than {longest} "
+            "candidates, so users were not shown the others"
+        )
+    return notes
 
 
 def _outcomes(
@@ -182,17 +208,32 @@ def _sampled(
     return models.pop(), queries, recorded
 
 
+def _find_versions(settings: ReplaySettings) -> list[VersionReference]:
+    """Return the versions in the repository, or ask the servers for them.
+
+    That comes before everything that takes long: reading the log and loading a version.
+    """
+    model = settings.model or ""
+    if not model and not all("/" in text for text in settings.against):
+        model = next((record.model for record in SelectedLog(settings.logs)), "")
+        if not model:
+            return []  # an empty log, which has an error of its own
+    if not settings.addresses:
+        return [_find(text, model, settings.repository) for text in settings.against]
+    for place, text in enumerate(settings.against):
+        address = settings.addresses[place % len(settings.addresses)]
+        _served(text, model, address, settings).close()
+    return []
+
+
 @contextmanager
 def _opened(
-    settings: ReplaySettings, model: str
+    settings: ReplaySettings, model: str, found: Sequence[VersionReference]
 ) -> Iterator[tuple[tuple[Side, Side], tuple[Manifest, Manifest]]]:
     """Load both versions, or connect to their servers, for the duration of the context."""
     with ExitStack() as stack:
         sides: list[Side] = []
         manifests = []
-        found: list[VersionReference] = []
-        if not settings.addresses:  # before the first one is loaded, which takes long
-            found = [_find(text, model, settings.repository) for text in settings.against]
         for place, text in enumerate(settings.against):
             side: Side
             manifest = Manifest()

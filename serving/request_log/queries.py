@@ -56,6 +56,7 @@ class RecordedQuery:
         answer: The recorded answer.
         time: Start of the request in epoch seconds.
         latency: Seconds until the answer of all rows; `None` if unknown.
+        sampling_rate: Share of the requests that the log holds.
         inputs: The row's inputs by name, of a model that names its inputs itself; else empty.
     """
 
@@ -64,6 +65,7 @@ class RecordedQuery:
     answer: Retrieval
     time: float
     latency: float | None
+    sampling_rate: float = 1.0
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -189,6 +191,7 @@ def queries_of(record: LogRecord) -> list[RecordedQuery]:
                 answer=answer,
                 time=record.time,
                 latency=record.latency,
+                sampling_rate=record.sampling_rate,
                 inputs={name: inputs[name][row] for name in named},
             )
         )

@@ -92,7 +92,7 @@ class Part:
         requests: Records.
         estimated: Requests that they stand for, as only a share was logged.
         rows: Retrieved lists; a request may ask for several.
-        told: Lists of versions that say whether they know the user.
+        told: Lists for a user id of versions that say whether they know it.
         unknown_users: Lists for users whom the version does not know.
         empty: Lists without candidates.
         latencies: Latencies of the requests.
@@ -156,8 +156,9 @@ class LogStats:
         part.requests += 1
         part.estimated += weight
         part.rows += len(lists)
-        part.told += sum(row.known_user is not None for row in lists)
-        part.unknown_users += sum(row.known_user is False for row in lists)
+        named = [row.known_user for row in lists if row.user_id]
+        part.told += sum(known is not None for known in named)
+        part.unknown_users += sum(known is False for known in named)
         part.empty += sum(not len(row) for row in lists)
         if record.latency is not None:
             part.latencies.add(record.latency)

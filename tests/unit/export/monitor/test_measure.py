@@ -91,7 +91,27 @@ def test_lists_of_nobody_do_not_lower_the_click_rate(tmp_path: Path) -> None:
     write_events(tmp_path / "events.csv", [("u1", "a", START + 1)])
     monitoring = measured(tmp_path)
     assert (only(monitoring).lists, only(monitoring).click_rate) == (2, 1 / 2)
-    assert monitoring.notes[1].startswith("lists of logs that hold a share of the requests: 1;")
+    assert monitoring.notes[1] == (
+        "lists of logs that hold a share of the requests: 1, of about 2; numbers count those in "
+        "the log, rates and shares weigh them by its sampling rate"
+    )
+
+
+def test_rates_weigh_lists_by_the_sampling_rate_of_their_log(tmp_path: Path) -> None:
+    """One of four requests was logged in the second half, so its list counts four times."""
+    shown = [
+        Shown(time=START, ids=["a", "b"]),
+        Shown(time=START, user="u2", ids=[], known=False, rate=0.25),
+        Shown(time=START + 1, user="u3", ids=["c", "d"], rate=0.25, history=["x", "y"]),
+    ]
+    write_log(tmp_path / "logs", shown)
+    write_events(tmp_path / "events.csv", [("u1", "z", START + 2), ("u3", "c", START + 2)])
+    figures = only(measured(tmp_path))
+    assert (figures.lists, figures.interactions) == (3, 2)
+    assert figures.hit_rate == pytest.approx(4 / 5)
+    assert figures.click_rate == pytest.approx(4 / 10)
+    assert figures.unknown_users == pytest.approx(4 / 9)
+    assert figures.empty == pytest.approx(4 / 9)
 
 
 def test_an_interval_resamples_users(tmp_path: Path) -> None:
@@ -115,17 +135,19 @@ def test_unknown_users_and_events_are_shares_of_what_the_answers_tell(tmp_path: 
             Shown(time=START, history=["x"], known=False),
             Shown(time=START, known=False),
             Shown(time=START, ids=[]),
+            Shown(time=START, user="", known=False),  # known to nobody, and no unknown user
         ],
     )
     monitoring = measured(tmp_path)
     figures = only(monitoring)
     assert figures.unknown_users == 2 / 4
     assert figures.unknown_history == 2 / 4
-    assert figures.empty == 1 / 4
+    assert figures.empty == 1 / 5
     assert (figures.interactions, figures.hit_rate, figures.click_rate) == (None, None, None)
     assert {name: part.lists for name, part in monitoring.served[0].segments.items()} == {
         "known": 2,
         "unknown": 2,
+        "no user id": 1,
     }
 
 

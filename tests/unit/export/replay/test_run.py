@@ -79,7 +79,7 @@ def test_two_versions_are_compared_offline(
     # All leaves are searched, so the index answers as brute force does.
     assert (found["queries"], found["overlap"], found["rank_correlation"]) == (42, 1.0, 1.0)
     assert [side["failed"] for side in found["sides"]] == [0, 0]
-    assert [side["unknown_users"] for side in found["sides"]] == [1, 1]
+    assert [side["unknown_users"] for side in found["sides"]] == [0, 0]  # not the one without an id
     rates = found["outcomes"]["hit_rates"]
     assert rates[2] == 1.0  # the log's lists have that candidate
     assert rates[0] == rates[1]
@@ -95,6 +95,9 @@ def test_two_versions_are_compared_offline(
 
     assert run(*where, "--against", "1", "7") == 1
     assert "no version '7' of 'retrieval_ivf'" in capsys.readouterr().err
+    gone = ["none", *where[1:], "--model", IVF]  # before a log is read, which takes long
+    assert run(*gone, "--against", "1", "canary") == 1
+    assert "'canary'" in capsys.readouterr().err
     late = [*against, "--outcomes", str(outcomes), "--window", "30s"]
     assert run(*where, *late) == 1
     assert "no interaction in" in capsys.readouterr().err
@@ -104,15 +107,20 @@ def test_labels_of_a_server_are_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = "retrieval_brute_force"
-    log = str(write_log(tmp_path, [record({"user_id": ["1"]}, model=model)] * 5))
+    asked = {"user_id": ["1"]}
+    sampled = record(asked, model=model, rate=0.5)
+    log = str(write_log(tmp_path, [*[record(asked, model=model)] * 4, sampled]))
     with FakeServer() as server:
         fake = server.models[model]
         fake.labels.update({"stable": 1, "canary": 1})
         where = [log, "--address", server.grpc_address]
-        assert run(*where, "--against", "stable", "canary", "--json") == 0
+        assert run(*where, "--against", "stable", "canary", "-k", "5", "--json") == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["queries"], found["overlap"]) == (5, 1.0)
         assert found["how"] == server.grpc_address
+        sampling, above = found["notes"]
+        assert sampling.endswith("sampling rate 0.5 to 1, and each query counts once")
+        assert "no list in the log has more than 2 candidates" in above
         names = [side["name"] for side in found["sides"]]
         assert names == [f"{model}/stable (1)", f"{model}/canary (1)"]
         server.fail("INTERNAL", "broken", times=100)
@@ -123,8 +131,12 @@ def test_labels_of_a_server_are_compared(
 
 
 def test_logs_without_queries_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for version in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / "models" / version).mkdir(parents=True)
+        (tmp_path / "models" / version / "saved_model.pb").touch()
     empty = str(write_log(tmp_path / "empty", []))
     assert run(empty, "--against", "1", "2") == 1
     assert "holds no records yet" in capsys.readouterr().err
