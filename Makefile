@@ -4,7 +4,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: audit sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: docs audit sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix up down logs publish test-containers
 
 help: ## list the targets
@@ -95,6 +97,9 @@ logs: setup ## what they wrote, and what they go on writing
 
 publish: setup ## train and publish in a container: make publish [DATA=sample] [REPOSITORY=models] [FLAGS=...]
 	@$(STACK) publish --repository "$(REPOSITORY)" --data "$(or $(DATA),sample)" -- $(FLAGS)
+
+docs: setup ## build the documentation as a site: build/docs/index.html
+	$(BIN)/mkdocs build --strict
 
 reference: setup ## make clients/API.md from the docstrings
 	$(BIN)/python -m shortlist.clients._reference
