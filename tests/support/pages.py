@@ -78,4 +78,4 @@ def _words(text: str) -> list[str] | None:
         words = shlex.split(text, comments=True)
     except ValueError:
         return None
-    return list(itertools.takewhile(lambda word: word not in (">", "|", "&", "<"), words))
+    return list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&]", word), words))
