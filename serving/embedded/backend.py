@@ -5,12 +5,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+from shortlist.clients.contract import SERVING_DEFAULT
 from shortlist.clients.wire.messages import (
     BatchingParameters,
     MonitoringConfig,
     PredictionLog,
+    PredictRequest,
     SSLConfig,
 )
 from shortlist.serving.embedded.api import examples, inference
@@ -44,6 +47,8 @@ from shortlist.serving.embedded.runtime.warmup import replay
 from shortlist.serving.embedded.settings import Settings
 
 __all__ = ["Backend"]
+
+_MAX_SAMPLE: Final = 4096  # bytes
 
 
 class Backend:
@@ -87,6 +92,8 @@ class Backend:
             else None
         )
         self._batching = self._make_batching()
+        # First warm-up request of each signature: examples in the API's description.
+        self._samples: WeakKeyDictionary[Servable, dict[str, PredictRequest]] = WeakKeyDictionary()
         warm_runtime(self._runtime)
 
     def load(self, name: str, version: int, path: str) -> Servable:
@@ -104,9 +111,12 @@ class Backend:
             raise
         self._metrics.load(path, time.monotonic() - started, ok=True)
         try:
-            if self._flags.enable_model_warmup:
-                self._warm_up(servable, path)
-            return self._batching.wrap(servable, path) if self._batching else servable
+            samples = self._warm_up(servable, path) if self._flags.enable_model_warmup else {}
+            loaded: Servable = servable
+            if self._batching:
+                loaded = self._batching.wrap(servable, path)
+            self._samples[loaded] = samples
+            return loaded
         except BaseException:
             servable.close()
             raise
@@ -129,6 +139,7 @@ class Backend:
                 channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
                 ssl=self._ssl,
                 health_service=flags.enable_grpc_healthcheck_service,
+                reflection=flags.enable_docs,
                 message_seconds=max(flags.grpc_message_timeout_ms, 1) / 1000,
                 inference=self._inference,
             ),
@@ -154,6 +165,8 @@ class Backend:
                 timeout=flags.rest_api_timeout_in_ms / 1000,
                 cors=flags.rest_api_enable_cors_support,
                 metrics_path=(prometheus.path or DEFAULT_PATH) if prometheus.enable else None,
+                docs=flags.enable_docs,
+                samples=lambda servable: self._samples.get(servable, {}),
                 limits=HttpLimits(max_body_bytes=flags.max_request_bytes or sys.maxsize),
                 inference=self._inference,
             ),
@@ -161,7 +174,16 @@ class Backend:
             logs=self.logs,
         )
 
-    def _warm_up(self, servable: Servable, path: str) -> None:
+    def _warm_up(self, servable: Servable, path: str) -> dict[str, PredictRequest]:
+        """Replay the warm-up records; return a small request of each signature."""
+        samples: dict[str, PredictRequest] = {}
+
+        def execute(entry: PredictionLog) -> None:
+            _execute(servable, entry, call)
+            request = entry.predict_log.request
+            if entry.HasField("predict_log") and request.ByteSize() <= _MAX_SAMPLE:
+                samples.setdefault(request.model_spec.signature_name or SERVING_DEFAULT, request)
+
         # The publisher's records are not limited.
         call = Call(
             options=replace(self._inference, limits=UNLIMITED),
@@ -171,12 +193,13 @@ class Backend:
         started = time.monotonic()
         records = replay(
             path,
-            lambda entry: _execute(servable, entry, call),
+            execute,
             read_records=_tf.read_records,
             iterations=max(self._flags.num_request_iterations_for_warmup, 1),
         )
         if records:
             self._metrics.warmup(path, records, time.monotonic() - started, Code.OK.name)
+        return samples
 
     def _make_batching(self) -> Batching | None:
         flags = self._flags

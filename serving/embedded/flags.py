@@ -188,6 +188,12 @@ class Flags:
         "Load models with ops that read or write files, open sockets, run Python or print.",
         own=True,
     )
+    enable_docs: bool = _flag(
+        "bool",
+        True,
+        "Describe the APIs: /docs and /openapi.json over REST, reflection over gRPC.",
+        own=True,
+    )
     drain_seconds: int = _flag(
         "int32", 10, "Seconds to wait for calls in flight after SIGTERM.", own=True
     )

@@ -100,6 +100,10 @@ class Servable(Protocol):
 class ServableSource(Protocol):
     """Source of servables and their states, for the transports."""
 
+    def models(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the configured models: version by label, by model name, sorted."""
+        ...
+
     def acquire(
         self, name: str, *, version: int | None = None, label: str | None = None
     ) -> AbstractContextManager[Servable]:

@@ -22,6 +22,7 @@ from shortlist.serving.embedded.api.message_cost import message_cost
 from shortlist.serving.embedded.api.metrics import Metrics
 from shortlist.serving.embedded.api.no_effect import fields_without_effect, say_once
 from shortlist.serving.embedded.api.request_log import Logged, RequestLogs
+from shortlist.serving.embedded.grpc.reflection import PATHS, Reflection
 from shortlist.serving.embedded.grpc.waiting import SEATS, WaitingRoom
 
 __all__ = ["REPLACED_ARGUMENTS", "GrpcOptions", "GrpcServer", "start_grpc"]
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 _MESSAGE_LIMIT: Final = 1024
 _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_WATCHERS: Final = 8
+_MAX_READERS: Final = 8  # streams of reflection
 _MAX_MANAGEMENT_CALLS: Final = 8  # beside inference, and as many reloads
 _SPARE_THREADS: Final = 16  # for refusals
 _FOREVER: Final = 86400.0  # grpcio reports some 300 years for a call without a deadline
@@ -71,6 +73,7 @@ class GrpcOptions:
         channel_arguments: Arguments of gRPC itself (`--grpc_channel_arguments`).
         ssl: Key, certificate and client verification for TLS.
         health_service: `--enable_grpc_healthcheck_service`.
+        reflection: `--enable_docs`.
         message_seconds: Time limit for the message of a call
             (`--grpc_message_timeout_ms`).
         inference: Flags that change answers, and limits.
@@ -80,6 +83,7 @@ class GrpcOptions:
     channel_arguments: Sequence[tuple[str, str | int]] = ()
     ssl: messages.SSLConfig | None = None
     health_service: bool = False
+    reflection: bool = True
     message_seconds: float = 10.0
     inference: InferenceOptions = field(default_factory=InferenceOptions)
 
@@ -122,6 +126,7 @@ class _Services(grpc.GenericRpcHandler):
         self._management = _Places(_MAX_MANAGEMENT_CALLS)
         self._reloads = _Places(_MAX_MANAGEMENT_CALLS)
         self._watchers = _Places(_MAX_WATCHERS)
+        self._readers = _Places(_MAX_READERS)
         self.waiting = WaitingRoom(options.message_seconds, metrics.cancelled_call)
         self.stopping = threading.Event()
         predict = self._inference(methods.PREDICT, inference.predict)
@@ -150,6 +155,13 @@ class _Services(grpc.GenericRpcHandler):
         if options.health_service:
             watch: Any = grpc.stream_stream_rpc_method_handler(self._health_watch)
             self._handlers[methods.HEALTH_WATCH.path] = self._watchers, watch
+        if options.reflection:
+            served = [*behaviours, *([methods.HEALTH_WATCH] if options.health_service else [])]
+            reflect: Any = grpc.stream_stream_rpc_method_handler(
+                self._reflection(Reflection(served))
+            )
+            for path in PATHS:
+                self._handlers[path] = self._readers, reflect
         self._unimplemented: Any = grpc.stream_stream_rpc_method_handler(_refuse_unimplemented)
         self._exhausted: Any = grpc.stream_stream_rpc_method_handler(_refuse_exhausted)
 
@@ -313,6 +325,29 @@ class _Services(grpc.GenericRpcHandler):
         finally:
             self._watchers.leave()
 
+    def _reflection(self, reflection: Reflection) -> Any:
+        """Return the behaviour of a stream of reflection requests.
+
+        A stream that waits longer for a request than a call may wait for its message is cancelled.
+        """
+
+        def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            if not self._readers.enter():
+                _refuse_exhausted(requests, context)
+            try:
+                while True:
+                    yield reflection.answer(self.waiting.receive(requests, context))
+            except StopIteration:
+                return
+            except StatusError as exc:
+                _abort(context, exc)
+            except DecodeError:
+                context.abort(grpc.StatusCode.INTERNAL, "")
+            finally:
+                self._readers.leave()
+
+        return run
+
 
 def _log(
     logged: Logged,
@@ -405,7 +440,12 @@ def start_grpc(
     }
     # One for every call that may wait or run, so that a new call always finds one.
     threads = (
-        options.max_threads + _MAX_WATCHERS + 2 * _MAX_MANAGEMENT_CALLS + SEATS + _SPARE_THREADS
+        options.max_threads
+        + _MAX_WATCHERS
+        + _MAX_READERS
+        + 2 * _MAX_MANAGEMENT_CALLS
+        + SEATS
+        + _SPARE_THREADS
     )
     pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
     server = grpc.server(pool, handlers=[services], options=list(arguments.items()))

@@ -80,6 +80,11 @@ class ServerCore:
         self._started = False
         self._reloading = threading.Lock()
 
+    def models(self) -> LabelMap:
+        """Return the configured models: version by label, by model name, sorted."""
+        labels = self._labels
+        return {name: labels.get(name, {}) for name in sorted(self._watcher.names)}
+
     def acquire(
         self, name: str, *, version: int | None = None, label: str | None = None
     ) -> AbstractContextManager[Servable]:

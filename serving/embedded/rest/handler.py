@@ -40,6 +40,7 @@ from shortlist.serving.embedded.rest.json.response import (
     regression_json,
     row_json,
 )
+from shortlist.serving.embedded.rest.pages import Pages, Samples, no_samples
 
 __all__ = ["RestHandler", "RestOptions", "start_rest"]
 
@@ -104,6 +105,8 @@ class RestOptions:
             (`--rest_api_timeout_in_ms`).
         cors: `--rest_api_enable_cors_support`.
         metrics_path: Path of the page for Prometheus; None for no such page.
+        docs: `--enable_docs`.
+        samples: Requests that a servable has answered, for the API's description.
         limits: Limits for clients.
         inference: Flags that change answers, and limits.
     """
@@ -112,6 +115,8 @@ class RestOptions:
     timeout: float | None = 30.0
     cors: bool = False
     metrics_path: str | None = None
+    docs: bool = True
+    samples: Samples = no_samples
     limits: HttpLimits = field(default_factory=HttpLimits)
     inference: InferenceOptions = field(default_factory=InferenceOptions)
 
@@ -209,6 +214,12 @@ class RestHandler:
         self._metrics = metrics
         self._logs = logs
         self._metrics_path = options.metrics_path.encode() if options.metrics_path else None
+        self._pages = Pages(
+            source,
+            docs=options.docs,
+            samples=options.samples,
+            metrics_path=options.metrics_path,
+        )
         self._headers = (_JSON, *(_CORS if options.cors else ()))
         timeout = options.timeout if options.timeout and options.timeout > 0 else None
         self._timeout = timeout
@@ -244,7 +255,7 @@ class RestHandler:
         if self._metrics_path is not None and target.path == self._metrics_path:
             return self._metrics_page(target.whole)
         if target.route is None:
-            return html_error(404)
+            return self._pages(request.method, target.path) or html_error(404)
         if request.method == b"OPTIONS":
             allowed = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
             headers = (_NO_TYPE, *(_CORS if self._options.cors else ()))

@@ -272,9 +272,11 @@ def test_the_proxy_needs_a_token_and_refuses_reloads(running: Running) -> None:
         "/v1/models/../../monitoring/prometheus/metrics",
         "/v1/models/%2e%2e/%2e%2e/monitoring/prometheus/metrics",
         "/v1/models//retrieval_ivf",
+        "/docs",
+        "/v1/models/../../openapi.json",
     ],
 )
-def test_no_path_leads_through_the_proxy_to_the_metrics(running: Running, path: str) -> None:
+def test_no_path_leads_through_the_proxy_to_metrics_or_docs(running: Running, path: str) -> None:
     """The proxy and the server read each of these paths differently."""
     host, port = running.address("TLS_REST_PORT").split(":")
     context = ssl.create_default_context(cafile=str(running.tls().ca))

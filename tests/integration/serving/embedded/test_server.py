@@ -1,10 +1,12 @@
 """Servers in separate processes: ports, signals, TLS, polled configuration."""
 
+import json
 import signal
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -212,20 +214,37 @@ def test_configuration_file_is_read_again(tmp_path: Path, base_path: Path) -> No
         assert server.predict(2.0) == 3.0
 
 
-def test_failing_warmup_record_fails_the_load(tmp_path: Path, base_path: Path) -> None:
+def write_warmup(base_path: Path, name: str, value: float) -> None:
     from tensorflow.python.lib.io import _pywrap_record_io as record_io
 
     file = base_path / "1" / WARMUP_FILE
     file.parent.mkdir()
     entry = messages.PredictionLog()
     entry.predict_log.request.model_spec.name = "m"
-    entry.predict_log.request.inputs["nope"].dtype = messages.DataType.DT_FLOAT
+    tensor = entry.predict_log.request.inputs[name]
+    tensor.dtype = messages.DataType.DT_FLOAT
+    tensor.float_val.append(value)
+    tensor.tensor_shape.dim.add(size=1)
     writer = record_io.RecordWriter(str(file), record_io.RecordWriterOptions(""))
     writer.write(entry.SerializeToString())
     writer.close()
+
+
+def test_failing_warmup_record_fails_the_load(tmp_path: Path, base_path: Path) -> None:
+    write_warmup(base_path, "nope", 1)
     with serving(tmp_path, *one_model(base_path), "--max_num_load_retries=0") as server:
         assert server.process.wait(60) == 255
         assert "INVALID_ARGUMENT: Signature input alias: x(feed name: x:0)" in server.log
+
+
+def test_warmup_requests_are_examples_in_the_description(tmp_path: Path, base_path: Path) -> None:
+    write_warmup(base_path, "x", 4.5)
+    with serving(tmp_path, *one_model(base_path)) as server:
+        server.wait_open()
+        with urlopen(f"http://127.0.0.1:{server.rest_port}/openapi.json", timeout=30) as answer:
+            described = json.load(answer)
+    body = described["components"]["requestBodies"]["m"]["content"]["application/json"]
+    assert body["examples"]["serving_default"]["value"]["inputs"] == {"x": [4.5]}
 
 
 def test_port_out_of_range_is_refused(tmp_path: Path, base_path: Path) -> None:

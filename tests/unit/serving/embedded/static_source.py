@@ -21,6 +21,9 @@ class StaticSource:
         self.labels = labels or {}
         self.reloads: list[Any] = []
 
+    def models(self) -> Mapping[str, Mapping[str, int]]:
+        return {name: self.labels.get(name, {}) for name in sorted(self.servables)}
+
     @contextmanager
     def acquire(
         self, name: str, *, version: int | None = None, label: str | None = None

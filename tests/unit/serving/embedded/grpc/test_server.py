@@ -9,10 +9,17 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api.inference import InferenceOptions
 from shortlist.serving.embedded.api.limits import MemoryRoom, RequestLimits
+from shortlist.serving.embedded.grpc.reflection import PATHS
 from shortlist.serving.embedded.grpc.server import GrpcOptions, GrpcServer, start_grpc
 from tests.support.waiting import wait_until
 from tests.unit.serving.embedded.doubling import Doubling
@@ -325,3 +332,73 @@ def test_answer_that_is_too_large_is_not_sent() -> None:
         assert code == "RESOURCE_EXHAUSTED"
         assert details.startswith("the answer has 44 bytes; this server sends 40 (--max_response_")
         assert calls(methods.PREDICT, predict_request(*[1.0] * 10)).outputs["y"].float_val
+
+
+def test_reflection_client_calls_a_service_that_it_knows_nothing_of() -> None:
+    with running(health_service=True) as calls:
+        database = ProtoReflectionDescriptorDatabase(calls.channel)
+        pool = DescriptorPool(database)
+        assert set(database.get_services()) == {
+            "tensorflow.serving.PredictionService",
+            "tensorflow.serving.ModelService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+        service: Any = pool.FindServiceByName("tensorflow.serving.PredictionService")
+        predict = service.methods_by_name["Predict"]
+        assert predict.input_type.full_name == "tensorflow.serving.PredictRequest"
+        assert "GetModelMetadata" in service.methods_by_name
+        assert "SessionRun" not in service.methods_by_name
+        # As grpcurl does it: the messages' classes come from the server.
+        request = json_format.ParseDict(
+            {"modelSpec": {"name": "m"}, "inputs": {"x": {"dtype": "DT_FLOAT", "floatVal": [3]}}},
+            GetMessageClass(predict.input_type)(),
+        )
+        answer: Any = GetMessageClass(predict.output_type).FromString(
+            calls.bytes(methods.PREDICT.path, request.SerializeToString())
+        )
+        assert list(answer.outputs["y"].float_val) == [6]
+        # The type within GetModelMetadata's `Any`, and the newer version of reflection.
+        for name in ("tensorflow.serving.SignatureDefMap", "tensorflow.TensorProto"):
+            assert pool.FindMessageTypeByName(name).full_name == name
+        newer: Any = pool.FindServiceByName("grpc.reflection.v1.ServerReflection")
+        request_type = newer.methods_by_name["ServerReflectionInfo"].input_type
+        assert request_type.full_name == "grpc.reflection.v1.ServerReflectionRequest"
+
+
+def reflect(calls: Calls, requests: Iterator[bytes], path: str = PATHS[0]) -> Any:
+    call: Any = calls.channel.stream_stream(path)
+    return call(requests, timeout=10)
+
+
+def test_reflection_streams_are_few_and_cannot_be_held() -> None:
+    ended = threading.Event()
+
+    def held() -> Iterator[bytes]:
+        yield b""
+        ended.wait(10)
+
+    with running(message_seconds=0.4) as calls:
+        streams = [reflect(calls, held(), PATHS[1]) for _ in range(8)]
+        answers = [next(stream) for stream in streams]
+        assert all(answers)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(reflect(calls, iter([b""])))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # Meanwhile everything else is answered.
+        assert calls(methods.PREDICT, predict_request(1)).outputs["y"].float_val == [2]
+        for stream in streams:
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            assert caught.value.code() is grpc.StatusCode.CANCELLED
+        ended.set()
+        with pytest.raises(grpc.RpcError) as caught:
+            next(reflect(calls, iter([bytes(100_000)])))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_reflection_can_be_off() -> None:
+    with running(reflection=False) as calls, pytest.raises(grpc.RpcError) as caught:
+        next(reflect(calls, iter([b""])))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,1 @@
+"""The REST API as an OpenAPI document, and a page that shows it."""
