@@ -63,7 +63,7 @@ fuzz: setup ## mutated requests and frames against the embedded server: make fuz
 	$(BIN)/python -m tests.soak.fuzz $(if $(MINUTES),--count 10000 --minutes $(MINUTES))
 
 # All extras but tensorflow-cpu, which the images lock in place of tensorflow.
-LOCKED = all scann numpy prometheus opentelemetry baselines remote sql dev
+LOCKED = all scann numpy prometheus opentelemetry mlflow tune baselines remote sql dev
 # One version of each package for all Pythons.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-header

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
+from shortlist.export.cli.experiments.track import add_track
 from shortlist.export.cli.monitor import add_monitor
 from shortlist.export.cli.options import (
     add_config_arguments,
@@ -38,6 +39,7 @@ def add_commands(verbs: Parsers) -> None:
     _add_inspect(verbs)
     add_monitor(verbs)
     add_replay(verbs)
+    add_track(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:
@@ -62,6 +64,11 @@ def _add_export(verbs: Parsers) -> None:
         "gates need: smaller, but requests cannot exclude them",
     )
     group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
+    group.add_argument(
+        "--track",
+        metavar="mlflow[:EXPERIMENT]",
+        help="record the publication in an experiment tracker, as `shortlist track` does",
+    )
     group = parser.add_argument_group("interruption")
     group.add_argument(
         "--resume",

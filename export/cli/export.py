@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import progress, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
+from shortlist.export.cli.experiments.track import track_published
 from shortlist.export.cli.options.run_config import as_toml, run_config
 from shortlist.export.cli.summary import (
     extra_metrics,
@@ -19,6 +20,7 @@ from shortlist.export.cli.summary import (
     notice_if_live,
 )
 from shortlist.export.config import BASELINES
+from shortlist.export.tracking.tracker import check_tracker
 
 if TYPE_CHECKING:
     from shortlist.export.cli.options.run_config import RunConfig
@@ -49,6 +51,8 @@ def export(args: argparse.Namespace) -> int:
     workers = _workers()
     if workers is not None and not workers.is_chief:
         return _help(config, workers, checkpoints)
+    if args.track is not None:
+        check_tracker(args.track)
     check_config(
         config.export,
         args.repository,
@@ -83,6 +87,8 @@ def export(args: argparse.Namespace) -> int:
     else:
         write(_as_text(result, args.repository))
     notice_if_live(args.repository, result.servables, result.version)
+    if args.track is not None:
+        track_published(args.track, args.repository, list(result.servables))
     return 0
 
 

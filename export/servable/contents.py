@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -104,6 +104,7 @@ def contents_of_training(
             config=config.as_json(split=split.method),
             features=model.features,
             settings=model.settings,
+            epochs=tuple(map(asdict, model.records)),
             packages=package_versions(),
             corpus=corpus_facts(model.candidate_embeddings),
             reference=reference,

@@ -205,6 +205,8 @@ class Manifest:
         interface: Fields of the `RetrievalInterface` if it is not the contract's, or empty.
         features: Values of the features that requests can give, by name.
         settings: Settings of the query tower, chosen on the validation part if there is one.
+        epochs: Epochs of the training that chose their number: `epoch`, mean `loss`, and
+            `validation`, the metric on the validation part or `None` if not measured.
         packages: Package versions.
         tensorflow_producer: Producer number of the graph's format.
         tensorflow_min_consumer: Oldest consumer number that can read the graph.
@@ -232,6 +234,7 @@ class Manifest:
     interface: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
+    epochs: tuple[Mapping[str, float | None], ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     tensorflow_producer: int | None = None
     tensorflow_min_consumer: int | None = None
@@ -299,7 +302,7 @@ _TYPES: Final[Mapping[str, type]] = {
     **{part.name: dict for part in fields(Manifest) if part.name != "extra"},
     **dict.fromkeys(("model", "servable", "created"), str),
     **dict.fromkeys((*_INTEGERS, *_PRODUCERS), int),
-    **dict.fromkeys(("ops", "gates"), list),
+    **dict.fromkeys(("ops", "gates", "epochs"), list),
 }
 
 
@@ -362,6 +365,8 @@ def _typed(name: str, stored: Any) -> Any:
             return tuple(GateResult(**_known(GateResult, gate)) for gate in value)
         case "ops":
             return tuple(map(str, value))
+        case "epochs":
+            return tuple(map(dict, value))
     return value
 
 

@@ -1,0 +1,1 @@
+"""Experiment trackers: what they learn of published versions and their labels."""
