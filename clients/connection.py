@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from shortlist.clients._arguments import seconds, shown, whole
+from shortlist.clients.contract import UNLOGGED
 
 __all__ = [
     "PLAIN",
@@ -221,6 +222,10 @@ class Security(NamedTuple):
     tls: Tls | bool = False
     headers: dict[str, str] | None = None
     trust_env: bool = False
+
+    def unlogged(self) -> "Security":
+        """Return the same for requests that are not users', which request logs leave out."""
+        return self._replace(headers={**(self.headers or {}), UNLOGGED: "1"})
 
     def __repr__(self) -> str:
         """Return the fields, with the names of the headers only."""

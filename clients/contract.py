@@ -60,6 +60,7 @@ __all__ = [
     "SERVING_DEFAULT",
     "SIMILAR",
     "UNKNOWN_AGE",
+    "UNLOGGED",
     "USERS_FILE",
     "USER_ID",
     "WARMUP_FILE",
@@ -142,6 +143,10 @@ def parse_shard(name: str) -> tuple[str, int, int] | None:
         return None
     return match[1], int(match[2]), int(match[3])
 
+
+# gRPC metadata of requests that are not users', such as the checks of a rollout: the embedded
+# server leaves them out of its request log.
+UNLOGGED: Final = "shortlist-unlogged"
 
 # --- files inside a version's folder -------------------------------------------
 # The server ignores files under assets.extra/, except the warm-up records.

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -54,6 +54,7 @@ class LogFile:
         max_file_age: Seconds after which the next file begins.
         max_files: Finished files of this prefix to keep; `None` for no limit.
         max_bytes: Size of all files of this prefix to keep; `None` for no limit.
+        together: Prefixes whose files count in `max_bytes`, too; it may grow.
         clock: Epoch seconds.
     """
 
@@ -65,6 +66,7 @@ class LogFile:
         max_file_age: float = 3600.0,
         max_files: int | None = None,
         max_bytes: int | None = 10 * GIB,
+        together: Collection[Path] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         checksum()  # before the first record, so that a missing library is an error of the start
@@ -73,6 +75,8 @@ class LogFile:
         self._max_file_age = max_file_age
         self._max_files = max_files
         self._max_bytes = max_bytes
+        self._together = together
+        self._warned = False
         self._clock = clock
         self._host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:64] or "host"
         self._stream: BinaryIO | None = None
@@ -153,21 +157,37 @@ class LogFile:
         """Make room for another file within the limits."""
         found = sorted(
             (opened_at(path), path.name, path, status.st_size)
-            for path in self.prefix.parent.iterdir()
-            if path.name.startswith(self.prefix.name)
-            and _NAME.fullmatch(path.name, len(self.prefix.name))
-            and (status := self._deletable(path))
+            for prefix in {self.prefix, *self._together}
+            for path in self._files_of(prefix)
+            if (status := self._settled(path))
         )
         size = self._max_file_bytes + sum(entry[-1] for entry in found)
-        count = 1 + len(found)
+        count = 1 + sum(path.name.startswith(self.prefix.name) for *_, path, _ in found)
         for *_, path, bytes_ in found:
             over_count = self._max_files is not None and count > self._max_files
             if not over_count and (self._max_bytes is None or size <= self._max_bytes):
                 return
-            path.unlink(missing_ok=True)
-            count, size = count - 1, size - bytes_
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                if not self._warned:
+                    log.warning("%s cannot be deleted (%s): the log grows", path, exc.strerror)
+                self._warned = True
+            else:
+                count, size = count - 1, size - bytes_
 
-    def _deletable(self, path: Path) -> os.stat_result | None:
+    def _files_of(self, prefix: Path) -> Iterator[Path]:
+        try:
+            paths = list(prefix.parent.iterdir())
+        except OSError:
+            if prefix == self.prefix:
+                raise
+            paths = []  # another log, which says so itself
+        for path in paths:
+            if path.name.startswith(prefix.name) and _NAME.fullmatch(path.name, len(prefix.name)):
+                yield path
+
+    def _settled(self, path: Path) -> os.stat_result | None:
         """Return the state of a file unless a process may still write it, or it has gone."""
         try:
             status = path.stat()

@@ -106,6 +106,8 @@ class RequestLog:
         """Queue a request and its answer."""
         if not isinstance(request, Logged) or random.random() >= self._sample:
             return
+        if not self._writer.has_room():
+            return
         asked: bytes = message_of(request).SerializeToString()
         response, version = _response(request, reply)
         metadata = _metadata(event, request, version, self._sample)

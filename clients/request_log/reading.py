@@ -113,6 +113,11 @@ def read_records(path: Path) -> Iterator[bytes]:
                 count += 1
                 yield record
     except DamagedError as exc:
+        if exc.offset == 0:
+            raise LogFileError(
+                f"{path} is not a request log, or its first record is damaged ({exc}); name files "
+                f"*{SUFFIX}"
+            ) from exc
         place = "unzipped byte" if chunks.zipped else "byte"
         raise LogFileError(
             f"{path}: {exc} at {place} {exc.offset}, after {count} records; restore the file, or "

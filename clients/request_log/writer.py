@@ -8,13 +8,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from shortlist.clients.request_log.files import MIB, LogFile
 
-__all__ = ["LogCounts", "LogWriter", "QueueRoom", "Record"]
+__all__ = ["LogCounts", "LogWriter", "QueueRoom", "Record", "close_writers"]
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ Record = bytes | Callable[[], bytes]  # a function is called in the writer's thr
 _LINGER: Final = 0.2  # seconds in which records gather; as much is lost if the process is killed
 _IDLE: Final = 5.0  # seconds between two looks at the age of the file
 _PIECE: Final = 4 * MIB  # to write at a time
+_SPARE: Final = 64  # part of the queue that counts as nothing
 _OVERHEAD: Final = 150  # bytes of what holds a record in the queue
 
 
@@ -68,6 +69,11 @@ class QueueRoom:
         with self._lock:
             self._held -= size
 
+    @property
+    def full(self) -> bool:
+        """Whether next to nothing fits, so that a record is not worth building."""
+        return self._held >= self._most - self._most // _SPARE
+
 
 class LogWriter:
     """Queue and thread that write records to a `LogFile`; thread-safe.
@@ -98,7 +104,6 @@ class LogWriter:
         self._report = report
         self._begin()
         _WRITERS.add(self)
-        atexit.register(self.close)
 
     def _begin(self) -> None:
         """Set up an empty queue. Its thread starts with the first record, after most forks."""
@@ -116,6 +121,14 @@ class LogWriter:
         self._file.abandon(in_child=True)
         self._room.reset()
         self._begin()
+
+    def has_room(self) -> bool:
+        """Return whether a record is worth building; if not, it counts as dropped."""
+        if not (self._closing or self._room.full):
+            return True
+        with self._changed:
+            self._count("dropped", 1)
+        return False
 
     def offer(self, record: Record, size: int) -> bool:
         """Queue a record; never waits for the disk.
@@ -154,18 +167,20 @@ class LogWriter:
         Args:
             timeout: Seconds to wait for the disk; what is still queued then is lost.
         """
-        atexit.unregister(self.close)
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
+        self.finish()
+        if self._thread is not None:
+            self._thread.join(timeout)
         with self._changed:
             self._count("lost", len(self._queue))
             self._room.give(self._queued)
             self._queue.clear()
             self._queued = 0
+
+    def finish(self) -> None:
+        """Take no more records, and do not wait for those that are queued; `close` does."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
 
     def _count(self, name: str, number: int) -> None:
         """Add to a count, under the lock."""
@@ -256,9 +271,25 @@ class LogWriter:
 _WRITERS: Final[weakref.WeakSet[LogWriter]] = weakref.WeakSet()
 
 
+def close_writers(writers: Iterable[LogWriter], timeout: float = 5.0) -> None:
+    """Close several writers, which finish at the same time.
+
+    Args:
+        writers: Writers.
+        timeout: Seconds to wait for all of them.
+    """
+    closing = list(writers)
+    deadline = time.monotonic() + timeout
+    for writer in closing:
+        writer.finish()
+    for writer in closing:
+        writer.close(max(deadline - time.monotonic(), 0.0))
+
+
 def _forked() -> None:
     for writer in list(_WRITERS):
         writer.begin_in_child()
 
 
 os.register_at_fork(after_in_child=_forked)
+atexit.register(close_writers, _WRITERS)

@@ -130,7 +130,7 @@ def run_replay(
         last_time=max(times),
         outcomes=judged,
         limits=comparison.limits(judged, settings.max_hit_rate_drop),
-        left_out=dict(log.left_out),
+        left_out=log.left_out.shown(),
         notes=_notes(queries, settings.k),
         **comparison.figures(),
     )

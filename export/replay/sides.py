@@ -165,7 +165,7 @@ class ServedVersion:
             model=model,
             timeout=timeout,
             retry=RetryPolicy(max_attempts=1),  # latencies are those of one request
-            **security._asdict(),
+            **security.unlogged()._asdict(),
         )
         try:
             metadata = self._client.metadata(**self._target)

@@ -259,7 +259,7 @@ class Flags:
     request_log_max_mb: int = _flag(
         "int64",
         10240,
-        "MiB of each model's request log to keep, the oldest files go first; 0 for no limit.",
+        "MiB of all request logs to keep, the oldest files go first; 0 for no limit.",
         own=True,
     )
 

@@ -14,6 +14,9 @@ from shortlist.clients.request_log.records import LogRecord
 __all__ = ["SelectedLog", "Selection", "is_request_log", "printed_count"]
 
 _NOTES: Final = 10
+_REASONS: Final = 100  # to tell apart; errors may name anything
+_LONGEST: Final = 300  # characters of one
+_OTHERS: Final = "other reasons"
 _NAMES: Final = (SUFFIX, SUFFIX + PART, ".tfrecord")
 
 
@@ -21,6 +24,23 @@ def is_request_log(path: Path | str) -> bool:
     """Return whether a file of queries is a request log, according to its name."""
     name = str(path)
     return name.endswith(_NAMES) or Path(name).is_dir() or has_magic(name)
+
+
+class Reasons(Counter[str]):
+    """Number of records by the reason why they were left out; there are only so many reasons."""
+
+    def __setitem__(self, reason: str, count: int) -> None:
+        many = len(self) >= _REASONS or len(reason) > _LONGEST
+        if many and reason not in self:
+            reason, count = _OTHERS, self[_OTHERS] + count
+        super().__setitem__(reason, count)
+
+    def shown(self) -> dict[str, int]:
+        """Return the most frequent reasons, and how many records had others."""
+        most = dict(self.most_common(_NOTES))
+        more = len(self) - len(most)
+        rest = self.total() - sum(most.values())
+        return most if not more else {**most, f"{more:,} more reasons": rest}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +98,7 @@ class SelectedLog:
     ) -> None:
         self.count = 0
         self.models: Counter[str] = Counter()
-        self.left_out: Counter[str] = Counter()
+        self.left_out = Reasons()
         self._paths = [paths] if isinstance(paths, Path | str) else list(paths)
         self._selection = selection or Selection()
 
@@ -125,6 +145,9 @@ class SelectedLog:
             raise LogFileError(f"{where} holds no records yet; send the server some requests")
         if self.count:
             reasons = "; ".join(f"{count:,}: {why}" for why, count in self.left_out.most_common(3))
+            reasons += (
+                f"; and {more:,} more reasons" if (more := len(self.left_out) - 3) > 0 else ""
+            )
             raise LogFileError(
                 f"{where} holds {self.count:,} records but no {what}"
                 + (f" ({reasons})" if reasons else "")
@@ -136,7 +159,7 @@ class SelectedLog:
 
     def notes(self) -> list[str]:
         """Return a sentence for each of the commonest reasons why records were left out."""
-        return [f"left out {count:,}: {why}" for why, count in self.left_out.most_common(_NOTES)]
+        return [f"left out {count:,}: {why}" for why, count in self.left_out.shown().items()]
 
 
 def printed_count(number: float) -> str:

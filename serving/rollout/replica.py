@@ -56,7 +56,7 @@ class ReplicaClient:
             address,
             timeout=timeout,
             retry=RetryPolicy(max_attempts=3, initial_backoff=0.1),
-            **security._asdict(),
+            **security.unlogged()._asdict(),
         )
 
     @property

@@ -35,15 +35,19 @@ class ShardGroup:
     Attributes:
         servable: Their common name, such as `retrieval_ivf`.
         count: Number of shards.
+        taken: Whether a model has the group's usual name.
     """
 
     servable: str
     count: int
+    taken: bool = False
 
     @property
     def name(self) -> str:
-        """Name in rollouts, such as `retrieval_ivf_of4`."""
-        return f"{self.servable}_of{self.count}"
+        """Name in rollouts, such as `retrieval_ivf_of4`; one that no model has."""
+        return (
+            f"{self.servable} of {self.count}" if self.taken else f"{self.servable}_of{self.count}"
+        )
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -58,8 +62,13 @@ def find_groups(models: Iterable[str]) -> list[ShardGroup]:
     parts = [parts for name in sorted(names) if (parts := contract.parse_shard(name))]
     groups = [ShardGroup(servable=servable, count=count) for servable, _, count in parts]
     # A name can claim billions of shards, which are not worth listing.
-    groups = [group for group in dict.fromkeys(groups) if group.count <= len(names)]
-    return [group for group in groups if names.issuperset(group.shards)]
+    # A single one is a model that is called like a shard.
+    groups = [group for group in dict.fromkeys(groups) if 1 < group.count <= len(names)]
+    return [
+        replace(group, taken=group.name in names)
+        for group in groups
+        if names.issuperset(group.shards)
+    ]
 
 
 def rollout_name(models: Sequence[str], name: str) -> str:

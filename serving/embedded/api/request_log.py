@@ -20,7 +20,7 @@ from shortlist.clients.request_log.files import GIB, MIB, LogFile
 from shortlist.clients.request_log.framing import checksum
 from shortlist.clients.request_log.records import SERVER, encode
 from shortlist.clients.request_log.user_ids import UserIds
-from shortlist.clients.request_log.writer import LogWriter, QueueRoom
+from shortlist.clients.request_log.writer import LogWriter, QueueRoom, close_writers
 from shortlist.clients.wire import messages
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
 from shortlist.serving.embedded.api.interfaces import Servable
@@ -56,7 +56,7 @@ class RequestLogOptions:
         queue_bytes: Most bytes of all models that wait to be written.
         max_file_bytes: Compressed size of a file.
         max_file_age: Seconds until a file is finished.
-        max_bytes: Most bytes of a model's files; `None` for no limit.
+        max_bytes: Most bytes of the files of all models; `None` for no limit.
     """
 
     user_ids: UserIds = field(default_factory=UserIds)
@@ -139,6 +139,7 @@ class RequestLogs:
         self._room = QueueRoom(self._options.queue_bytes)
         self._logs: Mapping[str, _ModelLog] = {}  # replaced as a whole
         self._folders: set[Path] = set()  # of the configurations so far
+        self._prefixes: list[Path] = []  # so far, whose files the limit is for
 
     def check_folders(self, config: messages.ModelServerConfig) -> None:
         """Refuse logs outside the folders of earlier configurations.
@@ -187,14 +188,20 @@ class RequestLogs:
             )
         self._logs = after
         self._folders |= {model_log.settings.prefix.parent for model_log in after.values()}
-        for name, old in before.items():
-            if name not in after or after[name].writer is not old.writer:
-                old.writer.close()
-                log.info("the request log %s-* is closed", old.settings.prefix)
+        closed = [
+            old
+            for name, old in before.items()
+            if name not in after or after[name].writer is not old.writer
+        ]
+        close_writers(old.writer for old in closed)
+        for old in closed:
+            log.info("the request log %s-* is closed", old.settings.prefix)
 
     def _writer(self, name: str, settings: LogSettings) -> LogWriter:
         options = self._options
         folder = settings.prefix.parent
+        if settings.prefix not in self._prefixes:
+            self._prefixes.append(settings.prefix)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             problem = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
@@ -207,6 +214,7 @@ class RequestLogs:
             max_file_bytes=options.max_file_bytes,
             max_file_age=options.max_file_age,
             max_bytes=options.max_bytes,
+            together=self._prefixes,
         )
         return LogWriter(file, room=self._room, report=partial(self._metrics.request_log, name))
 
@@ -220,8 +228,7 @@ class RequestLogs:
     def close(self) -> None:
         """Write what is queued, and finish all files."""
         logs, self._logs = self._logs, {}
-        for model_log in logs.values():
-            model_log.writer.close()
+        close_writers(model_log.writer for model_log in logs.values())
 
 
 class Logged:
@@ -233,6 +240,10 @@ class Logged:
         self._log = model_log
         self._time = time.time()
         self._clock = time.perf_counter()
+
+    def has_room(self) -> bool:
+        """Return whether the record is worth building; if not, it counts as dropped."""
+        return self._log.writer.has_room()
 
     def answered(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from shortlist.clients.contract import SERVING_DEFAULT
+from shortlist.clients.contract import SERVING_DEFAULT, UNLOGGED
 from shortlist.clients.wire import messages, methods
 from shortlist.serving.embedded.api import examples, inference
 from shortlist.serving.embedded.api.errors import Code, StatusError, invalid
@@ -222,6 +222,12 @@ class _Services(grpc.GenericRpcHandler):
             active=context.is_active,
         )
 
+    def _logged(self, context: grpc.ServicerContext, spec: messages.ModelSpec) -> Logged | None:
+        logged = self._logs.begin(spec.name)
+        if logged is None or any(key == UNLOGGED for key, _ in context.invocation_metadata()):
+            return None
+        return logged
+
     def _acquire(self, spec: messages.ModelSpec) -> AbstractContextManager[Servable]:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -241,7 +247,7 @@ class _Services(grpc.GenericRpcHandler):
             request = method.request.FromString(data)
             call = self._call(context, memory)
             spec = request.model_spec
-            logged = self._logs.begin(spec.name)
+            logged = self._logged(context, spec)
             with self._metrics.answering(spec.name, method.name, "GRPC"):
                 _need_model_spec(request)
                 with self._acquire(spec) as servable:
@@ -259,7 +265,7 @@ class _Services(grpc.GenericRpcHandler):
     ) -> bytes:
         request = messages.MultiInferenceRequest.FromString(data)
         spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
-        logged = self._logs.begin(spec.name)
+        logged = self._logged(context, spec)
         with self._acquire(spec) as servable:
             answer = examples.multi_inference(servable, request, self._call(context, memory))
             response = answer.SerializeToString()
@@ -357,7 +363,8 @@ def _log(
     exchange: tuple[bytes, bytes],
 ) -> None:
     asked = spec.signature_name or SERVING_DEFAULT, spec.version_label
-    logged.answered(kind, "GRPC", servable, asked, exchange)
+    if logged.has_room():
+        logged.answered(kind, "GRPC", servable, asked, exchange)
 
 
 def _health(status: Any) -> bytes:

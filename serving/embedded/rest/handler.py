@@ -322,7 +322,7 @@ class RestHandler:
                 )
             arrays = parsed.tensors(definition)
             outputs = inference.predict_arrays(servable, signature_name, arrays, call)
-            if logged is not None:
+            if logged is not None and logged.has_room():
                 exchange = inference.predict_exchange(servable, signature_name, arrays, outputs)
                 asked = signature_name, route.label or ""
                 logged.answered("predict", "REST", servable, asked, exchange)
@@ -344,7 +344,7 @@ class RestHandler:
             spec = examples.signature_spec(signature_name)
             request = request_type(input=request_input, model_spec=spec)
             response = answer(servable, request, call)
-            if logged is not None:
+            if logged is not None and logged.has_room():
                 exchange = request.SerializeToString(), response.SerializeToString()
                 asked = signature_name or SERVING_DEFAULT, route.label or ""
                 logged.answered(kind, "REST", servable, asked, exchange)

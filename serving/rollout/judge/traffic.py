@@ -61,7 +61,9 @@ def replayed_pairs(
     # No retries: the measurement includes what a user would wait for.
     once = RetryPolicy(max_attempts=1)
     each = [
-        GrpcClient(address, model=name, timeout=timeout, retry=once, **security._asdict())
+        GrpcClient(
+            address, model=name, timeout=timeout, retry=once, **security.unlogged()._asdict()
+        )
         for address in shards or addresses
     ]
     clients: Sequence[GrpcClient | ShardedClient] = each

@@ -1,5 +1,6 @@
 """Rotation, limits and reading of request logs."""
 
+import errno
 import gzip
 import os
 import random
@@ -114,6 +115,40 @@ def test_the_oldest_files_of_the_prefix_are_deleted(tmp_path: Path, clock: Clock
     assert kept == [noise(1000, 5), b"new"]
 
 
+def test_a_limit_can_be_for_several_prefixes(tmp_path: Path, clock: Clock) -> None:
+    """Whoever may choose names must not get the limit for each of them."""
+    together = [tmp_path / "a" / "m", tmp_path / "b" / "n", tmp_path / "never" / "o"]
+    for seed in range(6):
+        clock.now += 1
+        file = LogFile(
+            together[seed % 2], max_file_bytes=1000, max_bytes=3500, together=together, clock=clock
+        )
+        file.write([noise(1000, seed)])
+        file.close()
+    records = [record for path in log_files(tmp_path) for record in read_records(path)]
+    assert records == [noise(1000, seed) for seed in (3, 4, 5)]
+
+
+def test_a_file_that_cannot_be_deleted_stops_no_log(
+    tmp_path: Path,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    file = LogFile(tmp_path / "m", max_file_bytes=1, max_bytes=1, clock=clock)
+    for record in (b"1", b"2", b"3"):
+        clock.now += 1
+        file.write([record])
+    file.close()
+    assert [next(read_records(path)) for path in log_files(tmp_path)] == [b"1", b"2", b"3"]
+    (warning,) = caplog.messages
+    assert warning.endswith("cannot be deleted (Operation not permitted): the log grows")
+
+
 def test_files_in_use_are_not_deleted_until_they_are_old(tmp_path: Path, clock: Clock) -> None:
     busy = tmp_path / "m-20231114T221319-other-1-1.tfrecord.gz.part"
     busy.write_bytes(b"")
@@ -196,7 +231,7 @@ def test_damage_is_an_error_with_file_and_place(tmp_path: Path) -> None:
 def test_other_files_are_told_from_request_logs(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("user_id,candidate_id\n1,2\n")
-    with pytest.raises(LogFileError, match="length of a record is damaged at byte 0"):
+    with pytest.raises(LogFileError, match=r"x\.csv is not a request log, or its first record is"):
         list(read_log(path))
     path.write_bytes(frame(b"not a message"))
     with pytest.raises(LogFileError, match="record 1 is not a PredictionLog"):

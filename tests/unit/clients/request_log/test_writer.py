@@ -13,7 +13,7 @@ import pytest
 
 from shortlist.clients.request_log.files import LogFile
 from shortlist.clients.request_log.reading import log_files, read_records
-from shortlist.clients.request_log.writer import LogCounts, LogWriter, QueueRoom
+from shortlist.clients.request_log.writer import LogCounts, LogWriter, QueueRoom, close_writers
 
 
 def all_records(folder: Path) -> list[bytes]:
@@ -116,6 +116,36 @@ def test_a_disk_that_hangs_loses_what_is_queued_at_the_end(tmp_path: Path) -> No
     writer.close(timeout=0.05)
     assert writer.counts == LogCounts(lost=1)
     disk.free.set()
+
+
+def test_writers_finish_at_the_same_time(tmp_path: Path) -> None:
+    """Or ten models with a disk that hangs would take ten times as long."""
+    disks = [Disk(tmp_path / name) for name in "abc"]
+    writers = [LogWriter(disk) for disk in disks]
+    for disk, writer in zip(disks, writers, strict=True):
+        disk.free.clear()
+        writer.offer(b"1", 1)
+    started = time.monotonic()
+    close_writers(writers, 0.5)
+    assert time.monotonic() - started < 1
+    for disk in disks:
+        disk.free.set()
+
+
+def test_no_record_is_built_for_a_full_queue(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "m")
+    disk.free.clear()
+    writer = LogWriter(disk, room=QueueRoom(2500))
+    for _ in range(9):
+        assert writer.has_room()
+        writer.offer(bytes(100), 100)
+    assert writer.has_room()
+    writer.offer(bytes(90), 90)
+    assert not writer.has_room()
+    assert writer.counts.dropped == 1
+    disk.free.set()
+    writer.close()
+    assert not writer.has_room()
 
 
 def test_after_an_error_the_log_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -66,3 +66,15 @@ def test_logs_are_told_from_files_of_queries_by_name(tmp_path: Path) -> None:
     assert is_request_log(tmp_path)
     assert is_request_log("logs/retrieval-*")
     assert not is_request_log("users.txt")
+
+
+def test_reasons_are_bounded_whatever_errors_name(tmp_path: Path) -> None:
+    log = SelectedLog(tmp_path)
+    for number in range(300):
+        log.left_out[f"reason {number}"] += 1
+    log.left_out["x" * 10_000] += 1
+    log.left_out["reason 0"] += 1
+    assert (len(log.left_out), log.left_out.total()) == (101, 302)
+    notes = log.notes()
+    assert notes[:2] == ["left out 201: other reasons", "left out 2: reason 0"]
+    assert notes[-1] == "left out 91: 91 more reasons"

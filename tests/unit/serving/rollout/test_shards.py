@@ -343,3 +343,12 @@ def test_several_files_are_for_sharded_models(
 
 def test_a_name_that_claims_billions_of_shards_is_a_model_like_others() -> None:
     assert find_groups(["a_0of9999999999", "b"]) == []
+
+
+def test_a_model_that_is_called_like_shards_stays_itself() -> None:
+    models = ["x_0of2", "x_1of2", "x_of2", "y_0of1"]
+    (group,) = find_groups(models)
+    assert group.name == "x of 2"
+    assert rollout_name(models, "x_of2") == "x_of2"
+    assert rollout_name(models, "y_0of1") == "y_0of1"
+    assert rollout_name(models, "x") == rollout_name(models, "x_0of2") == "x of 2"

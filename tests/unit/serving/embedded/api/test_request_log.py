@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from shortlist.clients.connection import Security
 from shortlist.clients.request_log import framing
 from shortlist.clients.request_log.files import LogFile
 from shortlist.clients.request_log.reading import log_files, read_log
@@ -67,7 +68,9 @@ class Asked:
         )
         return self._rest(request).status
 
-    def grpc(self, *values: float, label: str = "", user: str = "") -> None:
+    def grpc(
+        self, *values: float, label: str = "", metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         request = messages.PredictRequest()
         request.model_spec.name = "m"
         if label:
@@ -76,7 +79,7 @@ class Asked:
         request.inputs["x"].float_val.extend(values)
         request.inputs["x"].tensor_shape.dim.add(size=len(values))
         call: Any = self._channel.unary_unary(methods.PREDICT.path)
-        call(request.SerializeToString(), timeout=10)
+        call(request.SerializeToString(), timeout=10, metadata=metadata)
 
     def counted(self, status: str) -> int:
         line = f':tensorflow:serving:request_log_count{{model_name="m",status="{status}"}} '
@@ -139,6 +142,17 @@ def test_failed_requests_and_other_models_are_not_logged(tmp_path: Path) -> None
         page = asked.metrics.page().decode()
         line = ':shortlist:serving:request_log_bytes{model_name="m"} '
         assert 0 < int(page.partition(line)[2].split()[0]) <= size
+
+
+def test_checks_of_rollouts_are_not_logged(tmp_path: Path) -> None:
+    """No user asked, so they would count in the figures as users without an id."""
+    unlogged = Security(headers={"authorization": "Bearer x"}).unlogged().headers
+    assert unlogged is not None
+    with asking() as asked:
+        asked.logs.update(config(tmp_path / "m"))
+        asked.grpc(1, metadata=tuple(unlogged.items()))
+        asked.grpc(2)
+    assert [record.inputs for record in records(tmp_path)] == [{"x": [2.0]}]
 
 
 def test_a_share_of_the_requests_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
