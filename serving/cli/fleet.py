@@ -17,7 +17,7 @@ from shortlist.serving.rollout.replica import ReplicaClient
 from shortlist.serving.rollout.shards import (
     ConfigFiles,
     ShardedFleet,
-    find_groups,
+    fleet_of,
     rollout_name,
 )
 from shortlist.serving.rollout.steps import StepOptions
@@ -62,11 +62,7 @@ def opened_fleet(args: argparse.Namespace) -> Iterator[Fleet]:
 
 def fleet_for(args: argparse.Namespace, fleet: Fleet, name: str) -> Fleet:
     """Return the fleet in which a model of `servables` is one, also if it is sharded."""
-    for group in find_groups(fleet.repository.models()):
-        if group.name == name:
-            files = [ConfigFile(path) for path in config_paths(args)]
-            return ShardedFleet.of(fleet, group, files)
-    return fleet
+    return fleet_of(fleet, name, [ConfigFile(path) for path in config_paths(args)])
 
 
 def mover(args: argparse.Namespace, fleet: Fleet, name: str) -> Fleet:

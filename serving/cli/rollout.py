@@ -24,7 +24,7 @@ from shortlist.serving.rollout.apply import Outcome, apply, preview
 from shortlist.serving.rollout.config import ConfigFile, read_split, write_split
 from shortlist.serving.rollout.fleet import Fleet, Observation
 from shortlist.serving.rollout.goals import NothingToDoError
-from shortlist.serving.rollout.history import HISTORY_FILE, History
+from shortlist.serving.rollout.history import HISTORY_FILE, History, RecordedRollout
 from shortlist.serving.rollout.lint import Severity
 from shortlist.serving.rollout.lint import lint as lint_config
 from shortlist.serving.rollout.plan import Step
@@ -229,7 +229,7 @@ def rollout_status(args: argparse.Namespace) -> int:
             names = [*servables(args, fleet), *names]
         observations = {name: fleet_for(args, fleet, name).observe(name) for name in names}
     split = read_split(config_path(args))
-    problems = {name: _problems(seen) for name, seen in observations.items()}
+    problems = {name: seen.problems() for name, seen in observations.items()}
     if args.json:
         document = {
             name: {**_as_json(seen), "split": split.get(name), "problems": problems[name]}
@@ -242,31 +242,6 @@ def rollout_status(args: argparse.Namespace) -> int:
             for problem in problems[name]:
                 write(printable(f"  ! {problem}"))
     return 1 if any(problems.values()) else 0
-
-
-def _problems(seen: Observation) -> list[str]:
-    problems = [f"{address} does not answer: {why}" for address, why in seen.unreachable.items()]
-    recorded = seen.state.recorded
-    for server in seen.state.servers:
-        for version, reason in server.failed.items():
-            problems.append(f"{server.address}: version {version} did not load: {reason}")
-        for label in sorted(server.dangling):
-            problems.append(f"{server.address}: label {label!r} points at a version not loaded")
-        if server.busy:
-            busy = ", ".join(map(str, sorted(server.busy)))
-            problems.append(f"{server.address}: version {busy} is loading or unloading")
-        if recorded is None and server.present:
-            problems.append(
-                f"{server.address}: serves this model, which the configuration file does not "
-                "list: rollouts of other models are refused, because they would unload it"
-            )
-        if recorded is not None and dict(server.labels) != dict(recorded.labels):
-            problems.append(
-                f"{server.address}: labels {dict(server.labels)} differ from the configuration "
-                f"file's {dict(recorded.labels)}: a rollout was interrupted, or another process "
-                "moved them; run its command again, or `shortlist rollback`"
-            )
-    return problems
 
 
 def _print_status(name: str, seen: Observation, split: dict[str, float] | None) -> None:
@@ -308,31 +283,20 @@ def _as_json(seen: Observation) -> dict[str, Any]:
 
 def rollout_log(args: argparse.Namespace) -> int:
     """Run `shortlist rollout log`."""
-    records = History(args.repository / HISTORY_FILE).read()
-    by_id: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        by_id.setdefault(str(record.get("id")), []).append(record)
-    for rollout in list(by_id.values())[-args.last :]:
+    for rollout in History(args.repository / HISTORY_FILE).rollouts()[-args.last :]:
         if args.json:
-            for record in rollout:
+            for record in rollout.records:
                 write_json(record, indent=None)
         else:
             write(_log_line(rollout))
     return 0
 
 
-def _log_line(records: list[dict[str, Any]]) -> str:
-    first, last = records[0], records[-1]
-    end = {"done": "done", "failed": f"failed: {last.get('error')}"}.get(
-        str(last.get("event")), "interrupted, or running"
-    )
-    version = first.get("version")
-    if first.get("versions"):
-        version = _join(first["versions"])
-    what = f"{first.get('action')}{'' if version is None else f' {version}'}"
+def _log_line(rollout: RecordedRollout) -> str:
+    first = rollout.records[0]
     why = f" ({first['why']})" if first.get("why") else ""
-    line = f"{first.get('when')}  {first.get('who')}  {first.get('servable')}  {what}{why}  {end}"
-    return printable(line)
+    head = f"{first.get('when')}  {first.get('who')}  {first.get('servable')}"
+    return printable(f"{head}  {rollout.action}{why}  {rollout.outcome}")
 
 
 def rollout_lint(args: argparse.Namespace) -> int:

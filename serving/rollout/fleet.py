@@ -81,6 +81,33 @@ class Observation:
     state: ServableState
     unreachable: Mapping[str, str]
 
+    def problems(self) -> list[str]:
+        """Return a line for each disagreement between servers and configuration file."""
+        problems = [
+            f"{address} does not answer: {why}" for address, why in self.unreachable.items()
+        ]
+        recorded = self.state.recorded
+        for server in self.state.servers:
+            for version, reason in server.failed.items():
+                problems.append(f"{server.address}: version {version} did not load: {reason}")
+            for label in sorted(server.dangling):
+                problems.append(f"{server.address}: label {label!r} points at a version not loaded")
+            if server.busy:
+                busy = ", ".join(map(str, sorted(server.busy)))
+                problems.append(f"{server.address}: version {busy} is loading or unloading")
+            if recorded is None and server.present:
+                problems.append(
+                    f"{server.address}: serves this model, which the configuration file does not "
+                    "list: rollouts of other models are refused, because they would unload it"
+                )
+            if recorded is not None and dict(server.labels) != dict(recorded.labels):
+                problems.append(
+                    f"{server.address}: labels {dict(server.labels)} differ from the configuration "
+                    f"file's {dict(recorded.labels)}: a rollout was interrupted, or another "
+                    "process moved them; run its command again, or `shortlist rollback`"
+                )
+        return problems
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:

@@ -4,7 +4,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,37 @@ from typing import Any
 
 from shortlist.serving.errors import RolloutError
 
-__all__ = ["History", "Recorder"]
+__all__ = ["History", "RecordedRollout", "Recorder"]
 
 HISTORY_FILE = ".rollouts.jsonl"  # hidden: no poller and no listing takes it for a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRollout:
+    """One rollout in the log.
+
+    Attributes:
+        records: Its records, oldest first, at least one.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+
+    @property
+    def action(self) -> str:
+        """What it did, such as `canary 2`."""
+        first = self.records[0]
+        version = first.get("version")
+        if first.get("versions"):
+            version = ", ".join(map(str, first["versions"]))
+        return f"{first.get('action')}{'' if version is None else f' {version}'}"
+
+    @property
+    def outcome(self) -> str:
+        """How it ended."""
+        last = self.records[-1]
+        return {"done": "done", "failed": f"failed: {last.get('error')}"}.get(
+            str(last.get("event")), "interrupted, or running"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +91,13 @@ class History:
             if isinstance(record, dict):
                 records.append(record)
         return records
+
+    def rollouts(self) -> list["RecordedRollout"]:
+        """Return all rollouts, oldest first."""
+        rollouts: dict[str, list[dict[str, Any]]] = {}
+        for record in self.read():
+            rollouts.setdefault(str(record.get("id")), []).append(record)
+        return [RecordedRollout(records=records) for records in rollouts.values()]
 
     def known_servers(self) -> list[str]:
         """Return the addresses of the servers in the last rollout of each servable."""

@@ -25,7 +25,7 @@ from shortlist.serving.rollout.fleet import Fleet, Observation, Server
 from shortlist.serving.rollout.lint import Finding, lint
 from shortlist.serving.rollout.state import ServerState
 
-__all__ = ["ConfigFiles", "ShardGroup", "ShardedFleet", "find_groups", "rollout_name"]
+__all__ = ["ConfigFiles", "ShardGroup", "ShardedFleet", "find_groups", "fleet_of", "rollout_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,3 +330,17 @@ class ShardedFleet(Fleet):
             else finding
             for finding in findings
         ]
+
+
+def fleet_of(fleet: Fleet, name: str, files: Sequence[ConfigFile]) -> Fleet:
+    """Return the fleet in which a model is one, also if it is the group of a model's shards.
+
+    Args:
+        fleet: Servers and repository.
+        name: Name in rollouts.
+        files: Configuration files of the servers.
+    """
+    for group in find_groups(fleet.repository.models()):
+        if group.name == name:
+            return ShardedFleet.of(fleet, group, files)
+    return fleet
