@@ -17,14 +17,22 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shortlist.clients.errors import ShortlistError
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.version import Manifest
 from shortlist.serving.ui.catalogue import NOTHING, Catalogue
-from shortlist.serving.ui.lists import Answer, answer, had, reasons, similar
+from shortlist.serving.ui.lists import Answer, answer, had, moves, reasons, similar
 from shortlist.serving.ui.question import MODES, Question
 from shortlist.serving.ui.site import Abilities, Site, Target
 
@@ -32,6 +40,11 @@ __all__ = ["create_app", "is_loopback"]
 
 _SUGGESTIONS: Final = 20
 _FOR_A_START: Final = 8  # users that the form names
+_FOUND: Final = 50  # candidates of a search
+_ROLLOUTS: Final = 20  # of the log
+_REPORT_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
+)
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -55,6 +68,12 @@ def create_app(site: Site, *, host: str = "127.0.0.1") -> ASGIApp:
     app = Starlette(
         routes=[
             Route("/", views.lists),
+            Route("/compare", views.compare),
+            Route("/catalogue", views.catalogue),
+            Route("/versions", views.versions),
+            Route("/versions/{model}/{version:int}", views.version),
+            Route("/versions/{model}/{version:int}/report", views.report),
+            Route("/rollouts", views.rollouts),
             Route("/suggest/{what}", views.suggest),
             Mount("/static", StaticFiles(packages=[(__package__, "static")])),
         ],
@@ -104,6 +123,90 @@ class _Views:
             users=catalogue.users[:_FOR_A_START],
         )
 
+    def compare(self, request: Request) -> Response:
+        """Answers of two targets for the same request."""
+        site = self._site
+        question = self._question(request)
+        if not question.other:
+            question = replace(question, other=self._another(question.target))
+        first, second = Target.parse(question.target), Target.parse(question.other)
+        catalogue, can, _ = self._open(first)
+        other_catalogue, _, _ = self._open(second)
+        if question.fresh and catalogue.users:
+            question = replace(question, user=catalogue.users[0])
+        question = question.adding(request.query_params.get("add", ""), catalogue)
+        ours = answer(site, question, first, catalogue)
+        theirs = answer(site, question, second, other_catalogue)
+        common = {item.candidate_id for item in ours.items} & {
+            item.candidate_id for item in theirs.items
+        }
+        return self._page(
+            "compare.html",
+            question=question,
+            catalogue=catalogue,
+            can=can,
+            answers=[
+                (question.target, moves(ours, theirs)),
+                (question.other, moves(theirs, ours)),
+            ],
+            common=len(common),
+            users=catalogue.users[:_FOR_A_START],
+        )
+
+    def catalogue(self, request: Request) -> Response:
+        """Candidates of a version whose id or title contains a text."""
+        question = self._question(request)
+        catalogue, can, problem = self._open(Target.parse(question.target))
+        text = request.query_params.get("q", "")
+        found, total = catalogue.search(text, _FOUND)
+        items = [catalogue.item(candidate_id) for candidate_id in found]
+        return self._page(
+            "catalogue.html",
+            question=question,
+            catalogue=catalogue,
+            can=can,
+            text=text,
+            found=Answer(items=items, total=total, problem=problem),
+        )
+
+    def versions(self, request: Request) -> Response:
+        """All versions with their states, labels and headline metrics."""
+        rows, unreachable = self._site.versions()
+        models = {name: [row for row in rows if row.name == name] for name in self._site.models()}
+        return self._page("versions.html", models=models, unreachable=unreachable)
+
+    def version(self, request: Request) -> Response:
+        """Metrics, gates and origin of one version."""
+        name, number = request.path_params["model"], request.path_params["version"]
+        try:
+            self._site.repository.version_path(name, number)
+        except RepositoryError as exc:
+            return self._page("problem.html", status=404, problem=str(exc))
+        rows, _ = self._site.versions()
+        found = [row for row in rows if (row.name, row.version) == (name, number)]
+        manifest = self._site.repository.manifest(name, number) or Manifest()
+        return self._page("version.html", row=found[0], manifest=manifest)
+
+    def report(self, request: Request) -> Response:
+        """The report in a version's folder, which may be another's: it runs and loads nothing."""
+        try:
+            report = self._site.report(request.path_params["model"], request.path_params["version"])
+        except RepositoryError as exc:
+            return self._page("problem.html", status=404, problem=str(exc))
+        headers = {"content-security-policy": _REPORT_POLICY, "cache-control": "no-store"}
+        return FileResponse(report, media_type="text/html", headers=headers)
+
+    def rollouts(self, request: Request) -> Response:
+        """State and log of rollouts."""
+        site = self._site
+        return self._page(
+            "rollouts.html",
+            observations=site.rollouts(),
+            shares=site.shares(),
+            log=site.log(_ROLLOUTS),
+            config=str(site.config_paths[0]),
+        )
+
     def suggest(self, request: Request) -> Response:
         """Users or candidates that begin with or contain a text, for an input's list."""
         target = Target.parse(self._question(request).target)
@@ -143,6 +246,13 @@ class _Views:
             return catalogue, Abilities.of(metadata), ""
         except ShortlistError as exc:
             return NOTHING, None, str(exc)
+
+    def _another(self, target: str) -> str:
+        """Return a target to compare one with: another model, else a version of the same."""
+        model = Target.parse(target).model
+        others = [name for name in self._site.models() if name != model]
+        versions = self._site.repository.versions(model)
+        return others[0] if others else f"{model}/{versions[0]}" if versions else target
 
     def _page(self, template: str, *, status: int = 200, **variables: Any) -> Response:
         html = self._environment.get_template(template).render(

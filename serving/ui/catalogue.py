@@ -9,7 +9,7 @@ from typing import Final
 from shortlist.serving.repository.probe import UserSample, read_corpus, read_user_sample
 from shortlist.serving.repository.version import read_manifest
 
-__all__ = ["NOTHING", "Catalogue", "Event", "read_catalogue"]
+__all__ = ["NOTHING", "Catalogue", "Event", "Item", "read_catalogue"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,29 @@ class Event:
     candidate_id: str
     time: int | None
     held_out: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A candidate in a list.
+
+    Attributes:
+        candidate_id: Candidate id.
+        title: Title; the id if there is none.
+        score: Score; `None` in a list without scores.
+        attributes: Attributes of the candidate, as text.
+        note: Short remark, such as a date.
+        why: Events that it is similar to: title and rank among their most similar.
+        moved: Rank in the other list minus this one; `None` if it is not there.
+    """
+
+    candidate_id: str
+    title: str
+    score: float | None = None
+    attributes: str = ""
+    note: str = ""
+    why: tuple[tuple[str, int], ...] = ()
+    moved: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +82,10 @@ class Catalogue:
     def title(self, candidate_id: str) -> str:
         """Return the title of a candidate; its id if there is none."""
         return self.titles.get(candidate_id) or candidate_id
+
+    def item(self, candidate_id: str) -> Item:
+        """Return a candidate for a list."""
+        return Item(candidate_id=candidate_id, title=self.title(candidate_id))
 
     def search(self, text: str, limit: int) -> tuple[list[str], int]:
         """Return the first candidates whose id or title contains a text, and how many do.

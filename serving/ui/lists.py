@@ -9,40 +9,17 @@ from typing import Any, Final, TypeVar
 from shortlist.clients.cli.histories import Asked
 from shortlist.clients.cli.query import notes
 from shortlist.clients.errors import ShortlistError
-from shortlist.serving.ui.catalogue import Catalogue
+from shortlist.serving.ui.catalogue import Catalogue, Item
 from shortlist.serving.ui.question import Question
 from shortlist.serving.ui.site import Abilities, Site, Target
 
-__all__ = ["Answer", "Item", "answer", "had", "moves", "reasons", "similar"]
+__all__ = ["Answer", "answer", "had", "moves", "reasons", "similar"]
 
 _T = TypeVar("_T")
 _SHOWN: Final = 15  # events of a user
 _EVENTS: Final = 20  # newest events that can be a reason
 _NEAR: Final = 50  # most similar candidates of an event that it can be a reason for
 _REASONS: Final = 2  # of one candidate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """A candidate in a list.
-
-    Attributes:
-        candidate_id: Candidate id.
-        title: Title; the id if there is none.
-        score: Score; `None` in a list without scores.
-        attributes: Attributes of the candidate, as text.
-        note: Short remark, such as a date.
-        why: Events that it is similar to: title and rank among their most similar.
-        moved: Rank in the other list minus this one; `None` if it is not there.
-    """
-
-    candidate_id: str
-    title: str
-    score: float | None = None
-    attributes: str = ""
-    note: str = ""
-    why: tuple[tuple[str, int], ...] = ()
-    moved: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +96,8 @@ def had(user_id: str, catalogue: Catalogue) -> Answer:
     """Return what the version's files tell of a user's interactions, newest first."""
     events = catalogue.events(user_id)
     items = [
-        Item(
-            candidate_id=event.candidate_id,
-            title=catalogue.title(event.candidate_id),
+        replace(
+            catalogue.item(event.candidate_id),
             note=" · ".join(filter(None, (_day(event.time), "held out" if event.held_out else ""))),
         )
         for event in events[:_SHOWN]
@@ -205,10 +181,7 @@ def _timed(call: Callable[[], _T]) -> tuple[float, _T]:
 
 
 def _items(ranking: Any, catalogue: Catalogue) -> list[Item]:
-    return [
-        Item(candidate_id=candidate_id, title=catalogue.title(candidate_id), score=score)
-        for candidate_id, score in ranking
-    ]
+    return [replace(catalogue.item(candidate_id), score=score) for candidate_id, score in ranking]
 
 
 def _day(seconds: int | None) -> str:

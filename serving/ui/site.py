@@ -11,7 +11,11 @@ from shortlist.clients.types import Metadata
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.server_config import CONFIG_FILE, entry_of, read_config
-from shortlist.serving.rollout.fleet import Server
+from shortlist.serving.rollout.config import ConfigFile, read_split
+from shortlist.serving.rollout.fleet import Fleet, Observation, Server
+from shortlist.serving.rollout.history import HISTORY_FILE, History, RecordedRollout
+from shortlist.serving.rollout.shards import ConfigFiles, fleet_of, rollout_name
+from shortlist.serving.rollout.versions import VersionRow, list_versions
 from shortlist.serving.ui.catalogue import NOTHING, Catalogue, read_catalogue
 
 __all__ = ["Abilities", "Choice", "Site", "Target"]
@@ -148,6 +152,58 @@ class Site:
                 ),
             ]
         return choices
+
+    def versions(self) -> tuple[list[VersionRow], dict[str, str]]:
+        """Return the versions of all models, and why servers did not answer, by address.
+
+        Raises:
+            RepositoryError: The configuration file cannot be read.
+        """
+        return list_versions(
+            self.repository, self.models(), config_path=self.config_paths[0], servers=self.servers
+        )
+
+    def rollouts(self) -> dict[str, Observation]:
+        """Return the state by model; shards that roll out together are one model.
+
+        Raises:
+            RolloutError: The configuration file exists and cannot be read.
+        """
+        files = [ConfigFile(path) for path in self.config_paths]
+        fleet = Fleet(
+            repository=self.repository,
+            servers=tuple(self.servers),
+            config_file=files[0] if len(files) == 1 else ConfigFiles(files, self.repository),
+        )
+        published = self.repository.models()
+        names = dict.fromkeys(rollout_name(published, model) for model in self.models())
+        return {name: fleet_of(fleet, name, files).observe(name) for name in names}
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        """Return the share by label by model, of canaries that were started.
+
+        Raises:
+            RolloutError: The file of shares cannot be read.
+        """
+        return read_split(self.config_paths[0])
+
+    def log(self, last: int) -> list[RecordedRollout]:
+        """Return the last rollouts, newest first."""
+        return History(self.repository.root / HISTORY_FILE).rollouts()[-last:][::-1]
+
+    def report(self, model: str, version: int) -> Path:
+        """Return the report of a version.
+
+        Raises:
+            RepositoryError: There is none, or it is a link out of the version's folder.
+        """
+        folder = self.repository.version_path(model, version)
+        report = folder / contract.REPORT_FILE
+        if not report.is_file() or not report.resolve().is_relative_to(folder.resolve()):
+            raise RepositoryError(
+                f"version {version} of {model!r} has no report; versions of `shortlist export` have"
+            )
+        return report
 
     def metadata(self, target: Target) -> Metadata:
         """Return signatures and version of the servable that answers.

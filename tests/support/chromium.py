@@ -10,6 +10,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,15 +136,19 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
+        self.prefer(scheme)
+        self.events.clear()
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+        self._wait_until_loaded(loader, address)
+        return Page(self)
+
+    def prefer(self, scheme: str) -> None:
+        """Show pages in light or dark colours."""
         self.call(
             "Emulation.setEmulatedMedia",
             media="",
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
-        self.events.clear()
-        loader = self.call("Page.navigate", url=address)["loaderId"]
-        self._wait_until_loaded(loader, address)
-        return Page(self)
 
     def close(self) -> None:
         """End the browser and all its processes."""
@@ -169,10 +175,26 @@ class Page:
         self._owner = owner
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression in the page."""
-        answer = self._owner.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of a JavaScript expression in the page, or what it promises."""
+        answer = self._owner.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def violations(self, *rules: str) -> list[str]:
+        """Return the rules of accessibility that the page breaks by axe-core, with elements.
+
+        Args:
+            *rules: Rules to check; all if there are none.
+        """
+        self.evaluate(f"{_axe()};0")
+        found: list[str] = self.evaluate(
+            f"axe.run({json.dumps({'runOnly': rules} if rules else {})})"
+            ".then(result => result.violations.map(broken => broken.id + ': ' + "
+            "broken.nodes.map(node => node.html.slice(0, 150)).join(' ')))"
+        )
+        return found
 
     def screenshot(self) -> bytes:
         """Return the whole page as PNG, also beyond the height of the window."""
@@ -209,6 +231,11 @@ class Page:
             for event in self._owner.events
             if event.get("method") in kinds
         ]
+
+
+@cache
+def _axe() -> str:
+    return (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
 @contextmanager
