@@ -1,14 +1,25 @@
 """Events of MkDocs: pages for files outside docs/, and reference pages made from the code."""
 
+import argparse
+import json
+import os
 import posixpath
 import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+os.environ["COLUMNS"] = "100"  # of the help texts
+
+SCHEMA: Final = "reference/config.schema.json"
+_GENERATED = re.compile(r"<!-- generated: ([\w-]+) -->")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")
 _FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -30,12 +41,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(page)
             if target.endswith(".md"):
                 waiting.append(target)
+    schema = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
+    files.append(File.generated(config, SCHEMA, content=schema))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point the links of a page to the site's pages."""
+    """Fill in what is made from the code, and point the links of a page to the site's pages."""
     source = _source_of(page.file)
+    markdown = _GENERATED.sub(lambda match: "\n".join(_GENERATORS[match[1]]()), markdown)
 
     def moved(link: re.Match[str]) -> str:
         target = _resolved(source, link[1])
@@ -73,3 +87,63 @@ def _content(path: str) -> str | bytes:
     if path.endswith(".py"):
         return f"# `{path}`\n\n```python\n{content.decode()}```\n"
     return content
+
+
+# --- reference pages ----------------------------------------------------------------
+
+
+def _schema() -> dict[str, Any]:
+    from shortlist.export.cli.options.schema import config_schema
+
+    return config_schema()
+
+
+def _commands() -> Iterator[str]:
+    from shortlist.clients.cli.main import build_parser
+
+    yield from _help(build_parser())
+
+
+def _help(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
+    """Yield the help of a command, then of its parts."""
+    yield f"{'#' * level} `{parser.prog}`\n\n```text\n{parser.format_help()}```\n"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in dict.fromkeys(action.choices.values()):
+                yield from _help(part, min(level + 1, 3) if level > 2 else level)
+
+
+def _configuration() -> Iterator[str]:
+    """Yield a table of the keys at the top of a file, then one of each TOML table."""
+    properties = _schema()["properties"]
+    tables = {name: entry for name, entry in properties.items() if "properties" in entry}
+    yield from _keys({name: entry for name, entry in properties.items() if name not in tables})
+    for name, entry in tables.items():
+        if entry["properties"]:
+            yield f"## `[{name}]`\n\n{entry['description']}\n"
+            yield from _keys(entry["properties"])
+
+
+def _keys(properties: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield "| key | default | |\n| --- | --- | --- |"
+    for name, entry in properties.items():
+        default = "those installed"
+        if "default" in entry:
+            default = "" if entry["default"] == "" else f"`{json.dumps(entry['default'])}`"
+        text = entry["description"].replace("|", "\\|")
+        yield f"| `{name}` | {default} | {text}{_choices(entry)} |"
+    yield ""
+
+
+def _choices(entry: Mapping[str, Any]) -> str:
+    """Return the values that a key takes, if its description does not name them."""
+    entry = entry.get("items") or entry.get("anyOf", [entry])[0]
+    values = [f"`{value}`" for value in entry.get("enum", ())]
+    missing = [value for value in values if value not in entry.get("description", "")]
+    return f" One of {', '.join(values)}." if missing else ""
+
+
+_GENERATORS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
+    "commands": _commands,
+    "configuration": _configuration,
+}

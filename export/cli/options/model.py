@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shortlist.clients.cli.output import write_json
 from shortlist.clients.contract import DEFAULT_MODEL, DEFAULT_TOP_K, INDEXES
 from shortlist.export.config import (
     PRESETS,
@@ -53,6 +55,22 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the effective configuration as TOML, with all defaults, and stop",
     )
+    group.add_argument(
+        "--config-schema",
+        action=_PrintSchema,
+        help="print the JSON Schema of configuration files, for editors, and stop",
+    )
+
+
+class _PrintSchema(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from shortlist.export.cli.options.schema import config_schema
+
+        write_json(config_schema())
+        parser.exit()
 
 
 # --- training -----------------------------------------------------------------------

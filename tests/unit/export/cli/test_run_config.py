@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +35,23 @@ def write(folder: Path, text: str) -> Path:
     file = folder / "own.toml"
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def test_the_schema_has_every_key_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--config-schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    values = tomllib.loads(as_toml(RunConfig()))
+    jsonschema.validate(values, schema, cls=jsonschema.Draft7Validator)
+    properties = schema["properties"]
+    defaults = {
+        key: {name: entry["default"] for name, entry in value["properties"].items()}
+        if "properties" in value
+        else value.get("default")
+        for key, value in properties.items()
+    }
+    assert defaults == {**values, "indexes": None, "brute_force": {}}
+    with pytest.raises(jsonschema.ValidationError, match="'epoch' was unexpected"):
+        jsonschema.validate({"train": {"epoch": 3}}, schema)
 
 
 def test_option_overrides_file_and_file_overrides_preset(tmp_path: Path) -> None:
