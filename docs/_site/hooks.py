@@ -1,6 +1,8 @@
 """Events of MkDocs: pages for files outside docs/, and reference pages made from the code."""
 
 import argparse
+import ast
+import html
 import json
 import os
 import posixpath
@@ -143,7 +145,85 @@ def _choices(entry: Mapping[str, Any]) -> str:
     return f" One of {', '.join(values)}." if missing else ""
 
 
+# Errors of calls and commands, by folders in the code.
+_AREAS: Final = {
+    "Data": ("export/data", "export/inspection"),
+    "Export, training and gates": ("export",),
+    "Repository and versions": ("serving/repository",),
+    "Rollouts": ("serving/rollout",),
+    "Servers and containers": ("serving/servers", "serving/cli"),
+    "Request logs": ("clients/request_log", "serving/request_log"),
+    "Clients and commands": ("clients", "serving"),
+}
+# TensorFlow Serving's own texts, measurements, and what only tests and generators raise.
+_NO_AREA: Final = ("serving/embedded", "clients/testing", "clients/wire")
+_RAISED: Final = re.compile(
+    r"(\w*Error|\w+(NotFound|Request|Flight|Failed)|Unsupported|Unavailable)$"
+)
+_NOT_OURS: Final = {
+    "AssertionError",
+    "AttributeError",
+    "ImportError",
+    "KeyError",
+    "OSError",
+    "TypeError",
+}
+
+
+def _errors() -> Iterator[str]:
+    """Yield tables of the messages that the code raises, by area."""
+    areas: dict[str, set[tuple[str, str]]] = {area: set() for area in _AREAS}
+    for path in (
+        path
+        for package in ("clients", "serving", "export")
+        for path in (ROOT / package).rglob("*.py")
+    ):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(_NO_AREA) and "/bench/" not in name:
+            area = next(area for area, folders in _AREAS.items() if name.startswith(folders))
+            areas[area].update(_raised(ast.parse(path.read_text(encoding="utf-8"))))
+    for area, messages in areas.items():
+        yield f"### {area}\n\n| message | class |\n| --- | --- |"
+        for message, kind in sorted(messages, key=lambda each: each[0].lower()):
+            yield f"| {message} | `{kind}` |"
+        yield ""
+
+
+def _raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield message and class of each `raise` with a text."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Raise(exc=ast.Call(func=called, args=[first, *_])):
+                kind = ast.unparse(called).rpartition(".")[2]
+                message = _text(first)
+                # A text of one name is another error's.
+                if _RAISED.match(kind) and kind not in _NOT_OURS and " " in message:
+                    yield (
+                        html.escape(message)
+                        .replace("{", "&#123;")
+                        .replace("|", "\\|")
+                        .replace("\n", " ")
+                        .replace("`", ""),
+                        kind,
+                    )
+
+
+def _text(node: ast.expr) -> str:
+    """Return a text with names in braces for its values."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_text, parts))
+        case ast.FormattedValue(value=value):
+            return "{" + (ast.unparse(value) if isinstance(value, ast.Name) else "…") + "}"
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _text(left) + _text(right)
+    return "{…}"
+
+
 _GENERATORS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "commands": _commands,
     "configuration": _configuration,
+    "errors": _errors,
 }

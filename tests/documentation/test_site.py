@@ -36,3 +36,13 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     assert len(pages) > 20
     for page in pages:
         assert not _LOADED.findall(page.read_text(encoding="utf-8")), page
+
+
+def test_reference_pages_are_made_from_the_code(site: Path) -> None:
+    def text(page: str) -> str:
+        return re.sub(r"<[^>]+>", "", (site / page).read_text(encoding="utf-8"))
+
+    assert "usage: shortlist rollout apply" in text("reference/command_line.html")
+    assert "embedding_dim" in text("reference/configuration.html")
+    assert "reload_config" in text("reference/clients.html")
+    assert "is empty; was its download interrupted?" in text("troubleshooting.html")
