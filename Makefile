@@ -6,7 +6,7 @@ export PYTHON
 
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: docs audit sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: docs audit release sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix up down logs publish test-containers
 
 help: ## list the targets
@@ -79,6 +79,9 @@ lock: setup ## renew the lock files after a change to pyproject.toml
 audit: setup ## look the locked packages up among known vulnerabilities
 	for lock in requirements.lock docker/requirements/*.lock; do \
 	    $(BIN)/pip-audit --disable-pip --require-hashes -r $$lock || exit 1; done
+
+release: setup ## wheel, sdist, SBOM and images of this version, built and checked; nothing is uploaded
+	@.ci/release
 
 sbom: setup ## what each image holds, as CycloneDX: build/sbom/*.cdx.json
 	docker/requirements/sbom.sh build/sbom

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 sbom() {  # sbom IMAGE LOCK...; the tool checks its output against CycloneDX's schema
     local image=$1
     shift
-    cat "${@/#/docker/requirements/}" | .venv/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+    cat "${@/#/docker/requirements/}" | PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements --pyproject pyproject.toml \
         --output-reproducible --spec-version 1.6 --validate -o "$out/$image.cdx.json" -
 }
 sbom server server.lock

@@ -6,6 +6,7 @@
 #   beam         `shortlist recommend` as a pipeline of Apache Beam with several workers
 #   python       the fast tests on Python 3.13, in a bare Debian 13 if it is not installed
 #   debian       `make demo` in a bare Debian 12 and 13; only if named
+#   first_hour   the README's first steps with a wheel there, timed; only if named
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -82,6 +83,11 @@ python() {
 debian() {
     tests/matrix/debian.sh bookworm "make demo DATA=sample && tests/matrix/run.sh clients"
     tests/matrix/debian.sh trixie "make demo DATA=sample && tests/matrix/run.sh clients"
+}
+
+first_hour() {
+    tests/matrix/debian.sh bookworm tests/matrix/first_hour.sh
+    tests/matrix/debian.sh trixie tests/matrix/first_hour.sh
 }
 
 if [ "${1:-}" = cell ]; then  # a process of its own, which ends at the first error
