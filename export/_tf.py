@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from shortlist.clients.errors import ShortlistError
+from shortlist.export.notices import without_notices
 from shortlist.serving.installed import missing_package, scann_problem
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -22,10 +23,11 @@ if scann_problem():
     # TensorFlow Recommenders imports scann if it can, and does not expect one that fails to load.
     sys.modules["scann"] = None  # type: ignore[assignment]
 
-import tensorflow as tf
-import tensorflow_recommenders as tfrs
-from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.framework import op_def_registry
+with without_notices():
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.framework import op_def_registry
 
 __all__ = ["is_registered_op", "saved_model_pb2", "scann_ops", "tf", "tfrs"]
 

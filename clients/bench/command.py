@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from shortlist.clients import contract
 from shortlist.clients.bench.process import run_python
-from shortlist.clients.cli.output import number, progress, table, write, write_json
+from shortlist.clients.cli.output import number, progress, table, write, write_json, write_table
+from shortlist.clients.cli.progress import tracked
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["run"]
@@ -112,7 +113,7 @@ def _run_threads(args: argparse.Namespace) -> int:
                 ", ".join(f"{count} {error}" for error, count in result["failed"].items()) or "-",
             ]
         )
-    write(table(rows, text=(0, 7)))
+    write_table(rows, text=(0, 7))
     return 0
 
 
@@ -177,7 +178,7 @@ def _imports(server: Server, *, with_stub: bool) -> dict[str, dict[str, float]]:
     if with_stub:
         programs["import tensorflow-serving-api's stub"] = _STUB
     fastest = {}
-    for name, code in programs.items():
+    for name, code in tracked(programs.items(), "imports"):
         progress(f"measuring: {name}")
         program = _MEASURED.format(code=code)
         outputs = [

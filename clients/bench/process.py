@@ -9,6 +9,7 @@ import threading
 import time
 
 from shortlist.clients.cli.output import progress
+from shortlist.clients.cli.progress import working
 from shortlist.clients.errors import ShortlistError
 
 __all__ = ["run_python"]
@@ -28,7 +29,7 @@ def run_python(
 
     Args:
         arguments: Arguments of the interpreter, such as `-m` and a module.
-        task: Name of the measurement in errors.
+        task: Name of the measurement in progress and errors.
         timeout: Seconds until it is killed.
         order: Value to write to its stdin as JSON.
         remedy: Advice if it takes too long or is killed, which the system does if memory runs out.
@@ -53,7 +54,7 @@ def run_python(
         timer = threading.Timer(timeout, process.kill)
         timer.start()
         last = "no message"
-        with process:
+        with working(task), process:
             assert process.stderr is not None
             try:
                 for line in process.stderr:

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from shortlist.clients._printable import printable
 from shortlist.clients.cli.interrupts import interruptible
 from shortlist.clients.cli.output import notice
 from shortlist.clients.cli.parser import command_modules
+from shortlist.clients.cli.terminal import TERMINAL
 from shortlist.clients.cli.versions import ShowVersions
 from shortlist.clients.errors import ShortlistError
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exc.code if isinstance(exc.code, int) else 2
     restore_logging = _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
     try:
-        with interruptible():
+        with TERMINAL.session(quiet=getattr(args, "quiet", False)), interruptible():
             run: Callable[[argparse.Namespace], int] = args.run
             return run(args)
     except BrokenPipeError:
@@ -70,15 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         restore_logging()
 
 
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), newlines=True)
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        notice(self.format(record))
 
 
 def _log_to_stderr(level: int) -> Callable[[], None]:
     """Send our packages' log to stderr; return a function that restores the loggers."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("shortlist: %(message)s"))
+    handler = _Handler()
     logger = logging.getLogger("shortlist")
     before = logger.handlers, logger.level, logger.propagate
     logger.handlers, logger.propagate = [handler], False

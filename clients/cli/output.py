@@ -7,9 +7,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from shortlist.clients._printable import printable
+from shortlist.clients.cli.terminal import TERMINAL, has_colours
 
 __all__ = [
     "megabytes",
@@ -20,15 +21,44 @@ __all__ = [
     "short_count",
     "step",
     "table",
+    "tell",
     "write",
     "write_json",
+    "write_table",
 ]
+
+_BOLD: Final = "1"
+# Cells that tell good from bad, by their first word.
+_COLOURS: Final = {
+    **dict.fromkeys(("AVAILABLE", "ok", "passed"), "32"),  # green
+    **dict.fromkeys(("LOADING", "START", "UNLOADING", "allowed", "skipped", "warning"), "33"),
+    **dict.fromkeys(("END", "failed", "problem"), "31"),  # red
+}
 
 
 def write(text: str) -> None:
     """Write a result to stdout; newlines are kept, other control characters escaped."""
-    sys.stdout.write(f"{printable(text, newlines=True)}\n")
-    sys.stdout.flush()
+    TERMINAL.write(sys.stdout, f"{printable(text, newlines=True)}\n")
+
+
+def write_table(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> None:
+    """Write rows as `table` aligns them, on terminals with colours."""
+    if not has_colours(sys.stdout):
+        write(table(rows, text=text))
+        return
+    lines = []
+    for number, line in enumerate(_aligned(rows, text)):
+        codes = [_BOLD if number == 0 else _COLOURS.get(_first_word(cell), "") for cell in line]
+        cells = [
+            f"\x1b[{code}m{cell}\x1b[0m" if code else cell
+            for cell, code in zip(line, codes, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    TERMINAL.write(sys.stdout, "".join(f"{line}\n" for line in lines))
+
+
+def _first_word(cell: str) -> str:
+    return next(iter(cell.replace(",", " ").split()), "")
 
 
 def write_json(value: Any, *, indent: int | None = 2) -> None:
@@ -48,14 +78,19 @@ def _object(value: Any) -> Any:
 
 
 def progress(text: str) -> None:
-    """Write a line to stderr; newlines are kept, other control characters escaped."""
-    sys.stderr.write(f"{printable(text, newlines=True)}\n")
-    sys.stderr.flush()
+    """Write a line to stderr unless quiet; newlines are kept, control characters escaped."""
+    if not TERMINAL.quiet:
+        tell(text)
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, also if quiet, such as why a gate failed."""
+    TERMINAL.write(sys.stderr, f"{printable(text, newlines=True)}\n")
 
 
 def notice(text: str) -> None:
     """Write a line to stderr that names the command, as warnings and errors do."""
-    progress(f"shortlist: {text}")
+    tell(f"shortlist: {text}")
 
 
 def step(name: str, seconds: float, measure: str = "") -> str:
@@ -73,23 +108,30 @@ def table(
         text: Left-aligned columns; the others are numbers, right-aligned.
         markdown: Return a Markdown table.
     """
-    least = 3 if markdown else 0  # a rule's dashes
+    lines = _aligned(rows, text, least=3 if markdown else 0)  # a rule's dashes
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    widths = map(len, lines[0])
+    rule = [
+        "-" * width if column in text else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def _aligned(
+    rows: Sequence[Sequence[str]], text: Collection[int], *, least: int = 0
+) -> list[list[str]]:
+    """Return rows with cells of the same width in each column."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         [
             cell.ljust(width) if column in text else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         for row in rows
     ]
-    if not markdown:
-        return "\n".join("  ".join(line).rstrip() for line in lines)
-    rule = [
-        "-" * width if column in text else "-" * (width - 1) + ":"
-        for column, width in enumerate(widths)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 
 
 def number(value: float | None, form: str = "g", *, unknown: str = "-") -> str:

@@ -58,6 +58,9 @@ def add_parser(
     if run is not None:
         if json:
             parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--quiet", action="store_true", help="print results, warnings and errors only"
+        )
         parser.set_defaults(run=Verb(run))
     return parser
 

@@ -7,7 +7,7 @@ from typing import Any
 from shortlist.clients import RetrievalClient, ShardedClient
 from shortlist.clients.cli.connection import named_servable, open_client, open_sharded
 from shortlist.clients.cli.histories import Asked, asked_queries
-from shortlist.clients.cli.output import progress, table, write, write_json
+from shortlist.clients.cli.output import progress, write_json, write_table
 from shortlist.clients.cli.retrieval import filter_options, retrieval_options
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.interface import RetrievalInterface, find_interface
@@ -45,7 +45,7 @@ def query(args: argparse.Namespace) -> int:
     for retrieval in retrievals:
         for rank, (candidate_id, score) in enumerate(retrieval, 1):
             rows.append([retrieval.user_id or "-", str(rank), candidate_id, f"{score:.4f}"])
-    write(table(rows, text=(0, 2)))
+    write_table(rows, text=(0, 2))
     for note in notes(retrievals, asked):
         progress(f"note: {note}")
     if options.filter is not None and not any(map(len, retrievals)):

@@ -6,7 +6,7 @@ from typing import Any
 from shortlist.clients import RetrievalClient, contract
 from shortlist.clients._arguments import seconds
 from shortlist.clients.cli.connection import named_servable, open_client
-from shortlist.clients.cli.output import table, write, write_json
+from shortlist.clients.cli.output import write_json, write_table
 from shortlist.clients.errors import ServableNotFound, ShortlistError
 from shortlist.clients.types import ModelStatus
 
@@ -34,7 +34,7 @@ def status(args: argparse.Namespace) -> int:
         for version in model.versions:
             error = " ".join((version.error_message or "").split())[:_ERROR_WIDTH]
             rows.append([model.model, str(version.version), version.state.name, error])
-    write(table(rows, text=(0, 2, 3)))
+    write_table(rows, text=(0, 2, 3))
     return 0
 
 

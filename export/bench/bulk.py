@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import progress, table, write, write_json
+from shortlist.clients.cli.progress import tracked
 from shortlist.clients.local import RetrievalOptions
 from shortlist.export.bench.machine import machine
 from shortlist.export.bulk.engine import USERS, BulkServable
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) < 1:
             raise ValueError(f"--{option} must be at least 1, got {getattr(args, option)}")
     rows = []
-    for index in chosen_indexes(args.index):
+    for index in tracked(chosen_indexes(args.index), "bulk"):
         with temporary_folder("bench") as folder:
             path = folder / f"bench_{index}" / "1"
             _build(index, path, args.size)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shortlist.clients.cli.output import table
+from shortlist.clients.cli.progress import tracked
 from shortlist.export.bench.machine import machine
 from shortlist.export.config import PRESETS, ModelConfig, Protocol, SplitMethod, TrainConfig
 from shortlist.export.data.dataset import Dataset
@@ -139,12 +140,13 @@ def compare(
     values: dict[str, dict[str, list[float]]] = {row: {} for row in rows}
     omitted: dict[str, str] = {}
     held_out = {}
-    for seed in seeds:
+    for seed in tracked(seeds, "quality"):
         config = dataclasses.replace(PRESETS[base][1], seed=seed, split=method)
         split = configured_split(dataset, config)
         held_out[seed] = held_out_facts(dataset, split)
         held_out[seed].check(protocol)
-        for row in [row for row in rows if row not in omitted]:
+        left = [row for row in rows if row not in omitted]
+        for row in tracked(left, f"seed {seed}"):
             start = time.monotonic()
             if row in recipes:
                 model = train(dataset, split, *_replace(recipes[row], {"seed": seed}))

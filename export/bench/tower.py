@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from shortlist.clients.cli.output import number, progress, table, write, write_json
+from shortlist.clients.cli.output import number, progress, write, write_json, write_table
 from shortlist.export.bench.machine import machine
 from shortlist.export.data.histories import Histories
 from shortlist.export.data.pairs import Pairs
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         values = (row.single_ms, row.single_cpu_ms, row.batch_ms, row.batch_cpu_ms)
         lines.append([row.tower, str(row.history), *(number(value, ".3f") for value in values)])
-    write(table(lines, text=(0,)))
+    write_table(lines, text=(0,))
     write(f"{args.size:,} candidates, {args.threads} threads, {machine()}")
     return 0
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from shortlist.clients.cli.output import number, progress, table, write, write_json
+from shortlist.clients.cli.progress import tracked
 from shortlist.export.bench.machine import machine, peak_bytes
 from shortlist.export.config import PRESETS
 from shortlist.export.data.config import DataConfig
@@ -97,7 +98,7 @@ def _compared_with_tfrs(args: argparse.Namespace, source: DataConfig) -> list[Ro
                 peak_memory_bytes=peak_bytes(),
             )
         )
-    for preset in ("tutorial", "default"):
+    for preset in tracked(("tutorial", "default"), "presets"):
         progress(f"preset {preset}: {args.seconds:g} s")
         rows.append(_measure(dataset, split, preset, seconds=args.seconds))
     return rows

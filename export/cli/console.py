@@ -4,14 +4,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Self
 
 from shortlist.clients.cli.output import progress
 from shortlist.clients.cli.output import step as step_line
+from shortlist.clients.cli.progress import Work, working
 from shortlist.export.data.config import DataConfig
 from shortlist.export.progress import VALIDATION_METRIC, Progress, TrainingState
 
@@ -22,18 +22,17 @@ __all__ = ["ConsoleProgress", "command_name", "load_data"]
 
 
 class ConsoleProgress(Progress):
-    """One line per finished step, and a bar during training.
+    """One line per finished step, and the progress of the current one.
 
-    A context manager, so that an interrupted bar is cleared.
+    A context manager, so that an interrupted step is no longer shown.
     """
 
-    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._bar: tqdm[Any] | None = None
-        self._phase = ""
+        self._step = ExitStack()
+        self._phase = ExitStack()  # within a step
+        self._work: Work | None = None  # of the phase
         self._start = (0.0, 0)
-        self._drawn = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -44,52 +43,39 @@ class ConsoleProgress(Progress):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close_bar()
+        self._end()
+
+    def step_started(self, step: str) -> None:
+        """Show the step, by its elapsed time unless it tells more."""
+        self._end()
+        self._step.enter_context(working(step))
 
     def step_finished(self, step: str, measure: str, seconds: float) -> None:
         """Write the step's line."""
-        self._close_bar()
-        self._stream.write(f"{step_line(step, seconds, measure)}\n")
-        self._stream.flush()
+        self._end()
+        progress(step_line(step, seconds, measure))
 
     def batches_done(self, state: TrainingState) -> None:
-        """Move the bar: loss, interactions per second, and the latest validation metric."""
-        if self._bar is None or self._phase != state.phase:
-            self._close_bar()
-            self._open_bar(state)
-        bar = self._bar
-        assert bar is not None
+        """Show loss, interactions per second, and the latest validation metric."""
         now = self._clock()
-        if now - self._drawn > 0.2:  # seconds; more often is not readable
-            shown = {"loss": f"{state.loss:.3f}"}
-            since, before = self._start
-            if now > since:
-                shown["examples/s"] = f"{(state.interactions - before) / (now - since):,.0f}"
-            if state.validation is not None:
-                shown[VALIDATION_METRIC] = f"{state.validation:.4f}"
-            bar.n = state.done
-            bar.set_postfix(shown)  # draws it
-            self._drawn = now
+        if self._work is None or self._work.name != state.phase:
+            self._phase.close()
+            self._work = self._phase.enter_context(working(state.phase))
+            # A resumed training has done some batches already; the rate counts from here.
+            self._start = (now, state.interactions)
+            self._work.start(state.total, done=state.done, now=now)
+        facts = [f"loss={state.loss:.3f}"]
+        since, before = self._start
+        if now > since:
+            facts.append(f"examples/s={(state.interactions - before) / (now - since):,.0f}")
+        if state.validation is not None:
+            facts.append(f"{VALIDATION_METRIC}={state.validation:.4f}")
+        self._work.done, self._work.facts = state.done, ", ".join(facts)
 
-    def _open_bar(self, state: TrainingState) -> None:
-        self._phase = state.phase
-        # A resumed training has done some batches already; the rate counts from here.
-        self._start = (self._clock(), state.interactions)
-        self._bar = tqdm(
-            total=state.total,
-            initial=state.done,
-            desc=state.phase,
-            # Fits into 80 columns.
-            bar_format="{desc}: {percentage:.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
-            file=self._stream,
-            leave=False,
-            disable=not self._stream.isatty(),  # log files get lines only
-        )
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def _end(self) -> None:
+        self._phase.close()
+        self._step.close()
+        self._work = None
 
 
 def load_data(config: DataConfig) -> "Dataset":
@@ -101,7 +87,8 @@ def load_data(config: DataConfig) -> "Dataset":
     from shortlist.export.data import load
 
     started = time.monotonic()
-    dataset = load(config)
+    with working("data"):
+        dataset = load(config)
     for note in dataset.notes:
         progress(note)
     progress(step_line("data", time.monotonic() - started, _data_line(dataset)))

@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shortlist.clients import GrpcClient, RestClient
-from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.clients.cli.output import progress, tell, write, write_json
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
@@ -142,11 +141,11 @@ def run_demo(
     # Imports TensorFlow, which takes seconds.
     from shortlist.export.pipeline import run_export
 
-    with ConsoleProgress(sys.stderr) as console:
+    with ConsoleProgress() as console:
         try:
             result = run_export(dataset, config, repository, progress=console)
         except GateError as exc:
-            progress(gate_lines(exc.results))
+            tell(gate_lines(exc.results))
             raise ShortlistError(
                 "a gate failed, so nothing was published: see its line above, or delete "
                 f"{repository} to start without earlier versions"

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from shortlist.export.cli.console import ConsoleProgress
 
     measure = _evaluate_versions if args.version_dir else _evaluate_recipe
-    with ConsoleProgress(sys.stderr) as console:
+    with ConsoleProgress() as console:
         rows = measure(args, settings, StepTimer(console))
     if args.json:
         write_json(rows)

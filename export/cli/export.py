@@ -3,11 +3,10 @@
 import argparse
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.clients.cli.output import progress, tell, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
 from shortlist.export.cli.experiments.track import track_published
 from shortlist.export.cli.options.run_config import as_toml, run_config
@@ -68,7 +67,7 @@ def export(args: argparse.Namespace) -> int:
     from shortlist.export.pipeline import run_export
 
     try:
-        with ConsoleProgress(sys.stderr) as console:
+        with ConsoleProgress() as console:
             result = run_export(
                 dataset,
                 config.export,
@@ -80,7 +79,7 @@ def export(args: argparse.Namespace) -> int:
                 baselines=BASELINES if args.baselines else BASELINES[:1],
             )
     except GateError as exc:
-        progress(gate_lines(exc.results))
+        tell(gate_lines(exc.results))
         raise
     if args.json:
         write_json(_as_json(result))

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.clients.cli.output import progress, tell, write, write_json
+from shortlist.clients.cli.progress import working
 from shortlist.export.cli.options import gate_settings
 from shortlist.export.cli.summary import gate_lines, notice_if_live
 from shortlist.export.gates.foreign import Choices
@@ -17,9 +18,10 @@ __all__ = ["publish", "verify"]
 
 def verify(args: argparse.Namespace) -> int:
     """Run the gates on a version again."""
-    results = verify_version(
-        args.path, gate_settings(args), repository=args.repository, queries=args.queries
-    )
+    with working("gates"):
+        results = verify_version(
+            args.path, gate_settings(args), repository=args.repository, queries=args.queries
+        )
     if args.json:
         write_json(results)
     else:
@@ -40,11 +42,12 @@ def publish(args: argparse.Namespace) -> int:
             scores=args.scores,
             queries=args.queries,
         )
-        published = publish_saved_model(
-            args.path, args.name, args.repository, settings, choices=choices
-        )
+        with working("publish"):
+            published = publish_saved_model(
+                args.path, args.name, args.repository, settings, choices=choices
+            )
     except GateError as exc:
-        progress(gate_lines(exc.results))
+        tell(gate_lines(exc.results))
         raise
     progress(gate_lines(published.results))
     if args.json:

@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.clients.cli.output import progress, write, write_json
+from shortlist.clients.cli.output import tell, write, write_json
 from shortlist.export.cli.console import ConsoleProgress, command_name
 from shortlist.export.cli.options import gate_settings
 from shortlist.export.cli.summary import gate_lines, notable_gates, notice_if_live
@@ -42,7 +41,7 @@ def index(args: argparse.Namespace) -> int:
     from shortlist.export.own.queries import Columns
 
     try:
-        with ConsoleProgress(sys.stderr) as console:
+        with ConsoleProgress() as console:
             result = publish_model(
                 args.query_tower,
                 args.candidates,
@@ -64,7 +63,7 @@ def index(args: argparse.Namespace) -> int:
                 progress=console,
             )
     except GateError as exc:
-        progress(gate_lines(exc.results))
+        tell(gate_lines(exc.results))
         raise
     if args.json:
         write_json(_as_json(result))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shortlist.clients.cli.output import progress, step, write, write_json
 from shortlist.clients.cli.parser import Parsers, add_parser, name_value_pairs
+from shortlist.clients.cli.progress import Work, working
 from shortlist.clients.cli.retrieval import (
     add_retrieval_arguments,
     add_tensor_arguments,
@@ -30,7 +31,6 @@ __all__ = ["add_recommend", "recommend"]
 
 _FORMATS: Final = ("parquet", "jsonl")
 _PART_ROWS: Final = 65_536
-_INTERVAL: Final = 10.0  # seconds between lines of progress
 
 
 def add_recommend(verbs: Parsers) -> None:
@@ -140,9 +140,9 @@ def recommend(args: argparse.Namespace) -> int:
     found = find_version(args.servable, root=args.repository)
     config = data_config(args)
     from shortlist.export.bulk.engine import BulkServable
-    from shortlist.export.bulk.notices import without_notices
     from shortlist.export.bulk.output import open_output
     from shortlist.export.bulk.run import run_bulk
+    from shortlist.export.notices import without_notices
 
     with without_notices():
         loaded = BulkServable(found.path, **_asked(args, found))
@@ -155,16 +155,17 @@ def recommend(args: argparse.Namespace) -> int:
         output = Path(args.output)
         plan = _plan(args, found, queries)
         with open_output(output, plan, form=args.format, overwrite=args.overwrite) as folder:
-            shown = _Shown(args.similar is None)
-            counts = run_bulk(
-                servable.answer,
-                servable.answers(queries.table.schema),
-                queries.table,
-                folder,
-                part_rows=args.part_rows,
-                progress=shown,
-            )
-    _report(args, found, counts, shown.seconds)
+            started = time.monotonic()
+            with working("recommend") as work:
+                counts = run_bulk(
+                    servable.answer,
+                    servable.answers(queries.table.schema),
+                    queries.table,
+                    folder,
+                    part_rows=args.part_rows,
+                    progress=lambda counts: _show(work, counts),
+                )
+    _report(args, found, counts, time.monotonic() - started)
     return 0
 
 
@@ -305,7 +306,7 @@ def _try(servable: "BulkServable", queries: "pa.Table") -> None:
     Raises:
         ServingError: The servable cannot do what is asked.
     """
-    from shortlist.export.bulk.notices import without_notices
+    from shortlist.export.notices import without_notices
 
     with without_notices():
         servable.answer(queries.slice(0, 1).combine_chunks().to_batches()[0])
@@ -338,42 +339,10 @@ def _plan(
     }
 
 
-class _Shown:
-    """Writes a line of progress at most every few seconds."""
-
-    def __init__(self, users: bool) -> None:
-        self._who = "users" if users else "candidates"
-        self._started = time.monotonic()
-        self._next = self._started + _INTERVAL
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._started
-
-    def __call__(self, counts: "BulkCounts") -> None:
-        """Write a line if one is due."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _INTERVAL
-        rate = counts.answered / self.seconds
-        done = counts.before + counts.answered
-        left = (counts.total - done) / rate
-        progress(
-            step(
-                "recommend",
-                self.seconds,
-                f"{done:,} of {counts.total:,} {self._who}, {rate:,.0f} per second, "
-                f"{_duration(left)} left",
-            )
-        )
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+def _show(work: Work, counts: "BulkCounts") -> None:
+    if work.total is None:
+        work.start(counts.total, done=counts.before)
+    work.done = counts.before + counts.answered
 
 
 def _report(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.clients.cli.progress import tracked
 from shortlist.export.config import PROTOCOLS, Protocol
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.data.questions import Questions
@@ -162,7 +163,7 @@ def rank_lists(lists: Lists, questions: Questions, *, top_k: int, batch_size: in
         batch_size: Questions per call of `lists`.
     """
     top = {protocol: np.empty((len(questions), top_k), np.int32) for protocol in PROTOCOLS}
-    for start, stop in batches(len(questions), batch_size):
+    for start, stop in tracked(list(batches(len(questions), batch_size)), "ranking"):
         for protocol, best in lists(np.arange(start, stop)).items():
             top[protocol][start:stop] = best
     return Ranking(

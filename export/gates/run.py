@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from shortlist.clients.cli.progress import Work, working
 from shortlist.export.gates import checks
 from shortlist.export.gates.quality import Comparison, plan_comparison
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
@@ -41,6 +42,13 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         ModelServerError: The fresh process or the server's program could not be started, or
             lacks ScaNN.
     """
+    with working("servables", 2 * len(subjects)) as work:  # loaded, then served
+        return _run_gates(subjects, settings, work)
+
+
+def _run_gates(
+    subjects: Sequence[Subject], settings: GateSettings, work: Work
+) -> dict[str, list[GateResult]]:
     problem = scann_problem()
     for subject in subjects:
         if problem and any(op.startswith("Scann>") for op in subject.manifest.ops or ()):
@@ -53,6 +61,7 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
         for subject in subjects
     }
     fresh, live, producer = _ask(subjects, asked, allow_file_ops=settings.allow_file_ops)
+    work.done += len(subjects)
     results = {
         subject.name: [
             checks.ops(subject, fresh[subject.name], settings, installed_producer=producer)
@@ -96,6 +105,7 @@ def run_gates(subjects: Sequence[Subject], settings: GateSettings) -> dict[str, 
     for together in on_one_server(loadable):
         for name, served in run_server_gates(together, settings).items():
             results[name] += served
+        work.done += len(together)
     for name, measured in results.items():
         done = {result.gate for result in measured}
         why = "not loaded because of its ops" if _refused(fresh[name]) else "does not load"

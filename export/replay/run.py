@@ -10,12 +10,12 @@ from shortlist.clients import contract
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.request_log.user_ids import hash_user_id
-from shortlist.export.bulk.notices import without_notices
 from shortlist.export.data.config import DataConfig
 from shortlist.export.data.loading import load
 from shortlist.export.data.outcomes import Outcomes
 from shortlist.export.monitor.versions import epoch_seconds
 from shortlist.export.monitor.words import seconds
+from shortlist.export.notices import without_notices
 from shortlist.export.replay.compare import Comparison
 from shortlist.export.replay.outcomes import Join
 from shortlist.export.replay.result import OutcomeFigures, Replay

@@ -13,6 +13,7 @@ from typing import Any, Final
 from shortlist.clients.bench.process import run_python
 from shortlist.clients.cli.output import progress, table, write, write_json
 from shortlist.clients.cli.parser import name_value_pairs
+from shortlist.clients.cli.progress import tracked
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.wire.messages import LoggingConfig
 from shortlist.serving.bench.load import Load, Measurement, measure
@@ -189,7 +190,7 @@ def _embedded_command() -> str:
 
 def _measure_all(target: Target, rows: Sequence[Row], seconds: float) -> list[Measurement]:
     measurements = []
-    for candidates, transport, connections, batch in rows:
+    for candidates, transport, connections, batch in tracked(rows, target.name):
         progress(
             f"{target.name}: {candidates} candidates, {transport}, "
             f"{connections} connection(s), batch {batch}"

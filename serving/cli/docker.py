@@ -4,7 +4,7 @@ import argparse
 import shlex
 from collections import Counter
 
-from shortlist.clients.cli.output import table, write, write_json
+from shortlist.clients.cli.output import write, write_json, write_table
 from shortlist.serving.servers.docker_files import COMPOSE_FILE, write_docker_files
 
 __all__ = ["init"]
@@ -28,7 +28,7 @@ def init(args: argparse.Namespace) -> int:
     counts = Counter(file.parts[0] for file in files)
     rows = [["in", "files", "what"]]
     rows += [[name, str(counts[name]), what] for name, what in _CONTENTS.items()]
-    write(table(rows, text=(0, 2)))
+    write_table(rows, text=(0, 2))
     folder = shlex.quote(str(args.folder))
     write(f"start them with: shortlist stack up --repository models --docker {folder}")
     return 0

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from shortlist.clients.cli.output import table, write, write_json
+from shortlist.clients.cli.output import write, write_json, write_table
 from shortlist.serving.doctor import machine, software
 from shortlist.serving.doctor.check import Check, Outcome
 from shortlist.serving.doctor.ports import check_ports
@@ -25,7 +25,7 @@ def doctor(args: argparse.Namespace) -> int:
         return 1 if problems else 0
     rows = [["check", "outcome", "found"]]
     rows += [[check.name, check.outcome, _without_home(check.found)] for check in checks]
-    write(table(rows, text=(0, 1, 2)))
+    write_table(rows, text=(0, 1, 2))
     remedies = [check for check in checks if check.remedy is not None]
     if remedies:
         write("")

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from shortlist.clients.cli.output import number, progress, table, write, write_json
+from shortlist.clients.cli.output import number, progress, table, write, write_json, write_table
 from shortlist.clients.request_log.records import LogRecord
 from shortlist.serving.request_log.selection import SelectedLog, Selection, printed_count
 from shortlist.serving.request_log.stats import LogStats, collect
@@ -53,7 +53,7 @@ def show(args: argparse.Namespace) -> int:
             ["TIME", "MODEL", "VERSION", "LABEL", "SIGNATURE", "USERS", "ANSWER", "MS"],
             *map(_row, records),
         ]
-        write(table(rows, text=range(7)))
+        write_table(rows, text=range(7))
     log.require(log.count, "records")
     print_notes(log)
     return 0

@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from shortlist.clients.cli.connection import security
-from shortlist.clients.cli.output import megabytes, notice, printable, table, write, write_json
+from shortlist.clients.cli.output import (
+    megabytes,
+    notice,
+    printable,
+    write,
+    write_json,
+    write_table,
+)
 from shortlist.serving.cli.fleet import config_path
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
@@ -71,14 +78,14 @@ def versions(args: argparse.Namespace) -> int:
     if args.json:
         write_json(rows)
     else:
-        write(_table(rows))
+        write_table(_cells(rows), text=(0, 2, 3, 4, 6, 7))
         newest = next((row for row in rows if row.report is not None), None)
         if newest is not None:
             write(f"report on {newest.name} {newest.version}: {newest.report}")
     return 0
 
 
-def _table(rows: list[VersionRow]) -> str:
+def _cells(rows: list[VersionRow]) -> list[list[str]]:
     lines = [["model", "version", "labels", "state", "metric", "MB", "gates", "created"]]
     for row in rows:
         gates = ", ".join(f"{count} {verdict}" for verdict, count in row.gates.items())
@@ -94,7 +101,7 @@ def _table(rows: list[VersionRow]) -> str:
                 row.created,
             ]
         )
-    return table(lines, text=(0, 2, 3, 4, 6, 7))
+    return lines
 
 
 def prune(args: argparse.Namespace) -> int:

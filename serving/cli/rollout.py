@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.clients.cli.output import printable, progress, write, write_json
+from shortlist.clients.cli.progress import working
 from shortlist.serving.cli.fleet import (
     apply_options,
     config_path,
@@ -60,7 +61,8 @@ def _judge(args: argparse.Namespace) -> int:
         for name in servables(args, whole, version=args.version):
             progress(f"judging version {args.version} of {name} for {args.duration:g} s")
             fleet = fleet_for(args, whole, name)
-            judgement = judge_canary(args, fleet, name, args.version)
+            with working("judge"):
+                judgement = judge_canary(args, fleet, name, args.version)
             judgements[name] = judgement.as_json()
             action = "promote" if judgement.promote else "abort"
             options = replace(

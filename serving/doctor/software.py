@@ -84,7 +84,8 @@ def _load_failure() -> str | None:
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()
-    return lines[-1] if done.returncode > 0 and lines else f"ended with status {done.returncode}"
+    last = f": {lines[-1]}" if lines else ""
+    return f"status {done.returncode}{last}"
 
 
 def check_scann() -> Check:

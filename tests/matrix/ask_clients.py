@@ -15,7 +15,7 @@ _SHORTLIST = Path(sys.executable).with_name("shortlist")
 
 def main() -> int:
     """Query with the command over both transports, and with the asyncio client."""
-    extras = [name for name in ("numpy", "tensorflow", "tqdm") if find_spec(name)]
+    extras = [name for name in ("numpy", "tensorflow", "scipy") if find_spec(name)]
     if extras:
         raise SystemExit(f"not the clients alone: {', '.join(extras)} installed")
     with FakeServer() as server:

@@ -76,7 +76,7 @@ def test_an_installed_wheel_queries_without_any_extra(
     assert (done.returncode, done.stderr) == (
         1,
         (
-            "shortlist: error: `shortlist export` needs tqdm, which is not installed; run: "
+            "shortlist: error: `shortlist export` needs numpy, which is not installed; run: "
             "pip install 'shortlist[embedded,export,tensorflow]'\n"
         ),
     )

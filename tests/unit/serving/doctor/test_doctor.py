@@ -116,7 +116,7 @@ def test_an_import_that_fails_is_told_by_its_last_line(monkeypatch: pytest.Monke
     monkeypatch.setattr(software, "_LOAD", "raise ImportError('undefined symbol: x')")
     check = software.check_tensorflow()
     assert check.outcome is Outcome.PROBLEM
-    assert check.found.endswith("does not load: ImportError: undefined symbol: x")
+    assert check.found.endswith("does not load: status 1: ImportError: undefined symbol: x")
 
 
 def findings(root: Path, *, named: bool = True) -> list[Check]:

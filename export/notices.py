@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from shortlist.clients.cli.output import progress
+from shortlist.clients.cli.output import tell
 
 __all__ = ["without_notices"]
 
@@ -17,7 +17,7 @@ _NOTICE: Final = re.compile(r"I\d{4} |WARNING: All log messages before absl")
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Drop what TensorFlow's runtime notes on stderr at its first run, whatever its log level."""
+    """Drop what TensorFlow notes on stderr when it is loaded or first run, at any log level."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as written:
@@ -31,4 +31,4 @@ def without_notices() -> Iterator[None]:
             written.seek(0)
             for line in written.read().decode("utf-8", "replace").splitlines():
                 if not _NOTICE.match(line):
-                    progress(line)
+                    tell(line)
