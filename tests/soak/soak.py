@@ -4,24 +4,24 @@
 exit status is 1 if a request failed or memory grew. `make test-soak` runs a minute of it.
 `--attacks` runs the attacks of `tests/integration/attacks` on the same server all the while, and
 `--every` spaces the rollouts: `python -m tests.soak.soak --minutes 120 --every 300 --attacks`.
+Memory is measured when only the load goes on: between two rounds of attacks and two rollouts.
 """
 
 import argparse
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import linear_regression
+from statistics import linear_regression, median
 
 import grpc
 from google.protobuf import text_format
@@ -41,6 +41,7 @@ WORKERS = 4
 SHARE_OF_CAPACITY = 0.8
 # The allocator keeps freed memory in its arenas, more or less by chance.
 MEMORY_SLACK_MIB = 48
+QUIET_SECONDS = 3.0  # after attacks, until the server has closed their connections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class Report:
         capacity: Maximum requests per second.
         rate: Requests per second during the soak.
         cycles: Number of versions published, rolled back and removed, per model.
-        rss_mib: Resident memory of the server after each cycle, with one version loaded.
+        rss_mib: Resident memory of the server with one version loaded, after each round of
+            attacks, or each cycle if there are none.
         seconds: Length.
     """
 
@@ -74,9 +76,12 @@ class Report:
 
     @property
     def growth_mib(self) -> float:
-        """Growth from the median of the early cycles to that of the last ones."""
-        early, late = sorted(self.rss_mib[1:4]), sorted(self.rss_mib[-3:])
-        return late[len(late) // 2] - early[len(early) // 2]
+        """Growth from the median of the second quarter to that of the last.
+
+        In the first, code is loaded, and pools grow to what one request or another needs.
+        """
+        quarter = max(1, len(self.rss_mib) // 4)
+        return median(self.rss_mib[-quarter:]) - median(self.rss_mib[quarter : 2 * quarter])
 
     def problems(self) -> list[str]:
         """Return the problems as sentences."""
@@ -85,9 +90,10 @@ class Report:
             shown = "\n  ".join(self.outcome.failures[:10])
             problems.append(f"{len(self.outcome.failures)} requests failed, such as\n  {shown}")
         if len(self.rss_mib) < 4:
-            problems.append(f"only {len(self.rss_mib)} cycles; memory cannot be judged")
+            problems.append(f"memory was measured {len(self.rss_mib)} times; cannot be judged")
         elif self.growth_mib > MEMORY_SLACK_MIB:
-            problems.append(f"memory grew by {self.growth_mib:.0f} MiB: {self.rss_mib}")
+            measured = ", ".join(f"{rss:.0f}" for rss in self.rss_mib)
+            problems.append(f"memory grew by {self.growth_mib:.0f} MiB: {measured}")
         return problems
 
 
@@ -215,23 +221,34 @@ def run_soak(
         highest = capacity(lambda: Load(target, workers=WORKERS), min(10.0, seconds / 6))
         rate = share * highest
         say(f"{highest:.0f} requests/s at most; {rate:.0f}/s for {seconds:.0f} s")
-        version, rss = 1, []
+        version, rss = 1, list[float]()
+        still = threading.Lock()  # held by a rollout, and while memory is measured
+
+        def measure() -> None:
+            with still:
+                time.sleep(QUIET_SECONDS)
+                rss.append(_rss_mib(server.pid))
+            say(f"{rss[-1]:.0f} MiB")
+
         with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
             director = _Director(repository, channel)
             with (
-                _attacks(target, work) if attacks else nullcontext(),
+                _attacks(target, work, measure) if attacks else nullcontext(),
                 Load(target, workers=WORKERS, rate=rate) as load,
             ):
                 deadline = time.monotonic() + seconds
                 while time.monotonic() < deadline:
                     next_cycle = time.monotonic() + every
-                    version = director.cycle(version)
-                    time.sleep(max(0.0, next_cycle - time.monotonic()))
-                    rss.append(_rss_mib(server.pid))
+                    with still:
+                        version = director.cycle(version)
                     say(
                         f"version {version}: {load.outcome.requests} requests, "
-                        f"{len(load.outcome.failures)} failed, {rss[-1]:.0f} MiB"
+                        f"{len(load.outcome.failures)} failed"
                     )
+                    # Long enough for `measure` to get the lock.
+                    time.sleep(max(0.1, next_cycle - time.monotonic()))
+                    if not attacks:
+                        rss.append(_rss_mib(server.pid))
     return Report(
         outcome=load.outcome,
         capacity=highest,
@@ -243,34 +260,34 @@ def run_soak(
 
 
 @contextmanager
-def _attacks(target: Target, work: Path) -> Iterator[None]:
-    """Attack the server again and again, in a process of its own; the log is `attacks.log`."""
+def _attacks(target: Target, work: Path, after: Callable[[], None]) -> Iterator[None]:
+    """Attack the server round by round, in processes of their own; the log is `attacks.log`.
+
+    Args:
+        target: Ports of the server.
+        work: Folder of the log.
+        after: Called after each round, while no attack goes on.
+    """
     ports = f"{target.grpc_port}:{target.rest_port}"
-    command = [sys.executable, "-m", "pytest", "-q", "tests/integration/attacks"]
-    repeat = 'while "$@" || [ $? = 1 ]; do :; done'  # 1: a test failed; others: nothing ran
-    with (work / "attacks.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                "bash",
-                "-c",
-                repeat,
-                "attacks",
-                *command,
-                "-p",
-                "no:cacheprovider",
-                "--attack",
-                ports,
-            ],
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    attacks = ["tests/integration/attacks", "--attack", ports]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *attacks]
+    ended = threading.Event()
+
+    def attack() -> None:
+        while not ended.is_set():
+            with (work / "attacks.log").open("ab") as log:
+                done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False)
+            if done.returncode not in (0, 1):  # 1: an attack succeeded; others: none ran
+                return
+            after()
+
+    thread = threading.Thread(target=attack)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _judge_attacks(log: Path, say: Callable[[str], None]) -> list[str]:
@@ -361,11 +378,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         attacked = _judge_attacks(Path(work, "attacks.log"), say) if args.attacks else []
     outcome = report.outcome
+    memory = " -> ".join(f"{rss:.0f}" for rss in (*report.rss_mib[:1], *report.rss_mib[-1:]))
     sys.stdout.write(
         f"{outcome.requests} requests at {report.rate:.0f}/s (capacity {report.capacity:.0f}/s), "
         f"{len(outcome.failures)} failed, p50 {1e3 * outcome.percentile(0.5):.1f} ms, "
         f"p99 {1e3 * outcome.percentile(0.99):.1f} ms; {report.cycles} rollouts, memory "
-        f"{report.rss_mib[0]:.0f} -> {report.rss_mib[-1]:.0f} MiB, "
+        f"{memory} MiB, "
         f"{report.slope_mib_per_hour:+.1f} MiB an hour in the second half\n"
     )
     problems = report.problems() + attacked
