@@ -1,5 +1,6 @@
 """Parsers of the verbs that `export` adds to the `shortlist` command."""
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
@@ -92,8 +93,8 @@ def _add_demo(verbs: Parsers) -> None:
         "demo",
         "Train, publish, serve and query in one go, on one machine.",
         details="Queries the servables over REST and gRPC for two users, shows the answers next "
-        "to what the users liked, and stops the server. If a MovieLens release cannot be "
-        "downloaded, synthetic data is used.",
+        "to what the users liked, and on a terminal keeps the server running with a page to look "
+        "at. If a MovieLens release cannot be downloaded, synthetic data is used.",
         example="shortlist demo --data sample",
         run=f"{_CLI}.demo:demo",
     )
@@ -111,6 +112,12 @@ def _add_demo(verbs: Parsers) -> None:
         choices=[kind.value for kind in ServerKind],
         help="server: embedded, the stock container image, or tensorflow_model_server on PATH "
         "(default: %(default)s)",
+    )
+
+    parser.add_argument(
+        "--stay",
+        action=BooleanOptionalAction,
+        help="keep the server and a page running until Ctrl-C (default: on a terminal only)",
     )
 
 

@@ -7,9 +7,10 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from shortlist.clients import GrpcClient, RestClient
 from shortlist.clients.cli.output import progress, tell, write, write_json
+from shortlist.clients.contract import DEFAULT_HOST, DEFAULT_UI_PORT
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.types import Retrieval
 from shortlist.export.cli.console import ConsoleProgress, command_name, load_data
@@ -30,8 +32,12 @@ from shortlist.export.data.config import MOVIELENS, SAMPLE
 from shortlist.export.gates.record import GateError
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.preflight import check_config, check_data, log_left_out
+from shortlist.serving.errors import ModelServerError
+from shortlist.serving.installed import missing_package
 from shortlist.serving.servers.available import check_available
 from shortlist.serving.servers.kinds import ServerKind
+from shortlist.serving.servers.options import free_port
+from shortlist.serving.servers.runner import ModelServer
 from shortlist.serving.servers.serve import ServeRequest, running
 
 if TYPE_CHECKING:
@@ -93,16 +99,56 @@ def demo(args: argparse.Namespace) -> int:
     """Train, publish, serve and query; print the answers."""
     server = ServerKind(args.server)
     check_available(server)
+    stays = _stays(args)
     source, choice = _available(data_config(args))
     progress(f"data: {choice}")
-    report = run_demo(
-        source, args.repository, server=server, config=ExportConfig(), began=args.began
+
+    def show(report: DemoReport, model_server: ModelServer) -> None:
+        if args.json:
+            write_json(_as_json(report))
+        elif not stays:
+            write(_as_text(report))
+        else:
+            write(_as_text(report, address=model_server.grpc_address))
+            _stay(report, model_server)
+
+    run_demo(
+        source, args.repository, server=server, config=ExportConfig(), began=args.began, then=show
     )
-    if args.json:
-        write_json(_as_json(report))
-    else:
-        write(_as_text(report))
     return 0
+
+
+def _stays(args: argparse.Namespace) -> bool:
+    """Return whether the server and a page run until Ctrl-C: for a person at a terminal.
+
+    Raises:
+        ShortlistError: They are asked for, and a package of the page is missing.
+    """
+    stays = sys.stdout.isatty() if args.stay is None else args.stay
+    if not stays or args.json:
+        return False
+    missing = missing_package(("starlette", "uvicorn"), extra="ui")
+    if missing is not None and args.stay:
+        raise ShortlistError(missing)
+    return missing is None
+
+
+def _stay(report: DemoReport, model_server: ModelServer) -> None:
+    """Serve the page until Ctrl-C."""
+    from shortlist.serving.ui.command import page_for
+
+    with page_for(
+        report.repository,
+        model_server.grpc_address,
+        names=sorted(report.export.servables),
+        port=free_port(DEFAULT_UI_PORT),
+    ) as page:
+        write(f"\npage: {page}    (Ctrl-C stops it and the server)")
+        try:
+            model_server.wait()
+        except KeyboardInterrupt:
+            return
+    raise ModelServerError("the server of the demo ended by itself")
 
 
 def run_demo(
@@ -112,7 +158,8 @@ def run_demo(
     server: ServerKind,
     config: ExportConfig,
     began: float,
-) -> DemoReport:
+    then: Callable[["DemoReport", ModelServer], None],
+) -> None:
     """Train, publish, serve and query.
 
     Args:
@@ -121,6 +168,7 @@ def run_demo(
         server: Kind of server to start.
         config: Configuration of the export.
         began: Start of the demo by the monotonic clock.
+        then: Called with the outcome while the server runs.
 
     Raises:
         ShortlistError: A gate failed, or REST and gRPC disagreed.
@@ -182,18 +230,19 @@ def run_demo(
                     for servable in selection.served
                 ]
             seconds["query"] = time.monotonic() - started
-        console.step_finished(
-            "query", f"{2 * len(answers)} queries; REST and gRPC agree", seconds["query"]
-        )
-    return DemoReport(
-        dataset=dataset,
-        repository=repository,
-        export=result,
-        answers=answers,
-        seconds=seconds,
-        total_seconds=time.monotonic() - began,
-        server=server,
-    )
+            console.step_finished(
+                "query", f"{2 * len(answers)} queries; REST and gRPC agree", seconds["query"]
+            )
+            report = DemoReport(
+                dataset=dataset,
+                repository=repository,
+                export=result,
+                answers=answers,
+                seconds=seconds,
+                total_seconds=time.monotonic() - began,
+                server=server,
+            )
+            then(report, model_server)
 
 
 def _available(source: DataConfig) -> tuple[DataConfig, str]:
@@ -285,8 +334,14 @@ def history(dataset: Dataset, user_id: str, count: int = HISTORY_SHOWN) -> list[
 # --- output -------------------------------------------------------------------------
 
 
-def _as_text(report: DemoReport, *, width: int | None = None) -> str:
-    """Return answers next to histories, the quality, and what to do next."""
+def _as_text(report: DemoReport, *, width: int | None = None, address: str | None = None) -> str:
+    """Return answers next to histories, the quality, and what to do next.
+
+    Args:
+        report: Outcome.
+        width: Columns of the terminal; None to look.
+        address: gRPC address of the server that keeps running; None if it stops.
+    """
     width = width or shutil.get_terminal_size((120, 24)).columns
     titles = dict(zip(report.dataset.candidate_ids, report.dataset.titles, strict=True))
     lines: list[str] = []
@@ -299,7 +354,7 @@ def _as_text(report: DemoReport, *, width: int | None = None) -> str:
             columns.append((", ".join(agreeing), candidate_ids))
         shown = [(head, [titles[id_] for id_ in ids]) for head, ids in columns]
         lines += ["", _name(user_id), *_side_by_side(shown, width)]
-    lines += ["", *_quality(report), "", *_next_steps(report)]
+    lines += ["", *_quality(report), "", *_next_steps(report, address)]
     return "\n".join(lines)
 
 
@@ -344,15 +399,18 @@ def _quality(report: DemoReport) -> list[str]:
     return lines
 
 
-def _next_steps(report: DemoReport) -> list[str]:
+def _next_steps(report: DemoReport, address: str | None) -> list[str]:
     user_id = shlex.quote(report.answers[0].user_id or "")
     liked = shlex.quote(report.answers[-1].history[0])
     command = command_name()
+    repository = shlex.quote(str(report.repository))
+    server = "--transport grpc" if address is None else f"--transport grpc --address {address}"
+    page = f"http://{DEFAULT_HOST}:{DEFAULT_UI_PORT}/"
     return [
         "next steps",
-        f"  {command} serve --repository {shlex.quote(str(report.repository))}",
-        f"  {command} query {user_id} -k 5 --transport grpc    (in another terminal)",
-        f"  {command} query --history {liked} -k 5    (an unknown user)",
+        f"  {command} serve --repository {repository} --ui    (then look at {page})",
+        f"  {command} query {user_id} -k 5 {server}    (in another terminal)",
+        f"  {command} query --history {liked} -k 5 {server}    (an unknown user)",
         f"  {command} export --data FILE.csv --repository models    (your own data)",
     ]
 

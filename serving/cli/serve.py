@@ -2,12 +2,14 @@
 
 import argparse
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 from shortlist.clients.cli.output import write, write_json
 from shortlist.serving.errors import ModelServerError
 from shortlist.serving.repository.selection import Selection
 from shortlist.serving.servers.kinds import ServerKind
+from shortlist.serving.servers.options import claim_port
 from shortlist.serving.servers.runner import ModelServer
 from shortlist.serving.servers.serve import ServeRequest, replace_process, running
 
@@ -43,9 +45,25 @@ def serve(args: argparse.Namespace) -> int:
         request_log_rate=args.request_log_rate,
         no_request_log=args.no_request_log,
     )
+    if args.ui:
+        # Before the server starts, as this fails without the page's packages.
+        from shortlist.serving.ui.command import page_for
+
+        claim_port(args.ui_port, option="--ui-port")
     try:
-        with running(request) as (server, selection):
-            _announce(server, selection, kind=request.kind, json=args.json)
+        with running(request) as (server, selection), ExitStack() as stack:
+            page = None
+            if args.ui:
+                names = [servable.name for servable in selection.served]
+                context = page_for(
+                    request.repository,
+                    server.grpc_address,
+                    names=names,
+                    config=request.config,
+                    port=args.ui_port,
+                )
+                page = stack.enter_context(context)
+            _announce(server, selection, kind=request.kind, json=args.json, page=page)
             status = server.wait()
     except KeyboardInterrupt:
         log.info("stopped")
@@ -53,12 +71,15 @@ def serve(args: argparse.Namespace) -> int:
     raise ModelServerError(f"the {request.kind} server ended by itself with status {status}")
 
 
-def _announce(server: ModelServer, selection: Selection, *, kind: str, json: bool) -> None:
+def _announce(
+    server: ModelServer, selection: Selection, *, kind: str, json: bool, page: str | None
+) -> None:
     if json:
         document = {
             "server": kind,
             "grpc": server.grpc_address,
             "rest": server.rest_address,
+            **({} if page is None else {"page": page}),
             "servables": {servable.name: servable.version for servable in selection.served},
             "left_out": {left_out.name: left_out.reason for left_out in selection.left_out},
         }
@@ -68,4 +89,6 @@ def _announce(server: ModelServer, selection: Selection, *, kind: str, json: boo
     for servable in selection.served:
         write(f"{servable.name:{width}}  version {servable.version}  AVAILABLE")
     write(f"gRPC {server.grpc_address}, REST http://{server.rest_address}/v1/models/")
+    if page is not None:
+        write(f"page: {page}")
     write("Ctrl-C stops the server.")

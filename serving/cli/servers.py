@@ -89,6 +89,13 @@ def _add_serve(verbs: Parsers) -> None:
     parser.add_argument(
         "flags", nargs="*", metavar="-- FLAGS", help="further flags of TensorFlow Serving"
     )
+    parser.add_argument("--ui", action="store_true", help="serve a page to look at answers, too")
+    parser.add_argument(
+        "--ui-port",
+        type=int,
+        default=contract.DEFAULT_UI_PORT,
+        help="port of the page on loopback, 0 for any free one (default: %(default)s)",
+    )
     _add_request_log(parser)
 
 
@@ -124,7 +131,7 @@ def _add_ui(verbs: Parsers) -> None:
     parser.add_argument(
         "--port",
         type=int,
-        default=8503,
+        default=contract.DEFAULT_UI_PORT,
         help="port of the page, 0 for any free one (default: %(default)s)",
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")

@@ -7,7 +7,7 @@ from pathlib import Path
 from shortlist.clients import contract
 from shortlist.serving.errors import ModelServerError
 
-__all__ = ["ServerOptions", "check_ports_differ", "claim_port"]
+__all__ = ["ServerOptions", "check_ports_differ", "claim_port", "free_port"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +79,11 @@ def claim_port(port: int, *, option: str) -> int:
             ) from exc
         claimed: int = probe.getsockname()[1]
         return claimed
+
+
+def free_port(preferred: int) -> int:
+    """Return a port if it is free, or else 0 for any free one."""
+    try:
+        return claim_port(preferred, option="")
+    except ModelServerError:
+        return 0

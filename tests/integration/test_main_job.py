@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -49,7 +50,8 @@ def repository(demo: Demo) -> Path:
 @pytest.fixture(scope="module")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     log = tmp_path_factory.mktemp("serve") / "log"
-    arguments = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0")
+    ports = ("--port", "0", "--rest-port", "0", "--ui", "--ui-port", "0")
+    arguments = ("serve", "--repository", str(repository), *ports)
     with started(*arguments, "--json", log=log) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -71,7 +73,9 @@ def test_the_demo_shows_answers_of_every_servable(demo: Demo, repository: Path) 
     for servable in SERVABLES:
         assert servable in demo.stdout
         assert (repository / servable / "1" / "saved_model.pb").is_file()
-    assert f"shortlist serve --repository {repository.relative_to(demo.folder)}\n" in demo.stdout
+    assert (
+        f"shortlist serve --repository {repository.relative_to(demo.folder)} --ui " in demo.stdout
+    )
     assert "REST and gRPC agree" in demo.stderr
     assert processes_that_name(str(demo.folder)) == []
 
@@ -79,6 +83,16 @@ def test_the_demo_shows_answers_of_every_servable(demo: Demo, repository: Path) 
 def test_all_three_servables_are_served(server: dict[str, Any]) -> None:
     assert server["servables"] == dict.fromkeys(SERVABLES, 1)
     assert server["left_out"] == {}
+
+
+def test_page_of_the_server_shows_a_list_and_the_report(server: dict[str, Any]) -> None:
+    with urlopen(server["page"], timeout=10) as answer:
+        page = answer.read().decode()
+    assert 'role="alert"' not in page
+    assert page.count('<span class="score">') == 10
+    assert "similar to" in page
+    with urlopen(f"{server['page']}versions/retrieval_ivf/1/report", timeout=10) as answer:
+        assert "sandbox" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("servable", SERVABLES)
@@ -117,7 +131,8 @@ def test_an_empty_repository_is_reported_with_the_remedy(tmp_path: Path) -> None
 def test_serve_ends_in_order_and_leaves_no_process(
     repository: Path, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
-    arguments = ("serve", "--repository", str(repository), "--port", "0", "--rest-port", "0")
+    ports = ("--port", "0", "--rest-port", "0", "--ui", "--ui-port", "0")
+    arguments = ("serve", "--repository", str(repository), *ports)
     servable = ("--servable", "retrieval_brute_force", "--json")
     with started(*arguments, *servable, log=tmp_path / "log") as process:
         assert process.stdout is not None

@@ -1,7 +1,9 @@
 """Users, histories and layout of the demo."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from shortlist.export.cli.demo import (
     _as_json,
     _as_text,
     _available,
+    _stays,
     claim_place,
     history,
 )
@@ -96,11 +99,12 @@ def test_answers_stand_next_to_the_history_and_fit_the_terminal() -> None:
     assert lines[7] == "an unknown user"
     assert lines[8].split() == ["history", "in", "the", "request", "retrieval_ivf"]
     assert lines[10].split() == ["Brazil", "Dune"]
-    assert "  shortlist query --history b -k 5    (an unknown user)" in lines
+    assert "  shortlist query --history b -k 5 --transport grpc    (an unknown user)" in lines
     assert "  shortlist query 7 -k 5 --transport grpc    (in another terminal)" in lines
     assert "hit_rate@10 (seen excluded) 0.2500" in lines
     assert "total time: 70 s" in lines
-    assert "  shortlist serve --repository 'demo-output/four films/models'" in lines
+    serve = "  shortlist serve --repository 'demo-output/four films/models' --ui"
+    assert f"{serve}    (then look at http://127.0.0.1:8503/)" in lines
 
 
 def test_every_servable_is_named_however_narrow_the_terminal() -> None:
@@ -112,6 +116,28 @@ def test_every_servable_is_named_however_narrow_the_terminal() -> None:
     ]
     text = _as_text(replace(whole, answers=answers), width=60)
     assert all(name in text for name in names)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "options", "stays"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"stay": True}, True),
+        (True, {"stay": False}, False),
+        (True, {"json": True}, False),
+    ],
+)
+def test_server_stays_for_a_person_at_a_terminal_alone(
+    terminal: bool, options: dict[str, bool], stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", Mock(isatty=lambda: terminal))
+    assert _stays(Namespace(**{"stay": None, "json": False, **options})) is stays
+
+
+def test_steps_name_the_server_that_stays() -> None:
+    text = _as_text(report(dataset(ratings=None, timestamps=None)), address="127.0.0.1:4711")
+    assert "query 7 -k 5 --transport grpc --address 127.0.0.1:4711 " in text
 
 
 def test_json_holds_version_answers_and_seconds() -> None:
