@@ -7,8 +7,9 @@ import json
 import os
 import posixpath
 import re
+import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +146,35 @@ def _choices(entry: Mapping[str, Any]) -> str:
     return f" One of {', '.join(values)}." if missing else ""
 
 
+def _metrics() -> Iterator[str]:
+    """Yield a table of the metrics of each source."""
+    from prometheus_client import CollectorRegistry
+
+    from shortlist.clients.hooks.prometheus import PrometheusHook
+    from shortlist.export.monitor import metrics as monitor
+    from shortlist.serving.embedded.api.metrics import Metrics
+
+    exporter = runpy.run_path(str(ROOT / "docker/monitoring/status_exporter.py"))
+    registry = CollectorRegistry()
+    PrometheusHook(registry)
+    types = re.findall(r"# TYPE (\S+) (\S+)", Metrics().page().decode())
+    yield from _metrics_table("Servers", "type", types)
+    clients = [(metric.name, metric.documentation) for metric in registry.collect()]
+    yield from _metrics_table("Clients: `PrometheusHook`", "", clients)
+    for title, prefix, texts in (
+        ("Status exporter", exporter["PREFIX"], exporter["HELP"]),
+        ("`shortlist monitor --metrics`", monitor.PREFIX, monitor.HELP),
+    ):
+        rows = [(prefix + name, text) for name, text in texts.items()]
+        yield from _metrics_table(title, "", rows)
+
+
+def _metrics_table(title: str, column: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield f"### {title}\n\n| metric | {column} |\n| --- | --- |"
+    yield from (f"| `{name}` | {text} |" for name, text in rows)
+    yield ""
+
+
 # Errors of calls and commands, by folders in the code.
 _AREAS: Final = {
     "Data": ("export/data", "export/inspection"),
@@ -226,4 +256,5 @@ _GENERATORS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "commands": _commands,
     "configuration": _configuration,
     "errors": _errors,
+    "metrics": _metrics,
 }
