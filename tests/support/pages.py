@@ -37,11 +37,13 @@ class Command:
     """A command of a console session.
 
     Attributes:
-        words: Words as a shell splits them, without redirections and what follows them.
+        words: Words as a shell splits them, up to a redirection, pipe or ampersand.
+        file: Name of the file that the output goes to; `None` for none.
         output: Lines that the page shows below it.
     """
 
     words: list[str]
+    file: str | None
     output: list[str]
 
 
@@ -69,13 +71,14 @@ def commands(session: str) -> Iterator[Command]:
             text += "\n" + lines.pop(0)
         output = list(itertools.takewhile(lambda line: not line.startswith("$ "), lines))
         del lines[: len(output)]
-        yield Command(words, output)
+        own = list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&]", word), words))
+        target = words[len(own) : len(own) + 2]
+        yield Command(own, target[1] if target[:1] == [">"] else None, output)
 
 
 def _words(text: str) -> list[str] | None:
     """Return the words of a command; `None` if a quote is open."""
     try:
-        words = shlex.split(text, comments=True)
+        return shlex.split(text, comments=True)
     except ValueError:
         return None
-    return list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&]", word), words))
