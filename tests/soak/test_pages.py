@@ -26,7 +26,6 @@ QUICK = [
     *("--epochs", "1", "--embedding-dim", "8", "--split", "random", "--allow", "quality"),
     *("--sample-users", "100", "--sample-candidates", "200", "--sample-interactions", "3000"),
 ]
-ASKING = ("query", "status", "predict", "promote", "canary", "rollback")
 
 
 class Walkthrough:
@@ -78,8 +77,7 @@ class Walkthrough:
     def _shortlist(self, words: list[str], command: Command) -> None:
         if words[0] == "export":
             words = [*words, *QUICK]
-        elif words[0] in ASKING:
-            args = self._parser.parse_args(words)
+        elif hasattr(args := self._parser.parse_args(words), "address"):
             rest = getattr(args, "transport", "grpc") == "rest"
             words = [*words, "--address", self._addresses[rest]]
         done = run(*words, cwd=self._folder, timeout=500)
