@@ -1,4 +1,4 @@
-"""The methods that `RestClient` and `GrpcClient` share."""
+"""The methods that `RestClient`, `GrpcClient` and `LocalClient` share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class RetrievalClient:
-    """Base of `RestClient` and `GrpcClient`, for code that takes either.
+    """Base of `RestClient`, `GrpcClient` and `LocalClient`, for code that takes any of them.
 
     All methods may be called from several threads at once. `timeout` is seconds for the whole
     call with its retries: `None` for the client's default, `float("inf")` for no limit.
@@ -354,7 +354,7 @@ class RetrievalClient:
 
         Raises:
             ValueError: The text is not a valid `ModelServerConfig`.
-            Unsupported: The client uses REST, which has no such call.
+            Unsupported: The client uses REST, which has no such call, or no server.
             InvalidRequest: The server refused the configuration, for instance because of a label
                 on a version that is not AVAILABLE.
         """

@@ -20,6 +20,7 @@ _FILE: Final = Path(__file__).with_name("API.md")
 # Public modules in reading order.
 _MODULES: Final = (
     ("shortlist.clients", "Clients"),
+    ("shortlist.serving.embedded.local", "In process"),
     ("shortlist.clients.types", "Results"),
     ("shortlist.clients.errors", "Errors"),
     ("shortlist.clients.hooks.prometheus", "Metrics"),
@@ -28,7 +29,7 @@ _MODULES: Final = (
     ("shortlist.clients.tensors", "Tensors"),
     ("shortlist.clients.testing", "Testing"),
 )
-_LIKE_GRPC_CLIENT: Final = ("AsyncGrpcClient", "RestClient", "RetrievalClient")
+_LIKE_GRPC_CLIENT: Final = ("AsyncGrpcClient", "LocalClient", "RestClient", "RetrievalClient")
 _SECTIONS: Final = ("Args", "Returns", "Raises", "Attributes")
 
 

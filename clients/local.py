@@ -1,23 +1,127 @@
-"""Requests for a servable that runs in the caller's own process, made as the clients make them."""
+"""Servables that run in the caller's own process, asked as the clients ask servers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shortlist.clients import contract
 from shortlist.clients._arguments import texts
+from shortlist.clients._calls.call import Call, Caller
+from shortlist.clients._calls.failures import failure, too_late
 from shortlist.clients._calls.interfaces import Ways, missing
 from shortlist.clients._calls.queries import Queries, checked_queries
 from shortlist.clients._calls.rankings import checked_ids, checked_k
 from shortlist.clients._calls.retrieval import choose_way, shared_options
-from shortlist.clients._codecs.protobuf import signature_of
-from shortlist.clients._codecs.requests import PredictRequest, Target
-from shortlist.clients.errors import ServerError
+from shortlist.clients._calls.retry import Deadline
+from shortlist.clients._client import RetrievalClient
+from shortlist.clients._codecs.protobuf import message_of, method_of, reader_of, signature_of
+from shortlist.clients._codecs.requests import PredictRequest, Request, Target
+from shortlist.clients.errors import ServerError, error_class_for_code
 from shortlist.clients.interface import RetrievalInterface, find_interface
+from shortlist.clients.split import Split
 from shortlist.clients.types import Features, Filter, Metadata
 from shortlist.clients.wire import messages
+from shortlist.clients.wire.methods import Method
 
-__all__ = ["LocalRequest", "LocalServable", "RetrievalOptions"]
+__all__ = ["InProcessClient", "LocalRequest", "LocalServable", "Refused", "RetrievalOptions"]
+
+
+class Refused(Exception):  # noqa: N818 - one of several answers
+    """The answer to a request that failed.
+
+    Attributes:
+        code: Name of the gRPC status, such as `NOT_FOUND`.
+        text: The whole message.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class InProcessClient(RetrievalClient):
+    """Client whose messages a function answers, not a server.
+
+    Args:
+        place: Where the models are, for errors and hooks.
+        show: Command that lists their versions.
+        answer: Answers a message within some seconds, or without limit; raises `Refused`.
+        prepare: Called before a call's time starts, with what the call names.
+        caller: Keyword arguments of `Caller`.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        show: str,
+        answer: Callable[[Method, Any, float | None], Any],
+        prepare: Callable[[str, int | None, Sequence[str]], None],
+        caller: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            _Transport(place, show, answer), _Preparing([place], "local", prepare, **caller)
+        )
+
+
+class _Preparing(Caller):
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        transport: str,
+        prepare: Callable[[str, int | None, Sequence[str]], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(addresses, transport, **options)
+        self._prepare = prepare
+
+    def call(
+        self,
+        model: str | None,
+        version: int | None,
+        label: str | Split | None,
+        timeout: float | None,
+    ) -> Call:
+        call = super().call(model, version, label, timeout)
+        target, split = call.target, call.split
+        labels = [target.label] if target.label is not None else []
+        if split is not None:
+            labels = [*split.shares, *split.shadow]
+        self._prepare(target.model, target.version, labels)
+        call.deadline = Deadline(call.deadline.timeout)
+        return call
+
+
+class _Transport:
+    def __init__(
+        self, place: str, show: str, answer: Callable[[Method, Any, float | None], Any]
+    ) -> None:
+        self._place = place
+        self._show = show
+        self._answer = answer
+
+    def send(self, request: Request, address: int, timeout: float | None) -> Any:
+        try:
+            reply = self._answer(method_of(request), message_of(request), timeout)
+        except Refused as exc:
+            if exc.code == "DEADLINE_EXCEEDED":
+                received = str(exc)
+                raise too_late(
+                    request=request, address=self._place, timeout=timeout, received=received
+                ) from exc
+            raise failure(
+                error_class_for_code(exc.code),
+                request=request,
+                address=self._place,
+                status=exc.code,
+                text=exc.text,
+                show=self._show,
+            ) from exc
+        return reader_of(request, reply)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Final
 
-__all__ = ["missing_package", "scann_problem", "tensorflow_version"]
+__all__ = ["EMBEDDED_NEEDS", "missing_package", "scann_problem", "tensorflow_version"]
+
+# Packages that the embedded server imports.
+EMBEDDED_NEEDS: Final = (
+    *("tensorflow", "numpy", "orjson", "httptools", "prometheus_client", "grpc_reflection"),
+)
 
 # Either distribution is the package `tensorflow`.
 _TENSORFLOW: Final = ("tensorflow", "tensorflow-cpu")

@@ -106,6 +106,7 @@ def failure(
     address: str,
     status: str,
     text: str,
+    show: str | None = None,
 ) -> errors.ServingError:
     """Return the error for an answer that reports a failure.
 
@@ -115,6 +116,7 @@ def failure(
         address: The server's address.
         status: `HTTP 404` or `NOT_FOUND`.
         text: The server's whole message.
+        show: Command that lists versions; `None` for that of a server.
     """
     if (other := wrong_port(address, text)) is not None:
         return other
@@ -143,7 +145,7 @@ def failure(
         what = f"{_asked(request)} at {address} failed"
     transport = "" if status.startswith("HTTP") else " --transport grpc"
     servable = f" --servable {request.target.model}" if request.target else ""
-    show = f"shortlist status{servable} --address {address}{transport}"
+    show = show or f"shortlist status{servable} --address {address}{transport}"
     return kind(f"{what}: {received}; {_advice(kind, op, text, show)}", received=received)
 
 

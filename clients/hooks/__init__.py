@@ -19,7 +19,7 @@ class CallEvent:
     Attributes:
         operation: `retrieve`, `similar`, `embed`, `rate`, `predict`, `classify`, `regress`,
             `status`, `metadata` or `reload_config`.
-        transport: `rest` or `grpc`.
+        transport: `rest`, `grpc` or `local`.
         address: Address of the last try.
         model: Model name; `None` for `reload_config`.
         version: Version that answered, or of the request; `None` if unknown.

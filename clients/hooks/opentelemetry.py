@@ -22,7 +22,7 @@ class OpenTelemetryHook:
         """Write one span."""
         started = int(event.started * 1e9)
         attributes: dict[str, str | int] = {
-            "rpc.system": "grpc" if event.transport == "grpc" else "http",
+            "rpc.system": "http" if event.transport == "rest" else event.transport,
             "rpc.method": event.operation,
             "server.address": event.address,
             "shortlist.attempts": event.attempts,

@@ -174,6 +174,14 @@ class Backend:
             logs=self.logs,
         )
 
+    def call(self, timeout: float | None) -> Call:
+        """Return the context of a call from this process, with a time limit in seconds."""
+        return self._call(self._inference, timeout)
+
+    def _call(self, options: InferenceOptions, timeout: float | None = None) -> Call:
+        memory = RequestMemory(options.room)
+        return Call(options=options, metrics=self._metrics, memory=memory, timeout=timeout)
+
     def _warm_up(self, servable: Servable, path: str) -> dict[str, PredictRequest]:
         """Replay the warm-up records; return a small request of each signature."""
         samples: dict[str, PredictRequest] = {}
@@ -185,11 +193,8 @@ class Backend:
                 samples.setdefault(request.model_spec.signature_name or SERVING_DEFAULT, request)
 
         # The publisher's records are not limited.
-        call = Call(
-            options=replace(self._inference, limits=UNLIMITED),
-            metrics=self._metrics,
-            memory=RequestMemory(MemoryRoom()),
-        )
+        options = replace(self._inference, limits=UNLIMITED, room=MemoryRoom())
+        call = self._call(options)
         started = time.monotonic()
         records = replay(
             path,

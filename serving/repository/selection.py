@@ -8,7 +8,7 @@ from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.version import find_custom_ops
 
-__all__ = ["LeftOut", "Selection", "ServableFound", "find_servables", "select"]
+__all__ = ["LeftOut", "Selection", "ServableFound", "find_models", "find_servables", "select"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,21 @@ class Selection:
     left_out: tuple[LeftOut, ...]
 
 
+def find_models(repository: ModelRepository) -> list[str]:
+    """Return the names of the models in the repository, sorted.
+
+    Raises:
+        RepositoryError: The repository is empty.
+    """
+    models = repository.models()
+    if not models:
+        raise RepositoryError(
+            f"no servable in {repository.root}; publish one with "
+            f"`shortlist export --data sample --repository {repository.root}`"
+        )
+    return models
+
+
 def find_servables(
     repository: ModelRepository, names: Sequence[str] | None = None
 ) -> list[ServableFound]:
@@ -61,12 +76,7 @@ def find_servables(
     Raises:
         RepositoryError: The repository is empty or lacks one of the models.
     """
-    models = repository.models()
-    if not models:
-        raise RepositoryError(
-            f"no servable in {repository.root}; publish one with "
-            f"`shortlist export --data sample --repository {repository.root}`"
-        )
+    models = find_models(repository)
     missing = sorted(set(names or ()) - set(models))
     if missing:
         raise RepositoryError(

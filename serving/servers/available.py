@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from typing import Final
 
 from shortlist.serving.errors import ModelServerError
-from shortlist.serving.installed import missing_package
+from shortlist.serving.installed import EMBEDDED_NEEDS, missing_package
 from shortlist.serving.servers import compose
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, check_ports_differ, claim_port
 
 __all__ = ["check_available", "check_flags"]
 
-_EMBEDDED_NEEDS: Final = ("tensorflow", "numpy", "orjson", "httptools", "prometheus_client")
 _HELP_TIMEOUT: Final = 60.0  # seconds
 # Our options, for flags of the server that would have no effect or another one than meant.
 _OPTIONS: Final = {"port": "--port", "rest_api_port": "--rest-port", "model_name": "--servable"}
@@ -54,7 +53,7 @@ def check_available(
         compose.check_engine()
     else:
         kind.program()
-    needed = _EMBEDDED_NEEDS if kind is ServerKind.EMBEDDED else ()
+    needed = EMBEDDED_NEEDS if kind is ServerKind.EMBEDDED else ()
     if missing := missing_package(needed, extra="embedded"):
         raise ModelServerError(f"the embedded server cannot start: {missing}")
     check_ports_differ(grpc_port, rest_port)

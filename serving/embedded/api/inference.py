@@ -8,6 +8,7 @@ calls that take examples.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -36,6 +37,7 @@ __all__ = [
     "REGRESS_METHOD",
     "Call",
     "InferenceOptions",
+    "acquire",
     "check_metadata_fields",
     "metadata",
     "metadata_response",
@@ -93,6 +95,22 @@ class Call:
     memory: RequestMemory
     timeout: float | None = None
     active: Callable[[], bool] = always_active
+
+
+def acquire(source: ServableSource, spec: messages.ModelSpec) -> AbstractContextManager[Servable]:
+    """Return the servable that a message names, loaded until the context ends.
+
+    Raises:
+        StatusError: There is no name, or no such model, version or label is available.
+    """
+    if not spec.name:
+        raise invalid("ModelSpec has no name specified.")
+    choice = spec.WhichOneof("version_choice")
+    return source.acquire(
+        spec.name,
+        version=spec.version.value if choice == "version" else None,
+        label=spec.version_label if choice == "version_label" else None,
+    )
 
 
 def predict(servable: Servable, request: messages.PredictRequest, call: Call) -> bytes:

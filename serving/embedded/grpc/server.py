@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -228,16 +227,6 @@ class _Services(grpc.GenericRpcHandler):
             return None
         return logged
 
-    def _acquire(self, spec: messages.ModelSpec) -> AbstractContextManager[Servable]:
-        if not spec.name:
-            raise invalid("ModelSpec has no name specified.")
-        choice = spec.WhichOneof("version_choice")
-        return self._source.acquire(
-            spec.name,
-            version=spec.version.value if choice == "version" else None,
-            label=spec.version_label if choice == "version_label" else None,
-        )
-
     def _inference(
         self, method: methods.Method, answer: Callable[[Servable, Any, Call], Any]
     ) -> Behaviour:
@@ -250,7 +239,7 @@ class _Services(grpc.GenericRpcHandler):
             logged = self._logged(context, spec)
             with self._metrics.answering(spec.name, method.name, "GRPC"):
                 _need_model_spec(request)
-                with self._acquire(spec) as servable:
+                with inference.acquire(self._source, spec) as servable:
                     response = answer(servable, request, call)
                     if not isinstance(response, bytes):
                         response = response.SerializeToString()
@@ -266,7 +255,7 @@ class _Services(grpc.GenericRpcHandler):
         request = messages.MultiInferenceRequest.FromString(data)
         spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
         logged = self._logged(context, spec)
-        with self._acquire(spec) as servable:
+        with inference.acquire(self._source, spec) as servable:
             answer = examples.multi_inference(servable, request, self._call(context, memory))
             response = answer.SerializeToString()
             if logged is not None:
@@ -277,7 +266,7 @@ class _Services(grpc.GenericRpcHandler):
         request = messages.GetModelMetadataRequest.FromString(data)
         _need_model_spec(request)
         inference.check_metadata_fields(request.metadata_field)
-        with self._acquire(request.model_spec) as servable:
+        with inference.acquire(self._source, request.model_spec) as servable:
             return inference.metadata_response(servable).SerializeToString()
 
     def _status(self, data: bytes, context: grpc.ServicerContext, memory: RequestMemory) -> bytes:
