@@ -89,7 +89,7 @@ sbom: setup ## what each image holds, as CycloneDX: build/sbom/*.cdx.json
 STACK = $(BIN)/shortlist stack
 REPOSITORY ?= models
 
-up: setup ## serve in containers: make up [REPOSITORY=models] [PROFILES=scann,monitoring,tls]
+up: setup ## serve in containers: make up [REPOSITORY=models] [PROFILES=scann,sharded,monitoring,tls]
 	@$(STACK) up --repository "$(REPOSITORY)" --profiles "$(PROFILES)"
 
 down: setup ## stop and remove those containers

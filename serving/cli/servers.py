@@ -195,7 +195,7 @@ def _add_stack_action(
         "--profiles",
         default="",
         metavar="LIST",
-        help="comma-separated additions to the stock server: scann, monitoring, tls",
+        help="comma-separated additions to the stock server: scann, sharded, monitoring, tls",
     )
     parser.add_argument(
         "--override",

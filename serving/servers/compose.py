@@ -27,6 +27,7 @@ from shortlist.serving.servers.options import ServerOptions
 __all__ = [
     "CONFIG_FOLDER",
     "SCANN_CONFIG",
+    "SHARD_CONFIG",
     "STOCK_CONFIG",
     "check_engine",
     "compose_command",
@@ -43,6 +44,7 @@ __all__ = [
 CONFIG_FOLDER = Path(".serving/compose")
 STOCK_CONFIG = "models.config"
 SCANN_CONFIG = "scann.config"
+SHARD_CONFIG = "shard1.config"
 
 
 def _docker() -> str:
@@ -111,32 +113,54 @@ def project_variables(repository: Path) -> dict[str, str]:
     return variables
 
 
-def write_missing_models(repository: ModelRepository) -> list[str]:
+def write_missing_models(
+    repository: ModelRepository, *, sharded: bool = False, request_log: str | None = None
+) -> list[str]:
     """Add models that no configuration lists yet, with their newest version as `stable`.
 
     Models with ScaNN's ops go to the ScaNN server's configuration, all others to the stock
     server's. Existing entries are left to rollouts.
 
+    Args:
+        repository: Model repository.
+        sharded: Whether odd shards go to a server of their own.
+        request_log: Folder for the request logs of added models; `None` to log none.
+
     Returns:
         Names of the added models.
 
     Raises:
-        RepositoryError: The repository is empty, or a configuration cannot be read or written.
+        RepositoryError: The repository is empty or has no odd shard for its server, or a
+            configuration cannot be read or written.
     """
     servables = find_servables(repository)
+    by_file: dict[str, list[ServableFound]] = {STOCK_CONFIG: [], SCANN_CONFIG: []}
+    if sharded:
+        by_file[SHARD_CONFIG] = []
+    for servable in servables:
+        shard = contract.parse_shard(servable.name)
+        odd = sharded and shard is not None and shard[1] % 2 == 1
+        file = SHARD_CONFIG if odd else STOCK_CONFIG
+        by_file[SCANN_CONFIG if servable.custom_ops else file].append(servable)
+    if sharded and not by_file[SHARD_CONFIG]:
+        raise RepositoryError(
+            f"{repository.root} has no shards for the profile sharded; publish some with "
+            "shortlist export --shards 2"
+        )
     folder = repository.root.resolve() / CONFIG_FOLDER
     added: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, custom in ((STOCK_CONFIG, False), (SCANN_CONFIG, True)):
-            chosen = [servable for servable in servables if bool(servable.custom_ops) == custom]
-            added += _add_missing(folder / name, chosen)
+        for name, chosen in by_file.items():
+            added += _add_missing(folder / name, chosen, request_log)
     except OSError as exc:
         raise RepositoryError(f"cannot write into {folder}: {exc.strerror}") from exc
     return added
 
 
-def _add_missing(path: Path, servables: Sequence[ServableFound]) -> list[str]:
+def _add_missing(
+    path: Path, servables: Sequence[ServableFound], request_log: str | None
+) -> list[str]:
     config = read_config(path) if path.exists() else ModelServerConfig()
     known = {model.name for model in config.model_config_list.config}
     missing = [servable for servable in servables if servable.name not in known]
@@ -145,6 +169,12 @@ def _add_missing(path: Path, servables: Sequence[ServableFound]) -> list[str]:
             entry = ModelEntry(versions=(servable.version,), labels={STABLE: servable.version})
             base_path = servable.base_path.resolve()
             config = with_entry(config, servable.name, entry, base_path=base_path)
+        added = {servable.name for servable in missing}
+        for model in config.model_config_list.config if request_log else ():
+            if model.name in added:
+                collector = model.logging_config.log_collector_config
+                collector.filename_prefix = f"{request_log}/{model.name}"
+                model.logging_config.sampling_config.sampling_rate = 1.0
         write_atomically(path, text_format.MessageToString(config))
     return [servable.name for servable in missing]
 

@@ -13,6 +13,7 @@ COMPOSE_FILE: Final = "compose.yaml"
 # What is not needed to build images; `pyproject.toml` puts the same into the wheel.
 _FILES: Final = (
     COMPOSE_FILE,
+    "request_log.yaml",
     "server",
     "proxy/make_credentials.sh",
     "proxy/nginx.conf",

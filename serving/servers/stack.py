@@ -19,7 +19,7 @@ __all__ = ["Stack"]
 log = logging.getLogger(__name__)
 
 PROJECT = "shortlist"
-PROFILES = ("scann", "monitoring", "tls")
+PROFILES = ("scann", "sharded", "monitoring", "tls")
 CREDENTIALS = Path("proxy/credentials")  # next to compose.yaml
 POLL_INTERVAL = 0.5  # seconds
 LOG_LINES = 1000  # read
@@ -70,7 +70,11 @@ class Stack:
             ShortlistError: There is nothing to serve, or a container failed or was not ready in
                 time; the message holds the end of its output.
         """
-        for name in compose.write_missing_models(ModelRepository(self.repository)):
+        for name in compose.write_missing_models(
+            ModelRepository(self.repository),
+            sharded="sharded" in self.profiles,
+            request_log=self.environment.get("SHORTLIST_REQUEST_LOG"),
+        ):
             log.warning("%s: its newest version is now `stable`", name)
         if "tls" in self.profiles:
             self._make_credentials()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shortlist.serving.servers.compose import CONFIG_FOLDER, SHARD_CONFIG, STOCK_CONFIG
 from tests.support.paths import ROOT
 
 DOCKER = ROOT / "docker"
@@ -53,7 +54,8 @@ def test_an_image_has_every_package_of_its_extra(extra: str, images: list[str]) 
 
 
 def test_every_variable_that_the_documentation_names_exists() -> None:
-    known = set(re.findall(r"\$\{(SHORTLIST_\w+)", compose_file()))
+    variants = compose_file() + (DOCKER / "request_log.yaml").read_text()
+    known = set(re.findall(r"\$\{(SHORTLIST_\w+)", variants))
     named = {
         name for text in (*DOCUMENTS, README) for name in re.findall(r"SHORTLIST_[A-Z_]+", text)
     } - {"SHORTLIST_CASES", "SHORTLIST_MOVIELENS"}
@@ -77,6 +79,24 @@ def test_ports_are_on_loopback_by_default() -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert len(published) >= 8
     assert all(re.match(r"\$\{SHORTLIST(_TLS)?_BIND:-127\.0\.0\.1\}:", port) for port in published)
+
+
+def test_the_servers_of_shards_differ_in_their_configuration_alone() -> None:
+    services = yaml.safe_load(compose_file())["services"]
+    serving, shard = ({*services[name]["command"]} for name in ("serving", "shard1"))
+    (config,) = shard - serving
+    assert config.endswith(f"/{CONFIG_FOLDER}/{SHARD_CONFIG}")
+    batching = {flag for flag in serving if "batching" in flag}
+    assert {flag.replace(STOCK_CONFIG, SHARD_CONFIG) for flag in serving - batching} == shard
+
+
+def test_request_logs_need_the_embedded_server_and_a_folder_that_it_can_write() -> None:
+    more = yaml.safe_load((DOCKER / "request_log.yaml").read_text())["services"]
+    services = yaml.safe_load(compose_file())["services"]
+    assert more["serving"]["image"] == services["scann"]["image"]
+    (volume,) = more["serving"]["volumes"]
+    assert volume.startswith("${SHORTLIST_REQUEST_LOG:?")
+    assert not volume.endswith(":ro")
 
 
 def test_the_readme_is_short() -> None:

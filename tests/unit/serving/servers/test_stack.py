@@ -92,6 +92,28 @@ def test_existing_entries_are_left_to_rollouts(
     assert compose.write_missing_models(repository) == []
 
 
+def test_odd_shards_go_to_a_server_of_their_own(repository: ModelRepository) -> None:
+    with pytest.raises(RepositoryError, match="no shards for the profile sharded; publish some"):
+        compose.write_missing_models(repository, sharded=True)
+    for number in range(3):
+        folder = repository.root / f"big_ivf_{number}of3/1"
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").write_bytes(b"core ops")
+    compose.write_missing_models(repository, sharded=True, request_log="/logs")
+    folder = repository.root / compose.CONFIG_FOLDER
+    logs = [
+        {model.name: model.logging_config for model in read_config(file).model_config_list.config}
+        for file in (folder / compose.STOCK_CONFIG, folder / compose.SHARD_CONFIG)
+    ]
+    assert [list(each) for each in logs] == [
+        ["big_ivf_0of3", "big_ivf_2of3", "retrieval_ivf"],
+        ["big_ivf_1of3"],
+    ]
+    logged = logs[0]["retrieval_ivf"]
+    assert logged.log_collector_config.filename_prefix == "/logs/retrieval_ivf"
+    assert logged.sampling_config.sampling_rate == 1.0
+
+
 def test_an_empty_repository_says_how_to_publish(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="shortlist export"):
         compose.write_missing_models(ModelRepository(tmp_path))
@@ -169,5 +191,7 @@ def test_publish_mounts_the_data_and_passes_flags_on(
 
 
 def test_an_unknown_profile_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no profile 'grafana'; there are: scann, monitoring, tls"):
+    with pytest.raises(
+        ValueError, match="no profile 'grafana'; there are: scann, sharded, monitoring, tls"
+    ):
         Stack(tmp_path, profiles=["grafana"])
