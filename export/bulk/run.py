@@ -76,14 +76,7 @@ def run_bulk(
         ShortlistError: The servable failed, or a part cannot be written.
     """
     counts = BulkCounts(total=queries.num_rows)
-    todo = []
-    for number, start in enumerate(range(0, queries.num_rows, part_rows)):
-        part = queries.slice(start, part_rows)
-        if number in output.finished:
-            counts.before += part.num_rows
-            counts.parts += 1
-        else:
-            todo.append((number, part))
+    todo = _unfinished(queries, output, part_rows, counts)
     batches = (batch for _, part in todo for batch in _batches(part, batch_rows))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="bulk") as pool:
         answers = _ahead(pool, answer, batches)
@@ -101,6 +94,21 @@ def run_bulk(
             pool.shutdown(cancel_futures=True)
     output.finish()
     return counts
+
+
+def _unfinished(
+    queries: pa.Table, output: BulkOutput, rows: int, counts: BulkCounts
+) -> list[tuple[int, pa.Table]]:
+    """Return the parts to do with their numbers, and count the others."""
+    todo = []
+    for number, start in enumerate(range(0, queries.num_rows, rows)):
+        part = queries.slice(start, rows)
+        if number in output.finished:
+            counts.before += part.num_rows
+            counts.parts += 1
+        else:
+            todo.append((number, part))
+    return todo
 
 
 def _batches(part: pa.Table, rows: int) -> Iterator[pa.RecordBatch]:

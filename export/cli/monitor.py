@@ -38,6 +38,12 @@ def add_monitor(verbs: Parsers) -> None:
         example="shortlist monitor --log logs --interactions events.parquet --page monitor.html",
         run="shortlist.export.cli.monitor:monitor",
     )
+    _add_log(parser)
+    _add_interactions(parser)
+    _add_results(parser)
+
+
+def _add_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log",
         action="append",
@@ -82,8 +88,6 @@ def add_monitor(verbs: Parsers) -> None:
         "queries of the version's export, which its manifest describes; of a version without "
         "them, its first 1,000 lists, or the first half if there are fewer than 2,000)",
     )
-    _add_interactions(parser)
-    _add_results(parser)
 
 
 def _add_interactions(parser: argparse.ArgumentParser) -> None:

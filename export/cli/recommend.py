@@ -46,6 +46,22 @@ def add_recommend(verbs: Parsers) -> None:
         "--output recs.parquet",
         run="shortlist.export.cli.recommend:recommend",
     )
+    _add_lists(parser)
+    add_retrieval_arguments(parser)
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="feature of every user, or input of a model that Shortlist did not export; repeatable",
+    )
+    add_repository(parser)
+    _add_histories(parser)
+    add_tensor_arguments(parser)
+    _add_beam(parser)
+
+
+def _add_lists(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--servable",
         required=True,
@@ -79,15 +95,9 @@ def add_recommend(verbs: Parsers) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="start again if the folder has parts already"
     )
-    add_retrieval_arguments(parser)
-    parser.add_argument(
-        "--feature",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="feature of every user, or input of a model that Shortlist did not export; repeatable",
-    )
-    add_repository(parser)
+
+
+def _add_histories(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("histories")
     group.add_argument(
         "--history",
@@ -105,7 +115,9 @@ def add_recommend(verbs: Parsers) -> None:
         "since 1970 (default: that of the newest event)",
     )
     add_reading_arguments(group)
-    add_tensor_arguments(parser)
+
+
+def _add_beam(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "Apache Beam", "--users, --similar and --output can then be addresses that Beam knows"
     )

@@ -37,6 +37,25 @@ def add_replay(verbs: Parsers) -> None:
         example="shortlist replay logs --against stable 4 --repository models --output replay.html",
         run="shortlist.export.cli.replay:replay",
     )
+    _add_queries(parser)
+    add_repository(parser)
+    _add_outcomes(parser)
+    _add_limits(parser)
+    group = add_connection_arguments(
+        parser,
+        "gRPC address of a server with both versions, or one address for each; repeatable "
+        "(default: none, the versions are loaded from --repository)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=contract.DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="timeout of one request (default: %(default)g)",
+    )
+
+
+def _add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", nargs="+", metavar="LOG", help="file, folder or pattern")
     parser.add_argument(
         "--against",
@@ -65,21 +84,6 @@ def add_replay(verbs: Parsers) -> None:
         "were asked for)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write a page, too")
-    add_repository(parser)
-    _add_outcomes(parser)
-    _add_limits(parser)
-    group = add_connection_arguments(
-        parser,
-        "gRPC address of a server with both versions, or one address for each; repeatable "
-        "(default: none, the versions are loaded from --repository)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        default=contract.DEFAULT_TIMEOUT,
-        metavar="SECONDS",
-        help="timeout of one request (default: %(default)g)",
-    )
 
 
 def _add_outcomes(parser: argparse.ArgumentParser) -> None:

@@ -108,15 +108,9 @@ def run_replay(
     report(f"{len(queries):,} of {recorded:,} recorded queries of {model}")
     with _opened(settings, model, found) as (sides, manifests):
         report(f"asking {sides[0].name} and {sides[1].name}")
-        comparison = Comparison(
-            sides,
-            k=settings.k,
-            limits=settings.limits,
-            join=join,
-            shown=settings.shown,
-            title_of=title_of,
+        comparison = _compared(
+            sides, queries, settings, join=join, title_of=title_of, report=report
         )
-        _compare(comparison, queries, report)
         names = [side.name for side in sides]
     judged = None if join is None else _judged(join, names, manifests, settings)
     times = [query.time for query in queries]
@@ -136,15 +130,31 @@ def run_replay(
     )
 
 
-def _compare(
-    comparison: Comparison, queries: Sequence[RecordedQuery], report: Callable[[str], None]
-) -> None:
+def _compared(
+    sides: tuple[Side, Side],
+    queries: Sequence[RecordedQuery],
+    settings: ReplaySettings,
+    *,
+    join: Join | None,
+    title_of: Callable[[str], str],
+    report: Callable[[str], None],
+) -> Comparison:
+    """Ask both versions all queries."""
+    comparison = Comparison(
+        sides,
+        k=settings.k,
+        limits=settings.limits,
+        join=join,
+        shown=settings.shown,
+        title_of=title_of,
+    )
     with without_notices():
         comparison.warm_up(queries)
     for number, query in enumerate(queries, 1):
         comparison.add(query)
         if number % _EVERY == 0:
             report(f"{number:,} of {len(queries):,} queries")
+    return comparison
 
 
 def _notes(queries: Sequence[RecordedQuery], k: int | None) -> list[str]:

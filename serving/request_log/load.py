@@ -174,50 +174,71 @@ async def send(
     Raises:
         ServingError: The server does not answer the first request at all.
     """
-    result = LoadResult()
-    running: set[asyncio.Task[None]] = set()
-    slots = asyncio.Semaphore(in_flight)
     options = {"timeout": timeout, "retry": RetryPolicy(max_attempts=1), **security._asdict()}
     async with AsyncGrpcClient(list(addresses), **options) as client:
+        sender = _Sender(client, model=model, version=version, label=label, in_flight=in_flight)
+        return await sender.send(planned)
 
-        async def ask(record: LogRecord) -> None:
-            chosen = label if label is not None or version is not None else record.label
-            await client.predict(
-                {name: tensor.array() for name, tensor in record.input_tensors.items()},
-                signature=record.signature,
-                model=model or record.model,
-                version=version,
-                label=chosen,
-            )
 
-        async def one(record: LogRecord, due: float) -> None:
-            result.late += time.perf_counter() - due > _LATE
-            async with slots:
-                sent = time.perf_counter()
-                try:
-                    await ask(record)
-                except (ServingError, ValueError) as exc:
-                    result.errors[f"{type(exc).__name__}: {exc}"] += 1
-                    return
-                now = time.perf_counter()
-            result.service.add(now - sent)
-            result.response.add(now - due)
+class _Sender:
+    """Sends requests, and measures; see `send`."""
 
+    def __init__(
+        self,
+        client: AsyncGrpcClient,
+        *,
+        model: str | None,
+        version: int | None,
+        label: str | None,
+        in_flight: int,
+    ) -> None:
+        self._client = client
+        self._model, self._version, self._label = model, version, label
+        self._slots = asyncio.Semaphore(in_flight)
+        self._result = LoadResult()
+
+    async def send(self, planned: Iterator[Planned]) -> LoadResult:
+        """Send all requests, and wait for their answers."""
+        running: set[asyncio.Task[None]] = set()
         begin: float | None = None
         for request in planned:
             if begin is None:  # opens the connection and reads the metadata before time runs
-                await _first(ask(request.record))
+                await _first(self._ask(request.record))
                 begin = time.perf_counter() - request.due
             due = begin + request.due
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-            result.sent += 1
-            task = asyncio.create_task(one(request.record, due))
+            self._result.sent += 1
+            task = asyncio.create_task(self._measure(request.record, due))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
-        result.seconds = 0.0 if begin is None else time.perf_counter() - begin
-    return result
+        self._result.seconds = 0.0 if begin is None else time.perf_counter() - begin
+        return self._result
+
+    async def _measure(self, record: LogRecord, due: float) -> None:
+        result = self._result
+        result.late += time.perf_counter() - due > _LATE
+        async with self._slots:
+            sent = time.perf_counter()
+            try:
+                await self._ask(record)
+            except (ServingError, ValueError) as exc:
+                result.errors[f"{type(exc).__name__}: {exc}"] += 1
+                return
+            now = time.perf_counter()
+        result.service.add(now - sent)
+        result.response.add(now - due)
+
+    async def _ask(self, record: LogRecord) -> None:
+        chosen = self._label is not None or self._version is not None
+        await self._client.predict(
+            {name: tensor.array() for name, tensor in record.input_tensors.items()},
+            signature=record.signature,
+            model=self._model or record.model,
+            version=self._version,
+            label=self._label if chosen else record.label,
+        )
 
 
 async def _first(call: Any) -> None:
