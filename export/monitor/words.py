@@ -11,7 +11,7 @@ __all__ = ["age", "drift", "drift_notes", "moment", "name_of", "seconds"]
 
 _COMPARED: Final = {
     EXPORT: "drift of {} is measured from the held-out queries of the export",
-    FIRST: "drift of {} is measured from the first lists, as the manifest has no reference",
+    FIRST: "drift of {} is measured from the first lists, without a reference in a manifest",
     None: "no drift of {}, as --reference has no lists of the version",
 }
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

@@ -13,6 +13,7 @@ from shortlist.export._tf import tf
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
+from shortlist.export.evaluation.reference import buckets
 from shortlist.export.index.similarity import Similarity
 from shortlist.export.index.tuning import exact_positions
 from shortlist.export.own.inputs import read_inputs
@@ -20,7 +21,7 @@ from shortlist.export.own.queries import Columns, QuerySource
 from shortlist.export.own.vectors import VectorTable
 from shortlist.export.servable.self_test import sample_users
 from shortlist.serving.repository.probe import UserSample
-from shortlist.serving.repository.version import Headline
+from shortlist.serving.repository.version import DriftReference, Headline
 
 __all__ = ["Rated", "rate"]
 
@@ -37,12 +38,14 @@ class Rated:
         rates: Hit rates by name, such as `hit_rate@10`.
         count: Number of interactions that were measured.
         unknown: Number of interactions that were not, because their candidate is not indexed.
+        reference: Scores of the best candidates, to measure drift from.
         sample: Users with their interactions, for the gate `quality`; None if users have no ids.
     """
 
     rates: Mapping[str, float]
     count: int
     unknown: int
+    reference: DriftReference
     sample: UserSample | None = None
 
     def __str__(self) -> str:
@@ -96,14 +99,18 @@ def rate(
         )
     if len(known) > _INTERACTIONS:
         known = np.sort(np.random.default_rng(0).choice(known, _INTERACTIONS, replace=False))
-    queries = source.embed({name: values[known] for name, values in asked.items()})
-    best = exact_positions(similarity.query(tf.constant(queries)).numpy(), rows, max(_KS))
+    queries = tf.constant(source.embed({name: values[known] for name, values in asked.items()}))
+    of_index = similarity.query(queries).numpy()
+    best = exact_positions(of_index, rows, max(_KS))
+    products = np.einsum("ij,ij->i", of_index, rows[best[:, 0]])
+    scores = similarity.score(tf.constant(products[:, None]), queries).numpy()
     hits = best == targets[known][:, None]
     ks = [k for k in _KS if k <= best.shape[1]] or [best.shape[1]]
     return Rated(
         rates={f"hit_rate@{k}": float(hits[:, :k].any(axis=1).mean()) for k in ks},
         count=len(known),
         unknown=int(np.count_nonzero(targets < 0)),
+        reference=DriftReference(scores=buckets(scores[:, 0])),
         sample=_sample(asked[contract.USER_ID][known], targets[known], candidates)
         if source.by_user
         else None,

@@ -297,6 +297,7 @@ def _contents(
                 interactions=0 if rated is None else rated.count,
             ),
             metrics={} if rated is None else rated.as_json(),
+            reference=None if rated is None else rated.reference,
             config=config.as_json(),
             interface=_interface(source),
             packages=package_versions(),

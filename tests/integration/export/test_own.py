@@ -16,11 +16,12 @@ from shortlist.export import OwnConfig, VectorTable, publish_model
 from shortlist.export._tf import tf
 from shortlist.export.config import IvfConfig
 from shortlist.export.data.dataset import Attribute
+from shortlist.export.evaluation.reference import buckets
 from shortlist.export.own.publish import OwnResult
 from shortlist.export.own.published import read_published, write_vectors
 from shortlist.export.own.vectors import read_vectors
 from shortlist.serving.repository.server_config import ModelEntry, write_config
-from shortlist.serving.repository.version import Verdict
+from shortlist.serving.repository.version import Verdict, read_manifest
 from shortlist.serving.servers.kinds import ServerKind
 from shortlist.serving.servers.options import ServerOptions, claim_port
 from shortlist.serving.servers.runner import ModelServer, all_available
@@ -208,6 +209,13 @@ def test_gates_and_report_tell_what_is_known(published: Published) -> None:
     ranks = (scores > scores[np.arange(39), np.arange(39)][:, None]).sum(axis=1)
     rates = published.table.metrics["seen_kept"]
     assert rates == {"hit_rate@10": (ranks < 10).mean(), "hit_rate@100": (ranks < 100).mean()}
+    (folder,) = published.table.servables.values()
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert manifest.reference is not None
+    assert manifest.reference.scores is not None
+    expected = buckets(scores.max(axis=1)).edges
+    assert manifest.reference.scores.edges == pytest.approx(expected, abs=1e-5)
     assert published.table.report is not None
     assert published.tower.report is not None
     with_rates = published.table.report.read_text(encoding="utf-8")

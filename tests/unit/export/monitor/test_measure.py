@@ -286,7 +286,7 @@ def test_drift_is_measured_from_the_held_out_queries_of_the_export(tmp_path: Pat
     assert first.scores < 0.01
     assert (first.scores_from, first.histories_from, first.unknown_users) == (EXPORT, FIRST, 0.1)
     assert (second.scores_from, second.unknown_users) == (FIRST, None)
-    of_first = "is measured from the first lists, as the manifest has no reference"
+    of_first = "is measured from the first lists, without a reference in a manifest"
     assert monitoring.notes[1:] == [
         "drift of scores is measured from the held-out queries of the export: retrieval_ivf/1",
         f"drift of histories {of_first}: retrieval_ivf/1, retrieval_ivf/2",
