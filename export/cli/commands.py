@@ -6,6 +6,7 @@ from pathlib import Path
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
 from shortlist.export.cli.experiments.track import add_track
+from shortlist.export.cli.experiments.tune import add_tune
 from shortlist.export.cli.monitor import add_monitor
 from shortlist.export.cli.options import (
     add_config_arguments,
@@ -41,6 +42,7 @@ def add_commands(verbs: Parsers) -> None:
     add_monitor(verbs)
     add_replay(verbs)
     add_track(verbs)
+    add_tune(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:

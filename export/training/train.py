@@ -15,10 +15,10 @@ from shortlist.export.training.checkpoint import Checkpoint, CheckpointConfig, d
 from shortlist.export.training.co_interactions import co_interactions, fit_queries
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
-from shortlist.export.training.user_recipe import train_on_users
+from shortlist.export.training.user_recipe import score_on_users, train_on_users
 from shortlist.export.training.workers import Workers
 
-__all__ = ["train"]
+__all__ = ["train", "validation_score"]
 
 # Errors of a collective operation that lost one of its processes.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
@@ -82,6 +82,39 @@ def train(
     losses = ", ".join(f"{record.loss:.3f}" for record in model.records)
     log.info("loss by epoch: %s", losses)
     return _with_heads(model, dataset, split, config)
+
+
+def validation_score(
+    dataset: Dataset,
+    split: Split,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> float:
+    """Return the quality of a configuration on the validation part.
+
+    Trains on the training part alone, with early stopping; nothing of the held-out part is used.
+
+    Args:
+        dataset: Interactions and candidates.
+        split: Parts of the interactions.
+        model_config: Shape of the towers.
+        config: Training configuration.
+        progress: Callback, called for each training batch.
+
+    Returns:
+        Mean of NDCG@10 and NDCG@100, seen candidates excluded.
+
+    Raises:
+        ValueError: The loss is no longer finite, there is no validation part, or the recipe has
+            none.
+    """
+    if config.loss != "user_softmax":
+        raise ValueError(f"{config.loss} is not measured on a validation part; use user_softmax")
+    if not len(split.validation):
+        raise ValueError("there is no validation part; raise validation_fraction, or use more data")
+    return score_on_users(dataset, split, model_config, config, progress or Progress())
 
 
 def _with_heads(

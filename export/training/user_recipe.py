@@ -32,7 +32,11 @@ from shortlist.export.training.checkpoint import (
 )
 from shortlist.export.training.order import order_epochs, train_order
 from shortlist.export.training.query.assembly import Learned, Order, QuerySettings, assemble
-from shortlist.export.training.query.choice import choose_feature_share, choose_settings
+from shortlist.export.training.query.choice import (
+    Choice,
+    choose_feature_share,
+    choose_settings,
+)
 from shortlist.export.training.query.feature_queries import FeatureRows
 from shortlist.export.training.query.linear import Linear
 from shortlist.export.training.query.taste import Taste
@@ -45,7 +49,7 @@ from shortlist.export.training.user_softmax import pair_dimensions
 from shortlist.export.training.user_training import UserSteps, rescale
 from shortlist.export.training.workers import Workers
 
-__all__ = ["train_on_users"]
+__all__ = ["score_on_users", "train_on_users"]
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +111,40 @@ def train_on_users(
     return recipe.fit(found, saved)
 
 
+def score_on_users(
+    dataset: Dataset,
+    split: Split,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    progress: Progress,
+) -> float:
+    """Train on the training part alone; see `validation_score`."""
+    recipe = _Recipe(
+        dataset=dataset,
+        split=split,
+        model_config=model_config,
+        config=config,
+        progress=progress,
+        checkpoint=None,
+        workers=None,
+        steps_between_looks=_STEPS_BETWEEN_LOOKS,
+    )
+    score = recipe.search(None).score
+    assert score is not None
+    return score
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What a search has found: epochs, their records, and the settings of the query tower."""
+    """What a search has found: epochs, their records, and the settings of the query tower.
+
+    `score` is that of the validation part; None without a search.
+    """
 
     epochs: int
     records: list[EpochRecord]
     settings: QuerySettings
+    score: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,6 +155,7 @@ class _Found:
             epochs=values["epochs"],
             records=[EpochRecord(**record) for record in values["records"]],
             settings=QuerySettings(**values["settings"]),
+            score=values.get("score"),
         )
 
 
@@ -165,26 +197,40 @@ class _Recipe:
         looks = [record for record in records if record.validation is not None]
         epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
         log.info("best NDCG@100 on the validation part after %d epochs", epochs)
-        settings = self.usual_settings()
-        if self.model_config.query_tower == "history":
-            carried = {"records": [asdict(record) for record in records]}
-            learned = Learned(
-                taste=taste,
-                linear=self._linear(kept),
-                order=self._order(kept, taste, _SEARCH_ORDER, carried, saved),
-            )
-            settings = choose_settings(learned, validation, kept, ordered=self.ordered)
-            rows = self._feature_rows(self.split.training)
-            if rows is not None:
-                share = choose_feature_share(
-                    learned, settings, validation, kept, rows, self.dataset
-                )
-                settings = replace(settings, feature_share=share)
+        choice = self._choose(kept, taste, validation, records, saved)
+        settings = choice.settings
         if self.ordered:
             judged = self.dataset.candidate_positions[self.split.validation]
             half_life = choose_half_life(kept, judged)
             settings = replace(settings, popularity_half_life_days=half_life)
-        return _Found(epochs=epochs, records=records, settings=settings)
+        return _Found(epochs=epochs, records=records, settings=settings, score=choice.score)
+
+    def _choose(
+        self,
+        kept: Histories,
+        taste: Taste,
+        validation: Validation,
+        records: list[EpochRecord],
+        saved: Saved | None,
+    ) -> Choice:
+        """Put a query together from its parts as the validation part likes it best."""
+        if self.model_config.query_tower == "table":
+            settings = self.usual_settings()
+            queries = validation.taste_queries(
+                taste, decay=settings.decay, user_share=settings.user_share
+            )
+            return Choice(settings=settings, score=validation.score(queries, taste.candidates))
+        carried = {"records": [asdict(record) for record in records]}
+        learned = Learned(
+            taste=taste,
+            linear=self._linear(kept),
+            order=self._order(kept, taste, _SEARCH_ORDER, carried, saved),
+        )
+        choice = choose_settings(learned, validation, kept, ordered=self.ordered)
+        rows = self._feature_rows(self.split.training)
+        if rows is None:
+            return choice
+        return choose_feature_share(learned, choice, validation, kept, rows, self.dataset)
 
     def fit(self, found: _Found, saved: Saved | None) -> TrainedModel:
         """Train the final model on all fitted interactions."""

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from shortlist.export.training.query.assembly import Learned, QuerySettings
 from shortlist.export.training.query.feature_queries import FeatureRows, fit_feature_queries
 from shortlist.export.training.query.validation import Validation
 
-__all__ = ["choose_feature_share", "choose_settings"]
+__all__ = ["Choice", "choose_feature_share", "choose_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,17 @@ _FEATURE_SHARES = (0.25, 0.5, 1.0)
 _GAIN = 1.002  # a setting that does less for the metric is not worth its cost
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Settings, and their `Validation.score`."""
+
+    settings: QuerySettings
+    score: float
+
+
 def choose_settings(
     learned: Learned, validation: Validation, kept: Histories, *, ordered: bool
-) -> QuerySettings:
+) -> Choice:
     """Return the settings with the best NDCG, the mean of that at 10 and 100.
 
     They are chosen one after another. The best decay depends on whether there is an order part,
@@ -66,34 +75,35 @@ def choose_settings(
         attempt("decay", _DECAYS)
     if learned.linear is not None:
         attempt("linear_weight", [0.0])
-    return best
+    return Choice(settings=best, score=score)
 
 
 def choose_feature_share(
     learned: Learned,
-    settings: QuerySettings,
+    choice: Choice,
     validation: Validation,
     kept: Histories,
     rows: FeatureRows,
     dataset: Dataset,
-) -> float | None:
-    """Return the share of the features' vectors for users with events, best by `Validation.score`.
+) -> Choice:
+    """Add the share of the features' vectors for users with events, best by `Validation.score`.
 
     Args:
         learned: Parts, trained on the training part.
-        settings: Settings that `choose_settings` chose.
+        choice: Settings that `choose_settings` chose.
         validation: Questions of the validation part.
         kept: Events of the training part `[num_users]`.
         rows: Interactions of the training part by their features.
         dataset: Interactions, of which the judged ones tell the context of the questions.
 
     Returns:
-        The share; None if features tell nothing about users without events.
+        The settings with the share; None if features tell nothing about users without events.
     """
-    queries, candidates = _Compared(learned, validation, kept).vectors(settings)
+    queries, candidates = _Compared(learned, validation, kept).vectors(choice.settings)
     useful = fit_feature_queries(candidates, rows)
     if useful is None:
-        return None
+        settings = dataclasses.replace(choice.settings, feature_share=None)
+        return dataclasses.replace(choice, settings=settings)
     columns, vectors = useful
     questions = validation.questions
     first = np.searchsorted(questions.owners, np.arange(len(questions)))
@@ -106,7 +116,8 @@ def choose_feature_share(
         log.info("NDCG on the validation part %.4f with features by %g", result, share)
         if result > score * _GAIN:
             best, score = share, result
-    return best
+    settings = dataclasses.replace(choice.settings, feature_share=best)
+    return Choice(settings=settings, score=score)
 
 
 class _Compared:

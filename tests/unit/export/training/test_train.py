@@ -15,7 +15,7 @@ from shortlist.export.data.histories import Histories
 from shortlist.export.data.split import Split, make_split
 from shortlist.export.progress import Progress
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.export.training.train import train
+from shortlist.export.training.train import train, validation_score
 from shortlist.export.training.user_recipe import train_on_users
 from tests.support.evaluation import evaluate_popularity, evaluate_users, inner_products
 
@@ -71,6 +71,19 @@ def test_patience_ends_training_that_gets_no_better(data: Dataset, split: Split)
     model = train_on_users(data, split, MODEL, config, Progress(), steps_between_looks=1)
     assert len(model.records) < 40
     assert model.epochs == len(model.records) - 2
+
+
+def test_the_validation_score_knows_nothing_of_the_held_out_part(
+    data: Dataset, split: Split
+) -> None:
+    config = dataclasses.replace(TRAIN, epochs=2)
+    blind = dataclasses.replace(split, held_out=split.held_out[:1])
+    score = validation_score(data, split, MODEL, config)
+    assert score == validation_score(data, blind, MODEL, config) > 0
+    with pytest.raises(ValueError, match="no validation part"):
+        validation_score(data, make_split(data, held_out_fraction=0.2, seed=1), MODEL, config)
+    with pytest.raises(ValueError, match="use user_softmax"):
+        validation_score(data, split, *PRESETS["tutorial"])
 
 
 def test_without_validation_part_all_epochs_are_trained(data: Dataset) -> None:
