@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +118,7 @@ def tune(args: argparse.Namespace) -> int:
     if storage is not None and "://" not in storage:
         storage = f"sqlite:///{storage}"
     study = StudyConfig(trials=args.trials, timeout=args.timeout, storage=storage, name=args.study)
-    with ConsoleProgress(sys.stderr) as console:
+    with ConsoleProgress() as console:
         result = search(
             dataset,
             config.export,
