@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "CANDIDATE_ID",
     "CANDIDATE_IDS",
+    "CATALOGUE_FILE",
     "CORPUS_FILE",
     "DEFAULT_GRPC_ADDRESS",
     "DEFAULT_GRPC_PORT",
@@ -157,6 +158,7 @@ GOLDEN_FILE: Final = "assets.extra/shortlist_golden.json"  # known queries and t
 PROBE_FILE: Final = "assets.extra/shortlist_probe.json"  # sampled users and their best candidates
 REPORT_FILE: Final = "assets.extra/report.html"  # report for people on the model's quality
 CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
+CATALOGUE_FILE: Final = "assets.extra/shortlist_catalogue.jsonl.gz"  # titles and attributes
 USERS_FILE: Final = "assets.extra/shortlist_users.jsonl.gz"  # sampled users' interactions
 
 # --- defaults -----------------------------------------------------------------

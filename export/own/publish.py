@@ -285,6 +285,7 @@ def _contents(
         candidate_ids=table.ids,
         index_rows=rows,
         attributes=table.attributes,
+        titles=table.titles,
         similarity=similarity,
         probe=_probe(source, asked, probed),
         sample=None if rated is None else rated.sample,

@@ -1,6 +1,6 @@
 """What all servables of one model have in common, whatever their index."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,10 +28,16 @@ from shortlist.export.servable.self_test import (
 from shortlist.export.towers.query_tower import Embed
 from shortlist.export.towers.rating_head import RatingHead
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.serving.repository.probe import UserSample
+from shortlist.serving.repository.probe import Description, UserSample
 from shortlist.serving.repository.version import DriftReference, Manifest
 
-__all__ = ["Inputs", "ServableContents", "contents_of_training", "package_versions"]
+__all__ = [
+    "Inputs",
+    "ServableContents",
+    "contents_of_training",
+    "describe",
+    "package_versions",
+]
 
 _PACKAGES = ("shortlist", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
 
@@ -50,6 +56,7 @@ class ServableContents:
         attributes: Attributes of the candidates, for filters.
         probe: Queries whose exact answers are recorded.
         manifest: Entries of the manifest that do not depend on the index and the version.
+        titles: `[n]` titles, empty for those that are the id; None for all.
         sample: Users with their interactions; None if they are not known.
         similarity: Similarity that the rows were made for; None for the inner product.
         rating_head: Predicts ratings; None for no signature `rate`.
@@ -64,6 +71,7 @@ class ServableContents:
     attributes: Mapping[str, Attribute]
     probe: ProbeQueries
     manifest: Manifest
+    titles: Sequence[str] | None = None
     sample: UserSample | None = None
     similarity: Similarity | None = None
     rating_head: RatingHead | None = None
@@ -92,6 +100,7 @@ def contents_of_training(
         candidate_ids=dataset.candidate_ids,
         index_rows=model.candidate_embeddings,
         attributes=dataset.attributes,
+        titles=dataset.titles,
         probe=probe,
         sample=sample_users(dataset, split),
         rating_head=model.rating_head,
@@ -119,3 +128,20 @@ def package_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # ScaNN is optional
             versions[name] = package_version(name)
     return versions
+
+
+def describe(
+    candidate_ids: Sequence[str],
+    titles: Sequence[str] | None,
+    attributes: Mapping[str, Attribute],
+) -> Iterator[Description]:
+    """Yield what people read about each candidate; a title that is the id is left out."""
+    for row, candidate_id in enumerate(candidate_ids):
+        values: dict[str, float | Sequence[str]] = {}
+        for name, attribute in attributes.items():
+            if attribute.values is not None:
+                values[name] = attribute.values[row]
+            elif attribute.numbers is not None and np.isfinite(attribute.numbers[row]):
+                values[name] = float(attribute.numbers[row])
+        title = "" if titles is None or titles[row] == candidate_id else titles[row]
+        yield Description(title=title, attributes=values)

@@ -10,7 +10,7 @@ import numpy as np
 from shortlist.export.config import ServableConfig
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
-from shortlist.export.servable.contents import ServableContents
+from shortlist.export.servable.contents import ServableContents, describe
 from shortlist.export.servable.corpus_shard import CorpusShard
 from shortlist.export.servable.filters import CandidateFilter
 from shortlist.export.servable.saved_model import inspect_saved_model, save
@@ -18,6 +18,7 @@ from shortlist.export.servable.self_test import write_self_test
 from shortlist.export.servable.signatures import RetrievalServable
 from shortlist.export.servable.target import check_target
 from shortlist.export.servable.warmup import write_warmup_records
+from shortlist.serving.repository.probe import write_descriptions
 from shortlist.serving.repository.version import DriftReference, checksums, write_manifest
 
 __all__ = ["ServableWriter"]
@@ -91,6 +92,9 @@ class ServableWriter:
             sample=contents.sample,
             candidate_ids=contents.candidate_ids,
         )
+        ids, titles, attributes = contents.candidate_ids, contents.titles, contents.attributes
+        if attributes or (titles is not None and tuple(titles) != tuple(ids)):
+            write_descriptions(path, list(attributes), describe(ids, titles, attributes))
         manifest = replace(
             contents.manifest,
             servable=name,

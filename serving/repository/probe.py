@@ -3,8 +3,9 @@
 import gzip
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,14 +13,17 @@ from shortlist.clients import contract
 from shortlist.serving.errors import RepositoryError
 
 __all__ = [
+    "Description",
     "Interaction",
     "Probe",
     "SampledUser",
     "UserSample",
     "read_corpus",
+    "read_descriptions",
     "read_probe",
     "read_user_sample",
     "write_corpus",
+    "write_descriptions",
     "write_probe",
     "write_user_sample",
 ]
@@ -28,6 +32,7 @@ __all__ = [
 PROBE_FORMAT = 2
 _WITH_INPUTS = 3
 USERS_FORMAT = 1
+CATALOGUE_FORMAT = 1
 _BUFFER = 2**20  # bytes compressed at once
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -59,6 +64,19 @@ class Probe:
         inputs = {contract.USER_ID: self.user_ids} if self.inputs is None else self.inputs
         for start in range(0, len(self.user_ids), size):
             yield {name: list(values[start : start + size]) for name, values in inputs.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What people read about a candidate.
+
+    Attributes:
+        title: Title; empty if it is the id.
+        attributes: Number, or list of values, by attribute; unknown ones are missing.
+    """
+
+    title: str = ""
+    attributes: Mapping[str, float | Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +161,56 @@ def read_corpus(version_path: Path) -> list[str] | None:
     """
     lines = _read_lines(version_path / contract.CORPUS_FILE)
     return None if lines is None else list(map(str, lines))
+
+
+def write_descriptions(
+    version_path: Path, attributes: Sequence[str], descriptions: Iterable[Description]
+) -> None:
+    """Store titles and attributes with a version: their names, then one JSON list per candidate.
+
+    Args:
+        version_path: Folder of the version.
+        attributes: Names of the attributes.
+        descriptions: Description of each candidate, in the order of the corpus.
+    """
+
+    def lines() -> Iterator[Any]:
+        yield {"format": CATALOGUE_FORMAT, "attributes": list(attributes)}
+        for description in descriptions:
+            values = [description.attributes.get(name) for name in attributes]
+            yield [description.title, *values]
+
+    _write_lines(version_path / contract.CATALOGUE_FILE, lines())
+
+
+def read_descriptions(version_path: Path) -> list[Description] | None:
+    """Return titles and attributes in the order of the corpus, or `None` for a version without.
+
+    Raises:
+        RepositoryError: The file exists and cannot be read.
+    """
+    path = version_path / contract.CATALOGUE_FILE
+    lines = _read_lines(path)
+    if lines is None:
+        return None
+    try:
+        head, *rows = lines
+        if head["format"] != CATALOGUE_FORMAT:
+            raise ValueError("another format")
+        names = [str(name) for name in head["attributes"]]
+        return [
+            Description(
+                title=str(title),
+                attributes={
+                    name: value
+                    for name, value in zip(names, values, strict=True)
+                    if value is not None and (isinstance(value, list) or math.isfinite(value))
+                },
+            )
+            for title, *values in rows
+        ]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _unreadable(path, exc) from exc
 
 
 def write_user_sample(version_path: Path, sample: UserSample) -> None:

@@ -1,15 +1,26 @@
 """Candidates and users of a version, as far as its files tell."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from shortlist.serving.repository.probe import UserSample, read_corpus, read_user_sample
+from shortlist.serving.repository.probe import (
+    Description,
+    UserSample,
+    read_corpus,
+    read_descriptions,
+    read_user_sample,
+)
 from shortlist.serving.repository.version import read_manifest
 
 __all__ = ["NOTHING", "Catalogue", "Event", "Item", "read_catalogue"]
+
+
+_VALUES: Final = 200  # suggestions
+_NONE: Final = Description()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +68,14 @@ class Catalogue:
     Attributes:
         ids: Candidate ids.
         sample: Users with their interactions; `None` if the version holds none.
-        titles: Titles by candidate id.
         features: Names of the features that requests can give.
+        descriptions: Titles and attributes by candidate id.
     """
 
     ids: Sequence[str] = ()
     sample: UserSample | None = None
-    titles: Mapping[str, str] = field(default_factory=dict)
     features: Sequence[str] = ()
-    attributes: Sequence[str] = ()
-    values: Sequence[str] = ()
+    descriptions: Mapping[str, Description] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -81,11 +90,38 @@ class Catalogue:
 
     def title(self, candidate_id: str) -> str:
         """Return the title of a candidate; its id if there is none."""
-        return self.titles.get(candidate_id) or candidate_id
+        return self._described(candidate_id).title or candidate_id
+
+    @cached_property
+    def attributes(self) -> list[str]:
+        """The names of the candidates' attributes, sorted."""
+        return sorted({name for one in self.descriptions.values() for name in one.attributes})
+
+    @cached_property
+    def values(self) -> list[str]:
+        """The most frequent values of attributes with values, sorted."""
+        counts = Counter(
+            value
+            for description in self.descriptions.values()
+            for values in description.attributes.values()
+            if isinstance(values, list)
+            for value in values
+        )
+        return sorted(value for value, _ in counts.most_common(_VALUES))
+
+    def _described(self, candidate_id: str) -> Description:
+        return self.descriptions.get(candidate_id, _NONE)
 
     def item(self, candidate_id: str) -> Item:
         """Return a candidate for a list."""
-        return Item(candidate_id=candidate_id, title=self.title(candidate_id))
+        parts = [
+            ", ".join(map(str, value)) if isinstance(value, list) else f"{value:.10g}"
+            for value in self._described(candidate_id).attributes.values()
+        ]
+        attributes = " · ".join(filter(None, parts))
+        return Item(
+            candidate_id=candidate_id, title=self.title(candidate_id), attributes=attributes
+        )
 
     def search(self, text: str, limit: int) -> tuple[list[str], int]:
         """Return the first candidates whose id or title contains a text, and how many do.
@@ -154,4 +190,5 @@ def read_catalogue(version_path: Path) -> Catalogue:
         ids=ids,
         sample=read_user_sample(version_path),
         features=list(manifest.features) if manifest else (),
+        descriptions=dict(zip(ids, read_descriptions(version_path) or (), strict=False)),
     )

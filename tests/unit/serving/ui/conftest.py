@@ -11,9 +11,11 @@ from shortlist.clients.testing import FakeModel, FakeServer
 from shortlist.clients.types import State
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import (
+    Description,
     SampledUser,
     UserSample,
     write_corpus,
+    write_descriptions,
     write_user_sample,
 )
 from shortlist.serving.repository.server_config import CONFIG_FILE, ModelEntry, write_config
@@ -38,6 +40,17 @@ def version(path: Path, model: str, number: int) -> None:
     (folder / "assets.extra").mkdir(parents=True)
     (folder / contract.REPORT_FILE).write_text("<!doctype html><title>the report</title>")
     write_corpus(folder, IDS)
+    write_descriptions(
+        folder,
+        ["genre", "year"],
+        [
+            Description(
+                title=f"Film <b>{index}</b>" if index < 2 else "",
+                attributes={"genre": ["odd" if index % 2 else "even"], "year": 1990 + index},
+            )
+            for index in range(len(IDS))
+        ],
+    )
     fitted = ((1, 1_500_000_000), (5, 1_500_100_000))
     users = {"7": SampledUser(fitted=fitted, held_out=((3, 1_500_200_000),))}
     write_user_sample(folder, UserSample(bound=2**64, users=users | {"12": SampledUser()}))

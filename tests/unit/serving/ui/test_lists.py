@@ -17,7 +17,7 @@ def text_of(page: str) -> str:
 
 def test_first_visit_shows_a_user_at_once(page: TestClient) -> None:
     shown = text_of(page.get("/").text)
-    assert "Had user 7 3 events, newest first 1 c03 2017-07-16 · held out" in shown
+    assert "Had user 7 3 events, newest first 1 c03 odd · 1993 2017-07-16 · held out" in shown
     assert "Gets version 2" in shown
     assert " ms " in shown
     assert "c04" in shown
@@ -54,7 +54,7 @@ def test_request_carries_history_rules_exclusions_and_features(
 
 def test_answers_tell_which_event_they_are_similar_to(page: TestClient) -> None:
     shown = text_of(page.get("/?user=&k=2&history=c01").text)
-    assert re.search(r"similar to c01 # ?\d", shown)
+    assert re.search(r"similar to Film <b>1</b> # ?\d", shown)
 
 
 def test_similar_candidates_are_shown_on_demand(page: TestClient) -> None:
@@ -112,6 +112,20 @@ def test_suggestions_come_from_the_version_that_answers(page: TestClient) -> Non
     found = page.get("/suggest/candidates?q=ALERT&target=retrieval_ivf").json()
     assert found == [{"value": HOSTILE, "label": HOSTILE}]
     assert page.get("/suggest/passwords?q=1").status_code == 404
+
+
+def test_titles_and_attributes_are_shown_offered_and_searched(page: TestClient) -> None:
+    answer = page.get("/?target=retrieval_ivf&user=7&k=7&add=film <b>1</b>").text
+    shown = text_of(answer)
+    assert "Film <b>0</b> c00 even · 1990" in shown
+    assert '<input type="hidden" name="history" value="c01">' in answer
+    assert "<b>" not in answer
+    assert '<option value="genre">' in answer
+    assert '<option value="even">' in answer
+    assert page.get("/suggest/candidates?q=film").json() == [
+        {"value": "c00", "label": "Film <b>0</b>"},
+        {"value": "c01", "label": "Film <b>1</b>"},
+    ]
 
 
 def test_page_names_only_its_own_files(page: TestClient) -> None:

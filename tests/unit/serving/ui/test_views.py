@@ -28,7 +28,7 @@ def test_two_targets_tell_what_they_share_and_what_moved(
     shown = text_of(page.get(f"/compare?{query}").text)
     assert "2 of 3 in common" in shown
     first, second = re.split(r"retrieval_ivf/2 version 2", shown)
-    assert "c00 only here" in first
+    assert "Film <b>0</b> only here c00" in first
     assert "c02 ↓ 2 lower" in first
     assert "c02 ↑ 2 higher" in second
     assert "c04 only here" in second
