@@ -93,9 +93,14 @@ class Catalogue:
         return self._described(candidate_id).title or candidate_id
 
     @cached_property
-    def attributes(self) -> list[str]:
-        """The names of the candidates' attributes, sorted."""
-        return sorted({name for one in self.descriptions.values() for name in one.attributes})
+    def attributes(self) -> dict[str, bool]:
+        """The candidates' attributes, sorted, and whether they are numbers."""
+        kinds = {
+            name: not isinstance(value, list)
+            for description in self.descriptions.values()
+            for name, value in description.attributes.items()
+        }
+        return dict(sorted(kinds.items()))
 
     @cached_property
     def values(self) -> list[str]:

@@ -48,7 +48,7 @@ def answer(site: Site, question: Question, target: Target, catalogue: Catalogue)
     try:
         can = Abilities.of(site.metadata(target))
         asked = _asked(question)
-        options = _options(question, can, with_history="history" in asked)
+        options = _options(question, can, catalogue, with_history="history" in asked)
         milliseconds, (retrieval,) = _timed(
             lambda: site.client.retrieve(
                 **asked,
@@ -165,9 +165,11 @@ def _asked(question: Question) -> Asked:
     return asked
 
 
-def _options(question: Question, can: Abilities, *, with_history: bool) -> Mapping[str, Any]:
+def _options(
+    question: Question, can: Abilities, catalogue: Catalogue, *, with_history: bool
+) -> Mapping[str, Any]:
     options: dict[str, Any] = {"exclude": list(question.exclude) or None}
-    options["filter"] = question.filter()
+    options["filter"] = question.filter(catalogue.attributes)
     options["exclude_seen"] = question.seen and can.seen
     if with_history:
         options["exclude_history"] = not question.repeat

@@ -1,6 +1,6 @@
 """The form's state: read from an address, and written into links."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -159,11 +159,14 @@ class Question:
             features.setdefault(name.strip(), []).append(value.strip())
         return features
 
-    def filter(self) -> Filter | None:
+    def filter(self, attributes: Mapping[str, bool]) -> Filter | None:
         """Return the filter, or `None` without rules.
 
+        Args:
+            attributes: Known attributes, and whether they are numbers; empty if unknown.
+
         Raises:
-            ValueError: A rule lacks a part, or a bound is not a number.
+            ValueError: A rule lacks a part, or does not fit its attribute.
         """
         parts: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
         for rule in self.conditions:
@@ -172,11 +175,23 @@ class Question:
                     f"a rule needs an attribute and a value, got {rule.attribute!r} and "
                     f"{rule.value!r}; complete it, or empty both"
                 )
+            if attributes:
+                _check(rule, attributes)
             if rule.mode in ("any", "all"):
                 parts[rule.mode].setdefault(rule.attribute, []).append(rule.value)
             else:
                 parts[rule.mode][rule.attribute] = _bound(rule)
         return Filter(**parts) if self.conditions else None
+
+
+def _check(rule: Condition, attributes: Mapping[str, bool]) -> None:
+    name, numeric = rule.attribute, attributes.get(rule.attribute)
+    if numeric is None:
+        raise ValueError(f"no candidate has the attribute {name!r}; use {', '.join(attributes)}")
+    if numeric and rule.mode in ("any", "all"):
+        raise ValueError(f"{name!r} is a number; use “is at least” and “is at most”")
+    if not numeric and rule.mode in ("min", "max"):
+        raise ValueError(f"{name!r} is not a number; use “is” or “is one of”")
 
 
 def _bound(rule: Condition) -> float:
