@@ -21,7 +21,7 @@ demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SER
 test: setup ## all tests but those of `make conformance`, `test-soak`, `matrix` and `test-containers`
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not conformance" --ignore tests/soak
 
-test-soak: setup ## a minute each of `make soak` and `make fuzz`, and the commands of docs/story.md
+test-soak: setup ## a minute each of `make soak` and `make fuzz`, and the commands of the documentation's start and tutorials
 	$(BIN)/pytest -q tests/soak
 
 test-containers: setup ## build the images, run the whole stack in containers and test it
