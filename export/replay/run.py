@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from shortlist.clients import contract
+from shortlist.clients.cli.progress import tracked
 from shortlist.clients.connection import PLAIN, Security
 from shortlist.clients.errors import ShortlistError
 from shortlist.clients.request_log.user_ids import hash_user_id
@@ -29,7 +30,6 @@ from shortlist.serving.rollout.judge.measures import Limits
 
 __all__ = ["OutcomeError", "ReplaySettings", "run_replay"]
 
-_EVERY: Final = 100  # queries between two reports of progress
 _PARTS: Final = ("signature", "query", "ids", "scores")
 _FAVOURS: Final = (
     "users saw the recorded lists alone, so a version whose lists are like them is favoured, and "
@@ -108,9 +108,7 @@ def run_replay(
     report(f"{len(queries):,} of {recorded:,} recorded queries of {model}")
     with _opened(settings, model, found) as (sides, manifests):
         report(f"asking {sides[0].name} and {sides[1].name}")
-        comparison = _compared(
-            sides, queries, settings, join=join, title_of=title_of, report=report
-        )
+        comparison = _compared(sides, queries, settings, join=join, title_of=title_of)
         names = [side.name for side in sides]
     judged = None if join is None else _judged(join, names, manifests, settings)
     times = [query.time for query in queries]
@@ -137,7 +135,6 @@ def _compared(
     *,
     join: Join | None,
     title_of: Callable[[str], str],
-    report: Callable[[str], None],
 ) -> Comparison:
     """Ask both versions all queries."""
     comparison = Comparison(
@@ -150,10 +147,8 @@ def _compared(
     )
     with without_notices():
         comparison.warm_up(queries)
-    for number, query in enumerate(queries, 1):
+    for query in tracked(queries, "replay"):
         comparison.add(query)
-        if number % _EVERY == 0:
-            report(f"{number:,} of {len(queries):,} queries")
     return comparison
 
 

@@ -1,6 +1,7 @@
 """`shortlist docker init`, and where `shortlist stack` finds its files."""
 
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ def tracked() -> list[str]:
     return [name for name in names if not name.startswith(BUILD)]
 
 
+def lines(name: str) -> list[str]:
+    return (ROOT / name).read_text().splitlines()
+
+
 def test_init_writes_what_the_checkout_has(tmp_path: Path) -> None:
     assert main(["docker", "init", str(tmp_path / "ours")]) == 0
     assert tracked()
@@ -32,6 +37,18 @@ def test_init_writes_what_the_checkout_has(tmp_path: Path) -> None:
         copy, original = tmp_path / "ours" / name, ROOT / "docker" / name
         assert copy.read_bytes() == original.read_bytes()
         assert copy.stat().st_mode == original.stat().st_mode, name
+
+
+def test_sdist_and_images_can_build_the_wheel_with_these_files() -> None:
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = targets["targets"]["wheel"]["force-include"]
+    assert len(included) > 6
+    for name in included:
+        paths = {name, str(Path(name).parent)}
+        assert paths & set(targets["targets"]["sdist"]["only-include"]), name
+        assert {f"!{path}" for path in paths} & set(lines(".dockerignore")), name
+        copies = {f"COPY {path} /src/{path}" for path in paths}
+        assert copies & set(lines("docker/Dockerfile")), name
 
 
 def test_init_keeps_changed_files_unless_forced(
