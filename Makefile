@@ -7,7 +7,7 @@ export PYTHON
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: docs audit release sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
-.PHONY: matrix up down logs publish test-containers
+.PHONY: matrix protos up down logs publish test-containers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -30,7 +30,7 @@ test-containers: setup ## build the images, run the whole stack in containers an
 check: setup ## the fast tests, in under two minutes
 	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
 
-matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow beam python"]
+matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow beam languages python"]
 	@tests/matrix/run.sh $(CELLS)
 
 conformance: setup ## replay what a real TensorFlow Serving answered
@@ -109,6 +109,16 @@ reference: setup ## make clients/API.md from the docstrings
 
 wire: setup ## make the messages' code from clients/wire/*.proto
 	$(BIN)/python -m shortlist.clients.wire.generate
+
+# Relative to src/, whose links lead to the packages.
+WIRE = shortlist/clients/wire
+
+protos: ## pack the messages and services for other languages: build/shortlist-protos.tar.gz
+	@mkdir -p build
+	@tar -C src --dereference --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
+	    --transform 's|.*/buf|buf|' -czf build/shortlist-protos.tar.gz \
+	    $$(cd src && ls $(WIRE)/*.proto $(WIRE)/services/*) -C .. LICENSE
+	@echo build/shortlist-protos.tar.gz
 
 clean: ## remove what the targets made
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist demo-output

@@ -4,6 +4,7 @@
 #   clients      the clients alone, with each Python from 3.11 to 3.14 that is installed
 #   tensorflow   train, publish, serve and query with tensorflow-cpu 2.21 and without ScaNN
 #   beam         `shortlist recommend` as a pipeline of Apache Beam with several workers
+#   languages    the programs of docs/languages.md, with the compilers that are installed
 #   python       the fast tests on Python 3.13, in a bare Debian 13 if it is not installed
 #   debian       `make demo` in a bare Debian 12 and 13; only if named
 #   first_hour   the README's first steps with a wheel there, timed; only if named
@@ -70,6 +71,10 @@ beam() {
     "$bin/python" ask_beam.py
 }
 
+languages() {
+    tests/matrix/languages.sh
+}
+
 python() {
     local found
     if ! found=$(find_python 3.13); then
@@ -97,7 +102,7 @@ if [ "${1:-}" = cell ]; then  # a process of its own, which ends at the first er
     exit
 fi
 passed=0 failed=0 skipped=0
-[ $# -gt 0 ] || set -- clients tensorflow beam python
+[ $# -gt 0 ] || set -- clients tensorflow beam languages python
 for cell; do
     started=$SECONDS status=0
     "$0" cell "$cell" || status=$?
