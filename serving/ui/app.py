@@ -101,9 +101,7 @@ class _Views:
         question = self._question(request)
         target = Target.parse(question.target)
         catalogue, can, problem = self._open(target)
-        if question.fresh and catalogue.users:
-            question = replace(question, user=catalogue.users[0])
-        question = question.adding(request.query_params.get("add", ""), catalogue)
+        question = question.filled(catalogue, request.query_params.get("add", ""))
         got = like = None
         if can is not None:
             got = answer(site, question, target, catalogue)
@@ -132,9 +130,7 @@ class _Views:
         first, second = Target.parse(question.target), Target.parse(question.other)
         catalogue, can, _ = self._open(first)
         other_catalogue, _, _ = self._open(second)
-        if question.fresh and catalogue.users:
-            question = replace(question, user=catalogue.users[0])
-        question = question.adding(request.query_params.get("add", ""), catalogue)
+        question = question.filled(catalogue, request.query_params.get("add", ""))
         ours = answer(site, question, first, catalogue)
         theirs = answer(site, question, second, other_catalogue)
         common = {item.candidate_id for item in ours.items} & {

@@ -69,12 +69,14 @@ class Catalogue:
         ids: Candidate ids.
         sample: Users with their interactions; `None` if the version holds none.
         features: Names of the features that requests can give.
+        keeps_seen: Whether the version can leave out what a user had.
         descriptions: Titles and attributes by candidate id.
     """
 
     ids: Sequence[str] = ()
     sample: UserSample | None = None
     features: Sequence[str] = ()
+    keeps_seen: bool = False
     descriptions: Mapping[str, Description] = field(default_factory=dict)
 
     @cached_property
@@ -195,5 +197,6 @@ def read_catalogue(version_path: Path) -> Catalogue:
         ids=ids,
         sample=read_user_sample(version_path),
         features=list(manifest.features) if manifest else (),
+        keeps_seen=bool(manifest and manifest.config.get("keep_seen")),
         descriptions=dict(zip(ids, read_descriptions(version_path) or (), strict=False)),
     )

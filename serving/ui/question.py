@@ -45,6 +45,7 @@ class Question:
         repeat: Do not leave out the history.
         like: Candidate whose similar ones are shown; empty for none.
         fresh: The address has no state: nothing was asked yet.
+        unset: The address does not come from a form, so defaults hold.
     """
 
     target: str = ""
@@ -55,10 +56,11 @@ class Question:
     exclude: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    seen: bool = True
+    seen: bool = False
     repeat: bool = False
     like: str = ""
     fresh: bool = True
+    unset: bool = True
 
     @classmethod
     def read(cls, pairs: Iterable[tuple[str, str]]) -> "Question":
@@ -90,17 +92,29 @@ class Question:
                 for mode, attribute, value in rules
                 if attribute.strip() or value.strip()
             ),
-            seen=bool(last("seen")) or not asked,
+            seen=bool(last("seen")),
+            unset=not asked,
             repeat=bool(last("repeat")),
             like=last("like"),
             fresh=not (asked or "user" in values or "history" in values),
         )
 
-    def adding(self, text: str, catalogue: Catalogue) -> "Question":
-        """Return the question with one more event, typed as id or title."""
-        if not text.strip():
-            return self
-        return replace(self, history=(*self.history, catalogue.candidate(text)))
+    def filled(self, catalogue: Catalogue, added: str) -> "Question":
+        """Return the question with defaults, and with one more event.
+
+        Args:
+            catalogue: Candidates and users of the version that answers.
+            added: Event to add, typed as id or title; empty for none.
+        """
+        question = self
+        if self.fresh and catalogue.users:
+            question = replace(question, user=catalogue.users[0])
+        if self.unset:
+            question = replace(question, seen=catalogue.keeps_seen)
+        if added.strip():
+            history = (*self.history, catalogue.candidate(added))
+            question = replace(question, history=history)
+        return question
 
     def link(self, path: str, **changes: Any) -> str:
         """Return an address of a view with this state, except for some fields."""

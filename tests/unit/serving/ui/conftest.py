@@ -63,6 +63,7 @@ def version(path: Path, model: str, number: int) -> None:
             version=number,
             created="2026-01-02T03:04:05+00:00",
             dataset=DatasetFacts(name="sample", users=60, candidates=7, interactions=1461),
+            config={"keep_seen": number == 2},
             index={"kind": model.removeprefix("retrieval_"), "exact": True},
             metrics={"headline": headline, "seen_excluded": {"hit_rate@10": 0.11, "ndcg@10": 0.05}},
             gates=(

@@ -52,6 +52,15 @@ def test_request_carries_history_rules_exclusions_and_features(
     assert "version 1" in text_of(answer.text)
 
 
+@pytest.mark.parametrize(("version", "seen"), [(1, False), (2, True)])
+def test_seen_candidates_are_left_out_at_first_if_the_version_keeps_them(
+    page: TestClient, server: FakeServer, version: int, seen: bool
+) -> None:
+    page.get(f"/?target=retrieval_ivf/{version}")
+    (call,) = (call for call in server.calls if call.signature == "retrieve")
+    assert call.inputs["exclude_seen"] is seen
+
+
 def test_answers_tell_which_event_they_are_similar_to(page: TestClient) -> None:
     shown = text_of(page.get("/?user=&k=2&history=c01").text)
     assert re.search(r"similar to Film <b>1</b> # ?\d", shown)
