@@ -8,7 +8,6 @@ import csv
 import importlib.util
 import json
 import os
-import shlex
 import subprocess
 import sys
 import zipfile
@@ -25,21 +24,22 @@ import pytest
 from shortlist.clients.cli.main import build_parser, main
 from shortlist.clients.request_log.reading import read_log
 from shortlist.serving.servers.serve import ServeRequest, running
+from tests.support.pages import blocks, commands
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PAGE = (ROOT / "docs" / "story.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "story.md"
 QUICK = ["--epochs", "1", "--embedding-dim", "8", "--seen-last-epochs", "0", "--split", "random"]
 MODEL = "retrieval_brute_force"
 USERS, MOVIES = 40, 150
 
 
-def commands() -> Iterator[list[str]]:
-    """Yield the commands of the page, without a prompt, with the quickest index."""
-    for line in PAGE.replace("\\\n", "").replace("ivf", "brute_force").splitlines():
-        if line.startswith("$ "):
-            yield shlex.split(line.removeprefix("$ "))
+def words_of_commands() -> Iterator[list[str]]:
+    """Yield the commands of the page with the quickest index."""
+    for block in blocks(PAGE, "console"):
+        for command in commands(block.text.replace("ivf", "brute_force")):
+            yield command.words
 
 
 def script() -> ModuleType:
@@ -168,7 +168,7 @@ def test_a_day_of_requests(
     write_release(tmp_path / "ml-latest-small")
     with ExitStack() as stack:
         story = Story(stack, capsys)
-        for program, *words in commands():
+        for program, *words in words_of_commands():
             story.run(program, words, monkeypatch)
     assert len(story.played) == 2
     served = {(each["version"], each["label"]): each for each in story.monitored["served"]}

@@ -3,8 +3,6 @@
 Only the data (smaller), the addresses (free ports) and `serve` (as a context) differ.
 """
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -12,20 +10,12 @@ import pytest
 from shortlist.clients import GrpcClient
 from shortlist.clients.cli.main import main
 from shortlist.serving.servers.serve import ServeRequest, running
+from tests.support.pages import blocks, commands
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PAGE = (ROOT / "docs" / "plain_tfrs.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-
-
-def commands() -> list[list[str]]:
-    lines = "".join(blocks("console")).splitlines()
-    return [shlex.split(line.removeprefix("$ shortlist ")) for line in lines]
+PAGE = ROOT / "docs" / "plain_tfrs.md"
 
 
 def write_ratings(folder: Path) -> None:
@@ -46,9 +36,11 @@ def test_a_notebook_gets_into_production(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_ratings(tmp_path / "ml-latest-small")
-    notebook, client_code = blocks("python")
+    notebook, client_code = (block.text for block in blocks(PAGE, "python"))
     exec(compile(notebook, "docs/plain_tfrs.md", "exec"), {"__name__": "notebook"})
-    publish, serve, *others = commands()
+    publish, serve, *others = (
+        command.words[1:] for block in blocks(PAGE, "console") for command in commands(block.text)
+    )
     assert main(publish) == 0
     assert "serving_default: input_1 -> output_2, output_1" in capsys.readouterr().err
     assert serve[0] == "serve"
