@@ -6,7 +6,7 @@ export PYTHON
 
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: docs audit release sbom soak test-soak help reference setup demo test check lint format types bench fuzz lock wire clean conformance
+.PHONY: docs audit release sbom soak test-soak help setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix protos up down logs publish test-containers
 
 help: ## list the targets
@@ -47,7 +47,6 @@ lint: setup ## format, lint, import rules, dependencies, generated code
 	$(BIN)/deptry clients serving export
 	$(BIN)/python -m shortlist.clients.wire.generate --check
 	docker/lint.sh
-	$(BIN)/python -m shortlist.clients._reference --check
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -103,9 +102,6 @@ publish: setup ## train and publish in a container: make publish [DATA=sample] [
 
 docs: setup ## build the documentation as a site: build/docs/index.html
 	$(BIN)/mkdocs build --strict
-
-reference: setup ## make clients/API.md from the docstrings
-	$(BIN)/python -m shortlist.clients._reference
 
 wire: setup ## make the messages' code from clients/wire/*.proto
 	$(BIN)/python -m shortlist.clients.wire.generate

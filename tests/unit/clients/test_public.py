@@ -1,4 +1,4 @@
-"""The public interface: names, types, the reference, and few imports."""
+"""The public interface: names, types, and few imports."""
 
 import asyncio
 import importlib
@@ -14,7 +14,6 @@ import pytest
 import shortlist
 from shortlist import clients
 from shortlist.clients import AsyncGrpcClient, GrpcClient, RestClient, RetrievalClient
-from shortlist.clients._reference import main as reference
 from tests.unit.clients import example
 from tests.unit.clients.conftest import make_client
 from tests.unit.clients.toys import ToyServer, ranking
@@ -105,10 +104,6 @@ def test_the_clients_have_the_same_methods_arguments_and_defaults() -> None:
     shared = set(inspect.signature(RestClient).parameters) - {"trust_env"}
     assert shared <= set(inspect.signature(GrpcClient).parameters)
     assert inspect.signature(GrpcClient) == inspect.signature(AsyncGrpcClient)
-
-
-def test_the_reference_is_current() -> None:
-    assert reference(["--check"]) == 0
 
 
 def test_the_package_says_that_it_is_typed() -> None:
