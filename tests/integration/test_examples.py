@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from nbclient import NotebookClient
 
 from shortlist.clients.testing import FakeModel, FakeServer
+from tests.support.pages import blocks
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
 SETTINGS = ("TF_USE_LEGACY_KERAS",)  # set by other tests' imports; the example is for Keras 3
 
 
-def run(name: str, folder: Path) -> str:
+def run(name: str, folder: Path, *arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), str(folder)],
+        [sys.executable, str(ROOT / "examples" / name), *(arguments or (str(folder),))],
         cwd=folder,
         env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
@@ -53,6 +55,22 @@ def test_example_trains_publishes_and_asks(name: str, tmp_path: Path) -> None:
     rates = next(line for line in lines if line.startswith("hit_rate@10"))
     # Each user watches one in eight films: ten at random hold 2.5 % of the events.
     assert float(rates.split()[1].rstrip(",")) > 0.1
+
+
+@pytest.mark.slow
+def test_own_data_becomes_a_version_and_another_a_canary(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "tutorials" / "csv_to_canary.md"
+    files = blocks(page, "python")[0].text  # writes two days of a shop
+    subprocess.run([sys.executable, "-c", files], cwd=tmp_path, check=True, timeout=60)
+    quick = ("--epochs", "1", "--embedding-dim", "8", "--split", "random", "--allow", "quality")
+    names = ("monday.csv", "tuesday.csv", "products.csv")
+    lines = run("own_data_to_canary.py", tmp_path, *names, ".", *quick).splitlines()
+    canary, promoted = (line for line in lines if line.startswith(("canary:", "promoted:")))
+    shares = re.fullmatch(r"canary: (\d+) by version 1, (\d+) by version 2", canary)
+    assert shares is not None
+    assert int(shares[1]) > int(shares[2]) > 0
+    # The label `canary` is version 2 as before, and now `stable` is, too.
+    assert promoted == "promoted: 100 by version 2"
 
 
 @pytest.mark.slow

@@ -74,6 +74,14 @@ def main() -> None:
         compared += len(alone)
     texts = recommend(Path("texts"), "--users=users.txt", "-k=20", beam=WORKERS)
     assert texts.column("user_id") == users
+    own = ("models/retrieval_brute_force", "users.txt", "own.jsonl")
+    subprocess.run([sys.executable, "beam_pipeline.py", *own], check=True, timeout=600)
+    rows = {row["user"]: row for row in map(json.loads, Path("own.jsonl").read_text().splitlines())}
+    assert sorted(rows) == users.to_pylist()
+    seen = recommend(Path("seen"), "--users=all", "-k=10", "--exclude-seen").to_pylist()
+    assert [rows[row["user_id"]]["candidates"] for row in seen] == [
+        row["candidate_ids"] for row in seen
+    ]
     print(f"Apache Beam {version('apache-beam')}: {compared} lists equal those without it")  # noqa: T201
 
 

@@ -66,7 +66,7 @@ beam() {
     "$uv" venv --quiet --python .venv/bin/python "$folder/beam"
     "$uv" pip sync --quiet --python "$bin/python" --require-hashes tests/matrix/beam.lock
     "$uv" pip install --quiet --python "$bin/python" --no-deps .
-    cp tests/matrix/ask_beam.py "$folder"
+    cp tests/matrix/ask_beam.py examples/beam_pipeline.py "$folder"
     cd "$folder"
     "$bin/python" ask_beam.py
 }
