@@ -24,6 +24,7 @@ python3 -m venv build
 build/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir . "$source"
 wheel=$(echo "$PWD"/shortlist-*.whl)
 # From the registry, it would be the name alone.
+# shellcheck disable=SC2034  # `step` evaluates it
 name="shortlist[all] @ file://$wheel"
 
 python3 --version
