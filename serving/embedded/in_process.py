@@ -28,7 +28,7 @@ class InProcess:
 
     def __init__(self, repository: ModelRepository, config: Path) -> None:
         # The base path is that of no model.
-        flags = Flags(model_base_path=str(repository.root))
+        flags = Flags(model_base_path=str(repository.root.absolute()))
         self._backend = Backend(read_settings(flags))
         self._source = OnDemandSource(repository, self._backend.load, config)
 

@@ -1,5 +1,6 @@
 """`LocalClient` on the repository that a server serves: the same answers and errors."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def local(
 ) -> Iterator[LocalClient]:
     config = tmp_path_factory.mktemp("labels") / "models.config"
     config.write_text(_model_config(repository))
-    with LocalClient(repository, model=live.model, config=config, timeout=60) as client:
+    relative = os.path.relpath(repository)
+    with LocalClient(relative, model=live.model, config=config, timeout=60) as client:
         yield client
 
 
