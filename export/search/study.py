@@ -2,11 +2,13 @@
 
 import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -125,43 +127,43 @@ def search(
         "towers": asdict(config.towers),
         "train": {**asdict(config.train), "tensorboard": None, "split": split.method},
     }
-    study = _open(study_config, identity, seed=config.train.seed)
-    study.enqueue_trial(_start(config, space), skip_if_exists=True)
-    earlier = len(_outcomes(study))
+    with _open(study_config, identity, seed=config.train.seed) as study:
+        study.enqueue_trial(_start(config, space), skip_if_exists=True)
+        earlier = len(_outcomes(study))
 
-    def objective(trial: Trial) -> float:
-        settings = {key: _suggest(trial, key, space) for key in space}
-        try:
-            changed = with_settings(config, settings)
-            return validation_score(
-                dataset,
-                split,
-                changed.towers,
-                changed.train,
-                progress=_Pruning(trial, progress),
+        def objective(trial: Trial) -> float:
+            settings = {key: _suggest(trial, key, space) for key in space}
+            try:
+                changed = with_settings(config, settings)
+                return validation_score(
+                    dataset,
+                    split,
+                    changed.towers,
+                    changed.train,
+                    progress=_Pruning(trial, progress),
+                )
+            except ValueError as exc:
+                trial.set_user_attr(_PROBLEM, str(exc))
+                raise
+            finally:
+                gc.collect()  # traced functions and their variables refer to each other
+
+        def result() -> SearchResult:
+            return SearchResult(outcomes=_outcomes(study), earlier=earlier)
+
+        if earlier < study_config.trials:
+            study.optimize(
+                objective,
+                n_trials=study_config.trials - earlier,
+                timeout=study_config.timeout,
+                catch=(ValueError,),
+                callbacks=[lambda study, trial: finished(result())],
             )
-        except ValueError as exc:
-            trial.set_user_attr(_PROBLEM, str(exc))
-            raise
-        finally:
-            gc.collect()  # traced functions and their variables refer to each other
-
-    def result() -> SearchResult:
-        return SearchResult(outcomes=_outcomes(study), earlier=earlier)
-
-    if earlier < study_config.trials:
-        study.optimize(
-            objective,
-            n_trials=study_config.trials - earlier,
-            timeout=study_config.timeout,
-            catch=(ValueError,),
-            callbacks=[lambda study, trial: finished(result())],
-        )
-    done = result()
-    if done.best is None:
-        problems = [one.problem for one in done.outcomes if one.problem]
-        raise ValueError(f"no trial succeeded: {problems[0] if problems else 'none has ended'}")
-    return done
+        done = result()
+        if done.best is None:
+            problems = [one.problem for one in done.outcomes if one.problem]
+            raise ValueError(f"no trial succeeded: {problems[0] if problems else 'none has ended'}")
+        return done
 
 
 class _Pruning(Progress):
@@ -183,17 +185,40 @@ class _Pruning(Progress):
             raise optuna.TrialPruned
 
 
-def _open(config: StudyConfig, identity: Mapping[str, Any], *, seed: int) -> optuna.Study:
-    """Return the study, new or with the trials of earlier runs."""
+@contextmanager
+def _open(config: StudyConfig, identity: Mapping[str, Any], *, seed: int) -> Iterator[optuna.Study]:
+    """Open the study, new or with the trials of earlier runs."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with _storage(config.storage) as storage:
         study = optuna.create_study(
-            storage=config.storage,
+            storage=storage,
             study_name=config.name,
             load_if_exists=True,
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=_LOOKS_WITHOUT_PRUNING),
         )
+        ours = json.loads(json.dumps(identity))
+        theirs = study.user_attrs.get(_IDENTITY, ours)
+        differing = [key for key in ours if ours[key] != theirs.get(key)]
+        if differing:
+            raise ValueError(
+                f"study {config.name!r} in --storage has trials with {_DIFFERENT[differing[0]]}; "
+                "repeat the options of its first run, or start another study with --study NAME"
+            )
+        study.set_user_attr(_IDENTITY, ours)
+        # The same seed again would draw the same settings again.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        yield study
+
+
+@contextmanager
+def _storage(address: str | None) -> Iterator[RDBStorage | None]:
+    """Open the database of a study; its connections are closed at the end."""
+    if address is None:
+        yield None
+        return
+    try:
+        storage = RDBStorage(address)
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as exc:
         # The address may hold a password.
         reason = " ".join(str(exc.__cause__ or exc).split())
@@ -201,18 +226,11 @@ def _open(config: StudyConfig, identity: Mapping[str, Any], *, seed: int) -> opt
             f"--storage cannot be opened ({reason}); give a file such as tune.db, or the URL of a "
             "database"
         ) from exc
-    ours = json.loads(json.dumps(identity))
-    theirs = study.user_attrs.get(_IDENTITY, ours)
-    differing = [key for key in ours if ours[key] != theirs.get(key)]
-    if differing:
-        raise ValueError(
-            f"study {config.name!r} in --storage has trials with {_DIFFERENT[differing[0]]}; "
-            "repeat the options of its first run, or start another study with --study NAME"
-        )
-    study.set_user_attr(_IDENTITY, ours)
-    # The same seed again would draw the same settings again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    return study
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _start(config: ExportConfig, space: Space) -> dict[str, Value]:
