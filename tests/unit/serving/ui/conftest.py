@@ -97,7 +97,7 @@ def server() -> Iterator[FakeServer]:
             candidates=candidates,
             versions={1: State.AVAILABLE, 2: State.AVAILABLE},
             labels={"stable": 1, "canary": 2},
-            unknown_users=["stranger"],
+            unknown_users=["newcomer"],
         )
         for name in MODELS
     }

@@ -30,12 +30,12 @@ ASK = """
   window.stayed = true;
   const input = document.getElementById("user");
   input.focus();
-  input.value = "stranger";
+  input.value = "newcomer";
   input.form.requestSubmit();
   const spoken = document.getElementById("announce");
   for (let i = 0; i < 500 && !spoken.textContent; i++) await new Promise(r => setTimeout(r, 10));
   return [window.stayed, spoken.textContent.replace(/\\d+ ms/, "N ms"), document.activeElement.id,
-          location.search.includes("user=stranger"), document.body.innerText.includes("unknown")];
+          location.search.includes("user=newcomer"), document.body.innerText.includes("unknown")];
 })()
 """
 SUGGEST = """

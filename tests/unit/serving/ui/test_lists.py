@@ -72,8 +72,8 @@ def test_similar_candidates_are_shown_on_demand(page: TestClient) -> None:
 
 
 def test_unknown_user_and_unknown_candidate_are_told(page: TestClient) -> None:
-    shown = text_of(page.get("/?user=stranger&k=3&like=nothing").text)
-    assert "User 'stranger' is unknown to the model" in shown
+    shown = text_of(page.get("/?user=newcomer&k=3&like=nothing").text)
+    assert "User 'newcomer' is unknown to the model" in shown
     assert "hold no interactions of this user: they sample 2 users" in shown
     assert "The corpus does not contain 'nothing'" in shown
 
