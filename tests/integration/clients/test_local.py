@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Asked = Callable[[RetrievalClient], Any]
 
 ANSWERED: dict[str, Asked] = {
-    "retrieve": lambda client: client.retrieve(["1", "nobody"], k=25, exclude_seen=True),
+    "retrieve": lambda client: client.retrieve(["1", "newcomer"], k=25, exclude_seen=True),
     "label": lambda client: client.retrieve(["1"], label="stable"),
     "version": lambda client: client.retrieve(["1"], version=1, exclude={"1": ["x"]}),
     "foreign": lambda client: client.retrieve(["1"], model="plain_numbers"),

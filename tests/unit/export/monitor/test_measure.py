@@ -135,7 +135,7 @@ def test_unknown_users_and_events_are_shares_of_what_the_answers_tell(tmp_path: 
             Shown(time=START, history=["x"], known=False),
             Shown(time=START, known=False),
             Shown(time=START, ids=[]),
-            Shown(time=START, user="", known=False),  # known to nobody, and no unknown user
+            Shown(time=START, user="", known=False),  # without an id: neither known nor unknown
         ],
     )
     monitoring = measured(tmp_path)
