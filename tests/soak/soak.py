@@ -155,7 +155,9 @@ class _Director:
         deadline = time.monotonic() + LOAD_SECONDS
         while not all(map(reached, MODELS)):
             if time.monotonic() > deadline:
-                raise AssertionError(f"version {version} did not get to state {state} in {LOAD_SECONDS:.0f} s")
+                raise AssertionError(
+                    f"version {version} did not get to state {state} in {LOAD_SECONDS:.0f} s"
+                )
             time.sleep(0.1)
 
     def cycle(self, old: int) -> int:
