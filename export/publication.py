@@ -15,8 +15,9 @@ from shortlist.export.gates.publication import pass_gates
 from shortlist.export.gates.record import summary
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.index.base import CandidateIndex
-from shortlist.export.index.build import build_index
-from shortlist.export.index.tuning import RecallReport, exact_positions, tune
+from shortlist.export.index.build import TunedIndex, build_tuned
+from shortlist.export.index.previous import PreviousIndex
+from shortlist.export.index.tuning import RecallReport, exact_positions
 from shortlist.export.preflight import check_shards
 from shortlist.export.progress import StepTimer
 from shortlist.export.report.content import Report
@@ -76,6 +77,7 @@ def publish_servables(
     timer: StepTimer,
     gates: GateSettings | None = None,
     report: Callable[[Staged, GateResults], Report] | None = None,
+    previous: Mapping[str, PreviousIndex] | None = None,
 ) -> PublishedServables:
     """Publish a model through every configured index.
 
@@ -91,6 +93,9 @@ def publish_servables(
         timer: Times the steps.
         gates: Limits of the gates, or None for the defaults.
         report: Makes the report from the staged folders and the gate results; None to make none.
+        previous: Indexes of the corpus before by kind, with the positions of this corpus; new
+            candidates are placed in their leaves. Not used for shards, which divide a changed
+            corpus in another way.
 
     Raises:
         GateError: A gate failed; nothing was published.
@@ -104,8 +109,10 @@ def publish_servables(
     with repository.publisher(config.names(), lock_timeout=_LOCK_TIMEOUT) as publisher:
         for shard in config.parts():
             corpus = None if shard is None else CorpusShard(shard, table)
-            _stage(ServableWriter(contents, config, corpus), queries, config, publisher, timer)
-        del table
+            writer = ServableWriter(contents, config, corpus)
+            made_from = previous if shard is None else None
+            _stage(writer, queries, config, publisher, timer, made_from or {})
+        del table, writer
         staged = {name: publisher.staged(name) for name in config.names()}
         with timer.step("gates") as measures:
             results = pass_gates(publisher, list(staged), repository, gates or GateSettings())
@@ -132,17 +139,25 @@ def _stage(
     config: ServableConfig,
     publisher: Publisher,
     timer: StepTimer,
+    previous: Mapping[str, PreviousIndex],
 ) -> None:
     """Build, tune and stage every index over the candidates of a writer."""
     exact = exact_positions(queries, writer.index_rows, _RECALL_K)
     where = "" if writer.shard is None else f", {writer.shard}"
     for kind in config.indexes:
         with timer.step(f"index {kind}{where}") as measures:
-            index = build_index(
-                kind, writer.index_rows, writer.candidate_ids, config.index_config(kind)
+            tuned = build_tuned(
+                kind,
+                writer.index_rows,
+                writer.candidate_ids,
+                config.index_config(kind),
+                queries=queries,
+                exact=exact,
+                target=config.recall,
+                previous=previous.get(kind),
             )
-            recall = tune(index, queries, exact, target=config.recall)
-            measures += _index_measures(index, recall)
+            index, recall = tuned.index, tuned.recall
+            measures += _index_measures(tuned)
         with timer.step(f"save {kind}{where}") as measures:
             name = config.name(kind, writer.shard)
             path = publisher.stage(name)
@@ -150,14 +165,15 @@ def _stage(
             writer.write(path, publisher.version, index, recall)
             measures.append(f"{size_bytes(path) / 1e6:.1f} MB")
         index.release()
-        del index
+        del index, tuned
         gc.collect()  # traced functions and their variables refer to each other
 
 
-def _index_measures(index: CandidateIndex, recall: RecallReport) -> list[str]:
-    parameters = index.parameters().items()
+def _index_measures(tuned: TunedIndex) -> list[str]:
+    recall, parameters = tuned.recall, tuned.index.parameters().items()
     return [
-        f"{index.num_candidates} candidates",
+        f"{tuned.index.num_candidates} candidates",
+        *([] if tuned.origin is None else [tuned.origin]),
         f"recall@{recall.k} {recall.chosen.recall:.3f}",
         *(f"{name} {value}" for name, value in parameters if value is not None),
     ]

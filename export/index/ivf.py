@@ -12,7 +12,13 @@ from shortlist.export._tf import tf
 from shortlist.export.config import IvfConfig
 from shortlist.export.index.base import CandidateIndex, Effort, best_first, check_candidates
 from shortlist.export.index.leaf_rows import LeafRows, inner_products
-from shortlist.export.index.partition import ROOM, Partition, train_partition
+from shortlist.export.index.partition import (
+    ROOM,
+    Partition,
+    place_in_partition,
+    train_partition,
+)
+from shortlist.export.index.previous import Leaves, RebuildError
 
 __all__ = ["IvfIndex", "multiplies_bfloat16"]
 
@@ -37,6 +43,9 @@ _REACH = 2.5
 # Queries of a batch that are scored at once, and rows that limit them: the data should fit into
 # the cache, and must fit into memory for any k.
 _QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
+# Placing instead of training: factor by which the number of leaves may differ from the one that
+# training would choose, and share of the candidates to place.
+_MOST_CHANGE, _MOST_PLACED = 1.25, 0.25
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -57,15 +66,20 @@ class IvfIndex(CandidateIndex):
         candidate_embeddings: npt.NDArray[np.float32],
         candidate_ids: Sequence[str],
         config: IvfConfig,
+        previous: Leaves | None = None,
     ) -> None:
+        """Divide the candidates into leaves, or place new ones in those of a previous index.
+
+        Raises:
+            RebuildError: The previous leaves do not suit the candidates.
+            ValueError: See `check_candidates`.
+        """
         super().__init__()
         check_candidates(candidate_embeddings, candidate_ids)
         n, self.dimension = candidate_embeddings.shape
         self.num_candidates = n
-        self._num_leaves, self._group_size = _choose_leaves(n, config.num_leaves)
-        leaves = train_partition(
-            candidate_embeddings, self._num_leaves, config, group_size=self._group_size
-        )
+        leaves = _divide(candidate_embeddings, config, previous)
+        self._num_leaves, self._group_size = len(leaves.members), leaves.group_size
         moments = _second_moments(candidate_embeddings)
         directions = _directions(moments, n, config)
         self._row_type = _choose_row_type(n, config.row_type)
@@ -310,6 +324,25 @@ def _in_parts(find: Callable[[tf.Tensor], Answers], queries: tf.Tensor, at_once:
         return join(scores), join(positions)
 
     return tf.cond(batch == 1, find_one, lambda: find_each(queries))
+
+
+def _divide(
+    candidate_embeddings: npt.NDArray[np.float32], config: IvfConfig, previous: Leaves | None
+) -> Partition:
+    """Train a partition, or place what is new in the previous one."""
+    n = len(candidate_embeddings)
+    num_leaves, group_size = _choose_leaves(n, config.num_leaves)
+    if previous is None:
+        return train_partition(candidate_embeddings, num_leaves, config, group_size=group_size)
+    count, unplaced = len(previous.members), previous.unplaced()
+    change = num_leaves / count
+    if count > n or max(change, 1 / change) > _MOST_CHANGE:
+        raise RebuildError(f"{n:,} candidates need {num_leaves:,} leaves instead of {count:,}")
+    if unplaced > _MOST_PLACED * n:
+        raise RebuildError(f"{unplaced:,} of {n:,} candidates are new")
+    return place_in_partition(
+        candidate_embeddings, previous.members, config, group_size=previous.group_size
+    )
 
 
 def _choose_leaves(num_candidates: int, num_leaves: int | None) -> tuple[int, int]:

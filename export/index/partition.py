@@ -1,15 +1,16 @@
 """Partition candidates into equally large leaves, by k-means from the top down."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.config import IvfConfig
-from shortlist.export.index.rebalance import leaf_means, rebalanced
+from shortlist.export.index.rebalance import leaf_means, placed, rebalanced
 
-__all__ = ["ROOM", "Partition", "train_partition"]
+__all__ = ["ROOM", "Partition", "place_in_partition", "train_partition"]
 
 Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -107,11 +108,52 @@ def train_partition(
         leaves = _tree(candidate_embeddings[group], group_size, config)
         for leaf, rows in enumerate(leaves):
             leaf_of[group[rows]] = index * group_size + leaf
-    width = n if num_leaves == 1 else math.ceil(n * ROOM / num_leaves)
+    width = _width(n, num_leaves)
     leaf_of = rebalanced(
         candidate_embeddings, leaf_of, num_leaves, group_size=group_size, width=width
     )
-    centroids = leaf_means(candidate_embeddings, leaf_of, num_leaves)
+    return _arranged(candidate_embeddings, leaf_of, [num_leaves, width], config, group_size)
+
+
+def place_in_partition(
+    candidate_embeddings: Matrix,
+    members: npt.NDArray[np.int32],
+    config: IvfConfig,
+    *,
+    group_size: int,
+) -> Partition:
+    """Give candidates without a place one in the leaves of others, which stay there.
+
+    Leaves get wider if the corpus has grown. A million candidates with 10,000 new ones take
+    about a tenth of the time of `train_partition`.
+
+    Args:
+        candidate_embeddings: `[n, d]`.
+        members: `[num_leaves, width]` positions; n in an empty place, anywhere.
+        config: As for `train_partition`.
+        group_size: Number of consecutive leaves that are near each other.
+    """
+    n = len(candidate_embeddings)
+    num_leaves = len(members)
+    leaf_of = np.full(n + 1, num_leaves, np.int64)
+    leaf_of[members] = np.arange(num_leaves)[:, None]
+    width = max(_width(n, num_leaves), members.shape[1])
+    leaf_of = placed(
+        candidate_embeddings, leaf_of[:-1], num_leaves, group_size=group_size, width=width
+    )
+    return _arranged(candidate_embeddings, leaf_of, [num_leaves, width], config, group_size)
+
+
+def _width(num_candidates: int, num_leaves: int) -> int:
+    return num_candidates if num_leaves == 1 else math.ceil(num_candidates * ROOM / num_leaves)
+
+
+def _arranged(
+    rows: Matrix, leaf_of: Positions, shape: Sequence[int], config: IvfConfig, group_size: int
+) -> Partition:
+    """Return the partition `shape` of rows whose leaves are known."""
+    num_leaves, n = shape[0], len(rows)
+    centroids = leaf_means(rows, leaf_of, num_leaves)
     if group_size < num_leaves:
         # Leaves have moved, so group those that are near each other now.
         regrouped = np.argsort(np.concatenate(_tree(centroids, num_leaves // group_size, config)))
@@ -119,7 +161,7 @@ def train_partition(
     sizes = np.bincount(leaf_of, minlength=num_leaves)
     order = np.argsort(leaf_of, kind="stable")
     starts = np.cumsum(sizes) - sizes
-    members = np.full([num_leaves, width], n, np.int32)
+    members = np.full(shape, n, np.int32)
     members[leaf_of[order], np.arange(n) - np.repeat(starts, sizes)] = order
     return Partition(
         members=members,

@@ -1,9 +1,11 @@
 """Move candidates to better leaves without filling or emptying a leaf too much."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["leaf_means", "rebalanced"]
+__all__ = ["leaf_means", "placed", "rebalanced"]
 
 Matrix = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -12,6 +14,7 @@ _NEIGHBOURS = 32  # nearest groups in which a candidate looks for a leaf
 _WISHES = 8  # leaves that a candidate may choose from, best first
 _ROWS_AT_ONCE = 4096
 _LEAVES_AT_ONCE = 4096
+_FAR = np.float32(1e30)  # finite, so that distances can be subtracted
 _STAY = 1e-5  # share of the mean squared length by which a better leaf must be nearer
 
 
@@ -41,9 +44,48 @@ def rebalanced(
         there are enough candidates for that.
     """
     if num_leaves > 1:
-        leaf_of = _move(candidate_embeddings, leaf_of, num_leaves, group_size, width)
-        least = max(1, min(-(-width // 2), len(leaf_of) // num_leaves))
-        _fill_up(candidate_embeddings, leaf_of, num_leaves, group_size, least)
+        leaves = _Leaves.of(candidate_embeddings, leaf_of, num_leaves, group_size)
+        stay = _STAY * float(np.mean(leaves.squares[~leaves.empty]))
+        wishes = _wishes(candidate_embeddings, leaf_of, leaves, stay=stay)
+        leaf_of = _settle(*wishes, leaf_of, np.full(num_leaves, width))
+        _fill_up(
+            candidate_embeddings, leaf_of, num_leaves, group_size, _least(leaf_of, leaves, width)
+        )
+    return leaf_of
+
+
+def placed(
+    candidate_embeddings: Matrix,
+    leaf_of: Positions,
+    num_leaves: int,
+    *,
+    group_size: int,
+    width: int,
+) -> Positions:
+    """Return a leaf for each candidate; those that have one stay.
+
+    Except for the fewest that fill up leaves from which many were removed.
+
+    Args:
+        candidate_embeddings: `[n, d]`.
+        leaf_of: `[n]`, leaf of each candidate; `num_leaves` if it has none yet.
+        num_leaves: Number of leaves, at most n.
+        group_size: Leaves per group.
+        width: Places per leaf; all leaves together have at least n.
+
+    Returns:
+        Int64 `[n]`, as `rebalanced` does.
+    """
+    if num_leaves == 1:
+        return np.zeros_like(leaf_of)
+    leaf_of = leaf_of.copy()
+    leaves = _Leaves.of(candidate_embeddings, leaf_of, num_leaves, group_size)
+    waiting = np.flatnonzero(leaf_of == num_leaves)
+    rows = candidate_embeddings[waiting]
+    nearby = leaves.nearest_group(rows) * group_size
+    room = width - np.bincount(leaf_of, minlength=num_leaves + 1)[:num_leaves]
+    leaf_of[waiting] = _settle(*_wishes(rows, nearby, leaves, stay=0.0), nearby, room)
+    _fill_up(candidate_embeddings, leaf_of, num_leaves, group_size, _least(leaf_of, leaves, width))
     return leaf_of
 
 
@@ -63,15 +105,74 @@ def leaf_means(candidate_embeddings: Matrix, leaf_of: Positions, num_leaves: int
     return means
 
 
-def _move(
-    rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int, width: int
+@dataclass(frozen=True, kw_only=True)
+class _Leaves:
+    """Leaves and groups from which candidates choose.
+
+    Attributes:
+        centroids: `[num_leaves, d]`.
+        empty: `[num_leaves]`, leaves without candidates.
+        squares: `[num_leaves]`, squared lengths of the centroids, or `_FAR` for an empty leaf.
+        groups: `[groups, d]`, means of the groups.
+        near: `[groups, neighbours]`, the nearest groups of each, itself included.
+    """
+
+    centroids: Matrix
+    empty: npt.NDArray[np.bool_]
+    squares: Matrix
+    groups: Matrix
+    near: Positions
+
+    @classmethod
+    def of(cls, rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int) -> "_Leaves":
+        """Describe the leaves; rows in leaf `num_leaves` do not count."""
+        centroids = leaf_means(rows, leaf_of, num_leaves + 1)[:-1]
+        empty = np.bincount(leaf_of, minlength=num_leaves + 1)[:-1] == 0
+        count = num_leaves // group_size
+        groups = leaf_means(rows, leaf_of // group_size, count + 1)[:-1]
+        return cls(
+            centroids=centroids,
+            empty=empty,
+            squares=np.where(empty, _FAR, np.einsum("ij,ij->i", centroids, centroids)),
+            groups=groups,
+            near=_nearest_groups(groups),
+        )
+
+    @property
+    def group_size(self) -> int:
+        return len(self.centroids) // len(self.groups)
+
+    def nearest_group(self, rows: Matrix) -> Positions:
+        """Return the nearest group of each row, of those that are not empty."""
+        empty = self.empty.reshape(len(self.groups), -1).all(axis=1)
+        squares = np.where(empty, _FAR, np.einsum("ij,ij->i", self.groups, self.groups))
+        nearest = np.empty(len(rows), np.int64)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            nearest[part] = np.argmin(squares - 2 * (rows[part] @ self.groups.T), axis=1)
+        return nearest
+
+
+def _least(leaf_of: Positions, leaves: _Leaves, width: int) -> int:
+    return max(1, min(-(-width // 2), len(leaf_of) // len(leaves.centroids)))
+
+
+def _settle(
+    wishes: npt.NDArray[np.int32], distances: Matrix, leaf_of: Positions, room: Positions
 ) -> Positions:
-    """Give each row its first wish that no row with a larger margin takes, or a nearby leaf."""
-    wishes, distances = _wishes(rows, leaf_of, num_leaves, group_size)
+    """Give each row its first wish that no row with a larger margin takes, or a nearby leaf.
+
+    Args:
+        wishes: Leaves `[m, wishes]` and their distances, see `_wishes`.
+        distances: `[m, wishes]`.
+        leaf_of: `[m]`, a leaf near each row.
+        room: `[num_leaves]`, places for rows; together at least m.
+    """
+    num_leaves = len(room)
     margins = np.diff(distances, axis=1, append=distances[:, -1:])
-    choice = np.zeros(len(rows), np.int64)
-    moved = np.full(len(rows), num_leaves, np.int64)  # no leaf yet
-    asking = np.arange(len(rows))
+    choice = np.zeros(len(wishes), np.int64)
+    moved = np.full(len(wishes), num_leaves, np.int64)  # no leaf yet
+    asking = np.arange(len(wishes))
     while len(asking) > 0:
         asked = np.zeros(num_leaves + 1, bool)
         asked[wishes[asking, choice[asking]]] = True
@@ -79,17 +180,17 @@ def _move(
         leaves = wishes[rivals, choice[rivals]]
         order = np.lexsort((rivals, -margins[rivals, choice[rivals]], leaves))
         rivals, leaves = rivals[order], leaves[order]
-        taken = np.arange(len(order)) - np.searchsorted(leaves, leaves) < width
+        taken = np.arange(len(order)) - np.searchsorted(leaves, leaves) < room[leaves]
         moved[rivals[taken]] = leaves[taken]
         refused = rivals[~taken]
         moved[refused] = num_leaves
         choice[refused] += 1
         asking = refused[choice[refused] < wishes.shape[1]]
-    room = width - np.bincount(moved, minlength=num_leaves + 1)[:num_leaves]
+    left = room - np.bincount(moved, minlength=num_leaves + 1)[:num_leaves]
     waiting = np.flatnonzero(moved == num_leaves)
     # In the order of leaves, because neighbours have neighbouring numbers.
     waiting = waiting[np.argsort(leaf_of[waiting], kind="stable")]
-    places = np.repeat(np.arange(num_leaves), room)
+    places = np.repeat(np.arange(num_leaves), left)
     nearby = np.searchsorted(places, leaf_of[waiting])
     ranks = np.arange(len(waiting))
     # Strictly increasing, close to the current leaf, and within the places.
@@ -100,34 +201,36 @@ def _move(
 
 
 def _wishes(
-    rows: Matrix, leaf_of: Positions, num_leaves: int, group_size: int
+    rows: Matrix, leaf_of: Positions, leaves: _Leaves, *, stay: float
 ) -> tuple[npt.NDArray[np.int32], Matrix]:
-    """Return the nearest leaves of each row, in its own and the nearest other groups.
+    """Return the nearest leaves of each row, in the group of its leaf and the nearest others.
+
+    Args:
+        rows: `[m, d]`.
+        leaf_of: `[m]`, a leaf near each row.
+        leaves: The leaves to choose from.
+        stay: Squared distance by which another leaf must be nearer than that one.
 
     Returns:
-        Leaves `[n, wishes]`, nearest first, and squared distances minus the row's square.
+        Leaves `[m, wishes]`, nearest first, and squared distances minus the row's square.
     """
-    centroids = leaf_means(rows, leaf_of, num_leaves)
-    empty = np.bincount(leaf_of, minlength=num_leaves) == 0
-    squares = np.where(empty, np.inf, np.einsum("ij,ij->i", centroids, centroids))
-    groups = num_leaves // group_size
-    near = _nearest_groups(leaf_means(rows, leaf_of // group_size, groups))
-    stay = _STAY * float(np.mean(squares[~empty]))
+    near, group_size = leaves.near, leaves.group_size
+    num_leaves, groups = len(leaves.centroids), len(near)
     count = min(_WISHES, near.shape[1] * group_size)
     wishes = np.empty([len(rows), count], np.int32)
     distances = np.empty([len(rows), count], np.float32)
     order = np.argsort(leaf_of, kind="stable")
     starts = np.searchsorted(leaf_of[order], np.arange(0, num_leaves + 1, group_size))
     for group in range(groups):
+        choices = (near[group, :, None] * group_size + np.arange(group_size)).ravel()
         for start in range(starts[group], starts[group + 1], _ROWS_AT_ONCE):
             here = order[start : min(start + _ROWS_AT_ONCE, starts[group + 1])]
-            leaves = (near[group, :, None] * group_size + np.arange(group_size)).ravel()
-            far = squares[leaves] - 2 * (rows[here] @ centroids[leaves].T)
-            far = np.where(leaves == leaf_of[here, None], far - stay, far)
+            far = leaves.squares[choices] - 2 * (rows[here] @ leaves.centroids[choices].T)
+            far = np.where(choices == leaf_of[here, None], far - stay, far)
             best = np.argpartition(far, count - 1, axis=1)[:, :count]
             far = np.take_along_axis(far, best, axis=1)
             by_distance = np.argsort(far, axis=1, kind="stable")
-            wishes[here] = leaves[np.take_along_axis(best, by_distance, axis=1)]
+            wishes[here] = choices[np.take_along_axis(best, by_distance, axis=1)]
             distances[here] = np.take_along_axis(far, by_distance, axis=1)
     return wishes, distances
 

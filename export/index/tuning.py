@@ -1,6 +1,7 @@
 """Choose the search effort of an index: the fastest that reaches a recall."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from shortlist.export._tf import tf
 from shortlist.export.index.base import CandidateIndex, Effort
+from shortlist.export.index.previous import PreviousIndex
 from shortlist.export.index.turns import Turns, time_in_turns
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "exact_positions",
     "explore",
     "recall_at_k",
+    "retune",
     "traced_search",
     "tune",
 ]
@@ -38,6 +41,8 @@ _LEAST_GAIN, _PATIENCE = 0.002, 3
 _REFINEMENTS, _CLOSE = 4, 0.04
 # A point this many times slower than the fastest may still be the fastest: times are noisy.
 _MAYBE_FASTEST = 1.2
+# More leaves than the last exploration chose, by which an index made from another may be slower.
+_MORE_LEAVES = (1.06, 1.12, 1.25)
 _FINAL_TURNS = Turns(count=60, block=12, untimed=2, seconds=3.0, least=6)
 
 
@@ -74,6 +79,8 @@ class RecallReport:
         target: Requested recall, or None if the configured effort was kept.
         chosen: Point of the effort in effect.
         curve: All measured points.
+        explored_leaves: Leaves to search that the last exploration chose, of this index or one
+            that it was made from.
     """
 
     k: int
@@ -81,6 +88,7 @@ class RecallReport:
     target: float | None
     chosen: RecallPoint
     curve: tuple[RecallPoint, ...]
+    explored_leaves: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -134,8 +142,51 @@ def tune(
         chosen = exploration.chosen[target]
         index.set_effort(chosen.effort)
     return RecallReport(
-        k=k, num_queries=len(query_embeddings), target=target, chosen=chosen, curve=curve
+        k=k,
+        num_queries=len(query_embeddings),
+        target=target,
+        chosen=chosen,
+        curve=curve,
+        explored_leaves=None if target is None else chosen.num_leaves_to_search,
     )
+
+
+def retune(
+    index: CandidateIndex,
+    query_embeddings: npt.NDArray[np.float32],
+    exact: npt.NDArray[np.int64],
+    *,
+    target: float | None,
+    previous: PreviousIndex,
+) -> RecallReport | None:
+    """Set the effort of an index made from another to that one's, or little more.
+
+    Returns:
+        The recall, as `tune` does; None if no such effort reaches the target.
+    """
+    if target is None:
+        return tune(index, query_embeddings, exact, target=None)
+    leaves, reordered = previous.effort
+    parts = zip(previous.effort, index.effort, strict=True)
+    if any((before is None) != (now is None) for before, now in parts):
+        return None  # for another way of scoring
+    explored = previous.explored_leaves or leaves
+    more = [] if explored is None else [math.ceil(step * explored) for step in _MORE_LEAVES]
+    trial = _Trial(index, query_embeddings, exact)
+    points: list[RecallPoint] = []
+    for count in [leaves, *(count for count in more if leaves is not None and count > leaves)]:
+        index.set_effort(Effort(count, reordered))  # limits it
+        points.append(trial.measure(index.effort))
+        if points[-1].recall >= target:
+            return RecallReport(
+                k=exact.shape[1],
+                num_queries=len(query_embeddings),
+                target=target,
+                chosen=points[-1],
+                curve=tuple(points),
+                explored_leaves=explored,
+            )
+    return None
 
 
 def explore(

@@ -1,5 +1,6 @@
 """Vectors of a published version, read from the version alone, and files of vectors."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,22 @@ from shortlist.clients.errors import ShortlistError
 from shortlist.export._tf import scann_ops, tf
 from shortlist.export.data.config import DataError
 from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
+from shortlist.export.index.base import Effort
+from shortlist.export.index.ivf import IvfIndex
+from shortlist.export.index.previous import Leaves, PreviousIndex
 from shortlist.export.own.vectors import EMBEDDING_COLUMN, VectorTable
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.version import Manifest, find_custom_ops, read_manifest
 
-__all__ = ["PublishedVectors", "check_vector_file", "read_published", "write_vectors"]
+__all__ = [
+    "PublishedVectors",
+    "check_vector_file",
+    "previous_index",
+    "read_published",
+    "write_vectors",
+]
+
+log = logging.getLogger(__name__)
 
 _ROWS = 256  # users whose queries are computed at once
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
@@ -69,6 +81,43 @@ def read_published(path: Path) -> PublishedVectors:
         similarity=similarity,
         users=lambda: _read_users(path, manifest, stored),
     )
+
+
+def previous_index(path: Path) -> PreviousIndex | None:
+    """Read what the index of a changed corpus takes from that of a version.
+
+    Returns:
+        Leaves and effort, or the effort alone if the version has no leaves that this release
+        can read; None if it has no index with an effort.
+    """
+    manifest = read_manifest(path) or Manifest()
+    entry = manifest.index
+    effort = Effort(*(entry.get(name) for name in Effort._fields))
+    if effort == Effort(None, None):
+        return None
+    divided = entry["kind"] == IvfIndex.index_name and manifest.shard is None
+    return PreviousIndex(
+        effort=effort,
+        explored_leaves=entry.get("recall", {}).get("explored_leaves"),
+        leaves=_read_leaves(path) if divided else None,
+    )
+
+
+def _read_leaves(path: Path) -> Leaves | None:
+    try:
+        stored = _Checkpoint(path)
+        members = stored.value("_index/_rows/_members")
+        group_size = len(members)
+        if "_index/_leaf_numbers" in stored:
+            group_size = stored.value("_index/_leaf_numbers").shape[1]
+        return Leaves(
+            members=members,
+            group_size=group_size,
+            num_candidates=len(stored.value("_candidate_ids")) - 1,
+        )
+    except (tf.errors.OpError, KeyError, ValueError) as exc:
+        log.warning("%s has no leaves that this release can read: %s", path, exc)
+        return None
 
 
 def check_vector_file(path: Path) -> None:
