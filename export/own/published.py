@@ -15,11 +15,12 @@ from shortlist.clients import contract
 from shortlist.clients.errors import ShortlistError
 from shortlist.export._tf import scann_ops, tf
 from shortlist.export.data.config import DataError
-from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
+from shortlist.export.data.dataset import Attribute
 from shortlist.export.index.base import Effort
 from shortlist.export.index.ivf import IvfIndex
 from shortlist.export.index.previous import Leaves, PreviousIndex
 from shortlist.export.own.vectors import EMBEDDING_COLUMN, VectorTable
+from shortlist.export.servable.stored import StoredServable
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.version import Manifest, find_custom_ops, read_manifest
 
@@ -34,7 +35,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _ROWS = 256  # users whose queries are computed at once
-_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 _SUFFIXES = (".parquet", ".npz")
 
 
@@ -66,7 +66,7 @@ def read_published(path: Path) -> PublishedVectors:
             "the model that it was saved from"
         )
     try:
-        stored = _Checkpoint(path)
+        stored = StoredServable.of_version(path)
         rows, ids = stored.index_rows(), stored.texts("_candidate_ids")[:-1]
         similarity = str(manifest.config.get("similarity", "dot"))
         if similarity == "l2":
@@ -105,7 +105,7 @@ def previous_index(path: Path) -> PreviousIndex | None:
 
 def _read_leaves(path: Path) -> Leaves | None:
     try:
-        stored = _Checkpoint(path)
+        stored = StoredServable.of_version(path)
         members = stored.value("_index/_rows/_members")
         group_size = len(members)
         if "_index/_leaf_numbers" in stored:
@@ -171,7 +171,7 @@ def _array(attribute: Attribute) -> npt.NDArray[Any]:
     return np.array(["|".join(values) for values in attribute.values or ()], dtype=str)
 
 
-def _read_users(path: Path, manifest: Manifest, stored: "_Checkpoint") -> VectorTable:
+def _read_users(path: Path, manifest: Manifest, stored: StoredServable) -> VectorTable:
     """Ask `embed` for the query of every known user."""
     tables = [place for place in ("_askers/_tower/_ids", "_query_tower/_ids") if place in stored]
     if not tables or contract.EMBED not in manifest.signatures:
@@ -180,7 +180,7 @@ def _read_users(path: Path, manifest: Manifest, stored: "_Checkpoint") -> Vector
             f"{path} answers to {', '.join(inputs) or 'other inputs'} and has no list of its "
             "users; leave --users out"
         )
-    users = stored.keys(tables[0])
+    users = stored.ids(tables[0])
     if find_custom_ops(manifest.ops or ()):
         scann_ops()  # registers the ops of the graph
     embed = tf.saved_model.load(str(path)).signatures[contract.EMBED]
@@ -195,58 +195,3 @@ def _read_users(path: Path, manifest: Manifest, stored: "_Checkpoint") -> Vector
         embeddings=np.concatenate(parts)[rows],
         name=f"the users of {path}",
     )
-
-
-class _Checkpoint:
-    """Variables and tables of a version, by their place in the servable."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-        self._names = set(self._reader.get_variable_to_shape_map())
-
-    def __contains__(self, place: str) -> bool:
-        return any(name.startswith(f"{place}/") for name in self._names)
-
-    def value(self, place: str) -> npt.NDArray[Any]:
-        """Return a variable."""
-        name = f"{place}/{_VALUE}"
-        if name not in self._names:
-            raise KeyError(place)
-        value: npt.NDArray[Any] = self._reader.get_tensor(name)
-        return value
-
-    def texts(self, place: str) -> list[str]:
-        """Return a variable of strings."""
-        return [text.decode() for text in self.value(place).tolist()]
-
-    def keys(self, place: str) -> list[str]:
-        """Return the keys of an `IdLookup` by their positions."""
-        table = f"{place}/_table/.ATTRIBUTES/table"
-        keys, values = (self._reader.get_tensor(f"{table}-{part}") for part in ("keys", "values"))
-        return [keys[row].decode() for row in np.argsort(values)]
-
-    def index_rows(self) -> npt.NDArray[np.float32]:
-        """Return the rows of the index, in the order of the candidates."""
-        for place in ("_index/_candidates", "_index/_embeddings", "_index/_state/dataset"):
-            if place in self:
-                return self.value(place)
-        leaves = self.value("_index/_rows/_rows")
-        rows: npt.NDArray[np.float32] = leaves.reshape(-1, leaves.shape[2])
-        return rows[self.value("_index/_row_of")]
-
-    def attributes(self, count: int) -> dict[str, Attribute]:
-        """Return the attributes of the filter."""
-        values: dict[str, list[list[str]]] = {
-            name: [[] for _ in range(count)] for name in self.keys("_filter/_is_categorical")
-        }
-        starts = self.value("_filter/_candidates/_starts")
-        columns = self.value("_filter/_candidates/_columns")
-        for row, term in enumerate(self.keys("_filter/_terms")):
-            name, _, value = term.partition(FILTER_SEPARATOR)
-            for candidate in columns[starts[row] : starts[row + 1]].tolist():
-                values[name][candidate].append(value)
-        numbers = zip(self.keys("_filter/_is_numeric"), self.value("_filter/_columns"), strict=True)
-        return {
-            **{name: Attribute(values=tuple(map(tuple, rows))) for name, rows in values.items()},
-            **{name: Attribute(numbers=column) for name, column in numbers},
-        }
