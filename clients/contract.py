@@ -61,6 +61,7 @@ __all__ = [
     "SERVABLE_VERSION",
     "SERVING_DEFAULT",
     "SIMILAR",
+    "TOWERS_FILE",
     "UNKNOWN_AGE",
     "UNLOGGED",
     "USERS_FILE",
@@ -160,6 +161,7 @@ REPORT_FILE: Final = "assets.extra/report.html"  # report for people on the mode
 CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
 CATALOGUE_FILE: Final = "assets.extra/shortlist_catalogue.jsonl.gz"  # titles and attributes
 USERS_FILE: Final = "assets.extra/shortlist_users.jsonl.gz"  # sampled users' interactions
+TOWERS_FILE: Final = "assets.extra/shortlist_towers.json"  # for versions made from this one
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export

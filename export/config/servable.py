@@ -1,6 +1,7 @@
 """Configuration of indexes and servables, and of whole exports."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from shortlist.clients.contract import (
@@ -182,6 +183,18 @@ class ServableConfig:
     def as_json(self) -> dict[str, Any]:
         """Return the configuration as JSON values."""
         return {**asdict(self), "indexes": list(self.indexes)}
+
+    @classmethod
+    def of_manifest(cls, stored: Mapping[str, Any]) -> "ServableConfig":
+        """Return the part of a manifest's configuration that is about indexes and servables."""
+        kinds = {"brute_force": BruteForceConfig, "scann": ScannConfig, "ivf": IvfConfig}
+        values: dict[str, Any] = {}
+        for part in fields(ServableConfig):
+            if part.name in kinds:
+                values[part.name] = kinds[part.name](**stored.get(part.name, {}))
+            elif part.name in stored:
+                values[part.name] = stored[part.name]
+        return ServableConfig(**{**values, "indexes": tuple(values["indexes"])})
 
 
 @dataclass(frozen=True, kw_only=True)

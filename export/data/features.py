@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +180,26 @@ class FeatureColumns:
             users=Pairs.by_row(rows[own >= 0], own[own >= 0], num_rows=self.users.num_rows),
             context={name: number[self.context[name]] for name in features if name in self.context},
         ), columns
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what requests need of the columns, as JSON values."""
+        return {
+            "names": list(self.names),
+            "spans": {name: list(span) for name, span in self.spans.items()},
+            "borders": {name: borders.tolist() for name, borders in self.borders.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return columns for requests, without those of the users and interactions of the data."""
+        nobody = np.empty(0, np.int64)
+        return cls(
+            names=tuple(values["names"]),
+            spans={name: (first, end) for name, (first, end) in values["spans"].items()},
+            borders={name: np.array(borders) for name, borders in values["borders"].items()},
+            users=Pairs.by_row(nobody, nobody, num_rows=0),
+            context={},
+        )
 
     def described(self) -> dict[str, list[str]]:
         """Return, for each feature, the values that requests can give; of numbers, the ranges."""

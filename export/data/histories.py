@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from shortlist.export.data.change import CorpusChange
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.pairs import Pairs
 
-__all__ = ["LONGEST_GAP", "Histories", "time_order"]
+__all__ = ["LONGEST_GAP", "Histories", "KeptEvents", "time_order"]
 
 _DAY = 86_400.0
 
@@ -165,3 +166,92 @@ class Histories:
             weights = recency if weights is None else recency * weights
         counts = np.bincount(self.events.columns, weights, self.num_candidates)
         return counts.astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeptEvents:
+    """Events of users as a servable keeps them: their times are gone, but not the gaps.
+
+    Attributes:
+        events: A row per user, with the candidate positions of its events, oldest first.
+        gaps: int8 `[num_events]`, see `Histories.gaps`.
+    """
+
+    events: Pairs
+    gaps: npt.NDArray[np.int8]
+
+    @classmethod
+    def none(cls, num_users: int) -> Self:
+        """Return no events of a number of users."""
+        nothing = np.empty(0, np.int32)
+        return cls(
+            events=Pairs(starts=np.zeros(num_users + 1, np.int64), columns=nothing),
+            gaps=np.empty(0, np.int8),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of users."""
+        return self.events.num_rows
+
+    def on(self, change: CorpusChange) -> "KeptEvents":
+        """Return the events with candidates of the corpus after a change."""
+        columns = change.moved()[self.events.columns]
+        return self._of(self._owners, columns, columns < change.after)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "KeptEvents":
+        """Return the events of some users."""
+        places, cells = self.events.cells(rows)
+        weights = self.events.weights
+        counts = np.bincount(places, minlength=len(rows))
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return KeptEvents(
+            events=Pairs(
+                starts=starts,
+                columns=self.events.columns[cells],
+                weights=None if weights is None else weights[cells],
+            ),
+            gaps=self.gaps[cells],
+        )
+
+    def followed_by(self, later: Histories) -> "KeptEvents":
+        """Return the events with later ones of the same users after them."""
+        weights = None
+        if self.events.weights is not None or later.events.weights is not None:
+            weights = np.concatenate([_weights(self.events), _weights(later.events)])
+        both = KeptEvents(
+            events=Pairs(
+                starts=self.events.starts,  # replaced below
+                columns=np.concatenate([self.events.columns, later.events.columns]),
+                weights=weights,
+            ),
+            gaps=np.concatenate([self.gaps, later.gaps]),
+        )
+        owners = np.concatenate([self._owners, later.owners])
+        return both._of(owners, both.events.columns, np.argsort(owners, kind="stable"))
+
+    @property
+    def _owners(self) -> npt.NDArray[np.int64]:
+        return np.repeat(np.arange(self.events.num_rows), self.events.counts)
+
+    def _of(
+        self,
+        owners: npt.NDArray[np.int64],
+        columns: npt.NDArray[np.int32],
+        chosen: npt.NDArray[Any],
+    ) -> "KeptEvents":
+        """Return chosen events, which are in the order of their owners."""
+        counts = np.bincount(owners[chosen], minlength=self.events.num_rows)
+        weights = self.events.weights
+        return KeptEvents(
+            events=Pairs(
+                starts=np.concatenate([[0], np.cumsum(counts)]),
+                columns=columns[chosen],
+                weights=None if weights is None else weights[chosen],
+            ),
+            gaps=self.gaps[chosen],
+        )
+
+
+def _weights(events: Pairs) -> npt.NDArray[np.float32]:
+    ones = np.ones(len(events.columns), np.float32)
+    return ones if events.weights is None else events.weights

@@ -1,6 +1,6 @@
 """Who asks a servable, and with which query."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from shortlist.clients import contract
 from shortlist.export._tf import tf
@@ -66,6 +66,10 @@ class KnownUsers(tf.Module):
     def queries_after(self, users: tf.Tensor, request: Request) -> tf.Tensor:
         """Return the queries of users with the histories and features of a request."""
         return self._queries_after(users, *request)
+
+    def structure(self) -> dict[str, Any]:
+        """Return what the query tower's variables do not tell; see `QueryTower.structure`."""
+        return self._tower.structure()
 
     def known_features(self, features: tf.Tensor) -> tf.Tensor:
         """Return how many features of each user the tower knows."""

@@ -27,7 +27,9 @@ from shortlist.export.towers.ids import IdLookup
 from shortlist.export.towers.pair_table import PairTable
 from shortlist.export.towers.rating_head import RatingHead
 
-__all__ = ["RetrievalServable"]
+__all__ = ["TOWERS_FORMAT", "RetrievalServable"]
+
+TOWERS_FORMAT = 1  # of `structure`
 
 _FILTERS = (contract.FILTER_ANY, contract.FILTER_ALL, contract.FILTER_MIN, contract.FILTER_MAX)
 _OPTIONS = (
@@ -130,6 +132,21 @@ class RetrievalServable(tf.Module):
         if self._rating_head is not None:
             signatures[contract.RATE] = concrete(self._rate, *asked, candidates)
         return signatures
+
+    def structure(self) -> dict[str, Any] | None:
+        """Return what its variables do not tell of the towers, as JSON values.
+
+        None if the towers are not ours, so that no version can be made from this one.
+        """
+        if self._known_users is None:
+            return None
+        head = self._rating_head
+        return {
+            "format": TOWERS_FORMAT,
+            "query_tower": self._known_users.structure(),
+            "rating_head": None if head is None else head.structure(),
+            "taste_dimension": self._taste_dimension,
+        }
 
     def example_requests(
         self, asked: Mapping[str, npt.NDArray[Any]], candidate_id: str

@@ -1,5 +1,6 @@
 """Write versions: SavedModel, warm-up records, self-test and manifest."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shortlist.clients import contract
 from shortlist.export.config import ServableConfig
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.tuning import RecallReport
@@ -95,6 +97,7 @@ class ServableWriter:
         ids, titles, attributes = contents.candidate_ids, contents.titles, contents.attributes
         if attributes or (titles is not None and tuple(titles) != tuple(ids)):
             write_descriptions(path, list(attributes), describe(ids, titles, attributes))
+        _write_structure(path, servable)
         manifest = replace(
             contents.manifest,
             servable=name,
@@ -121,6 +124,14 @@ class ServableWriter:
         """Return what to measure drift from; the lists of a shard have other scores."""
         reference = self._contents.manifest.reference
         return reference and (reference if self.shard is None else replace(reference, scores=None))
+
+
+def _write_structure(path: Path, servable: RetrievalServable) -> None:
+    """Write what a version made from this one needs to know, if there can be one."""
+    structure = servable.structure()
+    if structure is not None:
+        text = json.dumps(structure, ensure_ascii=False, allow_nan=False)
+        (path / contract.TOWERS_FILE).write_text(text, encoding="utf-8")
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

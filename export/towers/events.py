@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 from shortlist.export._tf import tf
-from shortlist.export.data.histories import LONGEST_GAP, Histories
+from shortlist.export.data.histories import LONGEST_GAP, Histories, KeptEvents
+from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.pair_table import PairTable
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["EventTable", "Events", "Request", "joined", "request_events"]
 
@@ -56,12 +58,24 @@ class Request(NamedTuple):
 class EventTable(PairTable):
     """Events of all users as variables: five bytes per event, nine with weights."""
 
-    def __init__(self, histories: Histories) -> None:
-        """Copy histories `[num_users]`."""
+    def __init__(self, histories: Histories | KeptEvents) -> None:
+        """Copy the events of `[num_users]` users."""
         super().__init__(histories.events)
         self._gaps = tf.Variable(histories.gaps, dtype=tf.int8, trainable=False)
         weights = histories.events.weights
         self._weights = None if weights is None else tf.Variable(weights, trainable=False)
+
+    @staticmethod
+    def stored(stored: StoredModule) -> KeptEvents:
+        """Return the events of a table in a version."""
+        return KeptEvents(
+            events=Pairs(
+                starts=stored.value("_starts")[:-1],
+                columns=stored.value("_columns"),
+                weights=stored.value("_weights") if "_weights" in stored else None,
+            ),
+            gaps=stored.value("_gaps"),
+        )
 
     def events(self, users: tf.Tensor) -> Events:
         """Events of users int64 `[batch]`; none for negative positions, of unknown users."""

@@ -1,5 +1,8 @@
 """What the features of a request add to its query, inside a servable."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,6 +10,7 @@ from shortlist.export._tf import tf
 from shortlist.export.data.dataset import FILTER_SEPARATOR
 from shortlist.export.data.features import FeatureColumns
 from shortlist.export.towers.ids import IdLookup
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["FeatureQueries"]
 
@@ -44,6 +48,11 @@ class FeatureQueries(tf.Module):
                 borders[row, : len(columns.borders[name])] = columns.borders[name]
             self._borders = tf.constant(borders, tf.float64)
             self._first = tf.constant([*(columns.spans[name][0] for name in numeric), 0], tf.int32)
+
+    @classmethod
+    def restored(cls, stored: StoredModule, structure: Mapping[str, Any]) -> Self:
+        """Return the vectors of a version; `structure` is `columns.as_json()`."""
+        return cls(FeatureColumns.from_json(structure), stored.value("_weights")[:-1])
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         """Return the sum of the features' vectors.

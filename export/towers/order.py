@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from shortlist.export._tf import tf
 from shortlist.export.data.histories import LONGEST_GAP
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["OrderTower", "Uniform"]
 
@@ -61,6 +62,15 @@ class OrderTower(tf.Module):
             (tf.Variable(tf.ones(d), name=f"{name}_scale"), zeros(f"{name}_shift", d))
             for name in ("attention", "feed_forward", "query")
         ]
+
+    def assign(self, stored: StoredModule) -> None:
+        """Take the values of a tower of the same shape in a version."""
+        for name, own in vars(self).items():
+            if isinstance(own, tf.Variable):
+                own.assign(stored.value(name))
+        for number, (scale, shift) in enumerate(self._norms):
+            scale.assign(stored.value(f"_norms/{number}/0"))
+            shift.assign(stored.value(f"_norms/{number}/1"))
 
     def encode(
         self,

@@ -1,8 +1,12 @@
 """The part of a query that depends on the order of the last events."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 from shortlist.export._tf import tf
 from shortlist.export.towers.events import Events
 from shortlist.export.towers.order import OrderTower
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["OrderPart"]
 
@@ -27,6 +31,25 @@ class OrderPart(tf.Module):
         self.dimension = tower.dimension
         self._tower, self._columns = tower, columns
         self._scale, self._factor = scale, factor
+
+    def structure(self) -> dict[str, Any]:
+        """Return what its variables do not tell, as JSON values."""
+        return {
+            "kind": "order",
+            "columns": [self._columns.start, self._columns.stop],
+            "length": self._tower.length,
+            "scale": float(self._scale),
+            "factor": float(self._factor),
+        }
+
+    @classmethod
+    def restored(cls, stored: StoredModule, structure: Mapping[str, Any]) -> Self:
+        """Return the part of a version, which does not depend on the corpus."""
+        columns = slice(*structure["columns"])
+        random = tf.random.Generator.from_seed(0)
+        tower = OrderTower(columns.stop - columns.start, structure["length"], random)
+        tower.assign(stored.under("_tower"))
+        return cls(tower, columns, scale=structure["scale"], factor=structure["factor"])
 
     def __call__(self, embeddings: tf.Tensor, events: Events) -> tf.Tensor:
         """Return float32 `[batch, dimension]`; see `QueryPart`."""

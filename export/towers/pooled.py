@@ -1,10 +1,15 @@
 """The part of a query that does not depend on the order of events, except for their age."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
+from shortlist.export.data.change import CorpusChange
 from shortlist.export.towers.events import Events
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["PooledPart"]
 
@@ -46,6 +51,34 @@ class PooledPart(tf.Module):
         self._normalized, self._relative = normalized, relative
         self._transform = tf.Variable(transform, trainable=False)
         self._factors = None if factors is None else tf.Variable(factors, trainable=False)
+
+    def structure(self) -> dict[str, Any]:
+        """Return what its variables do not tell, as JSON values."""
+        return {
+            "kind": "pooled",
+            "columns": [self._columns.start, self._columns.stop],
+            "decay": float(self._decay),
+            "normalized": self._normalized,
+            "relative": self._relative,
+        }
+
+    @classmethod
+    def restored(
+        cls, stored: StoredModule, structure: Mapping[str, Any], change: CorpusChange
+    ) -> Self:
+        """Return the part of a version over a changed corpus; new candidates get a mean factor."""
+        factors = None
+        if "_factors" in stored:
+            before = stored.value("_factors")
+            factors = change.rows(before, np.full(change.added, before.mean()))
+        return cls(
+            slice(*structure["columns"]),
+            stored.value("_transform"),
+            decay=structure["decay"],
+            normalized=structure["normalized"],
+            relative=structure["relative"],
+            factors=factors,
+        )
 
     def __call__(self, embeddings: tf.Tensor, events: Events) -> tf.Tensor:
         """Return float32 `[batch, dimension]`; see `QueryPart`."""

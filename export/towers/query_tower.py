@@ -1,13 +1,13 @@
 """The query tower of every servable: from a user, a history and features to a vector."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.data.histories import Histories
+from shortlist.export.data.histories import Histories, KeptEvents
 from shortlist.export.towers.events import Events, EventTable, Request, joined, request_events
 from shortlist.export.towers.feature_queries import FeatureQueries
 from shortlist.export.towers.ids import IdLookup
@@ -34,6 +34,9 @@ class QueryPart(Protocol):
             events: Events of a batch of users.
         """
 
+    def structure(self) -> dict[str, Any]:
+        """Return its kind and what its variables do not tell, as JSON values."""
+
 
 class QueryTower(tf.Module):
     """Queries of known and unknown users, with or without a history.
@@ -57,7 +60,7 @@ class QueryTower(tf.Module):
         popular: Vectors,
         num_candidates: int,
         parts: Sequence[QueryPart] = (),
-        kept: Histories | None = None,
+        kept: Histories | KeptEvents | None = None,
         users: Vectors | None = None,
         features: FeatureQueries | None = None,
         feature_share: float = 0.0,
@@ -102,6 +105,14 @@ class QueryTower(tf.Module):
     def reads_requests(self) -> bool:
         """Whether the history or the features of a request change a query."""
         return bool(self._parts) or self.features is not None
+
+    def structure(self) -> dict[str, Any]:
+        """Return what its variables do not tell, as JSON values; see `StoredQueryTower`."""
+        return {
+            "parts": [part.structure() for part in self._parts],
+            "features": None if self.features is None else self.features.columns.as_json(),
+            "feature_share": float(self._feature_share),
+        }
 
     def without_events(self, user_ids: Sequence[str], queries: Vectors) -> "QueryTower":
         """Return a tower that keeps a query of each user `[num_users, d]` and no events."""

@@ -1,13 +1,16 @@
 """Rating heads: predict the rating that a user would give a candidate."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
+from shortlist.export.data.change import CorpusChange
 from shortlist.export.towers.rating_means import RatingMeans
+from shortlist.export.towers.stored import StoredModule
 
 __all__ = ["LinearRatingHead", "NetworkRatingHead", "RatingHead"]
 
@@ -22,7 +25,10 @@ class RatingHead(tf.Module, ABC):
 
     Attributes:
         means: Mean rating, and the bias of each user and candidate.
+        kind: Kind of head.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, means: RatingMeans) -> None:
         super().__init__()
@@ -59,6 +65,17 @@ class RatingHead(tf.Module, ABC):
         raw = self._rate(means, users, query_embeddings, candidates, candidate_embeddings)
         return tf.clip_by_value(raw, self.means.lowest, self.means.highest)
 
+    def structure(self) -> dict[str, Any]:
+        """Return what its variables do not tell, as JSON values."""
+        means = self.means
+        return {
+            "kind": self.kind,
+            "mean": float(means.mean),
+            "lowest": float(means.lowest),
+            "highest": float(means.highest),
+            "strengths": list(map(float, means.strengths)),
+        }
+
     @abstractmethod
     def _rate(
         self,
@@ -86,11 +103,33 @@ class RatingHead(tf.Module, ABC):
 class LinearRatingHead(RatingHead):
     """The means plus a taste per user: a direction in the space of candidate embeddings."""
 
+    kind = "linear"
+
     def __init__(self, means: RatingMeans, tastes: npt.NDArray[np.float64]) -> None:
         """Copy the tastes `[num_users, d]`; unknown candidates add nothing to the means."""
         super().__init__(means)
         self._tastes = _table(tastes)
         self._num_candidates = len(means.candidate_bias)
+
+    @classmethod
+    def restored(
+        cls,
+        stored: StoredModule,
+        structure: Mapping[str, Any],
+        users: npt.NDArray[np.int64],
+        change: CorpusChange,
+    ) -> Self:
+        """Return the head of a version for some of its users and a changed corpus."""
+        bias = stored.value("_candidate_bias")[:-1]
+        means = RatingMeans(
+            mean=structure["mean"],
+            user_bias=stored.value("_user_bias")[users],
+            candidate_bias=change.rows(bias, np.zeros(change.added, np.float32)).astype(np.float64),
+            lowest=structure["lowest"],
+            highest=structure["highest"],
+            strengths=(structure["strengths"][0], structure["strengths"][1]),
+        )
+        return cls(means, stored.value("_tastes")[users])
 
     def _rate(
         self,
@@ -106,6 +145,8 @@ class LinearRatingHead(RatingHead):
 
 class NetworkRatingHead(RatingHead):
     """A network over both embeddings, as in TFRS's multitask tutorial."""
+
+    kind = "network"
 
     def __init__(
         self,

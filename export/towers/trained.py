@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.data.histories import Histories
+from shortlist.export.data.histories import Histories, KeptEvents
 from shortlist.export.towers.events import Events
 from shortlist.export.towers.query_tower import Embed, QueryPart, QueryTower
 from shortlist.export.towers.rating_head import RatingHead
 
-__all__ = ["EpochRecord", "TrainedModel", "embed_part"]
+__all__ = ["EpochRecord", "TrainedModel", "embed_after", "embed_kept", "embed_part"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -74,30 +74,46 @@ class TrainedModel:
         return {} if features is None else features.columns.described()
 
     def embed(self, users: npt.NDArray[np.integer], histories: Histories) -> Vectors:
-        """Return the queries of some users with everything that they did.
-
-        Args:
-            users: `[n]`, positions in the data set; -1 for unknown users.
-            histories: `[n]`, their kept events and those after.
-
-        Returns:
-            Float32 `[n, d]`.
-        """
-        tower, embed = self.query_tower, _embed(self.candidate_embeddings)
-        queries = np.empty((len(users), tower.dimension), np.float32)
-        for rows, events in _batches(histories):
-            own = tf.constant(users[rows], tf.int64)
-            queries[rows] = tower.embed_events(embed, own, events)
-        return queries
+        """Return the queries of some users with everything that they did; see `embed_after`."""
+        return embed_after(self.query_tower, self.candidate_embeddings, users, histories)
 
     def embed_users(self, positions: npt.NDArray[np.integer]) -> Vectors:
         """Return the queries float32 `[n, d]` of users by their kept events alone."""
-        embed = _embed(self.candidate_embeddings)
-        parts = [np.empty((0, self.query_tower.dimension), np.float32)]
-        for start in range(0, len(positions), _USERS_PER_BATCH):
-            users = tf.constant(positions[start : start + _USERS_PER_BATCH], tf.int64)
-            parts.append(self.query_tower(embed, users).numpy())
-        return np.concatenate(parts)
+        return embed_kept(self.query_tower, self.candidate_embeddings, positions)
+
+
+def embed_after(
+    tower: QueryTower,
+    candidates: Vectors,
+    users: npt.NDArray[np.integer],
+    histories: Histories | KeptEvents,
+) -> Vectors:
+    """Return the queries of some users with everything that they did, float32 `[n, d]`.
+
+    Args:
+        tower: Query tower.
+        candidates: `[num_candidates, d]`.
+        users: `[n]`, positions of users; -1 for unknown ones.
+        histories: `[n]`, their kept events and those after.
+    """
+    embed = _embed(candidates)
+    queries = np.empty((len(users), tower.dimension), np.float32)
+    for rows, events in _batches(histories):
+        own = tf.constant(users[rows], tf.int64)
+        queries[rows] = tower.embed_events(embed, own, events)
+    return queries
+
+
+def embed_kept(
+    tower: QueryTower, candidates: Vectors, positions: npt.NDArray[np.integer]
+) -> Vectors:
+    """Return the queries float32 `[n, d]` of users by their kept events alone."""
+    embed = _embed(candidates)
+    parts = [np.empty((0, tower.dimension), np.float32)]
+    for start in range(0, len(positions), _USERS_PER_BATCH):
+        users = tf.constant(positions[start : start + _USERS_PER_BATCH], tf.int64)
+        parts.append(tower(embed, users).numpy())
+    return np.concatenate(parts)
 
 
 def embed_part(part: QueryPart, candidates: Vectors, histories: Histories) -> Vectors:
@@ -121,7 +137,7 @@ def _embed(candidates: Vectors) -> Embed:
     return lambda positions: tf.constant(candidates[positions.numpy()])
 
 
-def _batches(histories: Histories) -> Iterator[tuple[slice, Events]]:
+def _batches(histories: Histories | KeptEvents) -> Iterator[tuple[slice, Events]]:
     """Yield rows with their events, about `_EVENTS_PER_BATCH` at a time."""
     starts = histories.events.starts
     gaps, columns, weights = histories.gaps, histories.events.columns, histories.events.weights

@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +39,11 @@ from shortlist.export.data.sources.features import UserTable, context_of
 from shortlist.export.data.sources.weights import weights_of
 
 __all__ = [
+    "CandidateRows",
     "catalogue_roles",
     "columns_of",
     "dialect_of",
+    "read_candidates",
     "read_columns",
     "read_table",
     "read_users",
@@ -155,6 +159,79 @@ def columns_of(path: Path) -> tuple[str, ...]:
         DataError: The file is missing, empty or of no known type.
     """
     return open_source([str(path)]).columns
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CandidateRows:
+    """A file with one row for each candidate.
+
+    Attributes:
+        rows: The file.
+        ids: `[n]` distinct ids.
+        titles: `[n]` titles, `""` for none; None if the file has none.
+        attributes: Its other columns.
+        special: Columns that are neither, of those that were asked for.
+    """
+
+    rows: Rows
+    ids: Sequence[str]
+    titles: Sequence[str] | None
+    attributes: Mapping[str, Attribute]
+    special: Sequence[str]
+
+
+def read_candidates(
+    path: Path,
+    config: DataConfig,
+    *,
+    special: Sequence[str] = (),
+    texts: Collection[str] = (),
+    key: Literal["candidates", "users"] = "candidates",
+    attributes: bool = True,
+) -> CandidateRows:
+    """Read a file of candidates, or of ids alone.
+
+    Args:
+        path: File.
+        config: Names of its columns, and types of the attributes.
+        special: Columns that are no attributes.
+        texts: Attributes that are not numbers, whatever their values.
+        key: What the ids name.
+        attributes: Whether to read more than the ids.
+
+    Raises:
+        DataError: The file or a column is missing, empty or faulty, or an id occurs twice.
+    """
+    source = open_source([str(path)], dialect_of(config))
+    title = None
+    if key == "users":
+        column = users_column(source, config)
+    else:
+        column, title = catalogue_roles(source, config, config.candidate_column)
+    found = [name for name in special if name in source.columns]
+    names = [name for name in source.columns if name not in (column, title, *found)]
+    rows = source.read(source.columns if attributes else [column], ids=[column], exact=True)
+    ids = ids_of_column(rows, column)
+    rows.faults.check()
+    if len(ids.values) < len(rows) and attributes:
+        twice = ids.values[int(np.argmax(np.bincount(ids.codes)))]
+        raise DataError(
+            f"{source.name}: {twice!r} occurs more than once in {column!r}; keep one row for it"
+        )
+    kinds = {
+        name: config.attribute_type(name) or ("text" if name in texts else None) for name in names
+    }
+    return CandidateRows(
+        rows=rows,
+        ids=ids.texts(),
+        titles=None if title is None or not attributes else _texts(rows, title),
+        attributes={name: attribute_of(rows, name, kinds[name]) for name in names if attributes},
+        special=found,
+    )
+
+
+def _texts(rows: Rows, name: str) -> list[str]:
+    return [text or "" for text in rows.columns.column(name).cast("string").to_pylist()]
 
 
 def read_columns(path: Path, *, texts: Collection[str] = ()) -> Rows:
@@ -362,7 +439,7 @@ def _described(
 
 def _titles(rows: Rows, name: str, ids: Sequence[str]) -> list[str]:
     """Titles; the id for a candidate without one."""
-    titles = rows.columns.column(name).cast("string").to_pylist()
+    titles = _texts(rows, name)
     missing = sum(not title for title in titles)
     if missing:
         rows.note(f"{missing:,} of {len(rows):,} rows have no {name!r}; their id stands for it")
