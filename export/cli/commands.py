@@ -20,6 +20,7 @@ from shortlist.export.cli.options import (
 from shortlist.export.cli.own import add_own
 from shortlist.export.cli.recommend import add_recommend
 from shortlist.export.cli.replay import add_replay
+from shortlist.export.cli.update import add_update
 from shortlist.export.config import BASELINES
 from shortlist.serving.servers.kinds import ServerKind
 
@@ -43,6 +44,7 @@ def add_commands(verbs: Parsers) -> None:
     add_replay(verbs)
     add_track(verbs)
     add_tune(verbs)
+    add_update(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:

@@ -77,6 +77,7 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         fingerprint=dataset_fingerprint(dataset),
         source=None if dataset.source is None else dataset.source.as_json(),
         skipped=dict(dataset.skipped) or None,
+        newest=None if dataset.timestamps is None else int(dataset.timestamps.max()),
     )
 
 

@@ -199,8 +199,10 @@ class KeptEvents:
         return self._of(self._owners, columns, columns < change.after)
 
     def take(self, rows: npt.NDArray[np.integer]) -> "KeptEvents":
-        """Return the events of some users."""
-        places, cells = self.events.cells(rows)
+        """Return the events of users at rows; none for those at -1."""
+        known = np.flatnonzero(rows >= 0)
+        places, cells = self.events.cells(rows[known])
+        places = known[places]
         weights = self.events.weights
         counts = np.bincount(places, minlength=len(rows))
         starts = np.concatenate([[0], np.cumsum(counts)])

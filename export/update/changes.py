@@ -13,7 +13,7 @@ from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.data.sources.tabular import CandidateRows, read_candidates, read_table
 from shortlist.export.own.vectors import EMBEDDING_COLUMN
 
-__all__ = ["LIKE_COLUMN", "Changes", "ChangesConfig", "read_changes", "read_ids"]
+__all__ = ["LIKE_COLUMN", "Changes", "ChangesConfig", "positions_of", "read_changes", "read_ids"]
 
 LIKE_COLUMN = "like"
 _TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".json")
@@ -57,6 +57,10 @@ class Changes:
     removed: Sequence[str] = ()
     interactions: Dataset | None = None
     forgotten: Sequence[str] = ()
+
+    def with_removed(self, ids: Sequence[str]) -> "Changes":
+        """Return these changes with further candidates to remove."""
+        return replace(self, removed=list(dict.fromkeys([*self.removed, *ids])))
 
     def __bool__(self) -> bool:
         """Return whether there is anything to change."""
@@ -110,11 +114,11 @@ def _candidates(
         before = known.get(name)
         if before is None or before.numbers is None or attribute.numbers is not None:
             continue
-        filled = next((cell[0] for cell in attribute.values or () if cell), None)
-        if filled is not None:
+        texts = [cell[0] for cell in attribute.values or () if cell and not _is_number(cell[0])]
+        if texts:
             raise DataError(
-                f"{path}: {name!r} is a number in the parent version, and a text such as "
-                f"{filled!r} here; correct the column, or leave it out"
+                f"{path}: {name!r} is a number in the parent version, and {texts[0]!r} here; "
+                "correct the column, or leave it out"
             )
     missing = {
         name: Attribute(numbers=np.full(len(rows.ids), np.nan))
@@ -149,6 +153,14 @@ def read_ids(path: Path, what: Literal["candidates", "users"], data: DataConfig)
     if not ids:
         raise DataError(f"{path} holds no ids; give one per line")
     return list(dict.fromkeys(ids))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def positions_of(ids: Sequence[str], corpus: Sequence[str]) -> npt.NDArray[np.int64]:

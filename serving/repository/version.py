@@ -21,6 +21,7 @@ __all__ = [
     "Headline",
     "Manifest",
     "Shard",
+    "UpdateFacts",
     "Verdict",
     "checksum",
     "checksums",
@@ -78,6 +79,7 @@ class DatasetFacts:
         source: Values of the exporter's `DataConfig` that are not the default, paths absolute;
             `None` if not recorded.
         skipped: Number of interactions that were left out, by fault; `None` if none were.
+        newest: Time of the newest interaction, in seconds since the epoch; `None` if unknown.
     """
 
     name: str
@@ -87,6 +89,36 @@ class DatasetFacts:
     fingerprint: str | None = None
     source: Mapping[str, Any] | None = None
     skipped: Mapping[str, int] | None = None
+    newest: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateFacts:
+    """What a version changed of its parent, without training.
+
+    Attributes:
+        added: Candidates that came.
+        removed: Candidates that went.
+        described: Known candidates whose title or attributes were given anew.
+        events: Events that came.
+        forgotten: Users who were forgotten.
+    """
+
+    added: int = 0
+    removed: int = 0
+    described: int = 0
+    events: int = 0
+    forgotten: int = 0
+
+    def __str__(self) -> str:
+        words = {
+            "candidates added": self.added,
+            "removed": self.removed,
+            "described anew": self.described,
+            "events": self.events,
+            "users forgotten": self.forgotten,
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in words.items() if count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +226,7 @@ class Manifest:
         servable: Model name that requests use, such as `retrieval_ivf`.
         version: Version number.
         parent: Version that this one was updated from; `None` after a training.
+        update: What it changed of its parent; `None` after a training.
         created: Time of the export, in UTC.
         dataset: The training data.
         shard: Part of the corpus that it returns; `None` for all of it.
@@ -223,6 +256,7 @@ class Manifest:
     servable: str | None = None
     version: int | None = None
     parent: int | None = None
+    update: UpdateFacts | None = None
     created: str | None = None
     dataset: DatasetFacts | None = None
     shard: Shard | None = None
@@ -350,6 +384,8 @@ def _typed(name: str, stored: Any) -> Any:
     match name:
         case "dataset":
             return DatasetFacts(**_known(DatasetFacts, value))
+        case "update":
+            return UpdateFacts(**_known(UpdateFacts, value))
         case "corpus":
             return CorpusFacts(**_known(CorpusFacts, value))
         case "reference":

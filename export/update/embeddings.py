@@ -1,0 +1,112 @@
+"""Embeddings of the corpus after an update."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.change import CorpusChange
+from shortlist.export.data.config import DataError
+from shortlist.export.data.histories import KeptEvents
+from shortlist.export.data.sources.tabular import CandidateRows
+from shortlist.export.own.tables import OwnTable
+from shortlist.export.own.vectors import EMBEDDING_COLUMN
+from shortlist.export.towers.stored_tower import StoredQueryTower
+from shortlist.export.towers.trained import embed_after
+from shortlist.export.update.changes import LIKE_COLUMN, positions_of
+from shortlist.export.update.corpus import NextCorpus
+from shortlist.export.update.events import EventsSince
+from shortlist.export.update.parent import Parent
+
+__all__ = ["given_embeddings", "like_others", "queries_of_takers"]
+
+Vectors = npt.NDArray[np.float32]
+
+
+def given_embeddings(source: CandidateRows, parent: Parent) -> Vectors | None:
+    """Return the embeddings `[n, d]` that a file of candidates gives; NaN for rows without one.
+
+    Raises:
+        DataError: One has another length than those of the parent version, or is not finite.
+    """
+    if EMBEDDING_COLUMN not in source.special:
+        return None
+    column = source.rows.columns.column(EMBEDDING_COLUMN)
+    filled = np.flatnonzero([value not in (None, "") for value in column.to_pylist()])
+    vectors = np.full([len(source.ids), parent.embeddings.shape[1]], np.nan, np.float32)
+    if not len(filled):
+        return vectors
+    rows = source.rows
+    if len(filled) < len(rows):
+        rows = replace(rows, columns=rows.columns.take(filled))
+    table = OwnTable(table=rows)
+    own = table.vectors(EMBEDDING_COLUMN)
+    if own.shape[1] != vectors.shape[1]:
+        raise DataError(
+            f"{source.rows.name}: embeddings have {own.shape[1]} values, those of {parent} "
+            f"{vectors.shape[1]}; give embeddings of the same candidate tower"
+        )
+    wrong = np.flatnonzero(~np.isfinite(own).all(axis=1))
+    if len(wrong):
+        raise DataError(
+            f"{source.rows.name}: the embedding of {source.ids[filled[wrong[0]]]!r} is not finite; "
+            "correct it"
+        )
+    vectors[filled] = own
+    return vectors
+
+
+def like_others(source: CandidateRows, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the position of the candidate that each row is like, -1 for none, int64 `[n]`.
+
+    Raises:
+        DataError: A row names a candidate that the parent version does not have.
+    """
+    if LIKE_COLUMN not in source.special:
+        return np.full(len(source.ids), -1, np.int64)
+    column = source.rows.columns.column(LIKE_COLUMN).cast("string")
+    names = [text or "" for text in column.to_pylist()]
+    places = positions_of(names, ids)
+    for row, (name, place) in enumerate(zip(names, places.tolist(), strict=True)):
+        if name and place < 0:
+            raise DataError(
+                f"{source.rows.name}: {source.ids[row]!r} is like {name!r}, which is not in the "
+                "parent version; name a candidate that is"
+            )
+    return places
+
+
+def queries_of_takers(
+    parent: Parent, corpus: NextCorpus, since: EventsSince
+) -> tuple[Vectors, npt.NDArray[np.int64]]:
+    """Return the queries of those who took new candidates, and which candidate each took.
+
+    A query is that of the user by all events but those with new candidates.
+
+    Returns:
+        Queries float32 `[m, d]`, and the numbers int64 `[m]` of the new candidates.
+    """
+    first = len(corpus.change.kept)
+    new = since.candidates >= first
+    takers = np.unique(since.users[new])
+    ids = [since.user_ids[user] for user in takers.tolist()]
+    row = {key: number for number, key in enumerate(parent.tower.user_ids)}
+    users = np.array([row.get(key, -1) for key in ids], np.int64)
+    tower: StoredQueryTower = parent.tower
+    before = CorpusChange(before=corpus.change.before, kept=np.arange(corpus.change.before))
+    known = since.histories(ids, ~new)
+    columns = corpus.change.kept[known.events.columns].astype(np.int32)
+    later = replace(known, events=replace(known.events, columns=columns))
+    kept = _kept(tower.kept, users).followed_by(later)
+    queries = embed_after(tower.on(before), parent.embeddings, users, kept)
+    place = np.full(len(since.user_ids), -1, np.int64)
+    place[takers] = np.arange(len(takers))
+    return queries[place[since.users[new]]], since.candidates[new].astype(np.int64) - first
+
+
+def _kept(kept: KeptEvents | None, users: npt.NDArray[np.int64]) -> KeptEvents:
+    """Return the kept events of users at positions; none for those at -1."""
+    if kept is None:
+        return KeptEvents.none(len(users))
+    return kept.take(users)

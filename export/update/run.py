@@ -1,0 +1,181 @@
+"""An update: a version from a parent version, without training."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.config import DataConfig, DataError
+from shortlist.export.data.sources.tabular import CandidateRows
+from shortlist.export.gates.settings import GateSettings
+from shortlist.export.own.published import previous_index
+from shortlist.export.progress import Progress, StepTimer
+from shortlist.export.publication import RECALL_QUERIES, PublishedServables, publish_servables
+from shortlist.export.update.changes import ChangesConfig, positions_of, read_changes
+from shortlist.export.update.contents import update_contents
+from shortlist.export.update.corpus import NextCorpus, next_corpus
+from shortlist.export.update.embeddings import given_embeddings, like_others, queries_of_takers
+from shortlist.export.update.events import EventsSince
+from shortlist.export.update.parent import Parent, read_parent
+from shortlist.serving.repository.reference import VersionReference
+from shortlist.serving.repository.version import UpdateFacts
+
+__all__ = ["UpdateResult", "run_update"]
+
+log = logging.getLogger(__name__)
+
+_SEED = 42
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateResult(PublishedServables):
+    """A published update.
+
+    Attributes:
+        parent: Number of the version that it was made from.
+        facts: What changed.
+        sources: Number of new candidates by where their embeddings come from.
+        notes: Lines for the user about what was left out.
+    """
+
+    parent: int
+    facts: UpdateFacts
+    sources: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def run_update(
+    found: VersionReference,
+    config: ChangesConfig,
+    *,
+    removed: Sequence[str] = (),
+    progress: Progress | None = None,
+    gates: GateSettings | None = None,
+) -> UpdateResult:
+    """Publish a version with the towers of another and a changed corpus.
+
+    Args:
+        found: Version to start from.
+        config: Files with the changes.
+        removed: Ids of further candidates to remove.
+        progress: Progress callback, called for each step.
+        gates: Limits of the gates; None for the defaults.
+
+    Raises:
+        DataError: A file is missing or faulty, or does not fit the parent version.
+        GateError: A gate failed; nothing was published.
+        RepositoryError: The parent lacks what an update needs, or the repository is not writable.
+        ValueError: An index misses the recall.
+    """
+    timer = StepTimer(progress or Progress())
+    with timer.step("parent") as measures:
+        parent = read_parent(found)
+        measures.append(str(parent))
+        measures.append(f"{len(parent.catalogue.ids):,} candidates")
+    with timer.step("changes") as measures:
+        changes = read_changes(_with_columns(config, parent), parent.catalogue.attributes)
+        changes = changes.with_removed(removed)
+        if not changes:
+            raise DataError(
+                "there is nothing to change; give --candidates, --attributes, --remove, "
+                "--interactions or --forget-users"
+            )
+        corpus = next_corpus(parent.catalogue, changes, barred=())
+        dataset = parent.manifest.dataset
+        newest = None if dataset is None else dataset.newest
+        since = EventsSince.of_dataset(changes.interactions, corpus.catalogue.ids, newest)
+        embeddings, replaced, sources = _embeddings(parent, corpus, changes.candidates, since)
+        updated = update_contents(
+            parent,
+            changes,
+            corpus,
+            since,
+            embeddings,
+            replaced,
+            num_queries=RECALL_QUERIES,
+            seed=_SEED,
+        )
+        measures.append(str(updated.facts) or "nothing")
+    previous = {}
+    for kind in parent.config.indexes if parent.config.shards == 1 else ():
+        index = previous_index(parent.paths[parent.config.name(kind)])
+        if index is not None:
+            previous[kind] = index.after(corpus.change, replaced)
+    published = publish_servables(
+        updated.contents,
+        updated.queries,
+        parent.config,
+        parent.repository.root,
+        timer=timer,
+        gates=gates,
+        previous=previous,
+    )
+    return UpdateResult(
+        **vars(published),
+        parent=parent.version,
+        facts=updated.facts,
+        sources=sources,
+        notes=_notes(corpus, since),
+    )
+
+
+def _with_columns(config: ChangesConfig, parent: Parent) -> ChangesConfig:
+    """Return the configuration with the names of columns in the data of the parent version."""
+    dataset = parent.manifest.dataset
+    if dataset is None or dataset.source is None:
+        return config
+    return replace(config, data=DataConfig.from_json(dataset.source))
+
+
+def _embeddings(
+    parent: Parent, corpus: NextCorpus, source: CandidateRows | None, since: EventsSince
+) -> tuple[Vectors, npt.NDArray[np.int64], dict[str, int]]:
+    """Return the embeddings after, the known candidates with new ones, and where new come from."""
+    embeddings = parent.embeddings
+    replaced = np.empty(0, np.int64)
+    if source is None:
+        return embeddings[corpus.change.kept], replaced, {}
+    given = given_embeddings(source, parent)
+    like = like_others(source, parent.catalogue.ids)[corpus.new]
+    rows = np.repeat(embeddings.mean(axis=0, keepdims=True), len(corpus.new), axis=0)
+    origin = np.full(len(corpus.new), "nothing", object)
+    queries, taken = queries_of_takers(parent, corpus, since)
+    counts = np.bincount(taken, minlength=len(corpus.new))
+    sums = np.zeros_like(rows)
+    np.add.at(sums, taken, queries)
+    some = counts > 0
+    rows[some] = sums[some] / counts[some, None]
+    origin[some] = "events"
+    rows[like >= 0] = embeddings[like[like >= 0]]
+    origin[like >= 0] = "like another"
+    if given is not None:
+        own = np.isfinite(given[corpus.new, 0])
+        rows[own] = given[corpus.new][own]
+        origin[own] = "embeddings given"
+        position = positions_of(source.ids, parent.catalogue.ids)
+        known = np.flatnonzero((position >= 0) & np.isfinite(given[:, 0]))
+        replaced = position[known]
+        embeddings = embeddings.copy()
+        embeddings[replaced] = given[known]
+    names, totals = np.unique(origin.astype(str), return_counts=True)
+    sources = dict(zip(names.tolist(), totals.tolist(), strict=True))
+    return corpus.change.rows(embeddings, rows), replaced, sources
+
+
+def _notes(corpus: NextCorpus, since: EventsSince) -> list[str]:
+    """Return lines about what was left out."""
+    notes = []
+    if corpus.barred:
+        notes.append(
+            f"{len(corpus.barred):,} candidates were removed before and stay out, such as "
+            f"{corpus.barred[0]!r}; --allow-again lets them back in"
+        )
+    if since.unknown:
+        notes.append(f"{since.unknown:,} events name candidates that are not in the corpus")
+    if since.earlier:
+        notes.append(f"{since.earlier:,} events are no later than those of the parent version")
+    return notes
