@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
+from shortlist.export.cli.corpus.update import add_update
 from shortlist.export.cli.experiments.track import add_track
 from shortlist.export.cli.experiments.tune import add_tune
 from shortlist.export.cli.monitor import add_monitor
@@ -20,7 +21,6 @@ from shortlist.export.cli.options import (
 from shortlist.export.cli.own import add_own
 from shortlist.export.cli.recommend import add_recommend
 from shortlist.export.cli.replay import add_replay
-from shortlist.export.cli.update import add_update
 from shortlist.export.config import BASELINES
 from shortlist.serving.servers.kinds import ServerKind
 

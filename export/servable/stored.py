@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export.data.dataset import FILTER_SEPARATOR, Attribute
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["StoredServable"]
 

@@ -6,7 +6,7 @@ from shortlist.export._tf import tf
 from shortlist.export.data.histories import LONGEST_GAP, Histories, KeptEvents
 from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.pair_table import PairTable
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["EventTable", "Events", "Request", "joined", "request_events"]
 

@@ -10,7 +10,7 @@ from shortlist.export._tf import tf
 from shortlist.export.data.dataset import FILTER_SEPARATOR
 from shortlist.export.data.features import FeatureColumns
 from shortlist.export.towers.ids import IdLookup
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["FeatureQueries"]
 

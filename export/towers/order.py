@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from shortlist.export._tf import tf
 from shortlist.export.data.histories import LONGEST_GAP
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["OrderTower", "Uniform"]
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 from shortlist.export._tf import tf
 from shortlist.export.towers.events import Events
 from shortlist.export.towers.order import OrderTower
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["OrderPart"]
 

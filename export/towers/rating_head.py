@@ -10,7 +10,7 @@ import numpy.typing as npt
 from shortlist.export._tf import tf
 from shortlist.export.data.change import CorpusChange
 from shortlist.export.towers.rating_means import RatingMeans
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["LinearRatingHead", "NetworkRatingHead", "RatingHead"]
 

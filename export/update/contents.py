@@ -16,7 +16,7 @@ from shortlist.export.servable.askers import KnownUsers
 from shortlist.export.servable.contents import ServableContents, package_versions
 from shortlist.export.servable.self_test import PROBE_SIZE, ProbeQueries, corpus_facts
 from shortlist.export.towers.query_tower import QueryTower
-from shortlist.export.towers.stored_tower import StoredQueryTower
+from shortlist.export.towers.stored.query_tower import StoredQueryTower
 from shortlist.export.towers.trained import embed_kept
 from shortlist.export.update.changes import Changes
 from shortlist.export.update.corpus import NextCorpus

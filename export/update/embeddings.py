@@ -12,7 +12,7 @@ from shortlist.export.data.histories import KeptEvents
 from shortlist.export.data.sources.tabular import CandidateRows
 from shortlist.export.own.tables import OwnTable
 from shortlist.export.own.vectors import EMBEDDING_COLUMN
-from shortlist.export.towers.stored_tower import StoredQueryTower
+from shortlist.export.towers.stored.query_tower import StoredQueryTower
 from shortlist.export.towers.trained import embed_after
 from shortlist.export.update.changes import LIKE_COLUMN, positions_of
 from shortlist.export.update.corpus import NextCorpus

@@ -17,7 +17,7 @@ from shortlist.export.data.dataset import Attribute
 from shortlist.export.servable.signatures import TOWERS_FORMAT
 from shortlist.export.servable.stored import StoredServable
 from shortlist.export.towers.rating_head import LinearRatingHead
-from shortlist.export.towers.stored_tower import StoredQueryTower
+from shortlist.export.towers.stored.query_tower import StoredQueryTower
 from shortlist.serving.errors import RepositoryError
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.probe import (

@@ -31,7 +31,7 @@ def add_update(verbs: Parsers) -> None:
         "is read. Files are CSV, TSV, JSON lines, Parquet or Arrow; ids to remove or forget may "
         "also be one per line.",
         example="shortlist update models/retrieval_ivf --candidates new.csv --remove withdrawn.txt",
-        run="shortlist.export.cli.update:update",
+        run="shortlist.export.cli.corpus.update:update",
     )
     parser.add_argument(
         "model",

@@ -14,7 +14,7 @@ from shortlist.export.towers.feature_queries import FeatureQueries
 from shortlist.export.towers.order_part import OrderPart
 from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.query_tower import QueryPart, QueryTower
-from shortlist.export.towers.stored import StoredModule
+from shortlist.export.towers.stored.module import StoredModule
 
 __all__ = ["StoredQueryTower"]
 

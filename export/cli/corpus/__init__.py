@@ -1,0 +1,1 @@
+"""Commands that change the corpus of a model without training."""

@@ -1,0 +1,1 @@
+"""Towers of a published version, read back from its checkpoint."""
