@@ -78,9 +78,9 @@ def build_tuned(
 ) -> TunedIndex:
     """Build an index and choose its effort.
 
-    New candidates are placed in the leaves of the previous index, and its effort, or up to a
-    quarter more, is kept if it reaches the recall. Otherwise the index is built and tuned
-    from scratch.
+    New candidates are placed in the leaves of the previous index, and its effort is kept if
+    it, or up to a quarter more leaves, reaches the recall. If not, leaves are built again,
+    and if that is not enough either, all efforts are explored.
 
     Args:
         name: One of `shortlist.clients.contract.INDEXES`.
@@ -112,9 +112,11 @@ def build_tuned(
         except RebuildError as exc:
             origin = f"rebuilt: {exc}"
     index = build_index(*index_args)
-    if previous is not None and previous.leaves is None:
-        origin = "rebuilt: there are no spare places"
-        recall = retune(index, queries, exact, target=target, previous=previous)
+    if previous is not None:
+        origin = origin or "rebuilt: there are no spare places"
+        start = previous.with_new_leaves(index.parameters().get("num_leaves"))
+        if start is not None:
+            recall = retune(index, queries, exact, target=target, previous=start)
     if recall is None:
         recall = tune(index, queries, exact, target=target)
     return TunedIndex(index=index, recall=recall, origin=origin)

@@ -18,7 +18,7 @@ from shortlist.export.index.partition import (
     place_in_partition,
     train_partition,
 )
-from shortlist.export.index.previous import Leaves, RebuildError
+from shortlist.export.index.previous import MOST_CHANGE, Leaves, RebuildError
 
 __all__ = ["IvfIndex", "multiplies_bfloat16"]
 
@@ -43,9 +43,7 @@ _REACH = 2.5
 # Queries of a batch that are scored at once, and rows that limit them: the data should fit into
 # the cache, and must fit into memory for any k.
 _QUERIES_AT_ONCE, _ROWS_AT_ONCE = 8, 250_000
-# Placing instead of training: factor by which the number of leaves may differ from the one that
-# training would choose, and share of the candidates to place.
-_MOST_CHANGE, _MOST_PLACED = 1.25, 0.25
+_MOST_PLACED = 0.25  # share of the candidates to place in previous leaves
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -336,7 +334,7 @@ def _divide(
         return train_partition(candidate_embeddings, num_leaves, config, group_size=group_size)
     count, unplaced = len(previous.members), previous.unplaced()
     change = num_leaves / count
-    if count > n or max(change, 1 / change) > _MOST_CHANGE:
+    if count > n or max(change, 1 / change) > MOST_CHANGE:
         raise RebuildError(f"{n:,} candidates need {num_leaves:,} leaves instead of {count:,}")
     if unplaced > _MOST_PLACED * n:
         raise RebuildError(f"{unplaced:,} of {n:,} candidates are new")

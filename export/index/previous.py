@@ -1,5 +1,6 @@
 """An index over an earlier corpus, from which the next one starts."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,11 @@ import numpy.typing as npt
 from shortlist.export.data.change import CorpusChange
 from shortlist.export.index.base import Effort
 
-__all__ = ["Leaves", "PreviousIndex", "RebuildError"]
+__all__ = ["MOST_CHANGE", "Leaves", "PreviousIndex", "RebuildError"]
+
+# Factor by which the number of leaves may differ from that of a trained partition; beyond it,
+# the leaves and their effort are of little use.
+MOST_CHANGE = 1.25
 
 
 class RebuildError(Exception):
@@ -90,3 +95,19 @@ class PreviousIndex:
             self.leaves, members=moved[self.leaves.members], num_candidates=change.after
         )
         return replace(self, leaves=leaves)
+
+    def with_new_leaves(self, num_leaves: int | None) -> "PreviousIndex | None":
+        """Return the effort, without what it has grown by, for leaves that were built again.
+
+        Returns:
+            None if there are so many more or fewer leaves that it says little.
+        """
+        if self.leaves is None or num_leaves is None:
+            return self
+        change = num_leaves / len(self.leaves.members)
+        explored = self.explored_leaves or self.effort.num_leaves_to_search
+        if explored is None or max(change, 1 / change) > MOST_CHANGE:
+            return None
+        explored = math.ceil(change * explored)
+        effort = self.effort._replace(num_leaves_to_search=explored)
+        return PreviousIndex(effort=effort, explored_leaves=explored)
