@@ -20,7 +20,7 @@ from shortlist.serving.repository.version import Verdict
 # The first test creates the export that all share.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-NAME = "retrieval_ivf"
+NAME = "retrieval_brute_force"
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_verify_names_the_broken_file_in_one_line(
     assert main(["verify", str(version)]) == 1
     captured = capsys.readouterr()
     assert "complete   FAILED   saved_model.pb is missing, new or changed" in captured.out
-    assert captured.err.startswith("shortlist: error: retrieval_ivf failed the gate 'complete'")
+    assert captured.err.startswith(f"shortlist: error: {NAME} failed the gate 'complete'")
     assert verify_version(version, GateSettings())[NAME][1].verdict is Verdict.SKIPPED
     assert main(["verify", f"{NAME}/1", "--repository", str(repository)]) == 1
     assert capsys.readouterr().out == captured.out
