@@ -18,6 +18,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split, configured_split, make_split
 from shortlist.export.pipeline import ExportResult
 from shortlist.export.progress import Progress, TrainingState
+from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import (
     Checkpoint,
     CheckpointConfig,
@@ -44,21 +45,42 @@ class InterruptedByTestError(Exception):
 
 
 class Interrupting(Progress):
-    """Ends a training at its nth report and stores the reports."""
+    """Ends a training at its first report and stores that."""
 
-    def __init__(self, at: int | None = None) -> None:
+    def __init__(self) -> None:
         self.reports: list[TrainingState] = []
-        self._at = at
 
     def batches_done(self, state: TrainingState) -> None:
         self.reports.append(state)
-        if len(self.reports) == self._at:
-            raise InterruptedByTestError
+        raise InterruptedByTestError
+
+
+class Copying(Progress):
+    """Stores the reports, and what a process killed at each of them would leave in `folder`."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.reports: list[TrainingState] = []
+        self.left: list[bytes] = []
+        self._folder = folder
+
+    def batches_done(self, state: TrainingState) -> None:
+        self.reports.append(state)
+        if self._folder is not None:
+            file = self._folder / "training.checkpoint"
+            self.left.append(file.read_bytes() if file.exists() else b"")
 
 
 @pytest.fixture(scope="module")
 def split(small_dataset: Dataset) -> Split:
     return make_split(small_dataset, held_out_fraction=0.2, seed=1, validation_fraction=0.1)
+
+
+def assert_same_model(dataset: Dataset, model: TrainedModel, expected: TrainedModel) -> None:
+    users = np.arange(len(dataset.user_ids))
+    np.testing.assert_array_equal(model.embed_users(users), expected.embed_users(users))
+    np.testing.assert_array_equal(model.candidate_embeddings, expected.candidate_embeddings)
+    assert model.records == expected.records
+    assert model.epochs == expected.epochs
 
 
 @pytest.mark.slow
@@ -68,8 +90,9 @@ def test_interrupted_training_ends_like_one_that_was_not(
 ) -> None:
     config, towers = RECIPES[recipe], HISTORY if recipe == "history" else MODEL
     split = configured_split(small_dataset, config)
-    whole = Interrupting()
-    expected = train(small_dataset, split, towers, config, progress=whole)
+    checkpoints = CheckpointConfig(folder=tmp_path, interval=0)
+    whole = Copying(tmp_path)
+    expected = train(small_dataset, split, towers, config, progress=whole, checkpoints=checkpoints)
     total = len(whole.reports)
     phases = [report.phase for report in whole.reports]
     # In the first phase and in the last; with order, where that is learned and at the end.
@@ -77,17 +100,8 @@ def test_interrupted_training_ends_like_one_that_was_not(
     if "search, order" in phases:
         interrupted = {phases.index("search, order") + 1, total}
     for at in sorted(interrupted):
-        checkpoints = CheckpointConfig(folder=tmp_path / f"{recipe}{at}", interval=0)
-        with pytest.raises(InterruptedByTestError):
-            train(
-                small_dataset,
-                split,
-                towers,
-                config,
-                progress=Interrupting(at),
-                checkpoints=checkpoints,
-            )
-        rest = Interrupting()
+        (tmp_path / "training.checkpoint").write_bytes(whole.left[at - 1])
+        rest = Copying()
         model = train(
             small_dataset,
             split,
@@ -97,11 +111,17 @@ def test_interrupted_training_ends_like_one_that_was_not(
             checkpoints=dataclasses.replace(checkpoints, resume=True),
         )
         assert len(rest.reports) <= total - at + 1, "it started from the beginning"
-        users = np.arange(len(small_dataset.user_ids))
-        np.testing.assert_array_equal(model.embed_users(users), expected.embed_users(users))
-        np.testing.assert_array_equal(model.candidate_embeddings, expected.candidate_embeddings)
-        assert model.records == expected.records
-        assert model.epochs == expected.epochs
+        assert_same_model(small_dataset, model, expected)
+
+
+@pytest.mark.slow
+def test_checkpoints_do_not_change_the_training(
+    small_dataset: Dataset, split: Split, tmp_path: Path
+) -> None:
+    checkpoints = CheckpointConfig(folder=tmp_path, interval=0)
+    config = RECIPES["interactions"]
+    saved = train(small_dataset, split, MODEL, config, checkpoints=checkpoints)
+    assert_same_model(small_dataset, saved, train(small_dataset, split, MODEL, config))
 
 
 def test_other_training_is_refused_and_the_difference_named(
@@ -202,7 +222,7 @@ def test_killed_process_leaves_a_whole_checkpoint(
         os.kill(process.pid, signal.SIGKILL)
         process.wait(30)
     config = TrainConfig(epochs=10**6, patience=10**6)
-    progress = Interrupting(1)
+    progress = Interrupting()
     with pytest.raises(InterruptedByTestError):
         train(
             small_dataset,
