@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.slow
 DTYPES = {1: tf.float32, 3: tf.int32, 7: tf.string, 10: tf.bool}
 
 
+@cache
 def load(path: Path) -> Any:
     return tf.saved_model.load(str(path))
 
