@@ -8,6 +8,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 export NO_MKDOCS_2_WARNING := 1
 
+# In the order of tests/conftest.py, so that the long files are not the last.
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
 .PHONY: docs audit release sbom soak test-soak help setup demo test check lint format types bench fuzz lock wire clean conformance
 .PHONY: matrix protos up down logs publish test-containers
 
@@ -21,7 +24,7 @@ demo: setup ## train, index, publish, serve and query: make demo [DATA=...] [SER
 	@exec $(BIN)/shortlist demo $(if $(DATA),--data "$(DATA)") $(if $(SERVER),--server $(SERVER))
 
 test: setup ## all tests but those of `make conformance`, `test-soak`, `matrix` and `test-containers`
-	$(BIN)/pytest -n 2 --dist loadfile -q -m "not conformance" --ignore tests/soak
+	$(PYTEST) -m "not conformance" --ignore tests/soak
 
 test-soak: setup ## a minute each of `make soak` and `make fuzz`, and the commands of the documentation's start and tutorials
 	$(BIN)/pytest -q tests/soak
@@ -30,7 +33,7 @@ test-containers: setup ## build the images, run the whole stack in containers an
 	@tests/containers/run.sh
 
 check: setup ## the fast tests, in under two minutes
-	$(BIN)/pytest -n 2 --dist loadfile -q -m "not slow and not conformance"
+	$(PYTEST) -m "not slow and not conformance"
 
 matrix: setup ## other Pythons and TensorFlows: make matrix [CELLS="clients tensorflow beam languages python"]
 	@tests/matrix/run.sh $(CELLS)
