@@ -34,7 +34,7 @@ run "hadolint" .venv/bin/hadolint --failure-threshold warning "${dockerfiles[@]}
 if docker compose version >/dev/null 2>&1; then compose=(docker compose)
 elif have docker-compose; then compose=(docker-compose)
 else compose=(); fi
-profiles=(--profile scann --profile sharded --profile monitoring --profile tls --profile export)
+profiles=(--profile scann --profile sharded --profile monitoring --profile tls --profile export --profile update)
 if [ ${#compose[@]} -gt 0 ]; then
     run "compose config" env SHORTLIST_REPOSITORY=/models "${compose[@]}" -f docker/compose.yaml "${profiles[@]}" config --quiet
 else say "compose config: skipped, neither docker compose nor docker-compose is installed"; fi

@@ -12,6 +12,7 @@ __all__ = ["init"]
 # By the first part of their path.
 _CONTENTS = {
     COMPOSE_FILE: "the containers; every setting is a variable with a default",
+    "jobs": "scripts of scheduled jobs: an hourly update",
     "server": "configuration and readiness check of the model servers",
     "proxy": "TLS and a token in front of them",
     "monitoring": "Prometheus, alerts and a Grafana dashboard",

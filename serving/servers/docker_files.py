@@ -14,6 +14,7 @@ COMPOSE_FILE: Final = "compose.yaml"
 _FILES: Final = (
     COMPOSE_FILE,
     "request_log.yaml",
+    "jobs",
     "server",
     "proxy/make_credentials.sh",
     "proxy/nginx.conf",

@@ -172,12 +172,29 @@ def test_grpc_has_a_headless_service_and_rest_a_cluster_address() -> None:
 
 
 def test_servers_only_read_the_repository() -> None:
-    """The export job alone writes it."""
+    """The jobs alone write it."""
     for folder in ("variants/pvc", "variants/scann"):
         [deployment] = of_kind(folder, "Deployment")
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
             assert "repository" not in mounts or mounts["repository"]["readOnly"]
+
+
+def test_one_job_of_a_kind_runs_at_a_time_and_hourly_ones_end_within_the_hour() -> None:
+    jobs = {
+        entry["metadata"]["name"]: entry["spec"] for entry in of_kind("variants/pvc", "CronJob")
+    }
+    assert list(jobs) == ["shortlist-export", "shortlist-update"]
+    assert all(job["concurrencyPolicy"] == "Forbid" for job in jobs.values())
+    hourly = jobs["shortlist-update"]
+    assert hourly["schedule"].endswith("* * * *")
+    assert hourly["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 3600
+    pods_ = dict(pods("variants/pvc"))
+    volumes = {volume["name"]: volume for volume in pods_["CronJob shortlist-update"]["volumes"]}
+    scripts = {
+        entry["metadata"]["name"]: entry["data"] for entry in of_kind("variants/pvc", "ConfigMap")
+    }
+    assert "update.sh" in scripts[volumes["jobs"]["configMap"]["name"]]
 
 
 def test_the_rollout_may_change_one_configmap_and_nothing_else() -> None:
