@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from shortlist.clients.cli.main import build_parser
 from tests.support.paths import ROOT
 
@@ -90,18 +88,6 @@ def test_help_of_no_verb_loads_tensorflow() -> None:
         for arguments in ([], *([verb] for verb in verbs()))
     )
     assert not heavy_modules_after(code) & HEAVY
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_help_ends_with_an_example_that_parses(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        build_parser().parse_args([verb, "--help"])
-    last = capsys.readouterr().out.rstrip().splitlines()[-1].strip().removeprefix("$ ")
-    assert last.startswith(f"shortlist {verb} "), last
-    args = build_parser().parse_args(last.split()[1:])
-    assert args.verb == verb
 
 
 def test_readme_lists_every_command() -> None:

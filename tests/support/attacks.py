@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ _MEBI = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class AttackedServer:
-    """A server that serves `SMALL` and `LARGE`, and what an exporter published, if asked.
+    """A server that serves `SMALL` and `LARGE`.
 
     Attributes:
         grpc_port: Port of gRPC on loopback.
@@ -108,18 +108,11 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def write_models(folder: Path, published: Mapping[str, Path] | None = None) -> list[str]:
-    """Write the models and their configuration; return the flags to serve them with.
-
-    Args:
-        folder: Where to write.
-        published: Versions to serve as well: the folder of each by model name.
-    """
+def write_models(folder: Path) -> list[str]:
+    """Write the models and their configuration; return the flags to serve them with."""
     command = [sys.executable, "-m", "shortlist.serving.embedded.runtime.sample_servables"]
     sizes = [name.rpartition("_")[2] for name in (SMALL, LARGE)]
     subprocess.run([*command, folder, *sizes], check=True, cwd=ROOT, stderr=subprocess.DEVNULL)
-    for name, version in (published or {}).items():
-        (folder / name).symlink_to(version.parent)
     entries = {
         path.name: ModelEntry(versions=(1,), labels={"stable": 1})
         for path in sorted(folder.iterdir())

@@ -33,7 +33,8 @@ def client(
     small_export: ExportResult, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GrpcClient]:
     work = tmp_path_factory.mktemp("bulk")
-    with serving(ServerKind.EMBEDDED, small_export.servables, work) as server:
+    flags = ("--enable_model_warmup=false",)  # half of the signatures are not asked
+    with serving(ServerKind.EMBEDDED, small_export.servables, work, *flags) as server:
         yield server.grpc
 
 
