@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 USERS, CANDIDATES, EVENTS = 150, 60, 14
 TOWERS = ModelConfig(embedding_dim=16, order_dimension=16)
+TASTE = dataclasses.replace(TOWERS, order_dimension=0)  # half of the time
 TRAIN = TrainConfig(epochs=12, batch_size=64, learning_rate=0.03, split="leave_last_out")
 
 
@@ -88,8 +89,7 @@ def test_order_is_learned_without_the_tables_of_the_taste_in_memory(
 
 
 def test_validation_finds_that_late_events_count_more(walks: Dataset, split: Split) -> None:
-    without_order = dataclasses.replace(TOWERS, order_dimension=0)
-    model = train(walks, split, without_order, TRAIN)
+    model = train(walks, split, TASTE, TRAIN)
     assert model.settings["decay"] < 1
     assert model.settings["user_share"] == 0
     metrics = judge_model(model, walks, split, ks=[1]).metrics
@@ -147,10 +147,9 @@ def test_popularity_of_late_is_found_where_tastes_change() -> None:
 def test_equal_weights_are_no_weights(walks: Dataset, split: Split) -> None:
     """Bit by bit, so that a column of ones changes nothing."""
     config = dataclasses.replace(TRAIN, epochs=2)
-    towers = dataclasses.replace(TOWERS, order_dimension=0)  # for speed
     weights = np.full(walks.num_interactions, 4, np.float32)
     weighted = dataclasses.replace(walks, weights=weights)
-    one, other = (train(data, split, towers, config) for data in (walks, weighted))
+    one, other = (train(data, split, TASTE, config) for data in (walks, weighted))
     assert one.settings == other.settings
     assert one.records == other.records
     np.testing.assert_array_equal(one.candidate_embeddings, other.candidate_embeddings)
@@ -174,7 +173,7 @@ def test_events_of_a_larger_weight_decide_what_a_user_gets(walks: Dataset) -> No
     shares = []
     for weights in (None, np.where(bought, 20, 1).astype(np.float32)):
         weighted = dataclasses.replace(data, weights=weights)
-        model = train(weighted, split, TOWERS, train_config)
+        model = train(weighted, split, TASTE, train_config)
         queries = model.embed_users(np.arange(USERS))
         best = np.argsort(-queries @ model.candidate_embeddings.T, axis=1)[:, :10]
         shares.append(np.mean(best // (CANDIDATES // 2) == np.arange(USERS)[:, None] % 2))
