@@ -5,6 +5,7 @@ Imports are inside the fixtures: tests that use none of them never load TensorFl
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest file first: it keeps one worker busy while the other exports."""
     items.sort(key=lambda item: item.path.name != "test_main_job.py")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of the garbage collections, of which each training makes some."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
