@@ -12,7 +12,8 @@ from shortlist.export.config import IndexConfig, IvfConfig
 from shortlist.export.index.base import CandidateIndex
 from shortlist.export.index.brute_force import BruteForceIndex
 from shortlist.export.index.ivf import IvfIndex
-from shortlist.export.index.previous import Leaves, PreviousIndex, RebuildError
+from shortlist.export.index.partition import RebuildError
+from shortlist.export.index.previous import Leaves, PreviousIndex
 from shortlist.export.index.scann import ScannIndex
 from shortlist.export.index.tuning import RecallReport, retune, tune
 

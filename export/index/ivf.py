@@ -15,10 +15,11 @@ from shortlist.export.index.leaf_rows import LeafRows, inner_products
 from shortlist.export.index.partition import (
     ROOM,
     Partition,
+    RebuildError,
     place_in_partition,
     train_partition,
 )
-from shortlist.export.index.previous import MOST_CHANGE, Leaves, RebuildError
+from shortlist.export.index.previous import MOST_CHANGE, Leaves
 
 __all__ = ["IvfIndex", "multiplies_bfloat16"]
 

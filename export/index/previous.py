@@ -9,15 +9,11 @@ import numpy.typing as npt
 from shortlist.export.data.change import CorpusChange
 from shortlist.export.index.base import Effort
 
-__all__ = ["MOST_CHANGE", "Leaves", "PreviousIndex", "RebuildError"]
+__all__ = ["MOST_CHANGE", "Leaves", "PreviousIndex"]
 
 # Factor by which the number of leaves may differ from that of a trained partition; beyond it,
 # the leaves and their effort are of little use.
 MOST_CHANGE = 1.25
-
-
-class RebuildError(Exception):
-    """The leaves of the previous index do not suit the corpus; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ _NEIGHBOURS = 32  # nearest groups in which a candidate looks for a leaf
 _WISHES = 8  # leaves that a candidate may choose from, best first
 _ROWS_AT_ONCE = 4096
 _LEAVES_AT_ONCE = 4096
+_WISHES_IF_FULL = 64  # of those that come when most places are taken
 _FAR = np.float32(1e30)  # finite, so that distances can be subtracted
 _STAY = 1e-5  # share of the mean squared length by which a better leaf must be nearer
 
@@ -46,8 +47,8 @@ def rebalanced(
     if num_leaves > 1:
         leaves = _Leaves.of(candidate_embeddings, leaf_of, num_leaves, group_size)
         stay = _STAY * float(np.mean(leaves.squares[~leaves.empty]))
-        wishes = _wishes(candidate_embeddings, leaf_of, leaves, stay=stay)
-        leaf_of = _settle(*wishes, leaf_of, np.full(num_leaves, width))
+        wishes = _wishes(candidate_embeddings, leaf_of, leaves, _WISHES, stay=stay)
+        leaf_of, _ = _settle(*wishes, leaf_of, np.full(num_leaves, width))
         _fill_up(
             candidate_embeddings, leaf_of, num_leaves, group_size, _least(leaf_of, leaves, width)
         )
@@ -61,7 +62,7 @@ def placed(
     *,
     group_size: int,
     width: int,
-) -> Positions:
+) -> tuple[Positions, int]:
     """Return a leaf for each candidate; those that have one stay.
 
     Except for the fewest that fill up leaves from which many were removed.
@@ -74,19 +75,21 @@ def placed(
         width: Places per leaf; all leaves together have at least n.
 
     Returns:
-        Int64 `[n]`, as `rebalanced` does.
+        Int64 `[n]`, as `rebalanced` does, and the number of candidates for which their nearest
+        leaves have no room, so that fewer searches find them.
     """
     if num_leaves == 1:
-        return np.zeros_like(leaf_of)
+        return np.zeros_like(leaf_of), 0
     leaf_of = leaf_of.copy()
     leaves = _Leaves.of(candidate_embeddings, leaf_of, num_leaves, group_size)
     waiting = np.flatnonzero(leaf_of == num_leaves)
     rows = candidate_embeddings[waiting]
     nearby = leaves.nearest_group(rows) * group_size
     room = width - np.bincount(leaf_of, minlength=num_leaves + 1)[:num_leaves]
-    leaf_of[waiting] = _settle(*_wishes(rows, nearby, leaves, stay=0.0), nearby, room)
+    wishes = _wishes(rows, nearby, leaves, _WISHES_IF_FULL, stay=0.0)
+    leaf_of[waiting], choice = _settle(*wishes, nearby, room)
     _fill_up(candidate_embeddings, leaf_of, num_leaves, group_size, _least(leaf_of, leaves, width))
-    return leaf_of
+    return leaf_of, int(np.sum(choice >= _WISHES))
 
 
 def leaf_means(candidate_embeddings: Matrix, leaf_of: Positions, num_leaves: int) -> Matrix:
@@ -159,7 +162,7 @@ def _least(leaf_of: Positions, leaves: _Leaves, width: int) -> int:
 
 def _settle(
     wishes: npt.NDArray[np.int32], distances: Matrix, leaf_of: Positions, room: Positions
-) -> Positions:
+) -> tuple[Positions, Positions]:
     """Give each row its first wish that no row with a larger margin takes, or a nearby leaf.
 
     Args:
@@ -167,6 +170,9 @@ def _settle(
         distances: `[m, wishes]`.
         leaf_of: `[m]`, a leaf near each row.
         room: `[num_leaves]`, places for rows; together at least m.
+
+    Returns:
+        Leaves `[m]`, and the number of each row's wishes that were refused.
     """
     num_leaves = len(room)
     margins = np.diff(distances, axis=1, append=distances[:, -1:])
@@ -197,11 +203,11 @@ def _settle(
     nearby = np.maximum.accumulate(nearby - ranks) + ranks
     nearby = np.minimum(nearby, len(places) - len(waiting) + ranks)
     moved[waiting] = places[nearby]
-    return moved
+    return moved, choice
 
 
 def _wishes(
-    rows: Matrix, leaf_of: Positions, leaves: _Leaves, *, stay: float
+    rows: Matrix, leaf_of: Positions, leaves: _Leaves, most: int, *, stay: float
 ) -> tuple[npt.NDArray[np.int32], Matrix]:
     """Return the nearest leaves of each row, in the group of its leaf and the nearest others.
 
@@ -209,6 +215,7 @@ def _wishes(
         rows: `[m, d]`.
         leaf_of: `[m]`, a leaf near each row.
         leaves: The leaves to choose from.
+        most: Number of wishes, fewer if there are fewer leaves nearby.
         stay: Squared distance by which another leaf must be nearer than that one.
 
     Returns:
@@ -216,7 +223,7 @@ def _wishes(
     """
     near, group_size = leaves.near, leaves.group_size
     num_leaves, groups = len(leaves.centroids), len(near)
-    count = min(_WISHES, near.shape[1] * group_size)
+    count = min(most, near.shape[1] * group_size)
     wishes = np.empty([len(rows), count], np.int32)
     distances = np.empty([len(rows), count], np.float32)
     order = np.argsort(leaf_of, kind="stable")

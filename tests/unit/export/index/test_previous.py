@@ -1,11 +1,13 @@
 """An index made from the index of an earlier corpus equals one that is built from scratch."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+import shortlist.export.index.partition
 from shortlist.export._tf import tf
 from shortlist.export.config import BruteForceConfig, IndexConfig, IvfConfig
 from shortlist.export.data.change import CorpusChange
@@ -49,8 +51,15 @@ def previous_of(partition: Partition, leaves_to_search: int = 40) -> PreviousInd
 @pytest.mark.parametrize("where", ["anywhere", "in one place"])
 @pytest.mark.parametrize(("gone", "added"), [(0, 0), (100, 0), (0, 60), (100, 100), (90, 200)])
 def test_leaves_hold_each_candidate_once_after_a_change(
-    count: int, leaves: int, group_size: int, where: str, gone: int, added: int
+    count: int,
+    leaves: int,
+    group_size: int,
+    where: str,
+    gone: int,
+    added: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(shortlist.export.index.partition, "_CROWDED", added)
     before = vectors(count)
     partition = train_partition(before, leaves, CONFIG, group_size=group_size)
     near = before if where == "in one place" else None
@@ -165,6 +174,20 @@ def test_unsuitable_leaves_are_built_again(
     assert made.origin == f"rebuilt: {reason}"
     assert made.recall.chosen.recall >= 0.8
     assert made.index.num_candidates == len(rows)
+
+
+def test_new_candidates_that_crowd_a_few_leaves_get_new_ones(
+    before: tuple[Matrix, Partition],
+) -> None:
+    """Far from what they are like, they would rarely be found."""
+    change = change_of(600, gone=0, added=60)
+    rows = change.rows(before[0], before[0][:1] + vectors(60, seed=5) / np.float32(50))
+    made = tuned(rows, previous_of(before[1]).after(change))
+    origin = re.match(
+        r"rebuilt: (\d+) of 60 new .* find their nearest leaves full", made.origin or ""
+    )
+    assert origin is not None
+    assert int(origin[1]) > 30
 
 
 def test_an_index_without_readable_leaves_is_built_again(before: tuple[Matrix, Partition]) -> None:
