@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.bench import add_benches
-from shortlist.export.cli.corpus.update import add_update
+from shortlist.export.cli.corpus.parsers import add_corpus
 from shortlist.export.cli.experiments.track import add_track
 from shortlist.export.cli.experiments.tune import add_tune
 from shortlist.export.cli.monitor import add_monitor
@@ -44,7 +44,7 @@ def add_commands(verbs: Parsers) -> None:
     add_replay(verbs)
     add_track(verbs)
     add_tune(verbs)
-    add_update(verbs)
+    add_corpus(verbs)
 
 
 def _add_export(verbs: Parsers) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from shortlist.clients import ServingError, contract
-from shortlist.export.gates.record import Gate
+from shortlist.export.gates.record import QUICK, Gate
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.subject import Live, Subject
 from shortlist.serving.errors import RepositoryError
@@ -38,6 +38,8 @@ def check_latency(
     """
     ratio, slack = settings.max_latency_ratio, settings.latency_slack_ms
     gate = Gate("latency", f"p99 at most {ratio:g} times the live version's, or {slack:g} ms more")
+    if settings.quick:
+        return gate.skipped(QUICK)
     if subject.live is None:
         return gate.skipped("no live version to compare with")
     queries = _queries(subject)

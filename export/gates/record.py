@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shortlist.clients.errors import ShortlistError
 from shortlist.serving.repository.version import GateResult, Verdict
 
-__all__ = ["GATES", "Gate", "GateError", "require_passed", "summary"]
+__all__ = ["GATES", "QUICK", "Gate", "GateError", "require_passed", "summary"]
 
 # In the order they run.
 GATES = (
@@ -62,6 +62,9 @@ class GateError(ShortlistError, RuntimeError):
     def __init__(self, message: str, results: Mapping[str, Sequence[GateResult]]) -> None:
         super().__init__(message)
         self.results = results
+
+
+QUICK = "left out by --gates quick"  # why a gate is skipped
 
 
 def require_passed(results: Mapping[str, Sequence[GateResult]]) -> None:

@@ -8,7 +8,7 @@ from shortlist.clients.cli.progress import Work, working
 from shortlist.export.gates import checks
 from shortlist.export.gates.quality import Comparison, plan_comparison
 from shortlist.export.gates.questions import ByPurpose, questions, sort_answers
-from shortlist.export.gates.record import GATES, Gate
+from shortlist.export.gates.record import GATES, QUICK, Gate
 from shortlist.export.gates.server import run_server_gates
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.gates.shards import check_whole_quality, on_one_server, without_partial
@@ -54,7 +54,7 @@ def _run_gates(
         if problem and any(op.startswith("Scann>") for op in subject.manifest.ops or ()):
             raise ModelServerError(f"the gates cannot run {subject.name}: {problem}")
     comparisons = without_partial(
-        {subject.name: plan_comparison(subject, settings) for subject in subjects}, subjects
+        {subject.name: _comparison(subject, settings) for subject in subjects}, subjects
     )
     asked = {
         subject.name: questions(subject, _queries(comparisons[subject.name]))
@@ -88,7 +88,9 @@ def _run_gates(
                 recorded=answers.recorded,
             ),
             checks.ops(subject, own, settings, installed_producer=producer),
-            checks.recall(subject, answers.probe, settings),
+            Gate("recall").skipped(QUICK)
+            if settings.quick
+            else checks.recall(subject, answers.probe, settings),
             check_whole_quality(
                 comparison,
                 subject,
@@ -115,6 +117,10 @@ def _run_gates(
             for result in sorted(measured, key=lambda result: GATES.index(result.gate))
         ]
     return results
+
+
+def _comparison(subject: Subject, settings: GateSettings) -> Comparison | GateResult:
+    return Gate("quality").skipped(QUICK) if settings.quick else plan_comparison(subject, settings)
 
 
 def _refused(fresh: FreshServable) -> bool:

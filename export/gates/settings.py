@@ -31,6 +31,7 @@ class GateSettings:
         max_latency_ratio: Maximum p99 of one query as a multiple of the live version's.
         latency_slack_ms: Increase of p99 that is always fine: noise of a shared machine.
         allow: Gates whose failure is recorded and overridden.
+        quick: Skip the gates that measure: `recall`, `quality` and `latency`.
     """
 
     server: ServerKind = ServerKind.EMBEDDED
@@ -45,6 +46,7 @@ class GateSettings:
     max_latency_ratio: float = 1.5
     latency_slack_ms: float = 5.0
     allow: frozenset[str] = frozenset()
+    quick: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(self.allow - set(GATES))

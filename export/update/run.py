@@ -20,6 +20,7 @@ from shortlist.export.update.embeddings import given_embeddings, like_others, qu
 from shortlist.export.update.events import EventsSince
 from shortlist.export.update.parent import Parent, read_parent
 from shortlist.serving.repository.reference import VersionReference
+from shortlist.serving.repository.removed import RemovedList
 from shortlist.serving.repository.version import UpdateFacts
 
 __all__ = ["UpdateResult", "run_update"]
@@ -53,15 +54,17 @@ def run_update(
     config: ChangesConfig,
     *,
     removed: Sequence[str] = (),
+    allow_again: bool = False,
     progress: Progress | None = None,
     gates: GateSettings | None = None,
-) -> UpdateResult:
-    """Publish a version with the towers of another and a changed corpus.
+) -> UpdateResult | None:
+    """Publish a version with the towers of another and a changed corpus; None for no change.
 
     Args:
         found: Version to start from.
         config: Files with the changes.
         removed: Ids of further candidates to remove.
+        allow_again: Let candidates back in that were removed before.
         progress: Progress callback, called for each step.
         gates: Limits of the gates; None for the defaults.
 
@@ -84,7 +87,9 @@ def run_update(
                 "there is nothing to change; give --candidates, --attributes, --remove, "
                 "--interactions or --forget-users"
             )
-        corpus = next_corpus(parent.catalogue, changes, barred=())
+        removals = RemovedList(parent.repository.root, parent.config.model)
+        barred = () if allow_again else removals.ids()
+        corpus = next_corpus(parent.catalogue, changes, barred)
         dataset = parent.manifest.dataset
         newest = None if dataset is None else dataset.newest
         since = EventsSince.of_dataset(changes.interactions, corpus.catalogue.ids, newest)
@@ -99,7 +104,12 @@ def run_update(
             num_queries=RECALL_QUERIES,
             seed=_SEED,
         )
-        measures.append(str(updated.facts) or "nothing")
+        measures.append(str(updated.facts) or "nothing to change")
+    if not updated.facts and not len(replaced):
+        return None
+    # Before the version is visible: a crash in between removes once more, not once less.
+    new = {corpus.catalogue.ids[len(corpus.change.kept) + row] for row in range(len(corpus.new))}
+    removals.change(add=changes.removed, allow=new)
     previous = {}
     for kind in parent.config.indexes if parent.config.shards == 1 else ():
         index = previous_index(parent.paths[parent.config.name(kind)])

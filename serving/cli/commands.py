@@ -9,7 +9,7 @@ from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.serving.cli.log_parsers import add_log
 from shortlist.serving.cli.servers import add_repository, add_server_verbs
 
-__all__ = ["add_benches", "add_commands"]
+__all__ = ["add_benches", "add_commands", "add_fleet_arguments", "add_rollout_options"]
 
 _CLI = "shortlist.serving.cli"
 _ACTIONS = ("canary", "promote", "rollback", "abort", "finish")
@@ -162,8 +162,8 @@ def _add_canary(verbs: Parsers) -> None:
         "configuration file for applications to read (default: %(default)g)",
     )
     _add_judge(parser)
-    _add_fleet(parser)
-    _add_rollout_options(parser)
+    add_fleet_arguments(parser)
+    add_rollout_options(parser)
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
@@ -248,8 +248,8 @@ def _add_moves(verbs: Parsers) -> None:
         run=f"{_CLI}.rollout:abort",
     )
     for parser in (promote, rollback, abort):
-        _add_fleet(parser)
-        _add_rollout_options(parser)
+        add_fleet_arguments(parser)
+        add_rollout_options(parser)
 
 
 def _add_rollout(verbs: Parsers) -> None:
@@ -277,9 +277,9 @@ def _add_rollout(verbs: Parsers) -> None:
         parser = add(name, summary, " canary 2")
         parser.add_argument("action", choices=_ACTIONS)
         parser.add_argument("version", type=int, nargs="?", metavar="VERSION")
-        _add_fleet(parser)
-        _add_rollout_options(parser)
-    _add_fleet(add("status", "Show versions, labels and disagreements of every server."))
+        add_fleet_arguments(parser)
+        add_rollout_options(parser)
+    add_fleet_arguments(add("status", "Show versions, labels and disagreements of every server."))
     log = add("log", "Show who rolled out what, when and why.")
     add_repository(log)
     log.add_argument(
@@ -333,7 +333,8 @@ def _add_known_servers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_fleet(parser: argparse.ArgumentParser) -> None:
+def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what names servers and models, which `serving.cli.fleet` reads."""
     _add_models(parser, "every model of the repository in the servers' configuration")
     _add_config_file(parser, repeatable=True)
     parser.add_argument(
@@ -362,7 +363,8 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_rollout_options(parser: argparse.ArgumentParser) -> None:
+def add_rollout_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a rollout."""
     group = parser.add_argument_group("rollout")
     group.add_argument(
         "--skip-unreachable",

@@ -110,6 +110,10 @@ class UpdateFacts:
     events: int = 0
     forgotten: int = 0
 
+    def __bool__(self) -> bool:
+        """Return whether anything changed."""
+        return any(vars(self).values())
+
     def __str__(self) -> str:
         words = {
             "candidates added": self.added,

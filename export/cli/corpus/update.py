@@ -1,4 +1,4 @@
-"""`shortlist update`: its parser, which imports nothing heavy, and what it does."""
+"""`shortlist update`."""
 
 import argparse
 import shlex
@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.clients.cli.output import tell, write, write_json
-from shortlist.clients.cli.parser import Parsers, add_parser
 from shortlist.export.cli.console import ConsoleProgress, command_name
-from shortlist.export.cli.options import add_gate_arguments, gate_settings
+from shortlist.export.cli.options import gate_settings
 from shortlist.export.cli.summary import gate_lines, notable_gates, notice_if_live
 from shortlist.export.gates.subject import live_version
 from shortlist.serving.repository.local import ModelRepository
@@ -18,58 +17,7 @@ from shortlist.serving.repository.reference import VersionReference, find_versio
 if TYPE_CHECKING:
     from shortlist.export.update.run import UpdateResult
 
-__all__ = ["add_update", "parent_of", "update"]
-
-
-def add_update(verbs: Parsers) -> None:
-    """Add the verb."""
-    parser = add_parser(
-        verbs,
-        "update",
-        "Publish a version with other candidates or events, without training.",
-        details="The new version has the towers of an earlier one, from which all that is needed "
-        "is read. Files are CSV, TSV, JSON lines, Parquet or Arrow; ids to remove or forget may "
-        "also be one per line.",
-        example="shortlist update models/retrieval_ivf --candidates new.csv --remove withdrawn.txt",
-        run="shortlist.export.cli.corpus.update:update",
-    )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="base path of a servable, <repository>/<model>; all servables of its export are "
-        "updated",
-    )
-    parser.add_argument(
-        "--from",
-        dest="parent",
-        metavar="VERSION",
-        help="version to start from: a number or a label (default: stable, or the newest if no "
-        "version has this label)",
-    )
-    group = parser.add_argument_group("changes")
-    group.add_argument(
-        "--candidates",
-        type=Path,
-        metavar="FILE",
-        help="new candidates with their attributes, and known ones whose attributes changed; a "
-        "column `embedding` gives a vector, `like` the id of a similar candidate",
-    )
-    for option, text in (
-        ("--attributes", "attributes of known candidates, such as prices; others stay"),
-        ("--remove", "ids of candidates to remove"),
-        ("--forget-users", "ids of users to forget: their events, vectors and recorded queries"),
-    ):
-        group.add_argument(option, type=Path, metavar="FILE", help=text)
-    group.add_argument(
-        "--interactions",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="interactions since the version; repeatable. Those of its users join their histories, "
-        "and new candidates get embeddings from those who took them",
-    )
-    add_gate_arguments(parser)
-    parser.set_defaults(target=None)  # that of the version
+__all__ = ["as_json", "as_text", "parent_of", "say_unchanged", "update"]
 
 
 def update(args: argparse.Namespace) -> int:
@@ -90,14 +38,19 @@ def update(args: argparse.Namespace) -> int:
     )
     try:
         with ConsoleProgress() as console:
-            result = run_update(found, config, progress=console, gates=gates)
+            result = run_update(
+                found, config, allow_again=args.allow_again, progress=console, gates=gates
+            )
     except GateError as exc:
         tell(gate_lines(exc.results))
         raise
+    if result is None:
+        say_unchanged(args, found)
+        return 0
     if args.json:
         write_json(as_json(result))
     else:
-        write(_as_text(result, found.repository.root))
+        write(as_text(result, found.repository.root))
     notice_if_live(found.repository.root, result.servables, result.version)
     return 0
 
@@ -118,6 +71,14 @@ def parent_of(model: str, version: str | None) -> VersionReference:
     return VersionReference(repository=repository, name=base.resolve().name, version=live.version)
 
 
+def say_unchanged(args: argparse.Namespace, found: VersionReference) -> None:
+    """Say that nothing was published, because nothing changes."""
+    if args.json:
+        write_json({"version": None, "parent": found.version})
+    else:
+        write(f"nothing to change: version {found.version} of {found.name} stays as it is")
+
+
 def as_json(result: "UpdateResult") -> dict[str, Any]:
     """Return a result as JSON values."""
     return {
@@ -135,7 +96,8 @@ def as_json(result: "UpdateResult") -> dict[str, Any]:
     }
 
 
-def _as_text(result: "UpdateResult", repository: Path) -> str:
+def as_text(result: "UpdateResult", repository: Path, *, rolled_out: bool = False) -> str:
+    """Return a result as lines."""
     sources = ", ".join(f"{count:,} from {name}" for name, count in result.sources.items())
     made = f"made from version {result.parent}: {result.facts or 'nothing changed'}"
     lines = [
@@ -144,7 +106,8 @@ def _as_text(result: "UpdateResult", repository: Path) -> str:
         *(f"  {name:<24} {path}" for name, path in result.servables.items()),
         *(f"  {note}" for note in result.notes),
         *notable_gates(result.gates),
-        "",
     ]
+    if rolled_out:
+        return "\n".join(lines)
     rollout = f"{command_name()} promote --repository {shlex.quote(str(repository))}"
-    return "\n".join([*lines, f"roll it out with: {rollout}"])
+    return "\n".join([*lines, "", f"roll it out with: {rollout}"])

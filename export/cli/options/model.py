@@ -248,6 +248,11 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         help="gate whose failure is only recorded; repeatable. Gates: " + ", ".join(GATES),
     )
     group.add_argument(
+        "--gates",
+        choices=("all", "quick"),
+        help="quick leaves out recall, quality and latency, which take the longest (default: all)",
+    )
+    group.add_argument(
         "--gate-server",
         choices=[kind.value for kind in ServerKind],
         help=f"server in which the gate `server` loads it (default: {GateSettings.server})",
@@ -317,6 +322,7 @@ def gate_settings(args: argparse.Namespace, base: GateSettings | None = None) ->
         "max_latency_ratio": args.max_latency_ratio,
         "load_timeout": args.load_timeout,
         "max_memory_bytes": None if args.max_memory_mib is None else args.max_memory_mib * 2**20,
+        "quick": None if args.gates is None else args.gates == "quick",
         "allow": None if args.allow is None else frozenset(args.allow),
     }
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}

@@ -59,7 +59,9 @@ def updated(
         interactions=(str(folder / "since.csv"),),
         forget_users=folder / "forget.txt",
     )
-    return run_update(found, config)
+    result = run_update(found, config)
+    assert result is not None
+    return result
 
 
 def test_query_tower_is_that_of_the_parent(found: VersionReference, parent: Parent) -> None:
