@@ -33,6 +33,7 @@ from shortlist.export.towers.trained import TrainedModel
 from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
 from shortlist.export.training.train import train
 from shortlist.export.training.workers import Workers
+from shortlist.serving.repository.removed import RemovedList
 from shortlist.serving.repository.version import DriftReference
 
 __all__ = [
@@ -94,6 +95,7 @@ def run_export(
     checkpoints: CheckpointConfig | None = None,
     workers: Workers | None = None,
     baselines: Sequence[str] = ("popularity",),
+    allow_again: bool = False,
 ) -> ExportResult:
     """Train a model and publish it through every configured index.
 
@@ -110,6 +112,7 @@ def run_export(
         workers: Processes that train together, this one being the chief; the others call
             `help_train`. None for this process alone.
         baselines: Names from `evaluation.baselines.BASELINES` to show in the report.
+        allow_again: Let candidates back in that were removed from the model.
 
     Raises:
         GateError: A gate failed; nothing was published.
@@ -121,6 +124,7 @@ def run_export(
     if gates is not None and "ops" not in gates.allow:
         check_producer(gates.target_producer)
     timer = StepTimer(progress or Progress())
+    dataset = _without_removed(dataset, RemovedList(repository_root, config.model), allow_again)
     trained = train_and_judge(
         dataset, config, timer=timer, checkpoints=checkpoints, workers=workers, baselines=baselines
     )
@@ -128,6 +132,22 @@ def run_export(
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
     return result
+
+
+def _without_removed(dataset: Dataset, removed: RemovedList, allow_again: bool) -> Dataset:
+    """Return the data without candidates that were removed from the model, or allow them again."""
+    if allow_again:
+        removed.change(allow=dataset.candidate_ids)
+        return dataset
+    left = dataset.without(frozenset(removed.ids()))
+    gone = len(dataset.candidate_ids) - len(left.candidate_ids)
+    if gone:
+        log.warning(
+            "%d candidates were removed from the model and stay out; --allow-again lets them "
+            "back in",
+            gone,
+        )
+    return left
 
 
 def help_train(

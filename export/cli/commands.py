@@ -70,6 +70,11 @@ def _add_export(verbs: Parsers) -> None:
     )
     group.add_argument("--baselines", action="store_true", help="add all baselines to the report")
     group.add_argument(
+        "--allow-again",
+        action="store_true",
+        help="let candidates back in that were removed with `shortlist remove`",
+    )
+    group.add_argument(
         "--track",
         metavar="mlflow[:EXPERIMENT]",
         help="record the publication in an experiment tracker, as `shortlist track` does",

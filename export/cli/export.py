@@ -76,6 +76,7 @@ def export(args: argparse.Namespace) -> int:
                 gates=config.gates,
                 checkpoints=checkpoints,
                 workers=workers,
+                allow_again=args.allow_again,
                 baselines=BASELINES if args.baselines else BASELINES[:1],
             )
     except GateError as exc:

@@ -1,7 +1,7 @@
 """The common form of interactions, whatever their source."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,14 @@ class Attribute:
         if (self.values is None) == (self.numbers is None):
             raise ValueError("an attribute needs either values or numbers")
 
-    def take(self, rows: slice) -> "Attribute":
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Attribute":
         """Return the attribute of some rows."""
-        if self.values is not None:
+        if self.numbers is not None:
+            return Attribute(numbers=self.numbers[rows])
+        assert self.values is not None
+        if isinstance(rows, slice):
             return Attribute(values=self.values[rows])
-        assert self.numbers is not None
-        return Attribute(numbers=self.numbers[rows])
+        return Attribute(values=tuple(self.values[row] for row in rows.tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,31 @@ class Dataset:
     def candidate_counts(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Number of some interactions by candidate, int64 `[num_candidates]`."""
         return np.bincount(self.candidate_positions[part], minlength=len(self.candidate_ids))
+
+    def without(self, candidate_ids: Collection[str]) -> "Dataset":
+        """Return the data without some candidates and the interactions with them."""
+        gone = np.array([key in candidate_ids for key in self.candidate_ids], np.bool_)
+        if not gone.any():
+            return self
+        kept, place = np.flatnonzero(~gone), np.cumsum(~gone, dtype=np.int32) - 1
+        rows = np.flatnonzero(~gone[self.candidate_positions])
+        own: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("user_positions", "ratings", "timestamps", "weights")
+        }
+        for name in ("candidate_ids", "titles"):
+            own[name] = tuple(getattr(self, name)[row] for row in kept.tolist())
+        for name in ("attributes", "words"):
+            own[name] = {key: values.take(kept) for key, values in getattr(self, name).items()}
+        return replace(
+            self,
+            **own,
+            candidate_positions=place[self.candidate_positions[rows]],
+            context={
+                name: replace(values, codes=values.codes[rows])
+                for name, values in self.context.items()
+            },
+        )
 
     def in_user_order(
         self, part: npt.NDArray[np.int64], random: np.random.Generator

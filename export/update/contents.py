@@ -38,13 +38,11 @@ class Updated:
         contents: Their contents.
         queries: `[num_queries, r]` queries of the index, to measure recall.
         facts: What changed.
-        replaced: Int64 `[m]`, positions before of known candidates with another embedding.
     """
 
     contents: ServableContents
     queries: Vectors
     facts: UpdateFacts
-    replaced: npt.NDArray[np.int64]
 
 
 def update_contents(
@@ -53,7 +51,6 @@ def update_contents(
     corpus: NextCorpus,
     since: EventsSince,
     embeddings: Vectors,
-    replaced: npt.NDArray[np.int64],
     *,
     num_queries: int,
     seed: int,
@@ -66,7 +63,6 @@ def update_contents(
         corpus: Candidates after it.
         since: Events since.
         embeddings: Float32 `[num_candidates, d]` of the corpus after.
-        replaced: Int64 `[m]`, positions before of known candidates with another embedding.
         num_queries: Queries to measure recall with, at most.
         seed: Seed of the users whose queries they are.
     """
@@ -102,7 +98,7 @@ def update_contents(
         manifest=_manifest(parent, corpus, since, facts, rows),
     )
     drawn = queries.draw(num_queries)
-    return Updated(contents=contents, queries=drawn, facts=facts, replaced=replaced)
+    return Updated(contents=contents, queries=drawn, facts=facts)
 
 
 class _Queries:

@@ -1,7 +1,8 @@
 """Embeddings of the corpus after an update."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,111 @@ from shortlist.export.data.sources.tabular import CandidateRows
 from shortlist.export.own.tables import OwnTable
 from shortlist.export.own.vectors import EMBEDDING_COLUMN
 from shortlist.export.towers.stored.query_tower import StoredQueryTower
-from shortlist.export.towers.trained import embed_after
+from shortlist.export.towers.trained import embed_after, embed_kept
 from shortlist.export.update.changes import LIKE_COLUMN, positions_of
 from shortlist.export.update.corpus import NextCorpus
 from shortlist.export.update.events import EventsSince
+from shortlist.export.update.newcomers import Newcomers, Takers, newcomer_rows
 from shortlist.export.update.parent import Parent
 
-__all__ = ["given_embeddings", "like_others", "queries_of_takers"]
+__all__ = ["CorpusRows", "embeddings_after"]
 
 Vectors = npt.NDArray[np.float32]
 
+_USERS = 500  # whose lists new candidates must reach
 
-def given_embeddings(source: CandidateRows, parent: Parent) -> Vectors | None:
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CorpusRows:
+    """Embeddings of a corpus after an update.
+
+    Attributes:
+        embeddings: Float32 `[num_candidates, d]`.
+        replaced: Int64 `[m]`, positions before of known candidates with another embedding.
+        sources: Number of new candidates by what their embeddings follow from.
+    """
+
+    embeddings: Vectors
+    replaced: npt.NDArray[np.int64]
+    sources: Mapping[str, int]
+
+
+def embeddings_after(
+    parent: Parent,
+    corpus: NextCorpus,
+    source: CandidateRows | None,
+    since: EventsSince,
+    *,
+    seed: int,
+) -> CorpusRows:
+    """Return the embeddings of a corpus after an update.
+
+    Args:
+        parent: Parent version.
+        corpus: Candidates after it.
+        source: File of candidates, if there is one.
+        since: Events since.
+        seed: Seed of the users whose lists new candidates must reach.
+
+    Raises:
+        DataError: An embedding does not fit, or a row is like an unknown candidate.
+    """
+    change, before = corpus.change, parent.embeddings
+    replaced = np.empty(0, np.int64)
+    if source is None:
+        return CorpusRows(embeddings=before[change.kept], replaced=replaced, sources={})
+    given = _given(source, parent)
+    if given is not None:
+        position = positions_of(source.ids, parent.catalogue.ids)
+        known = np.flatnonzero((position >= 0) & np.isfinite(given[:, 0]))
+        replaced = position[known]
+        before = before.copy()
+        before[replaced] = given[known]
+    if not len(corpus.new):
+        return CorpusRows(embeddings=before[change.kept], replaced=replaced, sources={})
+    like = _like(source, parent.catalogue.ids)[corpus.new]
+    # One that goes can still be a model, so embeddings are looked up before the change.
+    alike = np.where(like[:, None] >= 0, before[like], np.float32(np.nan))
+    own = alike if given is None else given[corpus.new]
+    new = _new_rows(parent, corpus, since, np.where(np.isfinite(own), own, alike), seed)
+    totals = Counter(new.sources)
+    if given is not None:
+        totals["like"] = int(np.sum((like >= 0) & ~np.isfinite(own[:, 0])))
+    else:
+        totals["like"] = totals["embedding"]
+    totals["embedding"] -= totals["like"]
+    return CorpusRows(
+        embeddings=change.rows(before, new.rows),
+        replaced=replaced,
+        sources={name: count for name, count in totals.items() if count},
+    )
+
+
+def _new_rows(
+    parent: Parent, corpus: NextCorpus, since: EventsSince, given: Vectors, seed: int
+) -> Newcomers:
+    tower, change = parent.tower, corpus.change
+    total = len(tower.user_ids)
+    users = np.random.default_rng(seed).choice(total, min(_USERS, total), replace=False)
+    same = CorpusChange(before=change.before, kept=np.arange(change.before))
+    queries, taken = _queries_of_takers(parent, corpus, since)
+    kept = None if tower.kept is None else tower.kept.on(change)
+    events = np.empty(0, np.int32) if kept is None else kept.events.columns
+    catalogue = corpus.catalogue
+    titles = [title or key for title, key in zip(catalogue.titles, catalogue.ids, strict=True)]
+    return newcomer_rows(
+        parent.embeddings[change.kept],
+        catalogue.attributes,
+        titles if any(catalogue.titles) else None,
+        counts=np.bincount(events, minlength=change.after)[: len(change.kept)],
+        queries=embed_kept(tower.on(same), parent.embeddings, users),
+        seen=None if kept is None else kept.take(users).events,
+        given=given,
+        takers=Takers(queries=queries, candidates=taken),
+    )
+
+
+def _given(source: CandidateRows, parent: Parent) -> Vectors | None:
     """Return the embeddings `[n, d]` that a file of candidates gives; NaN for rows without one.
 
     Raises:
@@ -57,7 +151,7 @@ def given_embeddings(source: CandidateRows, parent: Parent) -> Vectors | None:
     return vectors
 
 
-def like_others(source: CandidateRows, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+def _like(source: CandidateRows, ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the position of the candidate that each row is like, -1 for none, int64 `[n]`.
 
     Raises:
@@ -77,7 +171,7 @@ def like_others(source: CandidateRows, ids: Sequence[str]) -> npt.NDArray[np.int
     return places
 
 
-def queries_of_takers(
+def _queries_of_takers(
     parent: Parent, corpus: NextCorpus, since: EventsSince
 ) -> tuple[Vectors, npt.NDArray[np.int64]]:
     """Return the queries of those who took new candidates, and which candidate each took.

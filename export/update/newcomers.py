@@ -263,7 +263,7 @@ def _features(
     Columns are the values that known candidates have, the first `num_known` of the rows.
     """
     counted = np.arange(len(rows)) < num_known
-    content = {name: _taken(attribute, rows) for name, attribute in sorted(attributes.items())}
+    content = {name: attribute.take(rows) for name, attribute in sorted(attributes.items())}
     if titles is not None:
         texts = [titles[row] for row in rows.tolist()]
         content["title="] = Attribute(values=words_of(texts))  # no attribute has such a name
@@ -280,13 +280,6 @@ def _features(
     most = np.sort(np.argsort(-counts, kind="stable")[: _MOST_COLUMNS + 1])
     most = np.append(most[most < joined.shape[1] - 1], joined.shape[1] - 1)
     return joined[:, most]
-
-
-def _taken(attribute: Attribute, rows: npt.NDArray[np.int64]) -> Attribute:
-    if attribute.numbers is not None:
-        return Attribute(numbers=attribute.numbers[rows])
-    assert attribute.values is not None
-    return Attribute(values=tuple(attribute.values[row] for row in rows.tolist()))
 
 
 def _popularity(

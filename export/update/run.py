@@ -4,19 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from shortlist.export.data.config import DataConfig, DataError
-from shortlist.export.data.sources.tabular import CandidateRows
 from shortlist.export.gates.settings import GateSettings
 from shortlist.export.own.published import previous_index
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.publication import RECALL_QUERIES, PublishedServables, publish_servables
-from shortlist.export.update.changes import ChangesConfig, positions_of, read_changes
+from shortlist.export.update.changes import ChangesConfig, read_changes
 from shortlist.export.update.contents import update_contents
 from shortlist.export.update.corpus import NextCorpus, next_corpus
-from shortlist.export.update.embeddings import given_embeddings, like_others, queries_of_takers
+from shortlist.export.update.embeddings import embeddings_after
 from shortlist.export.update.events import EventsSince
 from shortlist.export.update.parent import Parent, read_parent
 from shortlist.serving.repository.reference import VersionReference
@@ -28,8 +24,6 @@ __all__ = ["UpdateResult", "run_update"]
 log = logging.getLogger(__name__)
 
 _SEED = 42
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +87,14 @@ def run_update(
         dataset = parent.manifest.dataset
         newest = None if dataset is None else dataset.newest
         since = EventsSince.of_dataset(changes.interactions, corpus.catalogue.ids, newest)
-        embeddings, replaced, sources = _embeddings(parent, corpus, changes.candidates, since)
+        corpus_rows = embeddings_after(parent, corpus, changes.candidates, since, seed=_SEED)
+        replaced = corpus_rows.replaced
         updated = update_contents(
             parent,
             changes,
             corpus,
             since,
-            embeddings,
-            replaced,
+            corpus_rows.embeddings,
             num_queries=RECALL_QUERIES,
             seed=_SEED,
         )
@@ -128,7 +122,7 @@ def run_update(
         **vars(published),
         parent=parent.version,
         facts=updated.facts,
-        sources=sources,
+        sources=corpus_rows.sources,
         notes=_notes(corpus, since),
     )
 
@@ -139,41 +133,6 @@ def _with_columns(config: ChangesConfig, parent: Parent) -> ChangesConfig:
     if dataset is None or dataset.source is None:
         return config
     return replace(config, data=DataConfig.from_json(dataset.source))
-
-
-def _embeddings(
-    parent: Parent, corpus: NextCorpus, source: CandidateRows | None, since: EventsSince
-) -> tuple[Vectors, npt.NDArray[np.int64], dict[str, int]]:
-    """Return the embeddings after, the known candidates with new ones, and where new come from."""
-    embeddings = parent.embeddings
-    replaced = np.empty(0, np.int64)
-    if source is None:
-        return embeddings[corpus.change.kept], replaced, {}
-    given = given_embeddings(source, parent)
-    like = like_others(source, parent.catalogue.ids)[corpus.new]
-    rows = np.repeat(embeddings.mean(axis=0, keepdims=True), len(corpus.new), axis=0)
-    origin = np.full(len(corpus.new), "nothing", object)
-    queries, taken = queries_of_takers(parent, corpus, since)
-    counts = np.bincount(taken, minlength=len(corpus.new))
-    sums = np.zeros_like(rows)
-    np.add.at(sums, taken, queries)
-    some = counts > 0
-    rows[some] = sums[some] / counts[some, None]
-    origin[some] = "events"
-    rows[like >= 0] = embeddings[like[like >= 0]]
-    origin[like >= 0] = "like another"
-    if given is not None:
-        own = np.isfinite(given[corpus.new, 0])
-        rows[own] = given[corpus.new][own]
-        origin[own] = "embeddings given"
-        position = positions_of(source.ids, parent.catalogue.ids)
-        known = np.flatnonzero((position >= 0) & np.isfinite(given[:, 0]))
-        replaced = position[known]
-        embeddings = embeddings.copy()
-        embeddings[replaced] = given[known]
-    names, totals = np.unique(origin.astype(str), return_counts=True)
-    sources = dict(zip(names.tolist(), totals.tolist(), strict=True))
-    return corpus.change.rows(embeddings, rows), replaced, sources
 
 
 def _notes(corpus: NextCorpus, since: EventsSince) -> list[str]:

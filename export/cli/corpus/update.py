@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "as_text", "parent_of", "say_unchanged", "update"]
 
+# What an embedding follows from, in words.
+_FROM = {
+    "embedding": "given",
+    "like": "like another candidate",
+    "interactions": "from interactions",
+    "content": "from attributes and titles",
+    "nothing": "the mean, because nothing is known",
+}
+
 
 def update(args: argparse.Namespace) -> int:
     """Publish an update."""
@@ -98,7 +107,7 @@ def as_json(result: "UpdateResult") -> dict[str, Any]:
 
 def as_text(result: "UpdateResult", repository: Path, *, rolled_out: bool = False) -> str:
     """Return a result as lines."""
-    sources = ", ".join(f"{count:,} from {name}" for name, count in result.sources.items())
+    sources = ", ".join(f"{count:,} {_FROM[name]}" for name, count in result.sources.items())
     made = f"made from version {result.parent}: {result.facts or 'nothing changed'}"
     lines = [
         f"published version {result.version}, {made}",

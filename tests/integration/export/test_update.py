@@ -75,7 +75,7 @@ def test_query_tower_is_that_of_the_parent(found: VersionReference, parent: Pare
 
 def test_manifest_names_parent_and_change(updated: UpdateResult) -> None:
     assert sorted(updated.servables) == ["retrieval_brute_force", "retrieval_ivf"]
-    assert updated.sources == {"events": 1, "like another": 1}
+    assert updated.sources == {"interactions": 1, "like": 1}
     for path in updated.servables.values():
         manifest = read_manifest(path)
         assert manifest is not None

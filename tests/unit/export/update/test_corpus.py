@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from shortlist.export.data.config import DataError
-from shortlist.export.data.dataset import Attribute
+from shortlist.export.data.dataset import Attribute, Dataset
 from shortlist.export.update.changes import Changes, ChangesConfig, read_changes
 from shortlist.export.update.corpus import NextCorpus, next_corpus
 from shortlist.export.update.parent import Catalogue
+from shortlist.serving.errors import RepositoryError
+from shortlist.serving.repository.removed import RemovedList
 
 BEFORE = Catalogue(
     ids=["a", "b", "c"],
@@ -79,3 +81,31 @@ def test_wrong_changes_get_one_clear_line(
 ) -> None:
     with pytest.raises(DataError, match=message):
         update(tmp_path, **files)
+
+
+def test_removed_list_keeps_ids_until_they_are_allowed(tmp_path: Path) -> None:
+    removed = RemovedList(tmp_path, "retrieval")
+    assert removed.ids() == []
+    removed.change(add=["b", "a", "b"])
+    removed.change(add=["a", "c"])
+    assert removed.ids() == ["b", "a", "c"]
+    removed.change(allow=["a", "x"])
+    assert removed.ids() == ["b", "c"]
+    removed.path.write_text("{}\n")
+    with pytest.raises(RepositoryError, match="restore it, because it keeps removed"):
+        removed.ids()
+
+
+def test_data_without_candidates_keeps_the_rest_in_place(small_dataset: Dataset) -> None:
+    gone = small_dataset.candidate_ids[1]
+    left = small_dataset.without({gone, "unknown"})
+    assert left.candidate_ids == tuple(key for key in small_dataset.candidate_ids if key != gone)
+    names = np.array(small_dataset.candidate_ids)[small_dataset.candidate_positions]
+    kept = names != gone
+    np.testing.assert_array_equal(
+        np.array(left.candidate_ids)[left.candidate_positions], names[kept]
+    )
+    np.testing.assert_array_equal(left.user_positions, small_dataset.user_positions[kept])
+    for name, attribute in left.attributes.items():
+        assert attribute.take(slice(1, 2)) == small_dataset.attributes[name].take(slice(2, 3))
+    assert small_dataset.without(["unknown"]) is small_dataset
