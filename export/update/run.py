@@ -123,7 +123,7 @@ def run_update(
         parent=parent.version,
         facts=updated.facts,
         sources=corpus_rows.sources,
-        notes=_notes(corpus, since),
+        notes=[*_notes(corpus, since), *_remains(parent, updated.facts, published.version)],
     )
 
 
@@ -133,6 +133,19 @@ def _with_columns(config: ChangesConfig, parent: Parent) -> ChangesConfig:
     if dataset is None or dataset.source is None:
         return config
     return replace(config, data=DataConfig.from_json(dataset.source))
+
+
+def _remains(parent: Parent, facts: UpdateFacts, version: int) -> list[str]:
+    """Return a line about the earlier versions that still hold forgotten users, if there are."""
+    repository = parent.repository
+    before = {
+        number for name in parent.paths for number in repository.versions(name) if number < version
+    }
+    if not facts.forgotten or not before:
+        return []
+    numbers = ", ".join(map(str, sorted(before)))
+    text = f"forgotten users are still in versions {numbers}; delete them with `shortlist prune`"
+    return [f"{text} once no server needs them, and from request logs"]
 
 
 def _notes(corpus: NextCorpus, since: EventsSince) -> list[str]:
