@@ -11,7 +11,7 @@ from shortlist.export.data.dataset import Dataset
 from shortlist.export.evaluation.published import PublishedVersion, evaluate_version, split_of
 from shortlist.export.pipeline import run_export
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_server_gates")]
 
 
 @pytest.mark.parametrize("weighted", [False, True])

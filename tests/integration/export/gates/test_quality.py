@@ -16,7 +16,11 @@ from shortlist.export.progress import Progress, StepTimer
 from shortlist.serving.repository.version import GateResult, Verdict
 from tests.support.clicks import make_clicks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("no_server_gates"),
+]
 
 NAME = "retrieval_brute_force"
 CONFIG = ExportConfig(
