@@ -108,6 +108,7 @@ def test_every_service_is_locked_down() -> None:
         assert user[1] != "0", name
 
 
+@pytest.mark.slow
 def test_a_bill_of_materials_holds_every_package_of_the_lock(tmp_path: Path) -> None:
     """The tool checks its output against CycloneDX's schema."""
     script = ROOT / "docker/requirements/sbom.sh"

@@ -104,6 +104,7 @@ def test_every_alert_has_a_test_a_severity_and_advice() -> None:
         assert alert["annotations"].keys() == {"summary", "description"}, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "rules.yaml"), ("test", "rules", "rules_test.yaml")]
 )

@@ -19,6 +19,8 @@ from shortlist.export.own.published import read_published
 from shortlist.serving.repository.version import Shard, read_manifest
 from shortlist.serving.servers.serve import ServeRequest, running
 
+pytestmark = pytest.mark.slow
+
 SHARDS, SIZE, K = 2, 121, 7
 _random = np.random.default_rng(5)
 IDS = [f"c{number}" for number in range(SIZE)]

@@ -73,6 +73,7 @@ def test_a_stored_search_continues_and_repeats_no_trial(
         run(rate, {"train.learning_rate": Choices((0.01,))}, trials=5, storage=storage)
 
 
+@pytest.mark.slow
 def test_a_trial_that_lags_behind_ends_early(run: Callable[..., "SearchResult"]) -> None:
     def train(towers: ModelConfig, config: TrainConfig, progress: Progress) -> float:
         for look in range(10):
