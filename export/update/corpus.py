@@ -24,7 +24,7 @@ class NextCorpus:
         change: Candidates that stay, and the number of new ones.
         catalogue: All candidates.
         new: Rows of the file of candidates that hold the new ones, in their order.
-        described: Number of known candidates that were described anew.
+        described: Number of known candidates whose title or attributes changed.
         barred: Ids that were removed before, and left out.
     """
 
@@ -63,7 +63,7 @@ def next_corpus(before: Catalogue, changes: Changes, barred: Collection[str]) ->
     attributes = {
         name: _Column(attribute, kept, len(rows)) for name, attribute in before.attributes.items()
     }
-    described = set[str]()
+    named = set[str]()
     for source in (new, changes.attributes):
         if source is None:
             continue
@@ -74,24 +74,44 @@ def next_corpus(before: Catalogue, changes: Changes, barred: Collection[str]) ->
                 f"{_others(unknown)}; add it with --candidates, or remove the row"
             )
         places = np.array([place.get(key, -1) for key in source.ids], np.int64)
-        described |= {key for key in source.ids if key in position and key in place}
+        named |= {key for key in source.ids if key in position and key in place}
         for key, title in zip(source.ids, source.titles or (), strict=False):
             if title and key in place:
                 titles[place[key]] = title
         for name, attribute in source.attributes.items():
             column = attributes.setdefault(name, _Column.empty(attribute, len(ids)))
             column.set(places, attribute)
+    after = Catalogue(
+        ids=ids,
+        titles=titles,
+        attributes={name: column.attribute() for name, column in attributes.items()},
+    )
     return NextCorpus(
         change=CorpusChange(before=len(before.ids), kept=kept, added=len(rows)),
-        catalogue=Catalogue(
-            ids=ids,
-            titles=titles,
-            attributes={name: column.attribute() for name, column in attributes.items()},
-        ),
+        catalogue=after,
         new=rows,
-        described=len(described),
+        described=sum(_differs(before, position[key], after, place[key]) for key in named),
         barred=left_out,
     )
+
+
+def _differs(before: Catalogue, row: int, after: Catalogue, place: int) -> bool:
+    """Return True if a candidate has another title or attribute after than before."""
+    return before.titles[row] != after.titles[place] or any(
+        _cell(before.attributes.get(name), row) != _cell(attribute, place)
+        for name, attribute in after.attributes.items()
+    )
+
+
+def _cell(attribute: Attribute | None, row: int) -> float | tuple[str, ...]:
+    """Return the value of a candidate; `()` for none."""
+    if attribute is None:
+        return ()
+    if attribute.numbers is not None:
+        number = float(attribute.numbers[row])
+        return () if np.isnan(number) else number
+    assert attribute.values is not None
+    return attribute.values[row]
 
 
 class _Column:

@@ -199,15 +199,18 @@ def _catalogue(path: Path, stored: StoredServable) -> Catalogue:
     ids = read_corpus(path)
     if ids is None:
         raise RepositoryError(f"{path} has no list of its candidates; {_AGAIN}")
-    descriptions = read_descriptions(path) or [Description() for _ in ids]
-    if len(descriptions) != len(ids):
+    kinds = {kind: stored.ids(f"_filter/_is_{kind}") for kind in ("categorical", "numeric")}
+    descriptions = read_descriptions(path)
+    if descriptions is None and not any(kinds.values()):
+        descriptions = [Description() for _ in ids]
+    if descriptions is None or len(descriptions) != len(ids):
         raise RepositoryError(f"{path} does not describe all candidates; {_AGAIN}")
     attributes: dict[str, Attribute] = {}
-    for name in stored.ids("_filter/_is_categorical"):
+    for name in kinds["categorical"]:
         cells = [description.attributes.get(name, ()) for description in descriptions]
         values = tuple(tuple(map(str, cell)) if isinstance(cell, list) else () for cell in cells)
         attributes[name] = Attribute(values=values)
-    for name in stored.ids("_filter/_is_numeric"):
+    for name in kinds["numeric"]:
         numbers = [description.attributes.get(name, np.nan) for description in descriptions]
         attributes[name] = Attribute(numbers=np.array(numbers, np.float64))
     return Catalogue(

@@ -99,7 +99,7 @@ class UpdateFacts:
     Attributes:
         added: Candidates that came.
         removed: Candidates that went.
-        described: Known candidates whose title or attributes were given anew.
+        described: Known candidates whose title or attributes changed.
         events: Events that came.
         forgotten: Users who were forgotten.
     """
@@ -118,7 +118,7 @@ class UpdateFacts:
         words = {
             "candidates added": self.added,
             "removed": self.removed,
-            "described anew": self.described,
+            "changed": self.described,
             "events": self.events,
             "users forgotten": self.forgotten,
         }

@@ -118,5 +118,7 @@ def as_text(result: "UpdateResult", repository: Path, *, rolled_out: bool = Fals
     ]
     if rolled_out:
         return "\n".join(lines)
-    rollout = f"{command_name()} promote --repository {shlex.quote(str(repository))}"
-    return "\n".join([*lines, "", f"roll it out with: {rollout}"])
+    rollout = (
+        f"{command_name()} canary {result.version} --repository {shlex.quote(str(repository))}"
+    )
+    return "\n".join([*lines, "", f"roll it out with: {rollout}, then promote"])

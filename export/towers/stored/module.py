@@ -28,7 +28,10 @@ class StoredModule:
         Raises:
             tf.errors.OpError: It is missing or damaged.
         """
-        return cls(tf.train.load_checkpoint(str(path / "variables" / "variables")))
+        try:
+            return cls(tf.train.load_checkpoint(str(path / "variables" / "variables")))
+        except ValueError as exc:  # there is no index of it
+            raise tf.errors.NotFoundError(None, None, str(exc)) from exc
 
     def under(self, place: str) -> "StoredModule":
         """Return the module that an attribute holds."""
@@ -42,12 +45,12 @@ class StoredModule:
 
         Raises:
             KeyError: There is none.
+            tf.errors.OpError: The checkpoint is damaged.
         """
         name = f"{self._place}{place}/{_VALUE}"
         if name not in self._names:
             raise KeyError(self._place + place)
-        value: npt.NDArray[Any] = self._reader.get_tensor(name)
-        return value
+        return self._read(name)
 
     def texts(self, place: str) -> list[str]:
         """Return a variable of strings."""
@@ -56,5 +59,12 @@ class StoredModule:
     def ids(self, place: str) -> list[str]:
         """Return the ids of an `IdLookup` by their positions."""
         table = f"{self._place}{place}/_table/.ATTRIBUTES/table"
-        keys, values = (self._reader.get_tensor(f"{table}-{part}") for part in ("keys", "values"))
+        keys, values = (self._read(f"{table}-{part}") for part in ("keys", "values"))
         return [keys[row].decode() for row in np.argsort(values)]
+
+    def _read(self, name: str) -> npt.NDArray[Any]:
+        try:
+            value: npt.NDArray[Any] = self._reader.get_tensor(name)
+        except IndexError as exc:  # the file is cut off
+            raise tf.errors.DataLossError(None, None, str(exc)) from exc
+        return value

@@ -1,5 +1,6 @@
 """An update of an export: other candidates and events with the same towers."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,23 @@ def test_forgotten_user_is_unknown_and_in_no_file(
     assert forgotten not in users
 
 
-def test_version_without_the_structure_of_its_towers_says_so(
-    found: VersionReference, tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "size", "message"),
+    [
+        (contract.TOWERS_FILE, None, "before updates were possible; export it once more"),
+        (contract.CATALOGUE_FILE, None, "does not describe all candidates"),
+        ("variables/variables.index", None, "cannot be read"),
+        ("variables/variables.data-00000-of-00001", 100, "cannot be read"),
+    ],
+)
+def test_version_without_what_an_update_needs_says_so(
+    found: VersionReference, tmp_path: Path, file: str, size: int | None, message: str
 ) -> None:
     old = tmp_path / "retrieval_ivf" / "1"
     shutil.copytree(found.path, old)
-    (old / contract.TOWERS_FILE).unlink()
-    with pytest.raises(RepositoryError, match="before updates were possible; export it once more"):
+    if size is None:
+        (old / file).unlink()
+    else:
+        os.truncate(old / file, size)
+    with pytest.raises(RepositoryError, match=message):
         read_parent(find_version(str(old)))

@@ -56,6 +56,16 @@ def test_candidates_come_go_and_are_described_anew(tmp_path: Path) -> None:
     assert corpus.catalogue.attributes["colour"].values == ((), (), ("red",))
 
 
+def test_what_is_so_already_is_no_change(tmp_path: Path) -> None:
+    corpus = update(
+        tmp_path,
+        candidates="candidate_id,title,price,kind\nb,Bee,2,x|y\nc,,,\n",
+        attributes="candidate_id,price\na,1\n",
+    )
+    assert corpus.described == 0
+    assert not corpus.change.added
+
+
 def test_what_was_removed_stays_out(tmp_path: Path) -> None:
     text = "candidate_id,price\nd,4\ne,5\n"
     corpus = update(tmp_path, ("d", "gone"), candidates=text, remove="gone\n")
