@@ -144,3 +144,4 @@ def test_the_shop(tmp_path: Path) -> None:
             pages.run(f"tutorials/{name}.md")
         for name in ("rest", "clients"):
             pages.run(f"reference/{name}.md")
+        pages.run("updates.md")
