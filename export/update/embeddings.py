@@ -18,7 +18,7 @@ from shortlist.export.towers.trained import embed_after, embed_kept
 from shortlist.export.update.changes import LIKE_COLUMN, positions_of
 from shortlist.export.update.corpus import NextCorpus
 from shortlist.export.update.events import EventsSince
-from shortlist.export.update.newcomers import Newcomers, Takers, newcomer_rows
+from shortlist.export.update.newcomers import Newcomers, Source, Takers, newcomer_rows
 from shortlist.export.update.parent import Parent
 
 __all__ = ["CorpusRows", "embeddings_after"]
@@ -99,6 +99,9 @@ def embeddings_after(
 def _new_rows(
     parent: Parent, corpus: NextCorpus, since: EventsSince, given: Vectors, seed: int
 ) -> Newcomers:
+    if np.isfinite(given).all():  # nothing is left to predict
+        source: Source = "embedding"
+        return Newcomers(rows=given, sources=(source,) * len(given))
     tower, change = parent.tower, corpus.change
     total = len(tower.user_ids)
     users = np.random.default_rng(seed).choice(total, min(_USERS, total), replace=False)
