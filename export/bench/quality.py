@@ -21,7 +21,16 @@ from shortlist.export.evaluation.metrics import USER_METRICS
 from shortlist.export.training.train import train
 from shortlist.serving.repository.version import DatasetFacts
 
-__all__ = ["ABLATIONS", "SHOWN_KS", "Comparison", "Spread", "as_markdown", "compare", "recipe_of"]
+__all__ = [
+    "ABLATIONS",
+    "SHOWN_KS",
+    "Comparison",
+    "Spread",
+    "as_markdown",
+    "compare",
+    "recipe_of",
+    "spread_of",
+]
 
 SHOWN_KS = (10, 100)
 
@@ -169,7 +178,7 @@ def compare(
         held_out=held_out,
         machine=machine(),
         rows={
-            row: {name: _spread(per_seed) for name, per_seed in metrics.items()}
+            row: {name: spread_of(per_seed) for name, per_seed in metrics.items()}
             for row, metrics in values.items()
             if row not in omitted
         },
@@ -188,7 +197,8 @@ def _flat(evaluation: Evaluation, seconds: float) -> dict[str, float]:
     return {**flat, "seconds": seconds}
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return mean and deviation of a metric's values, one for each seed."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 

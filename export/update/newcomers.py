@@ -27,7 +27,8 @@ _K = 100  # length of the lists in which places are counted
 _BATCH = 10_000  # candidates
 _MOST_KNOWN = 100_000  # more hardly change the map
 _MOST_COLUMNS = 4_000  # values and words; the most frequent ones
-_EVENT = 1.0  # what one taker tells, relative to independent choices
+_EVENT = 0.2  # what one taker tells, relative to independent choices
+_LIKE = 0.5  # share of the other's row in that of a candidate that is like it
 _TINY = 1e-9
 
 
@@ -97,19 +98,17 @@ def newcomer_rows(
         result[taken] = content.with_takers(takers)[taken]
         for row in taken.tolist():
             sources[row] = "interactions"
-    for source, own in (("like", _like(rows, like)), ("embedding", given)):
-        if own is not None:
-            there = np.flatnonzero(np.isfinite(own).all(axis=1))
-            result[there] = own[there]
-            for row in there.tolist():
-                sources[row] = source  # type: ignore[call-overload]
+    if like is not None:
+        alike = np.flatnonzero(like >= 0)
+        result[alike] = content.like(rows[like])[alike]
+        for row in alike.tolist():
+            sources[row] = "like"
+    if given is not None:
+        there = np.flatnonzero(np.isfinite(given).all(axis=1))
+        result[there] = given[there]
+        for row in there.tolist():
+            sources[row] = "embedding"
     return Newcomers(rows=result, sources=tuple(sources))
-
-
-def _like(rows: Vectors, like: npt.NDArray[np.int64] | None) -> Vectors | None:
-    if like is None:
-        return None
-    return np.where(like[:, None] >= 0, rows[like], np.float32(np.nan))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -183,6 +182,17 @@ class ContentMap:
             spread=_root(table - predicted),
             queries=queries,
         )
+
+    def like(self, others: Vectors) -> Vectors:
+        """Return the rows float32 `[m, d]` of new candidates that are each like another.
+
+        They lie between the content's and the other's: users who took the other know it, so their
+        queries fit its row better than they would fit one that resembles it.
+
+        Args:
+            others: `[m, d]`, embedding of the other candidate of each.
+        """
+        return self.rows + np.float32(_LIKE) * (others - self.rows)
 
     def with_takers(self, takers: Takers) -> Vectors:
         """Return the rows float32 `[m, d]` with what the takers of each candidate add.
