@@ -268,6 +268,8 @@ def _world(ordered: Dataset, count: int, seed: int, method: SplitMethod) -> _Wor
     pairs = np.stack([ordered.user_positions[new], ordered.candidate_positions[new] - count])
     pairs = pairs.astype(np.int64)
     half = _numbers(pairs[1]) % 2 == 0
+    if not half.any() or not fresh.any():
+        raise ValueError(f"{ordered.name} has too few interactions to judge new candidates by")
     return _World(
         rows=model.candidate_embeddings,
         queries=model.embed_users(np.arange(len(dataset.user_ids))),
