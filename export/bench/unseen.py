@@ -114,16 +114,11 @@ def run(args: argparse.Namespace, source: DataConfig) -> int:
     """Measure and print.
 
     Raises:
-        ValueError: An option is out of range, or the data has no content of candidates.
+        ValueError: An option is out of range, or the data is too small.
     """
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
     dataset = load(source)
-    if not dataset.attributes and list(dataset.titles) == list(dataset.candidate_ids):
-        raise ValueError(
-            f"{dataset.name} has neither attributes nor titles of candidates; give some with "
-            "--candidates"
-        )
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     values: dict[str, dict[str, list[float]]] = {}
     for seed in tracked(seeds, "unseen"):
@@ -178,12 +173,12 @@ def _measured(
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Train without some candidates, and yield the metrics of each way to add them."""
     random, total = np.random.default_rng(seed), len(dataset.candidate_ids)
-    chosen, count = random.permutation(total), max(1, round(_NEW * total))
-    ordered = _reordered(dataset, np.concatenate([np.sort(chosen[count:]), chosen[:count]]))
+    count = max(1, int(_NEW * total))
+    new = random.choice(total, count, replace=False)
+    ordered = _reordered(dataset, np.concatenate([np.setdiff1d(np.arange(total), new), new]))
     world = _world(ordered, total - count, seed, method)
     judge = _Judge(world)
     batches = np.array_split(np.arange(count), round(_NEW / _BATCH))
-    titles = None if list(dataset.titles) == list(dataset.candidate_ids) else ordered.titles
 
     def content(words: bool = True, share: float | None = SHARE) -> ContentMap:
         users = np.random.default_rng(seed).permutation(len(world.queries))[:_QUERIES]
@@ -191,7 +186,7 @@ def _measured(
         return ContentMap.fit(
             world.rows,
             ordered.attributes,
-            titles if words else None,
+            ordered.titles if words else None,
             counts=np.bincount(world.seen.columns, minlength=len(world.rows)),
             queries=world.queries[users],
             seen=Pairs.by_row(places, world.seen.columns[cells], num_rows=len(users)),
@@ -199,7 +194,7 @@ def _measured(
         )
 
     yield "content, not moved", judge.hit_rates(content(share=None).rows, batches)
-    if titles is not None and dataset.attributes:
+    if dataset.attributes:
         yield "attributes alone", judge.hit_rates(content(words=False).rows, batches)
     best = content()
     yield "content", judge.hit_rates(best.rows, batches)
