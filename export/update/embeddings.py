@@ -114,7 +114,7 @@ def _new_rows(
     return newcomer_rows(
         parent.embeddings[change.kept],
         catalogue.attributes,
-        titles if any(catalogue.titles) else None,
+        titles,
         counts=np.bincount(events, minlength=change.after)[: len(change.kept)],
         queries=embed_kept(tower.on(same), parent.embeddings, users),
         seen=None if kept is None else kept.take(users).events,

@@ -67,7 +67,7 @@ def newcomer_rows(
     queries: Vectors,
     seen: Pairs | None = None,
     given: Vectors | None = None,
-    like: npt.NDArray[np.int64] | None = None,
+    like: Vectors | None = None,
     takers: Takers | None = None,
     share: float | None = SHARE,
 ) -> Newcomers:
@@ -84,7 +84,8 @@ def newcomer_rows(
         queries: `[u, d]`, queries of some users.
         seen: `[u]` known candidates that each of these users has seen; None if unknown.
         given: `[m, d]`, NaN for new candidates without an embedding; None for none.
-        like: `[m]`, positions of known candidates; -1 for none. None for none at all.
+        like: `[m, d]`, embedding of the candidate that each new one is like, NaN for none; None
+            for none at all.
         takers: Users who took new candidates since; None for none.
         share: See `ContentMap.fit`.
     """
@@ -99,8 +100,8 @@ def newcomer_rows(
         for row in taken.tolist():
             sources[row] = "interactions"
     if like is not None:
-        alike = np.flatnonzero(like >= 0)
-        result[alike] = content.like(rows[like])[alike]
+        alike = np.flatnonzero(np.isfinite(like).all(axis=1))
+        result[alike] = content.like(like)[alike]
         for row in alike.tolist():
             sources[row] = "like"
     if given is not None:

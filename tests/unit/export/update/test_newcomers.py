@@ -96,7 +96,8 @@ def test_takers_outweigh_content_as_they_become_more(world: World) -> None:
 def test_each_candidate_follows_from_its_strongest_source(world: World) -> None:
     given = np.full((8, 6), np.nan, np.float32)
     given[0] = 7.0
-    like = np.array([3, 5, -1, -1, -1, -1, -1, -1])
+    like = np.full((8, 6), np.nan, np.float32)
+    like[:2] = world.rows[[3, 5]]
     takers = Takers(queries=world.queries[:3], candidates=np.array([0, 1, 2]))
     attributes = world.attributes
     assert attributes["genre"].values is not None
