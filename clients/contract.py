@@ -62,6 +62,7 @@ __all__ = [
     "SERVING_DEFAULT",
     "SIMILAR",
     "TOWERS_FILE",
+    "TRAINING_FOLDER",
     "UNKNOWN_AGE",
     "UNLOGGED",
     "USERS_FILE",
@@ -162,6 +163,7 @@ CORPUS_FILE: Final = "assets.extra/shortlist_corpus.jsonl.gz"  # candidate ids
 CATALOGUE_FILE: Final = "assets.extra/shortlist_catalogue.jsonl.gz"  # titles and attributes
 USERS_FILE: Final = "assets.extra/shortlist_users.jsonl.gz"  # sampled users' interactions
 TOWERS_FILE: Final = "assets.extra/shortlist_towers.json"  # for versions made from this one
+TRAINING_FOLDER: Final = "assets.extra/shortlist_training"  # state for a later training
 
 # --- defaults -----------------------------------------------------------------
 DEFAULT_TOP_K: Final = 100  # K of SERVING_DEFAULT, fixed at export

@@ -1,6 +1,7 @@
 """The steps of an export: train, evaluate, index, save, run the gates, report, publish."""
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,13 @@ from shortlist.export.report.publication import export_report
 from shortlist.export.servable.contents import contents_of_training
 from shortlist.export.servable.saved_model import check_producer
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.export.training.checkpoint import CheckpointConfig, remove_checkpoint
+from shortlist.export.training.checkpoint import (
+    STATE_FOLDER,
+    CheckpointConfig,
+    remove_checkpoint,
+)
 from shortlist.export.training.train import train
+from shortlist.export.training.warm_start import WarmStart
 from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.removed import RemovedList
 from shortlist.serving.repository.version import DriftReference
@@ -76,6 +82,8 @@ class Trained:
         split: Training, validation and held-out interactions.
         reference: What to measure drift from, for the manifest; None if nothing was measured.
         judged: Evaluations of the model and baselines for the report; empty for no report.
+        warm_start: Facts about the training that it started from, if any, for the manifest.
+        state: Folder with the state of the training; None for none.
     """
 
     model: TrainedModel
@@ -83,6 +91,8 @@ class Trained:
     split: Split
     reference: DriftReference | None = None
     judged: Sequence[Judged] = ()
+    warm_start: Mapping[str, Any] | None = None
+    state: Path | None = None
 
 
 def run_export(
@@ -96,6 +106,7 @@ def run_export(
     workers: Workers | None = None,
     baselines: Sequence[str] = ("popularity",),
     allow_again: bool = False,
+    warm_start: WarmStart | None = None,
 ) -> ExportResult:
     """Train a model and publish it through every configured index.
 
@@ -113,10 +124,12 @@ def run_export(
             `help_train`. None for this process alone.
         baselines: Names from `evaluation.baselines.BASELINES` to show in the report.
         allow_again: Let candidates back in that were removed from the model.
+        warm_start: Version whose training this one starts from; None for one from scratch.
 
     Raises:
         GateError: A gate failed; nothing was published.
         RepositoryError: The repository is not writable, or another export holds its lock.
+        WarmStartError: The earlier training does not fit the data or the configuration.
         ValueError: The data set is too small, training diverged, an index misses the recall,
             or the target server lacks an op.
     """
@@ -125,10 +138,23 @@ def run_export(
         check_producer(gates.target_producer)
     timer = StepTimer(progress or Progress())
     dataset = _without_removed(dataset, RemovedList(repository_root, config.model), allow_again)
-    trained = train_and_judge(
-        dataset, config, timer=timer, checkpoints=checkpoints, workers=workers, baselines=baselines
-    )
-    result = publish_trained(trained, dataset, config, repository_root, timer=timer, gates=gates)
+    with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
+        state = None
+        if config.training_state and config.train.loss == "user_softmax":
+            state = Path(temporary) if checkpoints is None else checkpoints.folder / STATE_FOLDER
+        trained = train_and_judge(
+            dataset,
+            config,
+            timer=timer,
+            checkpoints=checkpoints,
+            workers=workers,
+            baselines=baselines,
+            warm_start=warm_start,
+            state=state,
+        )
+        result = publish_trained(
+            trained, dataset, config, repository_root, timer=timer, gates=gates
+        )
     if checkpoints is not None:
         remove_checkpoint(checkpoints.folder)
     return result
@@ -183,6 +209,8 @@ def publish_trained(
         config,
         metrics=trained.metrics,
         reference=trained.reference,
+        warm_start=trained.warm_start,
+        training_state=trained.state,
     )
 
     def report(staged: Staged, results: GateResults) -> Report:
@@ -226,10 +254,13 @@ def train_and_judge(
     workers: Workers | None = None,
     baselines: Sequence[str] = (),
     resamples: int = _RESAMPLES,
+    warm_start: WarmStart | None = None,
+    state: Path | None = None,
 ) -> Trained:
-    """Run the steps of `run_export` up to the evaluation.
+    """Run the steps of `run_export` up to the evaluation; leave a state in a folder, if any.
 
     Raises:
+        WarmStartError: The earlier training does not fit the data or the configuration.
         ValueError: The data set is too small, nothing can be hit by the configured protocol, or
             training diverged.
     """
@@ -252,8 +283,14 @@ def train_and_judge(
             progress=timer.progress,
             checkpoints=checkpoints,
             workers=workers,
+            warm_start=warm_start,
+            state=state,
         )
         measures.append(f"{len(split.fitted)} interactions, {model.epochs} epochs")
+        facts = None if warm_start is None else warm_start.facts(dataset)
+        if facts is not None:
+            measures.append(f"on from {facts['name']}")
+            measures += [f"{facts[kind]['new']} new {kind}" for kind in ("users", "candidates")]
         # A share or weight of 0 leaves its part out.
         measures += [f"{name} {value:g}" for name, value in model.settings.items() if value]
         if dataset.user_attributes or dataset.context:
@@ -272,6 +309,8 @@ def train_and_judge(
         split=split,
         reference=evaluation.references[config.train.protocol],
         judged=judged,
+        warm_start=facts,
+        state=state,
     )
 
 

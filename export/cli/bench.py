@@ -1,4 +1,4 @@
-"""`shortlist bench quality`, `unseen`, `index`, `export`, `train`, `tower` and `bulk`."""
+"""`shortlist bench quality`, `unseen`, `index`, `export`, `train`, `warm`, `tower` and `bulk`."""
 
 import argparse
 from pathlib import Path
@@ -16,12 +16,13 @@ from shortlist.export.config import (
     SPLIT_METHODS,
     ExportConfig,
     IvfConfig,
+    TrainConfig,
 )
 
 if TYPE_CHECKING:
     from shortlist.export.data.dataset import Dataset
 
-__all__ = ["add_benches", "quality", "train", "unseen"]
+__all__ = ["add_benches", "quality", "train", "unseen", "warm"]
 
 _CLI = "shortlist.export.cli"
 _BENCH = "shortlist.export.bench"
@@ -34,6 +35,7 @@ def add_benches(benches: Parsers) -> None:
     _add_index(benches)
     _add_export(benches)
     _add_train(benches)
+    _add_warm(benches)
     _add_tower(benches)
     _add_bulk(benches)
 
@@ -312,6 +314,44 @@ def _add_train(benches: Parsers) -> None:
 def train(args: argparse.Namespace) -> int:
     """Measure the speed of training."""
     from shortlist.export.bench.train import run
+
+    return run(args, data_config(args, source="sample"))
+
+
+def _add_warm(benches: Parsers) -> None:
+    parser = add_parser(
+        benches,
+        "warm",
+        "Compare warm starts on growing data with training from scratch.",
+        details="Trains on the first part of the data by time, then goes on from day to day with "
+        "`--warm-start` as the data grows. On the first day and every --cold-every days, it also "
+        "trains from scratch on the same data.",
+        example="shortlist bench warm --data sample --days 1 --share 0.8 --epochs 6",
+        run=f"{_CLI}.bench:warm",
+    )
+    add_data_arguments(parser, default="sample")
+    for option, default, text in (
+        ("--days", 10, "days of growth"),
+        ("--cold-every", 5, "days between two trainings from scratch"),
+        ("--epochs", TrainConfig.epochs, "maximum number of passes from scratch"),
+        ("--seeds", 1, "number of seeds"),
+        ("--first-seed", 43, "first seed"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    for option, share, text in (
+        ("--share", 0.6, "share of the interactions on day 0"),
+        ("--growth", 0.05, "growth per day, as a share"),
+    ):
+        parser.add_argument(
+            option, type=float, default=share, metavar="X", help=f"{text} (default: %(default)s)"
+        )
+
+
+def warm(args: argparse.Namespace) -> int:
+    """Compare warm starts with training from scratch."""
+    from shortlist.export.bench.warm import run
 
     return run(args, data_config(args, source="sample"))
 

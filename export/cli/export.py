@@ -59,6 +59,13 @@ def export(args: argparse.Namespace) -> int:
         checkpoints=args.checkpoints,
         baselines=args.baselines,
     )
+    warm_start = None
+    if args.warm_start is not None:
+        from shortlist.export.training.warm_start import read_warm_start
+        from shortlist.serving.repository.reference import find_version
+
+        reference = find_version(args.warm_start, root=args.repository)
+        warm_start = read_warm_start(reference, config.export)
     if not args.index:
         log_left_out(config.export.indexes)
     dataset = load_data(config.data)
@@ -78,6 +85,7 @@ def export(args: argparse.Namespace) -> int:
                 workers=workers,
                 allow_again=args.allow_again,
                 baselines=BASELINES if args.baselines else BASELINES[:1],
+                warm_start=warm_start,
             )
     except GateError as exc:
         tell(gate_lines(exc.results))

@@ -203,11 +203,13 @@ class ExportConfig(ServableConfig):
 
     Attributes:
         keep_seen: Store each user's training interactions in servables, for `exclude_seen`.
+        training_state: Store the state of the training with servables, for `--warm-start`.
         towers: Shape of the towers.
         train: Training and split.
     """
 
     keep_seen: bool = True
+    training_state: bool = True
     towers: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class ServableContents:
         rating_head: Predicts ratings; None for no signature `rate`.
         similar_queries: Queries of `similar`; None for the candidates' own embeddings.
         taste_dimension: First dimensions, in which near candidates are similar; None for all.
+        training_state: Folder with the state of the training; None for none.
     """
 
     askers: Callable[[Embed], Askers]
@@ -77,6 +79,7 @@ class ServableContents:
     rating_head: RatingHead | None = None
     similar_queries: npt.NDArray[np.float32] | None = None
     taste_dimension: int | None = None
+    training_state: Path | None = None
 
 
 def contents_of_training(
@@ -87,6 +90,8 @@ def contents_of_training(
     *,
     metrics: Mapping[str, Any],
     reference: DriftReference | None = None,
+    warm_start: Mapping[str, Any] | None = None,
+    training_state: Path | None = None,
 ) -> ServableContents:
     """Return the parts of the servables of a trained model."""
     query_tower = model.query_tower
@@ -106,6 +111,7 @@ def contents_of_training(
         rating_head=model.rating_head,
         similar_queries=model.similar_queries,
         taste_dimension=model.taste_dimension,
+        training_state=training_state,
         manifest=Manifest(
             model=config.model,
             dataset=dataset_facts(dataset),
@@ -117,6 +123,8 @@ def contents_of_training(
             packages=package_versions(),
             corpus=corpus_facts(model.candidate_embeddings),
             reference=reference,
+            parent=None if warm_start is None else warm_start["version"],
+            warm_start=warm_start or {},
         ),
     )
 

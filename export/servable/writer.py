@@ -1,6 +1,7 @@
 """Write versions: SavedModel, warm-up records, self-test and manifest."""
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,8 @@ class ServableWriter:
         if attributes or (titles is not None and tuple(titles) != tuple(ids)):
             write_descriptions(path, list(attributes), describe(ids, titles, attributes))
         _write_structure(path, servable)
+        if contents.training_state is not None:
+            _link_files(contents.training_state, path / contract.TRAINING_FOLDER)
         manifest = replace(
             contents.manifest,
             servable=name,
@@ -132,6 +135,18 @@ def _write_structure(path: Path, servable: RetrievalServable) -> None:
     if structure is not None:
         text = json.dumps(structure, ensure_ascii=False, allow_nan=False)
         (path / contract.TOWERS_FILE).write_text(text, encoding="utf-8")
+
+
+def _link_files(source: Path, folder: Path) -> None:
+    """Make files part of a version, without a copy if all servables are on one file system."""
+    if not source.is_dir():
+        return
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        try:
+            (folder / file.name).hardlink_to(file)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

@@ -97,6 +97,17 @@ class TowerPair(tf.Module):
         """Tables of the users and of the candidates."""
         return tf.identity(self._users).numpy(), tf.identity(self._candidates).numpy()
 
+    def set_queries(self, rows: npt.NDArray[np.int64], queries: npt.NDArray[np.float32]) -> None:
+        """Set the queries `[n, d]` of some users; cosines get the mean length of the others."""
+        users = self._users.numpy()
+        if self.temperature is not None:
+            others = np.delete(users, rows, axis=0)
+            length = np.linalg.norm(others, axis=1).mean()
+            lengths = np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-9)
+            queries = queries * np.float32(length) / lengths
+        users[rows] = queries
+        self._users.assign(users)
+
     def embed_users(self, users: tf.Tensor) -> tf.Tensor:
         """Query embeddings float32 `[batch, d]` of positions int32 `[batch]`."""
         return self._scaled(tf.gather(self._users, users))

@@ -5,11 +5,12 @@ the position of the training, its configuration and its data.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import os
+import shutil
 import time
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
+from shortlist.export.training.archive import UNREADABLE, Archive, write_archive
 
 __all__ = [
+    "STATE_FOLDER",
     "Checkpoint",
     "CheckpointConfig",
     "CheckpointError",
@@ -35,7 +38,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "training.checkpoint"
-_META = "meta.json"
+STATE_FOLDER = "state"  # for a later training, in the folder of the checkpoint
 _FORMAT = 1
 _LARGEST_SHARE = 0.05  # of the training time, for writing checkpoints
 
@@ -108,14 +111,14 @@ class Checkpoint:
             log.warning("no checkpoint in %s; training starts from scratch", self._file.parent)
             return None
         try:
-            with zipfile.ZipFile(self._file) as archive:
-                meta = json.loads(archive.read(_META))
+            with Archive(self._file) as archive:
+                meta = archive.meta
                 self._check(meta["format"], meta["identity"])
-                arrays = [_read_array(archive, f"{number}.npy") for number in range(meta["arrays"])]
+                arrays = [archive.array(str(number)) for number in range(meta["arrays"])]
             return Saved(
                 phase=meta["phase"], carried=meta["carried"], loop=meta["loop"], arrays=arrays
             )
-        except (OSError, KeyError, TypeError, zipfile.BadZipFile, json.JSONDecodeError) as exc:
+        except UNREADABLE as exc:
             raise CheckpointError(
                 f"{self._file} cannot be read ({exc}); delete it, or start again without --resume"
             ) from exc
@@ -138,30 +141,17 @@ class Checkpoint:
             CheckpointError: The folder cannot be written.
         """
         start = time.monotonic()
-        staging = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        meta = {
+            "format": _FORMAT,
+            "identity": self._identity,
+            "phase": phase,
+            "carried": carried,
+            "loop": loop,
+        }
+        numbers = map(str, itertools.count())
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with staging.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
-                count = 0
-                for count, array in enumerate(arrays, start=1):
-                    with archive.open(f"{count - 1}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-                meta = {
-                    "format": _FORMAT,
-                    "identity": self._identity,
-                    "phase": phase,
-                    "carried": carried,
-                    "loop": loop,
-                    "arrays": count,
-                }
-                archive.writestr(_META, json.dumps(meta))
-                archive.close()
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staging, self._file)
+            write_archive(self._file, meta, zip(numbers, arrays, strict=False))
         except OSError as exc:
-            if staging.parent.is_dir():
-                staging.unlink(missing_ok=True)
             raise CheckpointError(
                 f"cannot write a checkpoint to {self._file.parent}: {exc.strerror}; "
                 "choose another folder with --checkpoints"
@@ -184,10 +174,11 @@ class Checkpoint:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint, and its folder if that is then empty."""
+    """Delete a checkpoint and the state next to it, and its folder if that is then empty."""
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     for leftover in folder.glob(f".{CHECKPOINT_FILE}.*"):
         leftover.unlink(missing_ok=True)  # of a process that was killed while writing
+    shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
@@ -240,11 +231,6 @@ def read_arrays(file: IO[bytes]) -> Iterator[npt.NDArray[Any]]:
 
 def _bytes(array: npt.NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).view(np.uint8).data
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    with archive.open(name) as member:
-        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

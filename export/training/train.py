@@ -2,6 +2,10 @@
 
 import dataclasses
 import logging
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from shortlist.export._tf import tf
@@ -16,6 +20,7 @@ from shortlist.export.training.co_interactions import co_interactions, fit_queri
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
 from shortlist.export.training.user_recipe import score_on_users, train_on_users
+from shortlist.export.training.warm_start import WarmStart, WarmStartError
 from shortlist.export.training.workers import Workers
 
 __all__ = ["train", "validation_score"]
@@ -35,6 +40,8 @@ def train(
     progress: Progress | None = None,
     checkpoints: CheckpointConfig | None = None,
     workers: Workers | None = None,
+    warm_start: WarmStart | None = None,
+    state: Path | None = None,
 ) -> TrainedModel:
     """Train a model on all interactions but the held-out ones.
 
@@ -51,27 +58,42 @@ def train(
         checkpoints: Checkpoint configuration; None for no checkpoints.
         workers: Processes of this training, each of which calls this function; None for this
             one alone.
+        warm_start: Earlier training to start from; None for random values.
+        state: Folder to leave the state of this training in; None to leave none.
 
     Raises:
         CheckpointError: The checkpoint belongs to another training, or cannot be read or
             written.
         ValueError: The loss is no longer finite; or the rating head needs ratings and the data
             has none.
+        WarmStartError: The earlier training knows what is held out now, its state cannot be read,
+            or the new one cannot be written.
     """
+    if warm_start is not None:
+        if workers is not None and workers.count > 1:
+            raise WarmStartError("a warm start trains in one process; unset TF_CONFIG")
+        warm_start.check_split(dataset, split, config)
     if config.rating_weight:
         ratings_of(dataset)  # fails early, not after hours of training
     checkpoint = None
     if checkpoints is not None:
         identity = _identity(dataset, split, model_config, config)
         identity["workers"] = 1 if workers is None else workers.count
+        if warm_start is not None:
+            identity["warm_start"] = warm_start.name
         checkpoint = Checkpoint(checkpoints, identity)
-    recipe = train_on_users if config.loss == "user_softmax" else train_on_interactions
+    recipe: Callable[..., TrainedModel] = train_on_interactions
     if workers is not None and not workers.is_chief:
         config = dataclasses.replace(config, tensorboard=None)
     try:
-        model = recipe(
-            dataset, split, model_config, config, progress or Progress(), checkpoint, workers
-        )
+        with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
+            if warm_start is not None and state is None:
+                state = Path(temporary)  # that the final model starts from
+            if config.loss == "user_softmax":
+                recipe = partial(train_on_users, warm_start=warm_start, state=state)
+            model = recipe(
+                dataset, split, model_config, config, progress or Progress(), checkpoint, workers
+            )
     except _LOST as exc:
         if workers is None or workers.count == 1:
             raise

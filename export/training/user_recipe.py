@@ -2,6 +2,10 @@
 
 With a validation part, a first training without it finds the number of epochs and how the parts
 of a query are put together; the final model is trained on both parts.
+
+A training can start from the state that an earlier one has left in its version. The state is that
+of the first training, so the validation part still judges. It is trained a little more on the
+grown training part, then, for the final model, on both parts. The settings stay.
 """
 
 import dataclasses
@@ -12,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,12 +46,14 @@ from shortlist.export.training.query.feature_queries import FeatureRows
 from shortlist.export.training.query.linear import Linear
 from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.query.validation import Validation
-from shortlist.export.training.query.windows import with_windows
+from shortlist.export.training.query.windows import WINDOW, with_windows
 from shortlist.export.training.seen_last import SeenLastModel
+from shortlist.export.training.state import State
 from shortlist.export.training.unknown_user import choose_half_life
 from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import pair_dimensions
 from shortlist.export.training.user_training import UserSteps, rescale
+from shortlist.export.training.warm_start import ORDER_PART, TASTE_PART, WarmStart
 from shortlist.export.training.workers import Workers
 
 __all__ = ["score_on_users", "train_on_users"]
@@ -55,10 +62,13 @@ log = logging.getLogger(__name__)
 
 Table = npt.NDArray[np.float32]
 
-_WINDOW = 40  # events of a window, measured: 20 and 100 are worse
 _MOST_WINDOWED = 5_000_000  # events; with more, windows cost more than they bring
 _LARGEST_BATCH = 4  # times the configured one, for windows, which are more but smaller rows
 _STEPS_BETWEEN_LOOKS = 25  # an epoch of a small data set is too short to validate after each
+# From a state: divisors of the epochs of a training from scratch, and of the steps between two
+# validations; and validations without improvement before training stops.
+_CARRIED_EPOCHS, _CARRIED_ORDER_EPOCHS, _CARRIED_LOOKS = 6, 5, 2
+_CARRIED_PATIENCE = 1
 # Batches per epoch from which the learning rate falls, with the root of their number: on
 # MovieLens 1M, with ten times as many, a third of the rate is better by 5 %.
 _BATCHES_AT_FULL_RATE = 5
@@ -83,6 +93,8 @@ def train_on_users(
     checkpoint: Checkpoint | None = None,
     workers: Workers | None = None,
     *,
+    warm_start: WarmStart | None = None,
+    state: Path | None = None,
     steps_between_looks: int = _STEPS_BETWEEN_LOOKS,
 ) -> TrainedModel:
     """Train a model on the fitted part; see `train`.
@@ -98,6 +110,8 @@ def train_on_users(
         progress=progress,
         checkpoint=checkpoint,
         workers=workers,
+        warm_start=warm_start,
+        state=state,
         steps_between_looks=steps_between_looks,
     )
     saved = checkpoint.restored() if checkpoint is not None else None
@@ -107,7 +121,7 @@ def train_on_users(
         found = recipe.search(saved)
         gc.collect()  # frees the tables and their moments before the next ones are allocated
     else:
-        found = _Found(epochs=config.epochs, records=[], settings=recipe.usual_settings())
+        found = recipe.unsearched()
     return recipe.fit(found, saved)
 
 
@@ -170,6 +184,8 @@ class _Recipe:
     progress: Progress
     checkpoint: Checkpoint | None
     workers: Workers | None
+    warm_start: WarmStart | None = None
+    state: Path | None = None
     steps_between_looks: int
 
     @property
@@ -177,8 +193,19 @@ class _Recipe:
         """Whether to learn from the order of events."""
         return self.model_config.query_tower == "history" and self.dataset.timestamps is not None
 
+    def unsearched(self) -> _Found:
+        """Epochs and settings without a search."""
+        return _Found(epochs=self._most_epochs, records=[], settings=self.usual_settings())
+
+    @property
+    def _most_epochs(self) -> int:
+        epochs = self.config.epochs
+        return epochs if self.warm_start is None else max(1, epochs // _CARRIED_EPOCHS)
+
     def usual_settings(self) -> QuerySettings:
         """Settings without a search."""
+        if self.warm_start is not None:
+            return QuerySettings(**self.warm_start.settings)
         if self.model_config.query_tower == "table":
             return QuerySettings(user_share=1.0)
         if self.ordered:
@@ -197,6 +224,10 @@ class _Recipe:
         looks = [record for record in records if record.validation is not None]
         epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
         log.info("best NDCG@100 on the validation part after %d epochs", epochs)
+        if self.warm_start is not None:
+            carried = {"records": [asdict(record) for record in records]}
+            self._order(kept, taste, _SEARCH_ORDER, carried, saved)  # for its state
+            return _Found(epochs=epochs, records=records, settings=self.usual_settings())
         choice = self._choose(kept, taste, validation, records, saved)
         settings = choice.settings
         if self.ordered:
@@ -272,19 +303,40 @@ class _Recipe:
     def _rows(self, kept: Histories) -> Pairs:
         """Rows to train the taste on: users, and windows if the order is known."""
         if self.ordered and len(kept.events.columns) <= _MOST_WINDOWED:
-            return with_windows(kept.events, _WINDOW)
+            return with_windows(kept.events, WINDOW)
         return kept.events
 
-    def _steps(self, rows: Pairs) -> UserSteps:
-        """Return the steps of a new taste, with a batch size and a rate that suit the rows."""
+    def _state(self, part: str, *, search: bool) -> State:
+        """Return the state of a part that a phase starts from, and the one that it leaves."""
+        searched = len(self.split.validation) > 0
+        leaves = self.state is not None and search == searched
+        start = None
+        if self.warm_start is not None:
+            start = self.warm_start.folder if search or not searched else self.state
+        # Data may have got times since.
+        if start is not None and not (start / part).is_file():
+            start = None
+        return State(
+            start=None if start is None else start / part,
+            leave=self.state / part if leaves and self.state is not None else None,
+        )
+
+    def _steps(self, rows: Pairs, state: State) -> UserSteps:
+        """Return the steps of a taste, with a batch size and a rate that suit the rows."""
         active, size = int(np.count_nonzero(rows.counts)), self.config.batch_size
         if self.ordered:
             size = min(max(size, active // _BATCHES_AT_FULL_RATE), size * _LARGEST_BATCH)
         share = min(1.0, math.sqrt(_BATCHES_AT_FULL_RATE / math.ceil(active / size)))
         config = dataclasses.replace(
-            self.config, batch_size=size, learning_rate=self.config.learning_rate * share
+            self.config,
+            batch_size=size,
+            learning_rate=self.config.learning_rate * share,
+            patience=self.config.patience if self.warm_start is None else _CARRIED_PATIENCE,
         )
-        return UserSteps.of_data(self.dataset, rows, self.model_config, config, self.workers)
+        steps = UserSteps.of_data(self.dataset, rows, self.model_config, config, self.workers)
+        if state.start is not None:
+            steps.carry(state, self.dataset)
+        return steps
 
     def _taste(self, steps: UserSteps) -> Taste:
         """Return what a model has learned so far."""
@@ -299,33 +351,38 @@ class _Recipe:
     ) -> tuple[list[EpochRecord], Taste]:
         """Train with early stopping; return the records, and the taste of the best epoch.
 
-        A file holds the best taste, because memory holds the current one and its moments.
+        A file holds the best values, because memory holds the current ones and their moments.
         """
-        steps, highest = self._steps(self._rows(kept)), -1.0
+        state = self._state(TASTE_PART, search=True)
+        steps, highest = self._steps(self._rows(kept), state), -1.0
+        trained = steps.variables() if state.leave else steps.model.trainable_variables
         with tempfile.TemporaryFile(prefix="shortlist-") as best:
             if saved is not None and (stored := saved.arrays[len(steps.variables()) :]):
                 write_arrays(best, stored)
-                highest = validation.best_ndcg(Taste(*stored), self._ways())
+                highest = saved.loop["best"]
             loop = steps.loop(
                 self.progress, _SEARCH, self.checkpoint, stored=lambda: read_arrays(best)
             )
 
             def validate() -> float:
                 nonlocal highest
-                taste = self._taste(steps)
-                value = validation.best_ndcg(taste, self._ways())
+                value = validation.best_ndcg(self._taste(steps), self._ways())
                 if value > highest:
                     highest = value
-                    write_arrays(best, taste.arrays())
+                    write_arrays(best, (variable.numpy() for variable in trained))
                 return value
 
+            looks = 1 if self.warm_start is None else _CARRIED_LOOKS
             records = loop.run(
-                self.config.epochs,
+                self._most_epochs,
                 saved=saved,
                 validate=validate,
-                epochs_between_looks=max(1, round(self.steps_between_looks / loop.batches)),
+                epochs_between_looks=max(1, round(self.steps_between_looks / looks / loop.batches)),
             )
-            return records, Taste(*read_arrays(best))
+            for variable, value in zip(trained, read_arrays(best), strict=True):
+                variable.assign(value)
+        steps.save(state, self.dataset)
+        return records, self._taste(steps)
 
     def _ways(self) -> list[tuple[float, float]]:
         """Decays and shares of the users' learned queries that a look tries."""
@@ -343,9 +400,11 @@ class _Recipe:
             candidates = np.zeros([kept.num_candidates, dimensions], np.float32)
             histories = UserHistories(rows, kept.num_candidates)
         else:
-            final = self._steps(rows)
+            state = self._state(TASTE_PART, search=False)
+            final = self._steps(rows, state)
             loop = final.loop(self.progress, _FIT, self.checkpoint, carried)
             fitted, histories = loop.run(epochs, saved=saved), final.histories
+            final.save(state, self.dataset)
             if not self.config.seen_last_epochs:
                 return fitted, self._taste(final)
             users, candidates = final.model.query_embeddings(), final.model.candidate_embeddings()
@@ -381,12 +440,16 @@ class _Recipe:
             return None
         if kept.events.counts.max(initial=0) < 2:
             return None
+        state = self._state(ORDER_PART, search=phase == _SEARCH_ORDER)
+        epochs = order_epochs(len(kept.events.columns))
+        if state.start is not None:
+            epochs = max(1, epochs // _CARRIED_ORDER_EPOCHS)
         tower, candidates = train_order(
             kept,
             taste.candidates,
             self.config,
             dimension=dimension,
-            epochs=order_epochs(len(kept.events.columns)),
+            epochs=epochs,
             progress=self.progress,
             phase=phase,
             checkpoint=self.checkpoint,
@@ -394,6 +457,8 @@ class _Recipe:
             stored=taste.arrays,
             saved=saved,
             workers=self.workers,
+            state=state,
+            candidate_ids=self.dataset.candidate_ids,
         )
         gc.collect()  # the same for those of the order
         return Order(tower=tower, candidates=candidates)

@@ -34,6 +34,7 @@ class UserSoftmaxModel(tf.Module):
 
     Attributes:
         scores: Logits of a batch of users.
+        feature_names: Names of the candidates' features.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class UserSoftmaxModel(tf.Module):
         self._penalty = config.norm_penalty
         self._weight = model_config.inner_product_weight
         self._dimension = model_config.embedding_dim
+        self._widths = [width for _, width, _ in _pairs(model_config)]
         self._random = random or tf.random.Generator.from_seed(config.seed)
         self._num_users = histories.pairs.num_rows
         self._num_active = max(len(histories.active), 1)
@@ -66,6 +68,7 @@ class UserSoftmaxModel(tf.Module):
         features: CandidateFeatures | None = None
         if model_config.candidate_features and (dataset.attributes or dataset.words):
             features = CandidateFeatures(dataset)
+        self.feature_names = [] if features is None else list(features.names)
         self._pairs = [
             TowerPair.random(
                 (self._num_users, self._num_candidates, dimensions),
@@ -129,6 +132,13 @@ class UserSoftmaxModel(tf.Module):
             of_candidates *= tf.exp(batch.correction)
         mean = of_users / tf.reduce_sum(weights)
         return 0.5 * (mean + tf.reduce_sum(of_candidates) / self._num_active)
+
+    def set_queries(self, rows: npt.NDArray[np.int64], queries: npt.NDArray[np.float32]) -> None:
+        """Set rows of `query_embeddings`, `[n, d]`, but for the lengths of cosines."""
+        end = 0
+        for pair, width in zip(self._pairs, self._widths, strict=True):
+            own, end = queries[:, end : end + width], end + width
+            pair.set_queries(rows, own / (self._weight if pair.temperature is None else 1.0))
 
     def query_embeddings(self) -> npt.NDArray[np.float32]:
         """Float32 `[num_users, d]`, in the order of the histories."""

@@ -1,5 +1,6 @@
 """Steps of a training on batches of users, or of windows of their events."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +16,16 @@ from shortlist.export.progress import Progress
 from shortlist.export.training.checkpoint import Checkpoint
 from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.optimizers import make_optimizer
+from shortlist.export.training.query.taste import expected_queries
+from shortlist.export.training.query.windows import WINDOW, window_counts
 from shortlist.export.training.seen_last import SeenLastModel
+from shortlist.export.training.state import (
+    Rows,
+    State,
+    carry_variables,
+    matched_columns,
+    named_arrays,
+)
 from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import UserSoftmaxModel
 from shortlist.export.training.workers import Workers, alone
@@ -92,6 +102,53 @@ class UserSteps:
         make = partial(UserSoftmaxModel, dataset, histories, model_config, config)
         return cls(make, histories, config, workers)
 
+    def save(self, state: State, dataset: Dataset) -> None:
+        """Write the taste's part of a training state; a row per user, then per window."""
+        assert isinstance(self.model, UserSoftmaxModel)
+        windows = self._windows(len(dataset.user_ids))
+        meta = {
+            "users": dataset.user_ids,
+            "candidates": dataset.candidate_ids,
+            "features": self.model.feature_names,
+        }
+        variables = named_arrays(self.model.trainable_variables, self._optimizer)
+        state.save(meta, itertools.chain([("windows", windows)], variables))
+
+    def carry(self, state: State, dataset: Dataset) -> None:
+        """Start from the taste's part of a training state.
+
+        Users, candidates and features are matched by name. Queries of new users, and of those
+        whose number of windows has changed, are those that their events let expect.
+
+        Raises:
+            WarmStartError: It cannot be read.
+        """
+        assert isinstance(self.model, UserSoftmaxModel)
+        with state.opened() as part:
+            users = Rows.matched(part.meta["users"], dataset.user_ids)
+            windows = self._windows(len(dataset.user_ids))
+            rows = _with_windows(users, part.array("windows"), windows)
+            tables = {
+                "users": rows,
+                "candidates": Rows.matched(part.meta["candidates"], dataset.candidate_ids),
+                "features": matched_columns(part.meta["features"], self.model.feature_names),
+            }
+            carry_variables(part, self.model.trainable_variables, self._optimizer, tables)
+        pairs = self.histories.pairs
+        new = rows.others(pairs.num_rows)
+        if len(new) and len(new) < pairs.num_rows:
+            queries = self.model.query_embeddings()
+            candidates = self.model.candidate_embeddings()
+            self.model.set_queries(new, expected_queries(queries, candidates, pairs, new))
+
+    def _windows(self, num_users: int) -> npt.NDArray[np.int64]:
+        """Return the number of windows of each user; they follow the users in this order."""
+        pairs = self.histories.pairs
+        if pairs.num_rows == num_users:
+            return np.zeros(num_users, np.int64)
+        users = Pairs(starts=pairs.starts[: num_users + 1], columns=pairs.columns)
+        return window_counts(users, WINDOW)
+
     def loop(
         self,
         progress: Progress,
@@ -145,3 +202,17 @@ class UserSteps:
             return self._workers.strategy.run(replica_step, args=(users, total))
 
         return step
+
+
+def _with_windows(users: Rows, earlier: npt.NDArray[np.int64], now: npt.NDArray[np.int64]) -> Rows:
+    """Add the windows of users who have as many as before; given all users' numbers of them."""
+    same = earlier[users.earlier] == now[users.places]
+    places, before = users.places[same], users.earlier[same]
+    counts = now[places]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = len(now) + np.cumsum(now) - now
+    first_before = len(earlier) + np.cumsum(earlier) - earlier
+    return Rows(
+        places=np.concatenate([users.places, np.repeat(first[places], counts) + within]),
+        earlier=np.concatenate([users.earlier, np.repeat(first_before[before], counts) + within]),
+    )

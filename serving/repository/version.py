@@ -229,7 +229,8 @@ class Manifest:
         model: Model that the servable belongs to, such as `retrieval`.
         servable: Model name that requests use, such as `retrieval_ivf`.
         version: Version number.
-        parent: Version that this one was updated from; `None` after a training.
+        parent: Version that this one was updated from, or whose training it went on from; `None`
+            after a training from scratch.
         update: What it changed of its parent; `None` after a training.
         created: Time of the export, in UTC.
         dataset: The training data.
@@ -242,6 +243,8 @@ class Manifest:
         interface: Fields of the `RetrievalInterface` if it is not the contract's, or empty.
         features: Values of the features that requests can give, by name.
         settings: Settings of the query tower, chosen on the validation part if there is one.
+        warm_start: Version whose training this one started from, and the numbers of users and
+            candidates that both have, `kept`, and that only one has, `new` and `gone`.
         epochs: Epochs of the training that chose their number: `epoch`, mean `loss`, and
             `validation`, the metric on the validation part or `None` if not measured.
         packages: Package versions.
@@ -272,6 +275,7 @@ class Manifest:
     interface: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
+    warm_start: Mapping[str, Any] = field(default_factory=dict)
     epochs: tuple[Mapping[str, float | None], ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     tensorflow_producer: int | None = None

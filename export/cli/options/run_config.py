@@ -67,6 +67,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         "target": getattr(args, "target", None),
         "shards": getattr(args, "shards", None),
         "keep_seen": False if getattr(args, "without_seen", False) else None,
+        "training_state": False if getattr(args, "without_training_state", False) else None,
         "batching": getattr(args, "batching", False) or None,
     }
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}

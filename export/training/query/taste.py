@@ -11,7 +11,7 @@ from shortlist.export.data.pairs import Pairs
 from shortlist.export.towers.pooled import PooledPart
 from shortlist.export.towers.trained import embed_part
 
-__all__ = ["Taste"]
+__all__ = ["Taste", "expected_queries"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -46,19 +46,9 @@ class Taste:
             pairs: Candidates of each row.
             num_users: Number of rows, from the first one, that are users.
         """
-        rows = np.flatnonzero(pairs.counts)
         users = np.where(pairs.counts[:num_users, None] > 0, queries[:num_users], np.float32(0))
-        if len(rows) > _MOST_ROWS:
-            rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_ROWS, replace=False))
-        some = Histories(events=pairs, num_candidates=len(candidates)).take(rows)
-        identity = np.ones(candidates.shape[1], np.float32)
-        pooled = embed_part(_pooled(identity, decay=1.0), candidates, some).astype(np.float64)
-        moments = pooled.T @ pooled
-        moments[np.diag_indices(len(moments))] += (
-            _RIDGE * max(np.trace(moments), 1e-9) / len(moments)
-        )
-        transform = np.linalg.solve(moments, pooled.T @ queries[rows])
-        return cls(users, candidates, transform.astype(np.float32))
+        transform = _transform(queries, candidates, pairs, np.flatnonzero(pairs.counts))
+        return cls(users, candidates, transform)
 
     def arrays(self) -> tuple[Vectors, Vectors, Vectors]:
         """Return the arrays to store, which the constructor takes."""
@@ -67,6 +57,41 @@ class Taste:
     def part(self, *, decay: float) -> PooledPart:
         """Return the part of a query tower that computes queries from histories."""
         return _pooled(self.transform, decay=decay)
+
+
+def expected_queries(
+    queries: Vectors, candidates: Vectors, pairs: Pairs, rows: npt.NDArray[np.int64]
+) -> Vectors:
+    """Return the queries that the histories of some rows let expect, from those of the others.
+
+    Args:
+        queries: `[num_rows, d]`, learned except for `rows`.
+        candidates: `[num_candidates, d]`.
+        pairs: Candidates of each row.
+        rows: `[n]`.
+
+    Returns:
+        `[n, d]`; zeros for rows without candidates.
+    """
+    learned = np.setdiff1d(np.flatnonzero(pairs.counts), rows)
+    part = _pooled(_transform(queries, candidates, pairs, learned), decay=1.0)
+    histories = Histories(events=pairs, num_candidates=len(candidates))
+    return embed_part(part, candidates, histories.take(rows))
+
+
+def _transform(
+    queries: Vectors, candidates: Vectors, pairs: Pairs, rows: npt.NDArray[np.int64]
+) -> Vectors:
+    """Fit the map from pooled histories to queries to some rows, or to a sample of them."""
+    if len(rows) > _MOST_ROWS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_ROWS, replace=False))
+    some = Histories(events=pairs, num_candidates=len(candidates)).take(rows)
+    identity = np.ones(candidates.shape[1], np.float32)
+    pooled = embed_part(_pooled(identity, decay=1.0), candidates, some).astype(np.float64)
+    moments = pooled.T @ pooled
+    moments[np.diag_indices(len(moments))] += _RIDGE * max(np.trace(moments), 1e-9) / len(moments)
+    fitted: Vectors = np.linalg.solve(moments, pooled.T @ queries[rows]).astype(np.float32)
+    return fitted
 
 
 def _pooled(transform: Vectors, *, decay: float) -> PooledPart:
