@@ -1,7 +1,7 @@
 """The version that a training starts from; imports no TensorFlow, so that refusals are quick."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +113,24 @@ class WarmStart:
 def read_warm_start(reference: VersionReference, config: ExportConfig) -> WarmStart:
     """Return the training of a version, if an export can start from it.
 
+    A version that was made by an update has none of its own, and stands for its parent.
+
     Raises:
         RepositoryError: A file of the version cannot be read.
         WarmStartError: It has no state, or its towers are others.
     """
-    manifest = read_manifest(reference.path) or Manifest()
     if config.train.loss != "user_softmax":
         raise WarmStartError(f"{config.train.loss} has no warm start; export without --warm-start")
+    manifest, named = read_manifest(reference.path) or Manifest(), reference
+    known = reference.repository.versions(reference.name)
+    while manifest.update is not None and manifest.parent is not None and manifest.parent in known:
+        reference = replace(reference, version=manifest.parent)
+        manifest = read_manifest(reference.path) or Manifest()
     folder = reference.path / contract.TRAINING_FOLDER
     if not (folder / TASTE_PART).is_file():
-        updated = "" if manifest.parent is None else f"; it was made from {manifest.parent}"
+        origin = f"{manifest.parent}, which {named} was updated from," if manifest.update else named
         raise WarmStartError(
-            f"{reference} holds no training state{updated}; name a version exported without "
+            f"{origin} holds no training state; name a version exported without "
             f"--without-training-state, {_WITHOUT}"
         )
     for key, theirs, ours in _differences(manifest, config):
