@@ -65,7 +65,7 @@ def export(args: argparse.Namespace) -> int:
         from shortlist.serving.repository.reference import find_version
 
         reference = find_version(args.warm_start, root=args.repository)
-        warm_start = read_warm_start(reference, config.export)
+        warm_start = read_warm_start(reference, config.export, args.repository)
     if not args.index:
         log_left_out(config.export.indexes)
     dataset = load_data(config.data)

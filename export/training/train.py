@@ -20,7 +20,12 @@ from shortlist.export.training.co_interactions import co_interactions, fit_queri
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
 from shortlist.export.training.user_recipe import score_on_users, train_on_users
-from shortlist.export.training.warm_start import WarmStart, WarmStartError
+from shortlist.export.training.warm_start import (
+    ORDER_PART,
+    TASTE_PART,
+    WarmStart,
+    WarmStartError,
+)
 from shortlist.export.training.workers import Workers
 
 __all__ = ["train", "validation_score"]
@@ -87,6 +92,9 @@ def train(
         config = dataclasses.replace(config, tensorboard=None)
     try:
         with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
+            if state is not None and not (checkpoints and checkpoints.resume):
+                for part in (TASTE_PART, ORDER_PART):  # of another training
+                    (state / part).unlink(missing_ok=True)
             if warm_start is not None and state is None:
                 state = Path(temporary)  # that the final model starts from
             if config.loss == "user_softmax":

@@ -40,7 +40,7 @@ class WarmStart:
 
     Attributes:
         name: Version, such as `retrieval_ivf/12`.
-        version: Its number.
+        version: Its number; None if it is of another repository or model.
         folder: Folder of its state.
         settings: Settings of its query tower, by name.
         split: Training configuration of the version, whose split must be the same.
@@ -49,7 +49,7 @@ class WarmStart:
     """
 
     name: str
-    version: int
+    version: int | None
     folder: Path
     settings: Mapping[str, Any]
     split: Mapping[str, Any]
@@ -110,10 +110,17 @@ class WarmStart:
         return known, total
 
 
-def read_warm_start(reference: VersionReference, config: ExportConfig) -> WarmStart:
+def read_warm_start(
+    reference: VersionReference, config: ExportConfig, repository: Path
+) -> WarmStart:
     """Return the training of a version, if an export can start from it.
 
     A version that was made by an update has none of its own, and stands for its parent.
+
+    Args:
+        reference: Version to start from.
+        config: Configuration of the export.
+        repository: Model repository that it publishes into.
 
     Raises:
         RepositoryError: A file of the version cannot be read.
@@ -137,9 +144,10 @@ def read_warm_start(reference: VersionReference, config: ExportConfig) -> WarmSt
         raise WarmStartError(
             f"{key} is {theirs} in {reference} and {ours} here; set it to {theirs}, {_WITHOUT}"
         )
+    same = reference.repository.root.resolve() == repository.resolve()
     return WarmStart(
         name=str(reference),
-        version=reference.version,
+        version=reference.version if same and manifest.model == config.model else None,
         folder=folder,
         # What the manifest leaves out is None.
         settings={"feature_share": None, **manifest.settings},

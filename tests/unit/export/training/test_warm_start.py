@@ -35,7 +35,7 @@ from shortlist.export.training.warm_start import (
 )
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.reference import VersionReference
-from shortlist.serving.repository.version import Manifest, write_manifest
+from shortlist.serving.repository.version import Manifest, UpdateFacts, write_manifest
 
 USERS, CANDIDATES, EVENTS = 120, 50, 12
 TOWERS = ModelConfig(embedding_dim=16, order_dimension=16)
@@ -201,20 +201,25 @@ def test_what_is_judged_stays_unknown_when_data_grows(split: SplitMethod) -> Non
 def test_version_without_a_fitting_state_is_refused(tmp_path: Path) -> None:
     reference = VersionReference(repository=ModelRepository(tmp_path), name="model_ivf", version=1)
     config = ExportConfig(towers=TOWERS, train=TRAIN)
-    write_manifest(reference.path, Manifest(config=config.as_json()))
+    write_manifest(reference.path, Manifest(model="retrieval", config=config.as_json()))
     with pytest.raises(WarmStartError, match=r"model_ivf/1 holds no training state; name a ver"):
-        read_warm_start(reference, config)
+        read_warm_start(reference, config, tmp_path)
     folder = reference.path / "assets.extra/shortlist_training"
     folder.mkdir()
     (folder / TASTE_PART).write_bytes(b"half")
-    assert read_warm_start(reference, config).version == 1
+    assert read_warm_start(reference, config, tmp_path).version == 1
+    assert read_warm_start(reference, config, tmp_path / "other").version is None
+    update = UpdateFacts()
+    write_manifest(tmp_path / "model_ivf/2", Manifest(parent=1, update=update))
+    updated = dataclasses.replace(reference, version=2)
+    assert read_warm_start(updated, config, tmp_path).name == "model_ivf/1"
     longer = dataclasses.replace(config, towers=dataclasses.replace(TOWERS, embedding_dim=32))
     with pytest.raises(WarmStartError, match="embedding_dim is 16 in model_ivf/1 and 32 here"):
-        read_warm_start(reference, longer)
+        read_warm_start(reference, longer, tmp_path)
     tutorial = dataclasses.replace(
         config, train=dataclasses.replace(TRAIN, loss="in_batch_softmax")
     )
     with pytest.raises(WarmStartError, match="in_batch_softmax has no warm start"):
-        read_warm_start(reference, tutorial)
+        read_warm_start(reference, tutorial, tmp_path)
     with pytest.raises(WarmStartError, match=r"cannot be read .* export without --warm-start"):
         State(start=folder / TASTE_PART).opened()
