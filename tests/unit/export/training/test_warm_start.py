@@ -201,7 +201,7 @@ def test_what_is_judged_stays_unknown_when_data_grows(split: SplitMethod) -> Non
 def test_version_without_a_fitting_state_is_refused(tmp_path: Path) -> None:
     reference = VersionReference(repository=ModelRepository(tmp_path), name="model_ivf", version=1)
     config = ExportConfig(towers=TOWERS, train=TRAIN)
-    write_manifest(reference.path, Manifest(model="retrieval", config=config.as_json()))
+    write_manifest(tmp_path / "model_ivf/1", Manifest(model="retrieval", config=config.as_json()))
     with pytest.raises(WarmStartError, match=r"model_ivf/1 holds no training state; name a ver"):
         read_warm_start(reference, config, tmp_path)
     folder = reference.path / "assets.extra/shortlist_training"
