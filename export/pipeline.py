@@ -36,8 +36,8 @@ from shortlist.export.training.checkpoint import (
     CheckpointConfig,
     remove_checkpoint,
 )
+from shortlist.export.training.states.warm_start import WarmStart
 from shortlist.export.training.train import train
-from shortlist.export.training.warm_start import WarmStart
 from shortlist.export.training.workers import Workers
 from shortlist.serving.repository.removed import RemovedList
 from shortlist.serving.repository.version import DriftReference

@@ -19,7 +19,7 @@ from shortlist.export.data.dataset import Attribute, Dataset
 
 if TYPE_CHECKING:
     from shortlist.export.towers.trained import TrainedModel
-    from shortlist.export.training.warm_start import WarmStart
+    from shortlist.export.training.states.warm_start import WarmStart
 
 __all__ = ["Row", "run", "until"]
 
@@ -158,8 +158,8 @@ def _train(
     from shortlist.export.data.split import configured_split
     from shortlist.export.evaluation.judge import judge_model
     from shortlist.export.servable.self_test import sample_users
+    from shortlist.export.training.states.warm_start import WarmStart
     from shortlist.export.training.train import train
-    from shortlist.export.training.warm_start import WarmStart
 
     start = "cold" if warm_start is None else "warm"
     split = configured_split(dataset, config)
@@ -203,7 +203,7 @@ def _train(
 
 def _compared(own: _Day, before: _Day) -> tuple[float, float]:
     """Mean overlap of the users' lists, and mean cosine of the candidates' embeddings."""
-    from shortlist.export.training.state import Rows
+    from shortlist.export.training.states.state import Rows
 
     users = Rows.matched(before.dataset.user_ids, own.dataset.user_ids)
     candidates = Rows.matched(before.dataset.candidate_ids, own.dataset.candidate_ids)

@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> int:
     )
     warm_start = None
     if args.warm_start is not None:
-        from shortlist.export.training.warm_start import read_warm_start
+        from shortlist.export.training.states.warm_start import read_warm_start
         from shortlist.serving.repository.reference import find_version
 
         reference = find_version(args.warm_start, root=args.repository)

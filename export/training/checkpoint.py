@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.training.archive import UNREADABLE, Archive, write_archive
+from shortlist.export.training.states.archive import UNREADABLE, Archive, write_archive
 
 __all__ = [
     "STATE_FOLDER",

@@ -19,13 +19,13 @@ from shortlist.export.training.checkpoint import Checkpoint, CheckpointConfig, d
 from shortlist.export.training.co_interactions import co_interactions, fit_queries
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
-from shortlist.export.training.user_recipe import score_on_users, train_on_users
-from shortlist.export.training.warm_start import (
+from shortlist.export.training.states.warm_start import (
     ORDER_PART,
     TASTE_PART,
     WarmStart,
     WarmStartError,
 )
+from shortlist.export.training.user_recipe import score_on_users, train_on_users
 from shortlist.export.training.workers import Workers
 
 __all__ = ["train", "validation_score"]

@@ -48,12 +48,12 @@ from shortlist.export.training.query.taste import Taste
 from shortlist.export.training.query.validation import Validation
 from shortlist.export.training.query.windows import WINDOW, with_windows
 from shortlist.export.training.seen_last import SeenLastModel
-from shortlist.export.training.state import State
+from shortlist.export.training.states.state import State
+from shortlist.export.training.states.warm_start import ORDER_PART, TASTE_PART, WarmStart
 from shortlist.export.training.unknown_user import choose_half_life
 from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import pair_dimensions
 from shortlist.export.training.user_training import UserSteps, rescale
-from shortlist.export.training.warm_start import ORDER_PART, TASTE_PART, WarmStart
 from shortlist.export.training.workers import Workers
 
 __all__ = ["score_on_users", "train_on_users"]

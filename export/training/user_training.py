@@ -19,7 +19,7 @@ from shortlist.export.training.optimizers import make_optimizer
 from shortlist.export.training.query.taste import expected_queries
 from shortlist.export.training.query.windows import WINDOW, window_counts
 from shortlist.export.training.seen_last import SeenLastModel
-from shortlist.export.training.state import (
+from shortlist.export.training.states.state import (
     Rows,
     State,
     carry_variables,

@@ -20,7 +20,7 @@ from shortlist.export.training.checkpoint import Checkpoint, Saved
 from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.optimizers import LazyAdam
 from shortlist.export.training.order.batches import OrderBatches
-from shortlist.export.training.state import Rows, State, carry_variables, named_arrays
+from shortlist.export.training.states.state import Rows, State, carry_variables, named_arrays
 from shortlist.export.training.user_scores import CandidateSample
 from shortlist.export.training.workers import Workers, alone
 

@@ -21,18 +21,18 @@ from shortlist.export.data.split import configured_split
 from shortlist.export.evaluation.judge import judge_model
 from shortlist.export.servable.self_test import sample_users
 from shortlist.export.towers.trained import TrainedModel
-from shortlist.export.training.archive import Archive
 from shortlist.export.training.query.windows import with_windows
-from shortlist.export.training.state import Rows, State, matched_columns
-from shortlist.export.training.train import train
-from shortlist.export.training.user_training import UserSteps
-from shortlist.export.training.warm_start import (
+from shortlist.export.training.states.archive import Archive
+from shortlist.export.training.states.state import Rows, State, matched_columns
+from shortlist.export.training.states.warm_start import (
     ORDER_PART,
     TASTE_PART,
     WarmStart,
     WarmStartError,
     read_warm_start,
 )
+from shortlist.export.training.train import train
+from shortlist.export.training.user_training import UserSteps
 from shortlist.serving.repository.local import ModelRepository
 from shortlist.serving.repository.reference import VersionReference
 from shortlist.serving.repository.version import Manifest, UpdateFacts, write_manifest

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.export._tf import tf
-from shortlist.export.training.archive import UNREADABLE, Archive, write_archive
-from shortlist.export.training.warm_start import FORMAT, WarmStartError
+from shortlist.export.training.states.archive import UNREADABLE, Archive, write_archive
+from shortlist.export.training.states.warm_start import FORMAT, WarmStartError
 
 __all__ = ["Rows", "State", "carry_variables", "matched_columns", "named_arrays"]
 

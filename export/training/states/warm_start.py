@@ -9,7 +9,7 @@ from shortlist.clients import contract
 from shortlist.export.config import ExportConfig, TrainConfig
 from shortlist.export.data.dataset import Dataset
 from shortlist.export.data.split import Split
-from shortlist.export.training.archive import Archive
+from shortlist.export.training.states.archive import Archive
 from shortlist.serving.repository.probe import (
     Interaction,
     UserSample,

@@ -1,0 +1,1 @@
+"""States of trainings: written, read, and gone on from."""
