@@ -4,8 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.export.data.change import CorpusChange
 from shortlist.export.data.config import DataConfig, DataError
 from shortlist.export.gates.settings import GateSettings
+from shortlist.export.index.previous import PreviousIndex
 from shortlist.export.own.published import previous_index
 from shortlist.export.progress import Progress, StepTimer
 from shortlist.export.publication import RECALL_QUERIES, PublishedServables, publish_servables
@@ -100,24 +105,21 @@ def run_update(
         )
         measures.append(str(updated.facts) or "nothing to change")
     if not updated.facts and not len(replaced):
+        for note in _notes(corpus, since):
+            log.warning(note)
         return None
     # Before the version is visible: a crash in between removes once more, not once less.
     new = {corpus.catalogue.ids[len(corpus.change.kept) + row] for row in range(len(corpus.new))}
-    removals.change(add=changes.removed, allow=new)
-    previous = {}
-    for kind in parent.config.indexes if parent.config.shards == 1 else ():
-        index = previous_index(parent.paths[parent.config.name(kind)])
-        if index is not None:
-            previous[kind] = index.after(corpus.change, replaced)
-    published = publish_servables(
-        updated.contents,
-        updated.queries,
-        parent.config,
-        parent.repository.root,
-        timer=timer,
-        gates=gates,
-        previous=previous,
-    )
+    with removals.changed(add=changes.removed, allow=new):
+        published = publish_servables(
+            updated.contents,
+            updated.queries,
+            parent.config,
+            parent.repository.root,
+            timer=timer,
+            gates=gates,
+            previous=_previous(parent, corpus.change, replaced),
+        )
     return UpdateResult(
         **vars(published),
         parent=parent.version,
@@ -125,6 +127,21 @@ def run_update(
         sources=corpus_rows.sources,
         notes=[*_notes(corpus, since), *_remains(parent, updated.facts, published.version)],
     )
+
+
+def _previous(
+    parent: Parent, change: CorpusChange, replaced: npt.NDArray[np.int64]
+) -> dict[str, PreviousIndex]:
+    """Return the indexes of the parent version by kind, with the positions after a change."""
+    if parent.config.shards > 1:
+        return {}
+    indexes = {
+        kind: previous_index(parent.paths[parent.config.name(kind)])
+        for kind in parent.config.indexes
+    }
+    return {
+        kind: index.after(change, replaced) for kind, index in indexes.items() if index is not None
+    }
 
 
 def _with_columns(config: ChangesConfig, parent: Parent) -> ChangesConfig:

@@ -1,7 +1,8 @@
 """Candidates that were removed from a model, and must not come back with older data."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,20 @@ class RemovedList:
                 f"{self.path} cannot be read ({exc!r}); restore it, because it keeps removed "
                 "candidates out"
             ) from exc
+
+    @contextmanager
+    def changed(self, *, add: Sequence[str], allow: Collection[str]) -> Iterator[None]:
+        """Change the list as `change` does, and take that back if the block fails."""
+        known = self.ids()
+        self.change(add=add, allow=allow)
+        try:
+            yield
+        except BaseException:
+            self.change(
+                add=[key for key in known if key in allow],
+                allow={key for key in add if key not in known},
+            )
+            raise
 
     def change(self, *, add: Sequence[str] = (), allow: Collection[str] = ()) -> None:
         """Add ids, and allow others again; nothing is written if nothing changes.

@@ -1,6 +1,7 @@
 """`shortlist remove`."""
 
 import argparse
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,11 +23,12 @@ from shortlist.serving.rollout.apply import apply
 from shortlist.serving.rollout.shards import rollout_name
 
 if TYPE_CHECKING:
-    from shortlist.export.update.run import UpdateResult
+    pass
 
 __all__ = ["remove"]
 
 _ASKED_EVERY = 0.2  # seconds
+_FINISH = ("finish", None)  # unloads the version before
 _ANSWERS_END = 30.0  # seconds, for requests that were in flight
 
 
@@ -54,56 +56,70 @@ def remove(args: argparse.Namespace) -> int:
     except GateError as exc:
         tell(gate_lines(exc.results))
         raise
-    if result is None:
-        say_unchanged(args, found)
-        return 0
-    proof = _roll_out(args, result) if args.now else {}
-    if args.json:
-        write_json({**as_json(result), "servers": proof})
+    if result is None:  # an earlier call may have been interrupted before its proof
+        proof = _roll_out(args, [found.name], None) if args.now else {}
+        say_unchanged(args, found, servers=proof)
     else:
-        write(as_text(result, found.repository.root, rolled_out=args.now))
-        for address, when in proof.items():
+        proof = _roll_out(args, list(result.servables), result.version) if args.now else {}
+        if args.json:
+            write_json({**as_json(result), "servers": proof})
+        else:
+            write(as_text(result, found.repository.root, rolled_out=args.now))
+        if not args.now:
+            notice_if_live(found.repository.root, result.servables, result.version)
+    for address, when in proof.items():
+        if not args.json:
             write(f"  {address:<24} knows none of them since {when}")
-    if not args.now:
-        notice_if_live(found.repository.root, result.servables, result.version)
     return 0
 
 
 def _base(args: argparse.Namespace) -> str:
     """Return the base path of a servable to update; all of its export are."""
-    names = args.servable or ModelRepository(args.repository).models()
+    repository = ModelRepository(args.repository)
+    names = args.servable or repository.models()
     if not names:
         raise RepositoryError(f"no model in {args.repository}; name another with --repository")
-    return str(args.repository / names[0])
+    manifests = {name: repository.manifest(name, repository.versions(name)[-1]) for name in names}
+    exports = {name: m.model for name, m in manifests.items() if m is not None and m.exported}
+    if len(set(exports.values())) > 1:
+        raise RepositoryError(
+            f"{args.repository} holds several models ({', '.join(exports)}); name a servable of "
+            "the one with --servable"
+        )
+    return str(args.repository / next(iter(exports or names)))
 
 
-def _roll_out(args: argparse.Namespace, result: "UpdateResult") -> dict[str, str]:
-    """Promote the version, unload the one before, and return when each server forgot the ids."""
+def _roll_out(
+    args: argparse.Namespace, published: Sequence[str], version: int | None
+) -> dict[str, str]:
+    """Promote a version, unload the one before, and return when each server forgot the ids.
+
+    Args:
+        args: Parsed options.
+        published: Its servables.
+        version: Version; None to ask the servers only.
+    """
     with opened_fleet(args) as fleet:
         models = fleet.repository.models()
-        ours = {rollout_name(models, servable) for servable in result.servables}
+        ours = {rollout_name(models, servable) for servable in published}
         names = [name for name in servables(args, fleet) if name in ours]
         if not names:
             raise RolloutError(
-                f"version {result.version} is published, but the servers hold none of "
-                f"{', '.join(result.servables)}; name their models with --servable"
+                f"the servers hold none of {', '.join(published)}; name their models with "
+                "--servable"
             )
-        for name in names:
-            for action, version in (
-                ("canary", result.version),
-                ("promote", result.version),
-                ("finish", None),
-            ):
-                apply(
-                    mover(args, fleet, name),
-                    name,
-                    action,
-                    version,
-                    options=apply_options(args),
-                    on_step=lambda step: progress(f"now: {step}"),
-                )
+        moves = () if version is None else (("canary", version), ("promote", version), _FINISH)
+        for name, (action, number) in itertools.product(names, moves):
+            apply(
+                mover(args, fleet, name),
+                name,
+                action,
+                number,
+                options=apply_options(args),
+                on_step=lambda step: progress(f"now: {step}"),
+            )
         addresses = [server.address for server in fleet.servers]
-    asked = [name for name in result.servables if rollout_name(models, name) in names]
+    asked = [name for name in published if rollout_name(models, name) in names]
     return {address: _forgotten(args, address, asked) for address in addresses}
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,12 @@ def parent_of(model: str, version: str | None) -> VersionReference:
     return VersionReference(repository=repository, name=base.resolve().name, version=live.version)
 
 
-def say_unchanged(args: argparse.Namespace, found: VersionReference) -> None:
+def say_unchanged(
+    args: argparse.Namespace, found: VersionReference, **facts: Mapping[str, str]
+) -> None:
     """Say that nothing was published, because nothing changes."""
     if args.json:
-        write_json({"version": None, "parent": found.version})
+        write_json({"version": None, "parent": found.version, **facts})
     else:
         write(f"nothing to change: version {found.version} of {found.name} stays as it is")
 

@@ -101,6 +101,9 @@ def test_removed_list_keeps_ids_until_they_are_allowed(tmp_path: Path) -> None:
     assert removed.ids() == ["b", "a", "c"]
     removed.change(allow=["a", "x"])
     assert removed.ids() == ["b", "c"]
+    with pytest.raises(ZeroDivisionError), removed.changed(add=["d"], allow=["b"]):
+        _ = 1 / (removed.ids() != ["c", "d"])
+    assert removed.ids() == ["c", "b"]
     removed.path.write_text("{}\n")
     with pytest.raises(RepositoryError, match="restore it, because it keeps removed"):
         removed.ids()
