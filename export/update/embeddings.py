@@ -81,23 +81,22 @@ def embeddings_after(
     like = _like(source, parent.catalogue.ids)[corpus.new]
     # One that goes can still be a model, so embeddings are looked up before the change.
     alike = np.where(like[:, None] >= 0, before[like], np.float32(np.nan))
-    own = alike if given is None else given[corpus.new]
-    new = _new_rows(parent, corpus, since, np.where(np.isfinite(own), own, alike), seed)
-    totals = Counter(new.sources)
-    if given is not None:
-        totals["like"] = int(np.sum((like >= 0) & ~np.isfinite(own[:, 0])))
-    else:
-        totals["like"] = totals["embedding"]
-    totals["embedding"] -= totals["like"]
+    own = np.full_like(alike, np.nan) if given is None else given[corpus.new]
+    new = _new_rows(parent, corpus, since, own, alike, seed)
     return CorpusRows(
         embeddings=change.rows(before, new.rows),
         replaced=replaced,
-        sources={name: count for name, count in totals.items() if count},
+        sources=dict(Counter(new.sources)),
     )
 
 
 def _new_rows(
-    parent: Parent, corpus: NextCorpus, since: EventsSince, given: Vectors, seed: int
+    parent: Parent,
+    corpus: NextCorpus,
+    since: EventsSince,
+    given: Vectors,
+    alike: Vectors,
+    seed: int,
 ) -> Newcomers:
     if np.isfinite(given).all():  # nothing is left to predict
         source: Source = "embedding"
@@ -119,6 +118,7 @@ def _new_rows(
         queries=embed_kept(tower.on(same), parent.embeddings, users),
         seen=None if kept is None else kept.take(users).events,
         given=given,
+        like=alike,
         takers=Takers(queries=queries, candidates=taken),
     )
 
