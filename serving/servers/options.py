@@ -1,13 +1,19 @@
 """Options of a model server of any kind."""
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 from shortlist.clients import contract
 from shortlist.serving.errors import ModelServerError
 
 __all__ = ["ServerOptions", "check_ports_differ", "claim_port", "free_port"]
+
+# Below those of outgoing connections, which start at 32768 on Linux.
+_QUIET_PORTS = range(20_000, 32_000)
+_TRIES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,8 @@ def claim_port(port: int, *, option: str) -> int:
     Raises:
         ModelServerError: The port is taken or not allowed.
     """
+    if port == 0:
+        return _any_free(option)
     with socket.socket() as probe:
         # As servers do, so that a port left in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,6 +87,15 @@ def claim_port(port: int, *, option: str) -> int:
             ) from exc
         claimed: int = probe.getsockname()[1]
         return claimed
+
+
+def _any_free(option: str) -> int:
+    """Return a free port that the system gives to no connection before the server has it."""
+    random = SystemRandom()
+    for _ in range(_TRIES):
+        with suppress(ModelServerError):
+            return claim_port(random.choice(_QUIET_PORTS), option=option)
+    raise ModelServerError(f"no free port found; choose one with {option}")
 
 
 def free_port(preferred: int) -> int:
