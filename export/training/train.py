@@ -20,7 +20,6 @@ from shortlist.export.training.co_interactions import co_interactions, fit_queri
 from shortlist.export.training.in_batch_softmax import train_on_interactions
 from shortlist.export.training.rating_head import fit_linear_head
 from shortlist.export.training.states.warm_start import (
-    ORDER_PART,
     TASTE_PART,
     WarmStart,
     WarmStartError,
@@ -93,8 +92,7 @@ def train(
     try:
         with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
             if state is not None and not (checkpoints and checkpoints.resume):
-                for part in (TASTE_PART, ORDER_PART):  # of another training
-                    (state / part).unlink(missing_ok=True)
+                (state / TASTE_PART).unlink(missing_ok=True)  # of another training
             if warm_start is not None and state is None:
                 state = Path(temporary)  # that the final model starts from
             if config.loss == "user_softmax":

@@ -49,7 +49,7 @@ from shortlist.export.training.query.validation import Validation
 from shortlist.export.training.query.windows import WINDOW, with_windows
 from shortlist.export.training.seen_last import SeenLastModel
 from shortlist.export.training.states.state import State
-from shortlist.export.training.states.warm_start import ORDER_PART, TASTE_PART, WarmStart
+from shortlist.export.training.states.warm_start import TASTE_PART, WarmStart
 from shortlist.export.training.unknown_user import choose_half_life
 from shortlist.export.training.user_scores import UserHistories
 from shortlist.export.training.user_softmax import pair_dimensions
@@ -67,7 +67,7 @@ _LARGEST_BATCH = 4  # times the configured one, for windows, which are more but 
 _STEPS_BETWEEN_LOOKS = 25  # an epoch of a small data set is too short to validate after each
 # From a state: divisors of the epochs of a training from scratch, and of the steps between two
 # validations; and validations without improvement before training stops.
-_CARRIED_EPOCHS, _CARRIED_ORDER_EPOCHS, _CARRIED_LOOKS = 6, 5, 2
+_CARRIED_EPOCHS, _CARRIED_LOOKS = 6, 2
 _CARRIED_PATIENCE = 1
 # Batches per epoch from which the learning rate falls, with the root of their number: on
 # MovieLens 1M, with ten times as many, a third of the rate is better by 5 %.
@@ -225,8 +225,6 @@ class _Recipe:
         epochs = max(looks, key=lambda record: record.validation or 0.0).epoch
         log.info("best NDCG@100 on the validation part after %d epochs", epochs)
         if self.warm_start is not None:
-            carried = {"records": [asdict(record) for record in records]}
-            self._order(kept, taste, _SEARCH_ORDER, carried, saved)  # for its state
             return _Found(epochs=epochs, records=records, settings=self.usual_settings())
         choice = self._choose(kept, taste, validation, records, saved)
         settings = choice.settings
@@ -440,16 +438,12 @@ class _Recipe:
             return None
         if kept.events.counts.max(initial=0) < 2:
             return None
-        state = self._state(ORDER_PART, search=phase == _SEARCH_ORDER)
-        epochs = order_epochs(len(kept.events.columns))
-        if state.start is not None:
-            epochs = max(1, epochs // _CARRIED_ORDER_EPOCHS)
         tower, candidates = train_order(
             kept,
             taste.candidates,
             self.config,
             dimension=dimension,
-            epochs=epochs,
+            epochs=order_epochs(len(kept.events.columns)),
             progress=self.progress,
             phase=phase,
             checkpoint=self.checkpoint,
@@ -457,8 +451,6 @@ class _Recipe:
             stored=taste.arrays,
             saved=saved,
             workers=self.workers,
-            state=state,
-            candidate_ids=self.dataset.candidate_ids,
         )
         gc.collect()  # the same for those of the order
         return Order(tower=tower, candidates=candidates)

@@ -4,7 +4,7 @@ import dataclasses
 import gc
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from shortlist.export.training.checkpoint import Checkpoint, Saved
 from shortlist.export.training.loop import TrainingLoop
 from shortlist.export.training.optimizers import LazyAdam
 from shortlist.export.training.order.batches import OrderBatches
-from shortlist.export.training.states.state import Rows, State, carry_variables, named_arrays
 from shortlist.export.training.user_scores import CandidateSample
 from shortlist.export.training.workers import Workers, alone
 
@@ -35,8 +34,6 @@ _DROPOUT = 0.2
 _LATER = 0.3  # weight of each later event, compared with the one before it
 _SPREAD = 0.05  # standard deviation of the first candidate embeddings
 _LEARNING_RATE = 4e-3
-_CARRIED_RATE = 0.5  # share of the learning rate, from a state
-_RIDGE = 0.01  # relative to the mean square of a candidate's taste along one direction
 _WARM_UP = 100
 _LEAST_RATE = 0.05  # share of the learning rate at the end
 _EPOCHS = 6  # 9 were no better on Amazon Beauty
@@ -68,8 +65,6 @@ def train_order(
     stored: Callable[[], Iterable[npt.NDArray[Any]]] = tuple,
     saved: Saved | None = None,
     workers: Workers | None = None,
-    state: State | None = None,
-    candidate_ids: Sequence[str] = (),
 ) -> tuple[OrderTower, Table]:
     """Train a tower and its candidate embeddings to tell the next events of each user.
 
@@ -86,8 +81,6 @@ def train_order(
         stored: Returns further arrays to store there.
         saved: Checkpoint to resume from, if it belongs to this phase.
         workers: Processes that share the batches; None for this one alone.
-        state: Training states to start from and to leave; None for neither.
-        candidate_ids: Ids of the candidates, if there is a state.
 
     Returns:
         The tower, and candidate embeddings `[num_candidates, tower.dimension]`; the dimension is
@@ -96,7 +89,6 @@ def train_order(
     Raises:
         CheckpointError: The workers do not see the same checkpoint.
         ValueError: No user has two events, or the loss is no longer finite.
-        WarmStartError: A state cannot be read or written.
     """
     gc.collect()  # frees the taste's tables and their moments, which are in reference cycles
     steps = OrderSteps(
@@ -108,8 +100,6 @@ def train_order(
         length=_LENGTH,
         tokens=_TOKENS,
         workers=workers,
-        state=state,
-        candidate_ids=candidate_ids,
     )
     loop = TrainingLoop(
         steps,
@@ -123,8 +113,6 @@ def train_order(
         workers=workers,
     )
     loop.run(epochs, saved=saved)
-    if state is not None:
-        steps.save(state, candidate_ids)
     return steps.tower, steps.table.numpy()
 
 
@@ -151,8 +139,6 @@ class OrderSteps:
         length: int,
         tokens: int,
         workers: Workers | None = None,
-        state: State | None = None,
-        candidate_ids: Sequence[str] = (),
     ) -> None:
         """Create the tower and its optimizer.
 
@@ -165,11 +151,6 @@ class OrderSteps:
             length: Largest number of events of a query.
             tokens: Events per step, about.
             workers: Processes that share the batches; None for this one alone.
-            state: Training state to start from, or None.
-            candidate_ids: Ids of the candidates, if there is a state.
-
-        Raises:
-            WarmStartError: The state cannot be read.
         """
         self._workers = workers or alone()
         self._seed = seed
@@ -187,18 +168,11 @@ class OrderSteps:
             self._optimizer = LazyAdam(rate, beta_2=0.99)
             # By default created at the first step, but a checkpoint needs them earlier.
             self._optimizer._create_all_weights(self._trained)
-        self._first = 0  # step
-        if state is not None and state.start is not None:
-            self._carry(state, candidate_ids, taste_candidates)
-            self._first = rate.first = int(self._optimizer.iterations.numpy())
-            rate.share = _CARRIED_RATE
         self._step = self._make_step()
 
     def step(self, examples: npt.NDArray[np.int32]) -> tf.Tensor:
         """Train on a batch; `examples` int32 `[1]` is its number."""
-        done = int(self._optimizer.iterations.numpy()) - self._first
-        # A later training cuts the histories elsewhere.
-        epoch = self._first + done // self.batches.count
+        epoch = int(self._optimizer.iterations.numpy()) // self.batches.count
         batch = self.batches.batch(int(examples[0]), epoch=epoch)
         own = slice(self._workers.index, None, self._workers.count)
         return self._step(
@@ -216,24 +190,6 @@ class OrderSteps:
     def variables(self) -> list[tf.Variable]:
         """Variables that a step changes."""
         return [*self._trained, *self._optimizer.variables()]
-
-    def save(self, state: State, candidate_ids: Sequence[str]) -> None:
-        """Write the order's part of a training state."""
-        arrays = named_arrays(self._trained, self._optimizer)
-        state.save({"candidates": candidate_ids}, arrays)
-
-    def _carry(self, state: State, candidate_ids: Sequence[str], taste: Table) -> None:
-        """Start from a state; embeddings of new candidates follow from those of their taste."""
-        with state.opened() as part:
-            rows = Rows.matched(part.meta["candidates"], candidate_ids)
-            carry_variables(part, self._trained, self._optimizer, {"candidates": rows})
-        new = rows.others(len(candidate_ids))
-        if len(new) and len(rows.places):
-            table, known = self.table.numpy(), taste[rows.places].astype(np.float64)
-            moments = known.T @ known
-            moments[np.diag_indices(len(moments))] += _RIDGE * np.trace(moments) / len(moments)
-            table[new] = taste[new] @ np.linalg.solve(moments, known.T @ table[rows.places])
-            self.table.assign(table)
 
     def _loss(
         self, candidates: tf.Tensor, gaps: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor
@@ -333,13 +289,12 @@ class _Rate(tf.keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, steps: int) -> None:
         self._steps = max(steps, 1)
         self._warm_up = max(min(_WARM_UP, steps // 10), 1)
-        self.first, self.share = 0, 1.0  # step that it starts at, and share of the usual rate
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        step = tf.cast(step - self.first, tf.float32)
+        step = tf.cast(step, tf.float32)
         cosine = 0.5 + 0.5 * tf.cos(math.pi * tf.minimum(step / self._steps, 1.0))
         rise = tf.minimum((step + 1) / self._warm_up, 1.0)
-        return self.share * _LEARNING_RATE * rise * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+        return _LEARNING_RATE * rise * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
 
     def get_config(self) -> dict[str, int]:
         return {"steps": self._steps}

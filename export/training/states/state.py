@@ -1,7 +1,8 @@
 """What a training leaves in a version, for a later one on grown data to start from.
 
-A state has a part for the taste and one for the order: variables with the optimizer's slots, by
-name, and the ids of their rows. A later training finds rows by id.
+A state holds the taste: variables with the optimizer's slots, by name, and the ids of their rows. A
+later training finds rows by id. The order is learned anew each time: carried over from day to day,
+it fell behind.
 """
 
 import logging

@@ -19,10 +19,10 @@ from shortlist.serving.repository.probe import (
 from shortlist.serving.repository.reference import VersionReference
 from shortlist.serving.repository.version import Manifest, read_manifest
 
-__all__ = ["FORMAT", "ORDER_PART", "TASTE_PART", "WarmStart", "WarmStartError", "read_warm_start"]
+__all__ = ["FORMAT", "TASTE_PART", "WarmStart", "WarmStartError", "read_warm_start"]
 
 FORMAT = 1
-TASTE_PART, ORDER_PART = "taste.zip", "order.zip"  # files of a state
+TASTE_PART = "taste.zip"  # file of a state
 
 _MOST_KNOWN = 0.01  # of the held-out interactions; exact duplicates may be in two parts
 # Parts of the towers that are not carried, so that they may differ.

@@ -25,7 +25,6 @@ from shortlist.export.training.query.windows import with_windows
 from shortlist.export.training.states.archive import Archive
 from shortlist.export.training.states.state import Rows, State, matched_columns
 from shortlist.export.training.states.warm_start import (
-    ORDER_PART,
     TASTE_PART,
     WarmStart,
     WarmStartError,
@@ -105,9 +104,9 @@ def test_training_goes_on_in_fewer_epochs_with_the_same_settings(
         "new": len(now - before),
         "gone": 0,
     }
-    with Archive(tmp_path / TASTE_PART) as taste, Archive(tmp_path / ORDER_PART) as order:
+    with Archive(tmp_path / TASTE_PART) as taste:
         assert taste.meta["users"] == list(grown.user_ids)
-        assert order.meta["candidates"] == list(grown.candidate_ids)
+        assert taste.meta["candidates"] == list(grown.candidate_ids)
 
 
 @pytest.mark.slow
