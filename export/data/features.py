@@ -192,12 +192,12 @@ class FeatureColumns:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return columns for requests, without those of the users and interactions of the data."""
-        nobody = np.empty(0, np.int64)
+        nothing = np.empty(0, np.int64)
         return cls(
             names=tuple(values["names"]),
             spans={name: (first, end) for name, (first, end) in values["spans"].items()},
             borders={name: np.array(borders) for name, borders in values["borders"].items()},
-            users=Pairs.by_row(nobody, nobody, num_rows=0),
+            users=Pairs.by_row(nothing, nothing, num_rows=0),
             context={},
         )
 
