@@ -304,19 +304,19 @@ class _Recipe:
             return with_windows(kept.events, WINDOW)
         return kept.events
 
-    def _state(self, part: str, *, search: bool) -> State:
-        """Return the state of a part that a phase starts from, and the one that it leaves."""
+    def _state(self, *, search: bool) -> State:
+        """Return the state of the taste that a phase starts from, and the one that it leaves."""
         searched = len(self.split.validation) > 0
         leaves = self.state is not None and search == searched
         start = None
         if self.warm_start is not None:
             start = self.warm_start.folder if search or not searched else self.state
-        # Data may have got times since.
-        if start is not None and not (start / part).is_file():
+        # What is resumed after its search has the values in the checkpoint.
+        if start is not None and not (start / TASTE_PART).is_file():
             start = None
         return State(
-            start=None if start is None else start / part,
-            leave=self.state / part if leaves and self.state is not None else None,
+            start=None if start is None else start / TASTE_PART,
+            leave=self.state / TASTE_PART if leaves and self.state is not None else None,
         )
 
     def _steps(self, rows: Pairs, state: State) -> UserSteps:
@@ -351,7 +351,7 @@ class _Recipe:
 
         A file holds the best values, because memory holds the current ones and their moments.
         """
-        state = self._state(TASTE_PART, search=True)
+        state = self._state(search=True)
         steps, highest = self._steps(self._rows(kept), state), -1.0
         trained = steps.variables() if state.leave else steps.model.trainable_variables
         with tempfile.TemporaryFile(prefix="shortlist-") as best:
@@ -398,7 +398,7 @@ class _Recipe:
             candidates = np.zeros([kept.num_candidates, dimensions], np.float32)
             histories = UserHistories(rows, kept.num_candidates)
         else:
-            state = self._state(TASTE_PART, search=False)
+            state = self._state(search=False)
             final = self._steps(rows, state)
             loop = final.loop(self.progress, _FIT, self.checkpoint, carried)
             fitted, histories = loop.run(epochs, saved=saved), final.histories
